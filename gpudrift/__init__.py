@@ -1,0 +1,58 @@
+"""Drift between two tables, counted exactly.
+
+>>> import gpudrift as gd
+>>> baseline = gd.profile("train/*.parquet")              # doctest: +SKIP
+>>> baseline.save("baseline.parquet")                     # doctest: +SKIP
+>>> report = gd.compare("baseline.parquet", "today/*.parquet")  # doctest: +SKIP
+>>> report.drifted, report["age"].ks.value                # doctest: +SKIP
+
+Importing this package is light: nothing heavy is loaded before it is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gpudrift.api import compare as compare
+    from gpudrift.api import fit as fit
+    from gpudrift.api import judge as judge
+    from gpudrift.api import profile as profile
+    from gpudrift.comparison import Comparison as Comparison
+    from gpudrift.errors import IncompatibleColumnError as IncompatibleColumnError
+    from gpudrift.errors import SchemaMismatchError as SchemaMismatchError
+    from gpudrift.profiles import Profile as Profile
+    from gpudrift.report.result import Report as Report
+    from gpudrift.schema import Column as Column
+    from gpudrift.schema import Schema as Schema
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "compare": "gpudrift.api",
+    "fit": "gpudrift.api",
+    "judge": "gpudrift.api",
+    "profile": "gpudrift.api",
+    "Comparison": "gpudrift.comparison",
+    "IncompatibleColumnError": "gpudrift.errors",
+    "SchemaMismatchError": "gpudrift.errors",
+    "Profile": "gpudrift.profiles",
+    "Report": "gpudrift.report.result",
+    "Column": "gpudrift.schema",
+    "Schema": "gpudrift.schema",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'gpudrift' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,234 @@
+"""The calls people make: ``fit``, ``profile``, ``compare`` and ``judge``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gpudrift
+from gpudrift.backends import choose_backend
+from gpudrift.comparison import Comparison, compare_profiles
+from gpudrift.engine import Settings, count_source, fit_source, profile_source
+from gpudrift.fitting import FitOptions
+from gpudrift.profiles import Profile
+from gpudrift.report.result import Report
+from gpudrift.schema import Schema
+from gpudrift.sources import is_saved_profile, open_source
+from gpudrift.verdict import ALPHA, judge_comparison
+
+__all__ = ["compare", "fit", "judge", "profile"]
+
+Progress = Callable[[int, int | None], None]
+Thresholds = Mapping[str, Mapping[str, Any]]
+
+
+def fit(
+    data: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    edges: Mapping[str, Sequence[Any]] | None = None,
+    threads: int = 0,
+) -> Schema:
+    """Fit a schema (kinds, edges, frequent values) to a reference without counting it.
+
+    Parameters
+    ----------
+    data : path, list of paths, table or mapping
+        As for :func:`profile`.
+    columns, kinds, edges, threads
+        As for :func:`profile`.
+
+    Returns
+    -------
+    Schema
+    """
+    return fit_source(open_source(data), _options(kinds, edges), columns, Settings(threads=threads))
+
+
+def profile(
+    data: Any,
+    *,
+    schema: Schema | Profile | str | os.PathLike[str] | None = None,
+    columns: Sequence[str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    edges: Mapping[str, Sequence[Any]] | None = None,
+    backend: str = "auto",
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Profile:
+    """Count a table in one pass.
+
+    Parameters
+    ----------
+    data : path, list of paths, table or mapping
+        Parquet, CSV or Arrow IPC files, folders and globs of them; pyarrow tables and datasets; pandas and Polars
+        data frames; a mapping of names to NumPy arrays; anything with ``__arrow_c_stream__``.
+    schema : Schema, Profile or path of a saved profile, optional
+        Count under this schema, so that the profile can be compared with the one it comes from. By default one is
+        fitted to the data.
+    columns : sequence of str, optional
+        Only these.
+    kinds : mapping of column name to kind, optional
+        For instance ``{"zip": "categorical"}``; see :class:`gpudrift.schema.Column`.
+    edges : mapping of column name to sequence, optional
+        Bin edges of your own.
+    backend : {"auto", "numba", "numpy"}
+        The result does not depend on it.
+    threads : int
+        0 means one for each core.
+    progress : callable, optional
+        Called with values done and in all (None where that is not known).
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError
+    TypeError
+        For data of a kind that cannot be read.
+    ValueError
+        For unreadable files, columns that are not there, or options that make no sense.
+    """
+    chosen, why = choose_backend(backend)
+    settings = Settings(chosen, threads, progress)
+    source = open_source(data)
+    if schema is None:
+        counted = profile_source(source, _options(kinds, edges), columns, settings)
+    else:
+        if kinds or edges:
+            raise ValueError("kinds and edges are part of the schema: give them where the schema is fitted")
+        counted = count_source(source, _schema_of(schema), columns, settings)
+    return counted.with_provenance(
+        source=source.label,
+        files=list(source.files),
+        backend=chosen,
+        backend_reason=why,
+        version=gpudrift.__version__,
+    )
+
+
+def compare(
+    reference: Any,
+    current: Any,
+    *,
+    columns: Sequence[str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    edges: Mapping[str, Sequence[Any]] | None = None,
+    thresholds: Thresholds | None = None,
+    alpha: float = ALPHA,
+    backend: str = "auto",
+    threads: int = 0,
+    progress: Progress | None = None,
+) -> Report:
+    """Compare two tables and judge every column.
+
+    Parameters
+    ----------
+    reference, current : data, Profile or path of a saved profile
+        Data as for :func:`profile`.
+    columns : sequence of str, optional
+        Only these. Clocks and identifiers named here are judged too.
+    kinds, edges : mapping, optional
+        As for :func:`profile`; they concern the reference.
+    thresholds : mapping of column to mapping of statistic to threshold, optional
+        ``{"age": {"psi": 0.2}, "*": {"missing": (0.1, 0.3)}}``: moderate, or moderate and major; "*" is every column.
+    alpha : float
+        Chance that noise alone lifts anything above its noise floor, all judged columns together.
+    backend, threads, progress
+        As for :func:`profile`.
+
+    Returns
+    -------
+    Report
+
+    Raises
+    ------
+    SchemaMismatchError
+        If two profiles have no column with the same bins.
+    FileNotFoundError, PermissionError, TypeError, ValueError
+        As for :func:`profile`.
+    """
+    before, after = _load_if_saved(reference), _load_if_saved(current)
+    counting: dict[str, Any] = {"backend": backend, "threads": threads, "progress": progress}
+    if isinstance(before, Profile) and (kinds or edges):
+        raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
+    if not isinstance(before, Profile):
+        fixed = after if isinstance(after, Profile) else None
+        before = profile(before, schema=fixed, columns=columns, kinds=kinds, edges=edges, **counting)
+    elif columns is not None:
+        before = _selected(before, columns)
+    if not isinstance(after, Profile):
+        after = profile(after, schema=before, columns=columns, **counting)
+    elif columns is not None:
+        after = _selected(after, [name for name in columns if name in after.schema])
+    comparison = compare_profiles(before, after)
+    verdict = judge_comparison(comparison, thresholds=thresholds, alpha=alpha, named=columns or ())
+    return Report(comparison, verdict)
+
+
+def judge(
+    comparison: Comparison | Report,
+    *,
+    thresholds: Thresholds | None = None,
+    alpha: float = ALPHA,
+    named: Sequence[str] = (),
+) -> Report:
+    """Judge a comparison again, with other thresholds; no statistic is computed again.
+
+    Parameters
+    ----------
+    comparison : Comparison or Report
+    thresholds, alpha
+        As for :func:`compare`.
+    named : sequence of str
+        Columns to judge even if they are clocks or identifiers.
+
+    Returns
+    -------
+    Report
+    """
+    plain = comparison.comparison if isinstance(comparison, Report) else comparison
+    return Report(plain, judge_comparison(plain, thresholds=thresholds, alpha=alpha, named=named))
+
+
+def _options(kinds: Mapping[str, str] | None, edges: Mapping[str, Sequence[Any]] | None) -> FitOptions:
+    return FitOptions(dict(kinds or {}), dict(edges or {}))
+
+
+def _schema_of(given: Schema | Profile | str | os.PathLike[str]) -> Schema:
+    if isinstance(given, Schema):
+        return given
+    return given.schema if isinstance(given, Profile) else Profile.load(given).schema
+
+
+def _load_if_saved(data: Any) -> Any:
+    if isinstance(data, (str, os.PathLike)) and Path(data).is_file() and is_saved_profile(os.fspath(data)):
+        return Profile.load(data).with_provenance(source=os.fspath(data))
+    return data
+
+
+def _selected(counted: Profile, columns: Sequence[str]) -> Profile:
+    unknown = [name for name in columns if name not in counted.schema]
+    if unknown:
+        raise ValueError(f"columns: no column {unknown[0]!r} in the profile")
+    wanted = set(columns)
+    narrowed = counted.select([name for name in counted.schema.names if name in wanted])
+    seen = {name: text for name, text in counted.seen.items() if name in wanted}
+    return Profile(
+        narrowed.schema,
+        narrowed.rows,
+        narrowed.counts,
+        narrowed.sums,
+        narrowed.low,
+        narrowed.high,
+        narrowed.tails,
+        narrowed.skipped,
+        narrowed.findings,
+        seen,
+        narrowed.provenance,
+    )

@@ -1,0 +1,178 @@
+"""The loop that every CPU backend shares: batches in, one profile out; the backend supplies the arithmetic.
+
+A frame is any iterable of Arrow record batches. Columns that a batch does not have are counted as absent; columns
+that cannot be counted under the schema are skipped with their reason, and never stop the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpudrift.conversion import NAN_IS_NULL, NumericValues, coded_values, numeric_values
+from gpudrift.errors import IncompatibleColumnError
+from gpudrift.profiles import Profile, Tail
+from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+
+__all__ = ["Kernels", "count_frame"]
+
+Integers = npt.NDArray[np.int64]
+
+NEGATIVE_INFINITY, POSITIVE_INFINITY, NAN, NULL, ABSENT = range(len(SPECIAL_SLOTS))
+
+
+class Kernels(Protocol):
+    """The arithmetic of a backend. Each function adds to the arrays it is given."""
+
+    def prepare(self, column: Column) -> Any:
+        """Whatever helps to count a numeric column fast; passed back to ``numeric``."""
+
+    def numeric(
+        self, values: NumericValues, prepared: Any, counts: Integers, sums: Integers, special: Integers
+    ) -> tuple[int, int]:
+        """Count rows into ``counts`` and ``sums`` (shape (bins,)) and ``special`` (shape (5,)).
+
+        Returns the smallest and largest finite value as int64 keys that order like the values (for reals
+        :func:`gpudrift.profiles.float_to_key`); the largest and smallest int64 where there is none.
+        """
+
+    def codes(self, codes: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, size: int) -> Integers:
+        """How often each of ``size`` codes occurs among the valid rows; shape (size,)."""
+
+    def hashes(self, texts: pa.Array) -> npt.NDArray[np.uint64]:
+        """XXH64 with seed 0 of each text's bytes."""
+
+
+def count_frame(frame: Iterable[pa.RecordBatch], schema: Schema, kernels: Kernels) -> Profile:
+    """Count a frame under a schema; see :mod:`gpudrift.schema` for the rule.
+
+    Parameters
+    ----------
+    frame : iterable of pyarrow.RecordBatch
+        In any order and of any sizes; the result does not depend on either.
+    schema : Schema
+    kernels : Kernels
+
+    Returns
+    -------
+    Profile
+    """
+    state = _State(schema, kernels)
+    for batch in frame:
+        state.add(batch)
+    return state.profile()
+
+
+class _State:
+    """Counters of one call of ``count``: added to in place, handed out once."""
+
+    def __init__(self, schema: Schema, kernels: Kernels) -> None:
+        self.schema, self.kernels = schema, kernels
+        self.rows = 0
+        self.counts = np.zeros(schema.slots, np.int64)
+        self.sums = np.zeros(schema.slots, np.int64)
+        self.low = np.full(len(schema), LARGEST_INTEGER, np.int64)
+        self.high = np.full(len(schema), SMALLEST_INTEGER, np.int64)
+        self.prepared: dict[int, Any] = {}
+        self.tails = {p: Tail.empty() for p, column in enumerate(schema.columns) if column.family == "categorical"}
+        self.skipped: dict[str, str] = {}
+        self.findings: dict[str, str] = {}
+        self.seen: dict[str, str] = {}
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        self.rows += batch.num_rows
+        fields = {field.name: (position, field) for position, field in enumerate(batch.schema)}
+        for position, column in enumerate(self.schema.columns):
+            if column.family == "skipped" or column.name in self.skipped:
+                continue
+            bins = int(self.schema.offsets[position]) + column.bins
+            special = self.counts[bins : bins + len(SPECIAL_SLOTS)]
+            if column.name not in fields:
+                special[ABSENT] += batch.num_rows
+                continue
+            index, field = fields[column.name]
+            try:
+                if column.is_numeric:
+                    self._add_numeric(position, batch.column(index), field, special)
+                else:
+                    self._add_categorical(position, batch.column(index), special)
+            except IncompatibleColumnError as error:
+                self.skipped[column.name] = error.reason
+                self.findings[column.name] = error.finding
+
+    def _add_numeric(self, position: int, array: pa.Array, field: pa.Field, special: Integers) -> None:
+        column = self.schema.columns[position]
+        nan_is_null = bool(field.metadata) and NAN_IS_NULL.items() <= field.metadata.items()
+        values = numeric_values(array, column, nan_is_null=nan_is_null)
+        if position not in self.prepared:
+            self.prepared[position] = self.kernels.prepare(column)
+        start = int(self.schema.offsets[position])
+        bins = slice(start, start + column.bins)
+        here = np.zeros(len(SPECIAL_SLOTS), np.int64)
+        low, high = self.kernels.numeric(values, self.prepared[position], self.counts[bins], self.sums[bins], here)
+        negative, positive = values.infinities
+        here += np.array([negative, positive, 0, -negative - positive, 0])
+        if values.nan_is_null:
+            here[NULL] += here[NAN]
+            here[NAN] = 0
+        special += here
+        self.low[position] = min(int(self.low[position]), low)
+        self.high[position] = max(int(self.high[position]), high)
+
+    def _add_categorical(self, position: int, array: pa.Array, special: Integers) -> None:
+        column = self.schema.columns[position]
+        values = coded_values(array, column)
+        by_code = self.kernels.codes(values.codes, values.valid, len(values.texts))
+        start = int(self.schema.offsets[position])
+        counts = self.counts[start : start + column.bins]
+        listed = np.full(len(values.texts), -1, dtype=np.int64)
+        if column.categories and len(values.texts):
+            if position not in self.prepared:
+                self.prepared[position] = pa.array(column.categories, pa.large_binary())
+            wanted = self.prepared[position].cast(values.texts.type)
+            found = pc.index_in(values.texts, value_set=wanted)
+            listed = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        frequent = listed >= 0
+        np.add.at(counts, listed[frequent], by_code[frequent])
+        rest = np.flatnonzero(~frequent & (by_code > 0))
+        if rest.size:
+            counts[-1] += int(by_code[rest].sum())
+            self.tails[position] = self.tails[position] + self._tail(values.texts, rest, by_code)
+        special[NULL] += len(array) - int(by_code.sum())
+
+    def _tail(self, texts: pa.Array, rest: Integers, by_code: Integers) -> Tail:
+        hashes = self.kernels.hashes(texts.take(pa.array(rest)) if rest.size < len(texts) else texts)
+        if rest.size > SKETCH_SIZE:
+            # Only these can be among the k smallest of this batch; repeated texts have equal hashes, so at least k
+            # distinct ones pass.
+            limit = np.unique(hashes)[:SKETCH_SIZE][-1]
+            small = hashes <= limit
+            hashes, rest = hashes[small], rest[small]
+        return Tail.of(hashes, texts.take(pa.array(rest)).to_pylist(), by_code[rest])
+
+    def profile(self) -> Profile:
+        counted = Profile(
+            self.schema,
+            self.rows,
+            *self._without_skipped(),
+            self.skipped,
+            self.findings,
+            self.seen,
+        )
+        return counted
+
+    def _without_skipped(self) -> tuple[Integers, Integers, Integers, Integers, dict[int, Tail]]:
+        for name in self.skipped:
+            position = self.schema.index[name]
+            own = slice(self.schema.offsets[position], self.schema.offsets[position + 1])
+            self.counts[own] = 0
+            self.sums[own] = 0
+            self.low[position], self.high[position] = LARGEST_INTEGER, SMALLEST_INTEGER
+            if position in self.tails:
+                self.tails[position] = Tail.empty()
+        return self.counts, self.sums, self.low, self.high, self.tails

@@ -1,0 +1,364 @@
+"""The CPU engine: one fused loop a column, compiled by Numba, holding no interpreter lock.
+
+A table of guesses, the *guide*, turns a value into the first bin that could hold it; comparisons with the edges
+settle it. The guess is arithmetic on the value, but any monotone arithmetic will do, because only comparisons decide:
+``cell(x)`` below never decreases with ``x``, so all edges in lower cells are at most ``x`` and all edges in higher
+cells are above it, and only the edges in x's own cell need to be compared. The mapping is linear within a
+spread of the centre and logarithmic beyond, so that most cells hold at most one edge for bell shapes, for heavy
+tails and for point masses alike.
+
+Measured on a 2.3 GHz two-core machine, 4,000,000 float64 values, about 1,600 edges, ns a value a core: 5.3 to 6.0
+for normal, uniform, Cauchy, constant and zero-inflated columns, 7 for lognormal(2); ``searchsorted`` and
+``bincount`` take 22 to 130.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from gpudrift.backends.contract import Integers, count_frame
+from gpudrift.conversion import NumericValues
+from gpudrift.profiles import Profile
+from gpudrift.schema import Column, Schema, residual_shifts, residual_units
+
+__all__ = ["count", "warm_up"]
+
+# fastmath stays off: contraction or flushing subnormals to zero would move values across edges.
+_COMPILED: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
+
+BLOCK = 1024
+"""Values handled together: their cells are computed in one vectorised loop and used in a second one."""
+FLUSH = 4096
+"""Blocks between two unpackings: 2**22 residuals of 16 bits stay below 2**38, so they share a word with the count."""
+COUNT_ONE = 1 << 40
+
+OCTAVES = 10
+"""Doublings of the distance from the centre that the guide resolves; farther values share its outermost cells."""
+
+
+def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
+    """Count a frame under a schema with compiled loops; see :func:`gpudrift.backends.contract.count_frame`."""
+    return count_frame(frame, schema, _NumbaKernels())
+
+
+def warm_up() -> None:
+    """Load the compiled loops from the cache, or compile them, so that the first column does not wait."""
+    kernels = _NumbaKernels()
+    for edges in (np.array([-1.0, 0.0, 1.0]), np.array([-1, 0, 1])):
+        prepared = kernels._prepare(edges, edges.dtype == np.int64)
+        counts, sums, special = np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(5, np.int64)
+        kernels.numeric(NumericValues(edges, None), prepared, counts, sums, special)
+    kernels.codes(np.zeros(1, np.int32), None, 1)
+    kernels.hashes(pa.array([b"a"], pa.binary()))
+    kernels.hashes(pa.array([b"a"], pa.large_binary()))
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    search: npt.NDArray[Any]
+    """The edges without the last, so that the closed last bin needs no special case; shape (bins,)."""
+    scales: npt.NDArray[np.float64]
+    shifts: npt.NDArray[np.int64]
+    """Shift of the residual; 64 and more where the bin keeps no sum."""
+    guide: npt.NDArray[np.uint16]
+    mapping: tuple[float, float, int, int, int]
+
+
+class _NumbaKernels:
+    def prepare(self, column: Column) -> _Prepared:
+        assert column.edges is not None
+        return self._prepare(column.edges, column.family == "integer")
+
+    @staticmethod
+    def _prepare(edges: npt.NDArray[Any], integer: bool) -> _Prepared:
+        units = residual_units(edges)
+        keeps = units > 0
+        if integer:
+            shifts, scales = np.where(keeps, residual_shifts(edges), 64), np.zeros(0)
+        else:
+            shifts, scales = np.zeros(0, np.int64), np.divide(1.0, units, out=np.zeros_like(units), where=keeps)
+        search = np.ascontiguousarray(edges[:-1])
+        centre, spread = _centre_and_spread(search)
+        for bits in (9, 11):
+            mapping = _mapping(centre, spread, bits)
+            guide, crowded = _build_guide(search.astype(np.float64), *mapping)
+            if crowded * 16 <= search.size:
+                break
+        return _Prepared(search, scales, shifts, guide, mapping)
+
+    def numeric(
+        self, values: NumericValues, prepared: _Prepared, counts: Integers, sums: Integers, special: Integers
+    ) -> tuple[int, int]:
+        validity = np.zeros(0, np.uint8) if values.validity is None else values.validity
+        bounds = np.zeros(2, np.int64)
+        how = (prepared.guide, *prepared.mapping, counts, sums, special, bounds)
+        if values.values.dtype == np.float64:
+            _count_real(values.values, validity, values.offset, prepared.search, prepared.scales, *how)
+        else:
+            _count_integer(values.values, validity, values.offset, prepared.search, prepared.shifts, *how)
+        return int(bounds[0]), int(bounds[1])
+
+    def codes(self, codes: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, size: int) -> Integers:
+        counts = np.zeros(size, np.int64)
+        _count_codes(codes.astype(np.int32, copy=False), np.zeros(0, np.bool_) if valid is None else valid, counts)
+        return counts
+
+    def hashes(self, texts: pa.Array) -> npt.NDArray[np.uint64]:
+        hashes = np.zeros(len(texts), np.uint64)
+        if len(texts):
+            _, offsets, data = texts.buffers()
+            wide = np.int64 if texts.type == pa.large_binary() else np.int32
+            starts = np.frombuffer(offsets, wide)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+            content = np.zeros(1, np.uint8) if data is None or data.size == 0 else np.frombuffer(data, np.uint8)
+            _hash_texts(content, starts, hashes)
+        return hashes
+
+
+def _centre_and_spread(search: npt.NDArray[Any]) -> tuple[float, float]:
+    """Middle and half the width of the middle half of the edges: where most of them lie."""
+    size = search.size
+    centre, quarter, three_quarters = (float(search[size * part // 4]) for part in (2, 1, 3))
+    spread = three_quarters / 4 - quarter / 4
+    return (centre, spread) if 2.0**-900 < spread < 2.0**900 and abs(centre) < 2.0**900 else (0.0, 1.0)
+
+
+def _mapping(centre: float, spread: float, bits: int) -> tuple[float, float, int, int, int]:
+    shift = 52 - bits
+    return centre, spread, shift, int(np.float64(spread).view(np.int64)) >> shift, OCTAVES << bits
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _bits(_: Any, __: Any) -> Any:
+    """The bits of a float64 as int64."""
+
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.IntType(64))
+
+    return types.int64(types.float64), code
+
+
+@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
+def _cell(value, centre, spread, shift, base, half):  # type: ignore[no-untyped-def]
+    """Monotone in ``value``: subtraction, absolute value, addition and shift round or cut, but never reverse."""
+    distance = value - centre
+    cell = min((_bits(abs(distance) + spread) >> shift) - base, half - 1)
+    return half + cell if distance >= 0 else half - 1 - cell
+
+
+@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
+def _build_guide(search, centre, spread, shift, base, half):  # type: ignore[no-untyped-def]
+    """For each cell the number of edges in lower cells; and how many edges share a cell with two or more others."""
+    guide = np.empty(2 * half + 1, np.uint16)
+    position, crowded, size = 0, 0, search.size
+    for cell in range(2 * half + 1):
+        guide[cell] = position
+        first = position
+        while position < size and _cell(search[position], centre, spread, shift, base, half) <= cell:
+            position += 1
+        # The outermost cells hold the far tails, where next to nothing of the reference lies.
+        if position - first > 2 and 0 < cell < 2 * half - 1:
+            crowded += position - first
+    return guide, crowded
+
+
+@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
+def _search(value, search, first, last):  # type: ignore[no-untyped-def]
+    """How many edges are at most ``value``, knowing that ``first <= the answer <= last``.
+
+    Reached where a cell is crowded: a tail, or clusters nine orders of magnitude apart (500 edges in a cell, 63 ns a
+    value; a search without branches was no faster: 70 ns).
+    """
+    while first < last:
+        middle = (first + last) >> 1
+        if value >= search[middle]:
+            first = middle + 1
+        else:
+            last = middle
+    return first
+
+
+@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
+def _count_real(  # type: ignore[no-untyped-def]  # noqa: PLR0913, C901
+    values, validity, offset, search, scales, guide, centre, spread, shift, base, half, counts, sums, special, bounds
+):
+    largest_finite = np.finfo(np.float64).max
+    rows, bins = values.size, search.size
+    cells = np.empty(BLOCK, np.int32)
+    gathered = np.empty(BLOCK, np.float64)
+    packed = np.zeros(bins, np.int64)
+    low, high = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(-0x7FFFFFFFFFFFFFFF - 1)
+    blocks = 0
+    for start in range(0, rows, BLOCK):
+        block = values[start : min(start + BLOCK, rows)]
+        odd = validity.size
+        for row in range(block.size):
+            odd += not (abs(block[row]) <= largest_finite)
+        if odd:
+            kept = 0
+            for row in range(block.size):
+                value = block[row]
+                bit = offset + start + row
+                if validity.size and not (validity[bit >> 3] >> (bit & 7)) & 1:
+                    special[3] += 1
+                elif abs(value) <= largest_finite:
+                    gathered[kept] = value
+                    kept += 1
+                elif value != value:
+                    special[2] += 1
+                elif value > 0:
+                    special[1] += 1
+                else:
+                    special[0] += 1
+            block = gathered[:kept]
+        for row in range(block.size):
+            bits = _bits(block[row])
+            key = bits ^ ((bits >> 63) & 0x7FFFFFFFFFFFFFFF)
+            low, high = min(low, key), max(high, key)
+            cells[row] = _cell(block[row], centre, spread, shift, base, half)
+        for row in range(block.size):
+            value = block[row]
+            cell = cells[row]
+            bin_after = np.int64(guide[cell])
+            bin_after += bin_after < bins and value >= search[bin_after]
+            if bin_after < bins and value >= search[bin_after]:
+                bin_after = _search(value, search, bin_after + 1, np.int64(guide[cell + 1]))
+            slot = bin_after - 1
+            residual = np.int64((value - search[slot]) * scales[slot])
+            packed[slot] += COUNT_ONE + min(residual, np.int64(65535))
+        blocks += 1
+        if blocks == FLUSH:
+            _unpack(packed, counts, sums)
+            blocks = 0
+    _unpack(packed, counts, sums)
+    # The key of -0.0 is -1; -0.0 is 0.0.
+    bounds[0] = 0 if low == -1 else low
+    bounds[1] = 0 if high == -1 else high
+
+
+@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
+def _count_integer(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+    values, validity, offset, search, shifts, guide, centre, spread, shift, base, half, counts, sums, special, bounds
+):
+    rows, bins = values.size, search.size
+    cells = np.empty(BLOCK, np.int32)
+    gathered = np.empty(BLOCK, np.int64)
+    packed = np.zeros(bins, np.int64)
+    low, high = np.int64(0x7FFFFFFFFFFFFFFF), np.int64(-0x7FFFFFFFFFFFFFFF - 1)
+    blocks = 0
+    for start in range(0, rows, BLOCK):
+        block = values[start : min(start + BLOCK, rows)]
+        if validity.size:
+            kept = 0
+            for row in range(block.size):
+                bit = offset + start + row
+                gathered[kept] = block[row]
+                kept += (validity[bit >> 3] >> (bit & 7)) & 1
+            special[3] += block.size - kept
+            block = gathered[:kept]
+        for row in range(block.size):
+            low, high = min(low, block[row]), max(high, block[row])
+            cells[row] = _cell(np.float64(block[row]), centre, spread, shift, base, half)
+        for row in range(block.size):
+            value = block[row]
+            cell = cells[row]
+            bin_after = np.int64(guide[cell])
+            bin_after += bin_after < bins and value >= search[bin_after]
+            if bin_after < bins and value >= search[bin_after]:
+                bin_after = _search(value, search, bin_after + 1, np.int64(guide[cell + 1]))
+            slot = bin_after - 1
+            residual = np.uint64(0)
+            if shifts[slot] < 64:
+                residual = (np.uint64(value) - np.uint64(search[slot])) >> np.uint64(shifts[slot])
+            packed[slot] += COUNT_ONE + np.int64(residual)
+        blocks += 1
+        if blocks == FLUSH:
+            _unpack(packed, counts, sums)
+            blocks = 0
+    _unpack(packed, counts, sums)
+    bounds[0], bounds[1] = low, high
+
+
+@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
+def _unpack(packed, counts, sums):  # type: ignore[no-untyped-def]
+    for slot in range(packed.size):
+        counts[slot] += packed[slot] >> 40
+        sums[slot] += packed[slot] & (COUNT_ONE - 1)
+        packed[slot] = 0
+
+
+@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
+def _count_codes(codes, valid, counts):  # type: ignore[no-untyped-def]
+    if valid.size:
+        for row in range(codes.size):
+            if valid[row]:
+                counts[codes[row]] += 1
+    else:
+        for row in range(codes.size):
+            counts[codes[row]] += 1
+
+
+_P1, _P2 = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F)
+_P3, _P4 = np.uint64(0x165667B19E3779F9), np.uint64(0x85EBCA77C2B2AE63)
+_P5 = np.uint64(0x27D4EB2F165667C5)
+
+
+@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
+def _rotated(word, by):  # type: ignore[no-untyped-def]
+    return (word << np.uint64(by)) | (word >> np.uint64(64 - by))
+
+
+@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
+def _round(lane, word):  # type: ignore[no-untyped-def]
+    return _rotated(lane + word * _P2, 31) * _P1
+
+
+@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
+def _word(data, position, size):  # type: ignore[no-untyped-def]
+    word = np.uint64(0)
+    for byte in range(size):
+        word |= np.uint64(data[position + byte]) << np.uint64(8 * byte)
+    return word
+
+
+@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
+def _hash_texts(data, starts, hashes):  # type: ignore[no-untyped-def]
+    """XXH64 with seed 0 (xxHash specification 0.1.1) of ``data[starts[i]:starts[i + 1]]`` for every i."""
+    for text in range(hashes.size):
+        position, end = starts[text], starts[text + 1]
+        length = end - position
+        if length >= 32:
+            a, b, c, d = _P1 + _P2, _P2, np.uint64(0), np.uint64(0) - _P1
+            while position + 32 <= end:
+                a = _round(a, _word(data, position, 8))
+                b = _round(b, _word(data, position + 8, 8))
+                c = _round(c, _word(data, position + 16, 8))
+                d = _round(d, _word(data, position + 24, 8))
+                position += 32
+            state = _rotated(a, 1) + _rotated(b, 7) + _rotated(c, 12) + _rotated(d, 18)
+            for lane in (a, b, c, d):
+                state = (state ^ _round(np.uint64(0), lane)) * _P1 + _P4
+        else:
+            state = _P5
+        state += np.uint64(length)
+        while position + 8 <= end:
+            state = _rotated(state ^ _round(np.uint64(0), _word(data, position, 8)), 27) * _P1 + _P4
+            position += 8
+        if position + 4 <= end:
+            state = _rotated(state ^ (_word(data, position, 4) * _P1), 23) * _P2 + _P3
+            position += 4
+        while position < end:
+            state = _rotated(state ^ (np.uint64(data[position]) * _P5), 11) * _P1
+            position += 1
+        state = (state ^ (state >> np.uint64(33))) * _P2
+        state = (state ^ (state >> np.uint64(29))) * _P3
+        hashes[text] = state ^ (state >> np.uint64(32))

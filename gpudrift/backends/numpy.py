@@ -1,0 +1,152 @@
+"""The plain backend: ``searchsorted`` and ``bincount``, short enough to be checked by eye.
+
+It is what the others are compared with, with ``==``, and what runs where nothing can be compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gpudrift.backends.contract import (
+    NAN,
+    NEGATIVE_INFINITY,
+    NULL,
+    POSITIVE_INFINITY,
+    Integers,
+    count_frame,
+)
+from gpudrift.conversion import NumericValues
+from gpudrift.profiles import Profile, float_to_key
+from gpudrift.schema import (
+    LARGEST_INTEGER,
+    RESIDUAL_BITS,
+    SMALLEST_INTEGER,
+    Column,
+    Edges,
+    Schema,
+    point_bins,
+    residual_shifts,
+    residual_units,
+)
+
+__all__ = ["count", "xxh64"]
+
+
+def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
+    """Count a frame under a schema with NumPy; see :func:`gpudrift.backends.contract.count_frame`."""
+    return count_frame(frame, schema, _NumpyKernels())
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    edges: Edges
+    scales: npt.NDArray[np.float64]
+    """For reals ``2**s`` of each bin, 0 where it keeps no sum."""
+    shifts: npt.NDArray[np.int64]
+    keeps: npt.NDArray[np.bool_]
+
+
+class _NumpyKernels:
+    def prepare(self, column: Column) -> _Prepared:
+        assert column.edges is not None
+        edges = column.edges
+        keeps = residual_units(edges) > 0
+        if edges.dtype == np.int64:
+            return _Prepared(edges, np.zeros(0), residual_shifts(edges), keeps)
+        units = residual_units(edges)
+        scales = np.divide(1.0, units, out=np.zeros_like(units), where=keeps)
+        return _Prepared(edges, scales, np.zeros(0, np.int64), keeps)
+
+    def numeric(
+        self, values: NumericValues, prepared: _Prepared, counts: Integers, sums: Integers, special: Integers
+    ) -> tuple[int, int]:
+        numbers = values.values if values.validity is None else values.values[values.valid()]
+        special[NULL] += values.values.size - numbers.size
+        if numbers.dtype == np.float64:
+            special[NAN] += np.count_nonzero(np.isnan(numbers))
+            special[NEGATIVE_INFINITY] += np.count_nonzero(numbers == -np.inf)
+            special[POSITIVE_INFINITY] += np.count_nonzero(numbers == np.inf)
+            numbers = numbers[np.isfinite(numbers)]
+        if numbers.size == 0:
+            return LARGEST_INTEGER, SMALLEST_INTEGER
+        bins = counts.size
+        where = np.minimum(np.searchsorted(prepared.edges, numbers, side="right") - 1, bins - 1)
+        counts += np.bincount(where, minlength=bins)
+        residuals = self._residuals(numbers, where, prepared)
+        # float64 weights add exactly: 2**16 times the rows of a batch stays below 2**53.
+        sums += np.bincount(where, weights=residuals, minlength=bins).astype(np.int64)
+        low, high = numbers.min(), numbers.max()
+        if numbers.dtype == np.float64:
+            return float_to_key(float(low)), float_to_key(float(high))
+        return int(low), int(high)
+
+    @staticmethod
+    def _residuals(numbers: npt.NDArray[Any], where: npt.NDArray[np.intp], prepared: _Prepared) -> npt.NDArray[Any]:
+        if numbers.dtype == np.float64:
+            scaled = np.floor((numbers - prepared.edges[where]) * prepared.scales[where])
+            return np.minimum(scaled, 2**RESIDUAL_BITS - 1)
+        distance = numbers.view(np.uint64) - prepared.edges[where].view(np.uint64)
+        return (distance >> prepared.shifts[where].view(np.uint64)) * prepared.keeps[where]
+
+    def codes(self, codes: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, size: int) -> Integers:
+        return np.bincount(codes if valid is None else codes[valid], minlength=size).astype(np.int64)
+
+    def hashes(self, texts: pa.Array) -> npt.NDArray[np.uint64]:
+        return np.array([xxh64(text.as_py()) for text in texts], dtype=np.uint64)
+
+
+_MASK = 2**64 - 1
+_P1, _P2, _P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
+_P4, _P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
+
+
+def xxh64(text: bytes) -> int:
+    """XXH64 with seed 0, in plain integers.
+
+    Source: xxHash specification 0.1.1, section "XXH64 algorithm description".
+    """
+    length, position = len(text), 0
+    if length >= 32:
+        lanes = [(_P1 + _P2) & _MASK, _P2, 0, -_P1 & _MASK]
+        while position + 32 <= length:
+            for lane in range(4):
+                lanes[lane] = _round(lanes[lane], _word(text, position + 8 * lane, 8))
+            position += 32
+        state = sum(_rotated(lane, by) for lane, by in zip(lanes, (1, 7, 12, 18), strict=True)) & _MASK
+        for lane in lanes:
+            state = ((state ^ _round(0, lane)) * _P1 + _P4) & _MASK
+    else:
+        state = _P5
+    state = (state + length) & _MASK
+    while position + 8 <= length:
+        state ^= _round(0, _word(text, position, 8))
+        state = (_rotated(state, 27) * _P1 + _P4) & _MASK
+        position += 8
+    if position + 4 <= length:
+        state ^= _word(text, position, 4) * _P1 & _MASK
+        state = (_rotated(state, 23) * _P2 + _P3) & _MASK
+        position += 4
+    for byte in text[position:]:
+        state ^= byte * _P5 & _MASK
+        state = _rotated(state, 11) * _P1 & _MASK
+    state = (state ^ state >> 33) * _P2 & _MASK
+    state = (state ^ state >> 29) * _P3 & _MASK
+    return state ^ state >> 32
+
+
+def _word(text: bytes, position: int, size: int) -> int:
+    return int.from_bytes(text[position : position + size], "little")
+
+
+def _rotated(word: int, by: int) -> int:
+    return (word << by | word >> 64 - by) & _MASK
+
+
+def _round(lane: int, word: int) -> int:
+    return _rotated(lane + word * _P2 & _MASK, 31) * _P1 & _MASK

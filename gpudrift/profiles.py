@@ -1,0 +1,603 @@
+"""The mergeable counts of a table: one flat integer array for all columns, and its laws.
+
+Under ``+`` profiles of one schema are a commutative monoid: ``Profile.empty(schema)`` is the identity, the order and
+the grouping of additions do not matter, and ``count(a ++ b) == count(a) + count(b)`` for any cut of the rows. Counts,
+residual sums, smallest and largest values and the sketches of rare texts are all integers (or texts ordered by
+integers), so this holds to the bit. Floats begin after the last addition.
+
+The slots of a column add up to the number of rows; this is checked whenever a profile is made, added or loaded.
+What is *not* promised: equality of provenance (paths, backend, times), which travels with a profile but is no part
+of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gpudrift.errors import SchemaMismatchError
+from gpudrift.files import read_sealed, write_sealed
+from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+
+__all__ = ["ColumnProfile", "Profile", "Tail", "float_to_key", "key_to_float"]
+
+MAX_ROWS = 2**47
+"""Most rows of a profile: residual sums of 16-bit residuals then still fit in 63 bits."""
+
+Integers = npt.NDArray[np.int64]
+
+
+def float_to_key(value: float) -> int:
+    """An int64 that orders like the float: so the smallest and largest of reals merge as integers do."""
+    bits = int(np.float64(value + 0.0).view(np.int64))
+    return bits if bits >= 0 else bits ^ LARGEST_INTEGER
+
+
+def key_to_float(key: int) -> float:
+    """The inverse of :func:`float_to_key`."""
+    bits = key if key >= 0 else key ^ LARGEST_INTEGER
+    return float(np.int64(bits).view(np.float64))
+
+
+@dataclass(frozen=True, eq=False)
+class Tail:
+    """The values of a categorical column beyond the frequent ones: a bottom-k sketch by hash.
+
+    Kept are the ``k`` distinct values of smallest (hash, bytes), each with its exact count. Because the order does
+    not depend on the data, keeping the k smallest is associative and commutative, and a value that is kept in the
+    end was kept in every part, so its count is exact (keeping the k most frequent has neither property).
+
+    Parameters
+    ----------
+    hashes : ndarray of uint64, shape (kept,)
+        XXH64 with seed 0 of the UTF-8 bytes, ascending; equal hashes ordered by bytes.
+    values : tuple of bytes, length kept
+    counts : ndarray of int64, shape (kept,)
+    """
+
+    hashes: npt.NDArray[np.uint64]
+    values: tuple[bytes, ...]
+    counts: Integers
+
+    @classmethod
+    def empty(cls) -> Tail:
+        return cls(np.zeros(0, np.uint64), (), np.zeros(0, np.int64))
+
+    @classmethod
+    def of(
+        cls, hashes: npt.NDArray[np.uint64], values: Sequence[bytes], counts: Integers, size: int = SKETCH_SIZE
+    ) -> Tail:
+        """Sort, add up the counts of equal values, keep the ``size`` smallest; any order, repeats allowed."""
+        if len(values) == 0:
+            return cls.empty()
+        # Sorted by hash, then by bytes where hashes are equal: rare, except for the same value from two parts.
+        order = np.argsort(hashes, kind="stable")
+        ordered = hashes[order]
+        if np.any(ordered[1:] == ordered[:-1]):
+            order = np.array(sorted(order.tolist(), key=lambda i: (int(hashes[i]), values[i])), dtype=np.int64)
+            ordered = hashes[order]
+        texts = [values[i] for i in order.tolist()]
+        starts = [0] + [
+            i for i in range(1, len(texts)) if ordered[i] != ordered[i - 1] or texts[i] != texts[i - 1]
+        ]
+        summed = np.add.reduceat(counts[order], starts)[:size].astype(np.int64)
+        kept = starts[:size]
+        return cls(ordered[kept], tuple(texts[i] for i in kept), summed)
+
+    def __add__(self, other: Tail) -> Tail:
+        if not other.values:
+            return self
+        if not self.values:
+            return other
+        return Tail.of(
+            np.concatenate([self.hashes, other.hashes]),
+            self.values + other.values,
+            np.concatenate([self.counts, other.counts]),
+        )
+
+    @property
+    def kept(self) -> int:
+        """Rows whose values are kept."""
+        return int(self.counts.sum())
+
+    def digest_into(self, hasher: hashlib._Hash) -> None:
+        hasher.update(len(self.values).to_bytes(8, "little"))
+        hasher.update(self.hashes.astype("<u8").tobytes())
+        hasher.update(self.counts.astype("<i8").tobytes())
+        for value in self.values:
+            hasher.update(len(value).to_bytes(8, "little") + value)
+
+
+def _merged_text(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:
+    """Union; where both speak of a column the smaller text stands, so that the order does not matter."""
+    merged = dict(left)
+    for name, text in right.items():
+        merged[name] = min(merged.get(name, text), text)
+    return merged
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What was counted of one table under one schema.
+
+    Parameters
+    ----------
+    schema : Schema
+    rows : int
+        Number of rows counted.
+    counts : ndarray of int64, shape (schema.slots,)
+        Rows in each slot, column after column (``schema.offsets``).
+    sums : ndarray of int64, shape (schema.slots,)
+        Residual sum of each bin; 0 for point bins, categorical bins and special slots.
+    low, high : ndarray of int64, shape (columns,)
+        Smallest and largest finite value (reals as :func:`float_to_key`); where nothing finite was seen, the largest
+        and the smallest int64.
+    tails : mapping of column position to Tail
+        For categorical columns.
+    skipped : mapping of column name to reason
+        Columns that could not be counted somewhere: their counts are 0, and they stay skipped when profiles add.
+    findings : mapping of column name to {"type changed", "unit changed", "unreadable", "unsupported"}
+        What kind of trouble made a column skipped.
+    seen : mapping of column name to type
+        Types the data had, as text, also of columns that the schema does not have. Provenance.
+    provenance : mapping
+        Where the data came from and how it was counted; no part of the digest.
+    """
+
+    schema: Schema
+    rows: int
+    counts: Integers
+    sums: Integers
+    low: Integers
+    high: Integers
+    tails: Mapping[int, Tail] = field(default_factory=dict)
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    findings: Mapping[str, str] = field(default_factory=dict)
+    seen: Mapping[str, str] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """Raise ``ValueError`` unless every column's slots add up to the number of rows."""
+        if not 0 <= self.rows <= MAX_ROWS:
+            raise ValueError(f"profile: {self.rows} rows, possible are 0 to 2**47")
+        columns = self.schema.columns
+        counted = np.array([column.family != "skipped" for column in columns], dtype=np.bool_)
+        for name in self.skipped:
+            counted[self.schema.index[name]] = False
+        if self.counts.shape != (self.schema.slots,) or self.sums.shape != (self.schema.slots,):
+            raise ValueError(f"profile: {self.counts.size} counts, the schema has {self.schema.slots} slots")
+        totals = np.zeros(len(columns), dtype=np.int64)
+        with_slots = np.diff(self.schema.offsets) > 0
+        if with_slots.any():
+            totals[with_slots] = np.add.reduceat(self.counts, self.schema.offsets[:-1][with_slots])
+        wrong = np.flatnonzero(totals != np.where(counted, self.rows, 0))
+        if wrong.size or (self.counts.size and int(self.counts.min()) < 0):
+            column = columns[int(wrong[0])].name if wrong.size else "?"
+            raise ValueError(f"profile: the slots of column {column!r} do not add up to {self.rows} rows")
+
+    @classmethod
+    def empty(cls, schema: Schema) -> Profile:
+        """The identity of ``+``: nothing counted."""
+        columns = len(schema)
+        return cls(
+            schema,
+            0,
+            np.zeros(schema.slots, np.int64),
+            np.zeros(schema.slots, np.int64),
+            np.full(columns, LARGEST_INTEGER, np.int64),
+            np.full(columns, SMALLEST_INTEGER, np.int64),
+            {position: Tail.empty() for position, column in enumerate(schema.columns) if column.family == "categorical"},
+        )
+
+    def __add__(self, other: Profile) -> Profile:
+        if not isinstance(other, Profile):
+            return NotImplemented
+        if other.schema is not self.schema and other.schema != self.schema:
+            raise SchemaMismatchError(first_difference(self.schema, other.schema))
+        counts, sums = self.counts + other.counts, self.sums + other.sums
+        low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        skipped = _merged_text(self.skipped, other.skipped)
+        tails = {position: tail + other.tails[position] for position, tail in self.tails.items()}
+        for name in skipped:
+            _blank(self.schema, self.schema.index[name], counts, sums, low, high, tails)
+        return Profile(
+            self.schema,
+            self.rows + other.rows,
+            counts,
+            sums,
+            low,
+            high,
+            tails,
+            skipped,
+            _merged_text(self.findings, other.findings),
+            _merged_text(self.seen, other.seen),
+            self.provenance or other.provenance,
+        )
+
+    def __radd__(self, other: object) -> Profile:
+        return self if other == 0 else NotImplemented
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Profile) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __len__(self) -> int:
+        return len(self.schema)
+
+    def __getitem__(self, name: str) -> ColumnProfile:
+        if name not in self.schema:
+            raise KeyError(f"no column {name!r} in the profile")
+        return ColumnProfile.of(self, self.schema.index[name])
+
+    def __repr__(self) -> str:
+        return f"Profile({self.rows:,} rows, {len(self.schema):,} columns, digest {self.digest[:12]})"
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over schema, rows, counts, sums, low, high, skipped columns and tails, as hexadecimal text.
+
+        Equal data gives an equal digest however it was cut, read or counted; provenance is left out.
+        """
+        hasher = hashlib.sha256(b"gpudrift/profile/1")
+        hasher.update(bytes.fromhex(self.schema.digest))
+        hasher.update(self.rows.to_bytes(8, "little"))
+        for array in (self.counts, self.sums, self.low, self.high):
+            hasher.update(array.astype("<i8", copy=False).tobytes())
+        for name in sorted(self.skipped):
+            hasher.update(b"skipped" + name.encode("utf-8", "surrogatepass") + b"\0")
+        for position in sorted(self.tails):
+            self.tails[position].digest_into(hasher)
+        return hasher.hexdigest()
+
+    def with_provenance(self, **entries: Any) -> Profile:
+        """The same profile with these entries set in its provenance."""
+        return replace(self, provenance={**self.provenance, **entries})
+
+    def skip(self, reasons: Mapping[str, str], findings: Mapping[str, str]) -> Profile:
+        """The same profile with some columns made skipped."""
+        counts, sums, low, high = self.counts.copy(), self.sums.copy(), self.low.copy(), self.high.copy()
+        tails = dict(self.tails)
+        for name in reasons:
+            _blank(self.schema, self.schema.index[name], counts, sums, low, high, tails)
+        return Profile(
+            self.schema,
+            self.rows,
+            counts,
+            sums,
+            low,
+            high,
+            tails,
+            _merged_text(self.skipped, reasons),
+            _merged_text(self.findings, findings),
+            self.seen,
+            self.provenance,
+        )
+
+    @classmethod
+    def concatenate(cls, blocks: Sequence[Profile]) -> Profile:
+        """Profiles of disjoint columns of the same rows, side by side.
+
+        Raises
+        ------
+        ValueError
+            If the blocks do not have the same number of rows.
+        """
+        if not blocks:
+            return cls.empty(Schema(()))
+        rows = {block.rows for block in blocks}
+        if len(rows) != 1:
+            raise ValueError(f"profile: blocks of columns with different numbers of rows: {sorted(rows)}")
+        schema = Schema.concatenate([block.schema for block in blocks])
+        starts = np.concatenate([[0], np.cumsum([len(block) for block in blocks])])
+        return cls(
+            schema,
+            rows.pop(),
+            np.concatenate([block.counts for block in blocks]),
+            np.concatenate([block.sums for block in blocks]),
+            np.concatenate([block.low for block in blocks]),
+            np.concatenate([block.high for block in blocks]),
+            {
+                int(start) + position: tail
+                for start, block in zip(starts, blocks, strict=False)
+                for position, tail in block.tails.items()
+            },
+            reduce(_merged_text, (block.skipped for block in blocks)),
+            reduce(_merged_text, (block.findings for block in blocks)),
+            reduce(_merged_text, (block.seen for block in blocks)),
+        )
+
+    def select(self, names: Iterable[str]) -> Profile:
+        """The same rows, only the named columns, in the order given."""
+        names = list(names)
+        schema = self.schema.select(names)
+        positions = [self.schema.index[name] for name in names]
+        offsets = self.schema.offsets
+        slots = np.concatenate([np.arange(0)] + [np.arange(offsets[p], offsets[p + 1]) for p in positions]).astype(np.int64)
+        keep = set(names)
+        return Profile(
+            schema,
+            self.rows,
+            self.counts[slots],
+            self.sums[slots],
+            self.low[positions],
+            self.high[positions],
+            {new: self.tails[old] for new, old in enumerate(positions) if old in self.tails},
+            {name: reason for name, reason in self.skipped.items() if name in keep},
+            {name: finding for name, finding in self.findings.items() if name in keep},
+            self.seen,
+            self.provenance,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the profile to one Parquet file, whole or not at all.
+
+        A row per column with lists of edges, counts and sums; the rest is JSON in the file's metadata. Any Parquet
+        reader can query it. The profile's digest and a checksum over every byte of the file go with it.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written; what stood at ``path`` before is then still there.
+        """
+        write_sealed(path, *_to_table(self))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Profile:
+        """Read a profile that :meth:`save` wrote. Nothing in the file is executed.
+
+        Raises
+        ------
+        FileNotFoundError
+        ValueError
+            If the file is no saved profile, is truncated or was altered, or is of a newer format.
+        """
+        table, document = read_sealed(path)
+        try:
+            profile = _from_table(table, document)
+        except (KeyError, TypeError, AttributeError, IndexError, pa.ArrowException) as error:
+            raise ValueError(f"{os.fspath(path)}: not a readable gpudrift profile ({error})") from None
+        if profile.digest != document["digest"]:
+            raise ValueError(f"{os.fspath(path)}: the profile was altered: its counts do not match its digest")
+        return profile
+
+
+_FILE_SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("type", pa.string()),
+        ("unit", pa.string()),
+        ("reason", pa.string()),
+        ("rows", pa.int64()),
+        ("edges_real", pa.list_(pa.float64())),
+        ("edges_integer", pa.list_(pa.int64())),
+        ("categories", pa.list_(pa.binary())),
+        ("counts", pa.list_(pa.int64())),
+        ("sums", pa.list_(pa.int64())),
+        *((slot, pa.int64()) for slot in SPECIAL_SLOTS),
+        ("low", pa.int64()),
+        ("high", pa.int64()),
+        ("tail_hashes", pa.list_(pa.uint64())),
+        ("tail_values", pa.list_(pa.binary())),
+        ("tail_counts", pa.list_(pa.int64())),
+    ]
+)
+
+
+def _to_table(profile: Profile) -> tuple[pa.Table, dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for position, column in enumerate(profile.schema.columns):
+        start, stop = (int(x) for x in profile.schema.offsets[position : position + 2])
+        bins = start + column.bins
+        tail = profile.tails.get(position)
+        special = profile.counts[bins:stop] if stop > bins else np.zeros(len(SPECIAL_SLOTS), np.int64)
+        rows.append(
+            {
+                "name": column.name,
+                "kind": column.kind,
+                "type": column.type,
+                "unit": column.unit,
+                "reason": column.reason,
+                "rows": profile.rows,
+                "edges_real": column.edges if column.family == "real" else None,
+                "edges_integer": column.edges if column.family == "integer" else None,
+                "categories": list(column.categories) if column.family == "categorical" else None,
+                "counts": profile.counts[start:bins],
+                "sums": profile.sums[start:bins] if column.is_numeric else None,
+                **dict(zip(SPECIAL_SLOTS, special.tolist(), strict=True)),
+                "low": int(profile.low[position]),
+                "high": int(profile.high[position]),
+                "tail_hashes": None if tail is None else tail.hashes,
+                "tail_values": None if tail is None else list(tail.values),
+                "tail_counts": None if tail is None else tail.counts,
+            }
+        )
+    columns = {name: [row[name] for row in rows] for name in _FILE_SCHEMA.names}
+    document = {
+        "rows": profile.rows,
+        "digest": profile.digest,
+        "schema_digest": profile.schema.digest,
+        "skipped": dict(profile.skipped),
+        "findings": dict(profile.findings),
+        "seen": dict(profile.seen),
+        "provenance": dict(profile.provenance),
+    }
+    return pa.table(columns, schema=_FILE_SCHEMA), document
+
+
+def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
+    if table.schema.names != _FILE_SCHEMA.names:
+        raise ValueError("not a readable gpudrift profile (its columns are others)")
+    table = table.combine_chunks()
+    listed = {name: table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason", "low", "high")}
+    lists = {name: _list_cells(table[name]) for name in _FILE_SCHEMA.names if pa.types.is_list(_FILE_SCHEMA.field(name).type)}
+    special = np.array([table[slot].to_numpy() for slot in SPECIAL_SLOTS], dtype=np.int64).T
+    columns: list[Column] = []
+    counts: list[Integers] = []
+    sums: list[Integers] = []
+    tails: dict[int, Tail] = {}
+    for position in range(table.num_rows):
+        edges = lists["edges_real"][position] if lists["edges_real"][position] is not None else lists["edges_integer"][position]
+        categories = lists["categories"][position]
+        columns.append(
+            Column(
+                *(listed[name][position] for name in ("name", "kind", "type", "unit")),
+                None if edges is None else edges.to_numpy(zero_copy_only=False),
+                () if categories is None else tuple(categories.to_pylist()),
+                listed["reason"][position],
+            )
+        )
+        if columns[-1].family == "skipped":
+            continue
+        own = lists["counts"][position].to_numpy(zero_copy_only=False)
+        residuals = lists["sums"][position]
+        filler = np.zeros(len(SPECIAL_SLOTS), np.int64)
+        counts += [own, special[position]]
+        sums += [np.zeros(own.size, np.int64) if residuals is None else residuals.to_numpy(zero_copy_only=False), filler]
+        if columns[-1].family == "categorical":
+            tails[position] = Tail(
+                lists["tail_hashes"][position].to_numpy(zero_copy_only=False),
+                tuple(lists["tail_values"][position].to_pylist()),
+                lists["tail_counts"][position].to_numpy(zero_copy_only=False),
+            )
+    nothing = np.zeros(0, np.int64)
+    return Profile(
+        Schema(tuple(columns)),
+        int(document["rows"]),
+        np.concatenate([nothing, *counts]),
+        np.concatenate([nothing, *sums]),
+        np.array(listed["low"], dtype=np.int64),
+        np.array(listed["high"], dtype=np.int64),
+        tails,
+        *(dict(document[entry]) for entry in ("skipped", "findings", "seen", "provenance")),
+    )
+
+
+def _list_cells(column: pa.ChunkedArray) -> list[pa.Array | None]:
+    """Each row's list as an Arrow array, or None."""
+    chunk = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    offsets = chunk.offsets.to_numpy()
+    valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+    values = chunk.values
+    return [
+        values.slice(offsets[row], offsets[row + 1] - offsets[row]) if valid[row] else None for row in range(len(chunk))
+    ]
+
+
+def _blank(
+    schema: Schema,
+    position: int,
+    counts: Integers,
+    sums: Integers,
+    low: Integers,
+    high: Integers,
+    tails: dict[int, Tail],
+) -> None:
+    """Make one column of the arrays the skipped one: nothing counted."""
+    own = slice(schema.offsets[position], schema.offsets[position + 1])
+    counts[own] = 0
+    sums[own] = 0
+    low[position], high[position] = LARGEST_INTEGER, SMALLEST_INTEGER
+    if position in tails:
+        tails[position] = Tail.empty()
+
+
+def first_difference(left: Schema, right: Schema) -> str:
+    """One line naming the first column in which two schemas differ."""
+    for a, b in zip(left.columns, right.columns, strict=False):
+        if a.digest != b.digest:
+            if a.name != b.name:
+                return f"the schemas differ: column {a.name!r} stands where the other has {b.name!r}"
+            if a.kind != b.kind or a.unit != b.unit:
+                return f"the schemas differ in column {a.name!r}: {a.kind} {a.unit or ''} against {b.kind} {b.unit or ''}"
+            return f"the schemas differ in column {a.name!r}: other bins (profile one side with the other's schema)"
+    return f"the schemas differ: {len(left)} columns against {len(right)}"
+
+
+def total(profiles: Iterable[Profile], schema: Schema) -> Profile:
+    """Sum of profiles, the identity when there are none."""
+    return reduce(add, profiles, Profile.empty(schema))
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnProfile:
+    """One column of a profile, seen on its own.
+
+    Parameters
+    ----------
+    column : Column
+    counts, sums : ndarray of int64, shape (column.bins,)
+    special : mapping
+        Rows in each of the special slots "-inf", "+inf", "nan", "null" and "absent".
+    low, high : int, float or None
+        Smallest and largest finite value, in the unit that is counted; None where there is none.
+    tail : Tail or None
+    skipped : str or None
+    """
+
+    column: Column
+    rows: int
+    counts: Integers
+    sums: Integers
+    special: Mapping[str, int]
+    low: float | int | None
+    high: float | int | None
+    tail: Tail | None = None
+    skipped: str | None = None
+
+    @classmethod
+    def of(cls, profile: Profile, position: int) -> ColumnProfile:
+        column = profile.schema.columns[position]
+        start, stop = (int(x) for x in profile.schema.offsets[position : position + 2])
+        bins = start + column.bins
+        low: float | int | None = None
+        high: float | int | None = None
+        if column.is_numeric and profile.low[position] <= profile.high[position]:
+            low, high = int(profile.low[position]), int(profile.high[position])
+            if column.family == "real":
+                low, high = key_to_float(low), key_to_float(high)
+        special = profile.counts[bins:stop].tolist() or [0] * len(SPECIAL_SLOTS)
+        return cls(
+            column,
+            profile.rows,
+            profile.counts[start:bins],
+            profile.sums[start:bins],
+            dict(zip(SPECIAL_SLOTS, special, strict=True)),
+            low,
+            high,
+            profile.tails.get(position),
+            profile.skipped.get(column.name, column.reason),
+        )
+
+    @property
+    def missing(self) -> int:
+        """Rows without a value: NaN, null, and absent from their file."""
+        return self.special["nan"] + self.special["null"] + self.special["absent"]
+
+    @property
+    def present(self) -> int:
+        """Rows with a value, infinities included."""
+        return self.rows - self.missing if self.skipped is None else 0
+
+    @property
+    def finite(self) -> int:
+        return int(self.counts.sum())
+
+    @property
+    def dropped(self) -> int:
+        """For categorical columns: rows whose values are neither frequent nor kept in the tail."""
+        return int(self.counts[-1]) - self.tail.kept if self.tail is not None and self.counts.size else 0

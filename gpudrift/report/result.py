@@ -1,0 +1,216 @@
+"""The report: a comparison and the verdict on it, as an object, a JSON document or a data frame."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import gpudrift
+from gpudrift.comparison import ColumnComparison, Comparison
+from gpudrift.files import write_whole
+from gpudrift.profiles import Profile
+from gpudrift.verdict import ColumnVerdict, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FORMAT", "ColumnReport", "Report"]
+
+FORMAT = "gpudrift/comparison/1"
+
+_SEVERITIES = ("major", "moderate", "none", "too few rows", "not judged")
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnReport:
+    """One column: its statistics (``report["age"].ks.value``) and what was decided about it."""
+
+    comparison: ColumnComparison
+    verdict: ColumnVerdict
+
+    @property
+    def name(self) -> str:
+        return self.comparison.name
+
+    @property
+    def severity(self) -> str:
+        return self.verdict.severity
+
+    @property
+    def reason(self) -> str | None:
+        return self.verdict.reason
+
+    @property
+    def drifted(self) -> bool:
+        return self.verdict.drifted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["comparison"], name)
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in the JSON document."""
+        compared, verdict = self.comparison, self.verdict
+        statistics = {}
+        for name, statistic in compared.statistics.items():
+            entry = statistic.document()
+            for key in ("bins", "values"):
+                if key in entry:
+                    entry[key] = list(entry[key])
+            entry.pop("std", None)
+            if statistic.value is not None and name in verdict.noise_floors:
+                entry["noise_floor"] = verdict.noise_floors[name]
+            if name in verdict.p_adjusted:
+                entry["p_adjusted"] = verdict.p_adjusted[name]
+            statistics[name] = entry
+        before, after = compared.summaries
+        picture = compared.distribution
+        return {
+            "name": compared.name,
+            "kind": compared.kind,
+            "unit": compared.column.unit,
+            "drifted": self.drifted,
+            "severity": self.severity,
+            "reason": self.reason,
+            "notes": list(compared.notes),
+            "statistics": statistics,
+            "reference": before,
+            "current": after,
+            "distribution": None if picture is None else picture.document(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """A judged comparison.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    verdict : Verdict
+    """
+
+    comparison: Comparison
+    verdict: Verdict
+
+    @cached_property
+    def columns(self) -> tuple[ColumnReport, ...]:
+        """Columns ordered by drift: severity first, then how far above their thresholds they are, then by name."""
+        pairs = zip(self.comparison.columns, self.verdict.columns, strict=True)
+        reports = [ColumnReport(compared, verdict) for compared, verdict in pairs]
+        return tuple(sorted(reports, key=lambda r: (_SEVERITIES.index(r.severity), -r.verdict.excess, r.name)))
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Names of the columns that have drifted, the strongest first; empty, and so false, when none has."""
+        return tuple(column.name for column in self.columns if column.drifted)
+
+    @property
+    def judged(self) -> int:
+        """Number of columns that were judged."""
+        return sum(verdict.judged for verdict in self.verdict.columns)
+
+    def __getitem__(self, name: str) -> ColumnReport:
+        compared = self.comparison[name]
+        return ColumnReport(compared, self.verdict.columns[self.comparison.index[name]])
+
+    def __iter__(self) -> Iterator[ColumnReport]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.comparison)
+
+    def __repr__(self) -> str:
+        return f"Report({len(self.drifted)} of {self.judged} judged columns drifted)"
+
+    def document(self, limit: int | None = None) -> dict[str, Any]:
+        """The report as the JSON document that ``comparison-1.schema.json`` describes.
+
+        Parameters
+        ----------
+        limit : int, optional
+            Only so many of the judged columns in full (those that have drifted most); for a terminal. A document
+            with a limit is not complete.
+        """
+        reference, current = self.comparison.reference, self.comparison.current
+        shown = self.columns
+        if limit is not None:
+            shown = tuple(c for i, c in enumerate(self.columns) if i < limit or not c.verdict.judged)
+        return {
+            "format": FORMAT,
+            "version": gpudrift.__version__,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "reference": _side(reference),
+            "current": _side(current),
+            "backend": str(current.provenance.get("backend", "unknown")),
+            "schema_digest": reference.schema.digest,
+            "parameters": {"alpha": self.verdict.alpha, "thresholds": self.verdict.thresholds.document()},
+            "versions": {name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},
+            "summary": self.summary,
+            "schema": [
+                {"column": f.column, "finding": f.finding, "reference": f.reference, "current": f.current}
+                for f in self.comparison.findings
+            ],
+            "columns": [column.document() for column in shown],
+        }
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Numbers of columns, of judged and of drifted ones, and the share of the drifted among the judged."""
+        drifted = len(self.drifted)
+        return {
+            "columns": len(self.comparison),
+            "judged": self.judged,
+            "drifted": drifted,
+            "share": drifted / self.judged if self.judged else None,
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None, *, indent: int | None = None) -> str:
+        """The report as JSON text, and written to a file, whole or not at all, if a path is given.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        text = json.dumps(self.document(), allow_nan=False, indent=indent)
+        if path is not None:
+            write_whole(path, text.encode() + b"\n")
+        return text
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row per column, ordered by drift, with the values of its statistics (needs pandas)."""
+        import pandas as pd  # noqa: PLC0415
+
+        rows = []
+        for column in self.columns:
+            row: dict[str, Any] = {
+                "column": column.name,
+                "kind": column.comparison.kind,
+                "drifted": column.drifted,
+                "severity": column.severity,
+                "reason": column.reason,
+            }
+            for name, statistic in column.comparison.statistics.items():
+                row[name] = statistic.value
+                if statistic.low is not None:
+                    row[f"{name}_low"], row[f"{name}_high"] = statistic.low, statistic.high
+                if "p_value" in statistic.details:
+                    row[f"{name}_p_value"] = statistic.details["p_value"]
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+
+def _side(profile: Profile) -> dict[str, Any]:
+    provenance = profile.provenance
+    return {
+        "rows": profile.rows,
+        "source": str(provenance.get("source", "a profile")),
+        "files": len(provenance.get("files", ())),
+        "fingerprint": profile.digest,
+    }

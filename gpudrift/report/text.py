@@ -1,0 +1,213 @@
+r"""Text for a terminal: safe words, short numbers, pictures of one line, and the paper they go on.
+
+Column names, values and paths come from other people's data, so a terminal must never obey them. What
+:func:`plain` returns holds no control character, no direction override and nothing invisible: such characters
+are spelled out, as ``\x1b`` or ``\u202e``. Law: ``plain(plain(x)) == plain(x)``. Not promised: that different
+texts stay different (a name may contain a backslash), or that look-alike letters are told apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+__all__ = ["GAP", "Paper", "bars", "counted", "number_text", "plain", "resampled", "share_text"]
+
+GAP = 2
+"""Cells between two things on one line."""
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_SIGNS = _BLOCKS + "●○…→–·σ≥≤−×±é"
+_IN_ASCII = [*" .:-=+*#@", "*", "o", "...", "->", "-", "-", "sd", ">=", "<=", "-", "x", "+-", "e"]
+_TRANSLITERATION = str.maketrans(dict(zip(_SIGNS, _IN_ASCII, strict=True)))
+
+# Printable by Python's rule (str.isprintable), yet nothing is seen: joiners, fillers, variation selectors.
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+_MOST_MARKS = 3  # zero-width marks on one letter; no script's daily writing stacks more, "Zalgo" text does
+
+
+def plain(text: str, limit: int | None = None, encoding: str = "utf-8") -> str:
+    r"""Make any text harmless for a terminal.
+
+    Everything that is not printable (Unicode categories Cc, Cf, Cs, Co, Cn, Zl, Zp, and spaces other than the
+    plain one) or not visible is spelled out, line breaks and tabs too; so is what the encoding cannot write.
+
+    Parameters
+    ----------
+    text : str
+        Anything, from anywhere.
+    limit : int, optional
+        Most terminal cells to fill (wide characters fill two); a longer text ends in ``…``.
+    encoding : str
+        The encoding of the stream that the text is for.
+
+    Returns
+    -------
+    str
+        One line, at most `limit` cells wide.
+
+    Examples
+    --------
+    >>> plain("rather long", limit=7)
+    'rather…'
+    """
+    head = text if limit is None else text[: 4 * limit + 8]  # more would not fit: at most 3 marks on a letter
+    shown = _spelled_out(head)
+    if encoding != "utf-8":
+        shown = shown.encode(encoding, "backslashreplace").decode(encoding)
+    if limit is None or (head == text and cell_len(shown) <= limit):
+        return shown
+    ellipsis = "…" if _encodes(encoding, "…") else "..."
+    room = limit - len(ellipsis)
+    return set_cell_size(shown, room).rstrip() + ellipsis if room >= 0 else "." * limit
+
+
+def _spelled_out(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    pieces: list[str] = []
+    marks = _MOST_MARKS  # a mark at the very start would sit on what was printed before
+    for character in text:
+        marks = marks + 1 if cell_len(character) == 0 else 0
+        if marks > _MOST_MARKS or not character.isprintable() or _INVISIBLE.match(character):
+            pieces.append(character.encode("unicode_escape").decode("ascii"))
+        else:
+            pieces.append(character)
+    return "".join(pieces)
+
+
+def _encodes(encoding: str, text: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What a report is drawn on: so many cells wide, in an encoding that may lack the signs we draw with."""
+
+    width: int
+    encoding: str = "utf-8"
+
+    @cached_property
+    def has_blocks(self) -> bool:
+        """Whether every sign of the report can be drawn; if one cannot, all are drawn in ASCII."""
+        return _encodes(self.encoding, _SIGNS)
+
+    def word(self, text: str, limit: int | None = None) -> str:
+        """Write our own words and pictures; where signs are lacking, ``→`` becomes ``->``, ``▁`` a dot."""
+        return plain(text if self.has_blocks else text.translate(_TRANSLITERATION), limit, self.encoding)
+
+    def words(self, text: str, limit: int) -> str:
+        """Write a phrase, cut only between words: a number is shown whole or not at all."""
+        whole = self.word(text)
+        if cell_len(whole) <= limit:
+            return whole
+        kept = re.split(r"(?<=[^\s→]) (?![%→])", text[: 4 * limit + 8])
+        while len(kept) > 1:
+            kept.pop()
+            shorter = self.word(" ".join(kept).rstrip(" ,;:≥/") + "…")
+            if cell_len(shorter) <= limit:
+                return shorter
+        return self.word(text, limit)
+
+    def name(self, text: str, limit: int | None = None) -> str:
+        """Write text from the data: what the encoding lacks is spelled out, never replaced."""
+        return plain(text, limit, self.encoding) or '""'
+
+    def flow(self, pieces: Iterable[Text], indent: int = 0, hanging: int = 0) -> Iterator[Text]:
+        """Lay pieces side by side, in as many lines as they need; no piece is broken."""
+        line, used, empty = Text(" " * indent), indent, True
+        for piece in pieces:
+            if not empty and used + GAP + piece.cell_len > self.width:
+                yield line
+                line, used, empty = Text(" " * hanging), hanging, True
+            gap = 0 if empty else GAP
+            line.append(" " * gap).append_text(piece)
+            used, empty = used + gap + piece.cell_len, False
+        if not empty:
+            yield line
+
+
+def bars(heights: Sequence[float], full: float) -> str:
+    """Draw a bar chart of one line: a full block is `full`, a space is exactly zero, rounding goes up."""
+    return (
+        "".join(_BLOCKS[min(-int(-8 * height // full), 8)] for height in heights)
+        if full
+        else " " * len(heights)
+    )
+
+
+def resampled(shares: Sequence[float], cells: int) -> list[float]:
+    """Average bins into at most so many cells, whole bins only; a height stays a share per bin."""
+    cells = min(cells, len(shares))
+    cuts = [cell * len(shares) // cells for cell in range(cells + 1)] if cells else []
+    return [sum(shares[start:stop]) / (stop - start) for start, stop in pairwise(cuts)]
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a count with its noun: ``1 row``, ``12,400 rows``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def number_text(value: float | None) -> str:
+    """Write a statistic with at most three digits.
+
+    Parameters
+    ----------
+    value : float or None
+        A finite number; None is undefined.
+
+    Returns
+    -------
+    str
+        ``0.031``, ``1.23``, ``45.6``, ``1.23e5``; ``<0.001`` for what would round to zero and is not zero;
+        ``–`` for None.
+    """
+    if value is None:
+        return "–"
+    size = abs(value)
+    if size == 0:
+        return "0"
+    if size < 0.0005:
+        return "<0.001" if value > 0 else ">-0.001"
+    if size < 0.9995:
+        return f"{value:.3f}"
+    if size < 999.5:
+        return f"{value:#.3g}".rstrip(".")
+    mantissa, exponent = f"{value:.3g}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def share_text(share: float | None) -> str:
+    """Write a share as a percentage of two digits that never rounds to nothing or to all.
+
+    Parameters
+    ----------
+    share : float or None
+        Fraction in [0, 1]; None is undefined.
+
+    Returns
+    -------
+    str
+        ``3.1 %``; ``0 %`` and ``100 %`` only where exact, else ``<0.01 %``, ``99.3 %``, ``>99.9 %``;
+        ``–`` for None.
+    """
+    if share is None:
+        return "–"
+    percent = 100 * share
+    if 0 < percent < 0.01:
+        return "<0.01 %"
+    if 99.9 < percent < 100:
+        return ">99.9 %"
+    return f"{percent:.2g} %" if percent <= 99 else f"{percent:.3g} %"

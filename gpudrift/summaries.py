@@ -1,0 +1,238 @@
+"""Summaries and small pictures of one column, read from its counts; all of them for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpudrift.profiles import ColumnProfile
+from gpudrift.schema import Column, point_bins, residual_units, widths
+
+__all__ = ["Distribution", "Moments", "distribution", "moments", "natural_factor", "natural_values", "summary"]
+
+QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+PICTURE_BINS = 64
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and population standard deviation of the finite values, in the unit that is counted."""
+
+    mean: float
+    std: float
+    std_low: float
+    std_high: float
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Both distributions in a few bins: ``edges`` (one more than shares) or ``values`` (None: all others)."""
+
+    edges: list[Any] | None
+    values: list[str | None] | None
+    reference: list[float]
+    current: list[float]
+
+    def document(self) -> dict[str, Any]:
+        where = {"edges": self.edges} if self.edges is not None else {"values": self.values}
+        return {**where, "reference": self.reference, "current": self.current}
+
+
+def natural_factor(column: Column) -> float:
+    """What counted integers are divided by to give the column's own values: 10**scale for decimals, else 1."""
+    if column.type == "decimal" and column.unit is not None:
+        return 10.0 ** int(column.unit.partition("[")[2].rstrip("]"))
+    return 1.0
+
+
+def natural_values(column: Column, values: npt.NDArray[Any] | Sequence[float]) -> list[Any]:
+    """Counted numbers as the column's own values: ISO 8601 text for dates and timestamps, else numbers."""
+    array = np.asarray(values)
+    if column.type in ("timestamp", "date"):
+        unit = "D" if column.type == "date" else (column.unit or "").partition("[")[2].rstrip("]").partition(",")[0]
+        # The smallest int64 is 'not a time' to NumPy; its neighbour is as good an end of time.
+        moments_ = np.maximum(np.rint(array).astype(np.int64) if array.dtype.kind == "f" else array, -(2**63) + 1)
+        zone = "Z" if (column.unit or "").endswith("UTC]") else ""
+        return [f"{text}{zone}" for text in np.datetime_as_string(moments_.astype(f"datetime64[{unit}]")).tolist()]
+    factor = natural_factor(column)
+    if factor != 1.0:
+        return [float(value) / factor for value in array.tolist()]
+    return list(array.tolist())
+
+
+def summary(side: ColumnProfile) -> dict[str, Any]:
+    """Summary of one side of a column, as it stands in the JSON document.
+
+    Returns
+    -------
+    dict
+        ``rows``, ``missing`` and its parts; for numeric columns zeros, mean, ``std`` with its interval, min, max,
+        median and quantiles with the most their rank can be off; for categorical ones the number of distinct values
+        (an estimate, said so, where some were dropped). Undefined is None.
+    """
+    if side.skipped is not None:
+        return {"rows": side.rows}
+    special = side.special
+    entry: dict[str, Any] = {
+        "rows": side.rows,
+        "missing": side.missing,
+        "null": special["null"],
+        "nan": special["nan"],
+        "absent": special["absent"],
+    }
+    if not side.column.is_numeric:
+        return entry | _distinct(side)
+    entry |= {"negative_infinity": special["-inf"], "positive_infinity": special["+inf"]}
+    column = side.column
+    assert column.edges is not None
+    zero = int(np.searchsorted(column.edges, 0, side="right")) - 1
+    entry["zeros"] = int(side.counts[zero])
+    if side.finite == 0:
+        return entry | dict.fromkeys(("mean", "std", "min", "max", "median")) | {"quantiles": []}
+    found = moments(side)
+    factor = natural_factor(column)
+    entry["mean"] = natural_values(column, [found.mean])[0]
+    entry["std"] = {
+        "value": found.std / factor,
+        "low": found.std_low / factor,
+        "high": found.std_high / factor,
+    }
+    entry["min"], entry["max"] = natural_values(column, np.array([side.low, side.high]))
+    quantiles = [_quantile(side, q) for q in QUANTILES]
+    values = natural_values(column, np.array([value for value, _ in quantiles]))
+    entry["median"] = values[QUANTILES.index(0.5)]
+    entry["quantiles"] = [
+        {"q": q, "value": value, "rank_error": error}
+        for q, value, (_, error) in zip(QUANTILES, values, quantiles, strict=True)
+    ]
+    return entry
+
+
+def moments(side: ColumnProfile) -> Moments:
+    """Mean and standard deviation from counts and residual sums, with an interval for the latter.
+
+    The mean of each bin is known to half its slack; how its values are spread around that is not: between not at all
+    and all at the bin's ends (its ends, or the column's smallest and largest value). The estimate takes them as even.
+    """
+    column, n = side.column, side.finite
+    assert column.edges is not None and side.low is not None and side.high is not None
+    used = np.flatnonzero(side.counts)
+    counts = side.counts[used].astype(np.float64)
+    edges, points = column.edges, point_bins(column.edges)[used]
+    units = residual_units(edges)[used]
+    width = widths(edges)[used]
+    slack = np.where(units > 0, units if column.family == "real" else units - 1.0, np.where(points, 0.0, width))
+    centre = edges[used[used.size // 2]]
+    # Distances from a value amid the data keep the digits that matter; longdouble holds every int64.
+    start = (edges[used].astype(np.longdouble) - np.longdouble(centre)).astype(np.float64)
+    least = float(np.longdouble(side.low) - np.longdouble(centre))
+    most = float(np.longdouble(side.high) - np.longdouble(centre))
+    unsure = 0.5 * slack
+    offset = np.clip(start + side.sums[used] * units / counts + unsure, least, most)
+    mean = math.fsum((counts / n * offset).tolist())
+    mean_unsure = math.fsum((counts / n * unsure).tolist())
+    left = np.where(points, offset, np.maximum(start, least))
+    right = np.where(points, offset, np.minimum(start + width, most))
+    apart = offset - mean
+    between = math.fsum((counts / n * apart**2).tolist())
+    off = unsure + mean_unsure
+    between_unsure = math.fsum((counts / n * (2 * np.abs(apart) * off + off**2)).tolist()) + 1e-13 * between
+    room = np.maximum(offset - left, 0.0) * np.maximum(right - offset, 0.0)
+    within_most = math.fsum((counts / n * (room + unsure * (right - left))).tolist()) * (1 + 1e-13)
+    # A bin with one row, or whose rows all lie at one end, has no spread: the room says so.
+    within = math.fsum((counts / n * np.minimum((right - left) ** 2 / 12.0, room)).tolist())
+    exact = within_most == 0.0 and between_unsure <= 1e-13 * between
+    std = math.sqrt(between + within)
+    low = math.sqrt(max(between - between_unsure, 0.0))
+    high = math.sqrt(between + between_unsure + within_most)
+    if exact and between == 0.0:
+        low = high = std = 0.0
+    return Moments(float(np.longdouble(centre) + np.longdouble(mean)), std, min(low, std), max(high, std))
+
+
+def _quantile(side: ColumnProfile, q: float) -> tuple[float, float]:
+    """A value whose share of smaller values is about q, and the most that share can differ from q."""
+    column, n = side.column, side.finite
+    assert column.edges is not None and side.low is not None and side.high is not None
+    after = np.cumsum(side.counts)
+    place = int(np.searchsorted(after, max(q * n, 1.0), side="left"))
+    before = int(after[place] - side.counts[place])
+    left, right = column.edges[place], column.edges[place + 1]
+    if point_bins(column.edges)[place]:
+        return left, 0.0
+    left, right = max(left, side.low), min(right, side.high)
+    inside = min(max((q * n - before) / float(side.counts[place]), 0.0), 1.0)
+    value = float(left) + (float(right) - float(left)) * inside
+    if column.family == "integer":
+        value = int(left) + round((int(right) - int(left)) * inside)
+    return value, max(abs(q - before / n), abs(int(after[place]) / n - q))
+
+
+def _distinct(side: ColumnProfile) -> dict[str, Any]:
+    assert side.tail is not None
+    frequent = int(np.count_nonzero(side.counts[:-1]))
+    kept = len(side.tail.values)
+    if side.dropped == 0:
+        return {"distinct": frequent + kept, "distinct_exact": True}
+    # Of D hashes even in [0, 1) the k-th smallest is about k / D; (k - 1) / u_k estimates D without bias.
+    largest = (int(side.tail.hashes[-1]) + 1) / 2.0**64
+    return {"distinct": frequent + round((kept - 1) / largest), "distinct_exact": False}
+
+
+def distribution(reference: ColumnProfile, current: ColumnProfile) -> Distribution | None:
+    """Both sides of a column in at most 64 bins; None where neither has a value."""
+    if reference.present == 0 and current.present == 0:
+        return None
+    if reference.column.is_numeric:
+        return _numeric_picture(reference, current)
+    return _categorical_picture(reference, current)
+
+
+def _shares(counts: npt.NDArray[np.int64], rows: int) -> list[float]:
+    return [float(count) / rows if rows else 0.0 for count in counts]
+
+
+def _numeric_picture(reference: ColumnProfile, current: ColumnProfile) -> Distribution | None:
+    """Bins of about equal width over the middle 99 % of both, cut at fine edges; what lies outside is in the ends."""
+    column = reference.column
+    assert column.edges is not None
+    ends = [side for side in (reference, current) if side.low is not None]
+    if not ends:
+        return None
+    low, high = min(side.low for side in ends), max(side.high for side in ends)  # type: ignore[type-var]
+    edges = column.edges
+    first = int(np.searchsorted(edges, low, side="right")) - 1
+    last = min(int(np.searchsorted(edges, high, side="right")), edges.size - 1)
+    both = sum(side.counts / side.finite for side in ends) / len(ends)
+    before = np.concatenate([[0.0], np.cumsum(both)])
+    left, right = (int(np.clip(np.searchsorted(before, share), first, last)) for share in (0.005, 0.995))
+    left = max(left - 1, first)
+    steps = np.linspace(float(edges[left]), float(edges[right]), PICTURE_BINS - 1) if right > left else np.zeros(0)
+    inner = np.searchsorted(edges.astype(np.float64), steps, side="left")
+    cuts = np.unique(np.concatenate([[first, last], np.clip(inner, first, last)]))
+    if cuts.size < 2:
+        cuts = np.array([first, first + 1])
+    shown = edges[cuts].copy()
+    shown[0], shown[-1] = low, high
+    sides = [_shares(np.add.reduceat(side.counts[: cuts[-1]], cuts[:-1]), side.present) for side in (reference, current)]
+    return Distribution(natural_values(column, shown), None, *sides)
+
+
+def _categorical_picture(reference: ColumnProfile, current: ColumnProfile) -> Distribution:
+    n, m = max(reference.present, 1), max(current.present, 1)
+    before, after = reference.counts[:-1], current.counts[:-1]
+    largest = np.maximum(before / n, after / m)
+    shown = np.argsort(-largest, kind="stable")[: PICTURE_BINS - 1]
+    shown = shown[largest[shown] > 0]
+    rest = (reference.present - int(before[shown].sum()), current.present - int(after[shown].sum()))
+    names: list[str | None] = [reference.column.categories[i].decode("utf-8", "backslashreplace") for i in shown.tolist()]
+    counts = [before[shown], after[shown]]
+    if any(rest) or not names:
+        names.append(None)
+        counts = [np.append(side, other) for side, other in zip(counts, rest, strict=True)]
+    return Distribution(None, names, _shares(counts[0], reference.present), _shares(counts[1], current.present))

@@ -1,0 +1,339 @@
+"""From statistics to a verdict: effect sizes above their threshold and above the noise floor; p-values never decide.
+
+At a billion rows every p-value is zero, and at a hundred every PSI is large. So a column has drifted when one of
+``psi``, ``wasserstein_scaled``, ``missing`` and ``new`` (certainly new values) is at least its threshold *and* above
+what it reaches without drift at these row counts in all but ``alpha`` of such comparisons, all judged columns
+together. Changing a threshold never computes a statistic again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gpudrift.comparison import ColumnComparison, Comparison
+from gpudrift.summaries import moments
+
+__all__ = ["DECIDING", "DEFAULT_THRESHOLDS", "ColumnVerdict", "Thresholds", "Verdict", "judge_comparison"]
+
+ALPHA = 0.05
+ROWS_PER_BIN = 5
+
+DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
+    "psi": (0.1, 0.25),
+    "wasserstein_scaled": (0.1, 0.25),
+    "missing": (0.05, 0.20),
+    "new": (0.05, 0.20),
+}
+"""From which value on a statistic is moderate, and major."""
+
+DECIDING = tuple(DEFAULT_THRESHOLDS)
+ALSO_JUDGED = ("ks", "js", "hellinger", "tv", "linf", "cramers_v")
+"""Statistics that decide only where a threshold is given for them."""
+
+_WORDS = {
+    "psi": "PSI",
+    "wasserstein_scaled": "Wasserstein / std",
+    "missing": "missing share",
+    "new": "share of new values",
+    "ks": "KS",
+    "js": "Jensen-Shannon",
+    "hellinger": "Hellinger",
+    "tv": "total variation",
+    "linf": "largest share difference",
+    "cramers_v": "Cramér's V",
+}
+
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds for all columns and for single ones.
+
+    Parameters
+    ----------
+    everywhere : mapping of statistic to (moderate, major)
+    columns : mapping of column name to mapping of statistic to (moderate, major)
+    """
+
+    everywhere: Mapping[str, Limits] = field(default_factory=lambda: dict(DEFAULT_THRESHOLDS))
+    columns: Mapping[str, Mapping[str, Limits]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Mapping[str, Any]] | None) -> Thresholds:
+        """From ``{column: {statistic: moderate or (moderate, major)}}``; the column "*" means every column.
+
+        A single number is the moderate threshold; the major one is then 2.5 times as high, as it is for PSI.
+
+        Raises
+        ------
+        ValueError
+            For an unknown statistic or a value that is no threshold.
+        """
+        everywhere, columns = dict(DEFAULT_THRESHOLDS), {}
+        for name, limits in (given or {}).items():
+            if not isinstance(limits, Mapping):
+                raise ValueError(f"thresholds: column {name!r} has {limits!r}, expected a table of statistics")
+            read = {statistic: _limits(name, statistic, value) for statistic, value in limits.items()}
+            if name == "*":
+                everywhere |= read
+            else:
+                columns[name] = read
+        return cls(everywhere, columns)
+
+    def for_column(self, name: str) -> dict[str, Limits]:
+        return {**self.everywhere, **self.columns.get(name, {})}
+
+    def document(self) -> dict[str, Any]:
+        listed = {name: {s: list(pair) for s, pair in limits.items()} for name, limits in self.columns.items()}
+        return {"*": {statistic: list(pair) for statistic, pair in self.everywhere.items()}, **listed}
+
+
+def _limits(column: str, statistic: str, value: Any) -> Limits:
+    possible = (*DECIDING, *ALSO_JUDGED)
+    if statistic not in possible:
+        raise ValueError(f"thresholds: column {column!r}: no statistic {statistic!r} to judge by, only {', '.join(possible)}")
+    pair = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, None)
+    try:
+        moderate = float(pair[0])
+        major = 2.5 * moderate if pair[1] is None else float(pair[1])
+        good = len(pair) == 2 and 0 <= moderate <= major < math.inf
+    except (TypeError, ValueError, IndexError):
+        good = False
+    if not good:
+        raise ValueError(
+            f"thresholds: column {column!r}, {statistic}: {value!r} is neither a number nor a pair moderate <= major"
+        )
+    return moderate, major
+
+
+@dataclass(frozen=True)
+class ColumnVerdict:
+    """What was decided about one column.
+
+    Parameters
+    ----------
+    severity : {"none", "moderate", "major", "too few rows", "not judged"}
+    reason : str or None
+        In words: which statistic reached which threshold, or why the column was not judged.
+    noise_floors : mapping of statistic to float
+        What the statistic stays below without drift, at these row counts, but for ``alpha``.
+    p_adjusted : mapping of statistic to float
+        Benjamini-Hochberg-adjusted p-values over the judged columns; they decide nothing.
+    excess : float
+        The largest ratio of a deciding statistic to its moderate threshold: the order of the report.
+    """
+
+    severity: str
+    reason: str | None
+    noise_floors: Mapping[str, float] = field(default_factory=dict)
+    p_adjusted: Mapping[str, float] = field(default_factory=dict)
+    excess: float = 0.0
+
+    @property
+    def drifted(self) -> bool:
+        return self.severity in ("moderate", "major")
+
+    @property
+    def judged(self) -> bool:
+        return self.severity != "not judged"
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """The verdicts on all columns of a comparison, in its order, and what they were reached with."""
+
+    columns: tuple[ColumnVerdict, ...]
+    alpha: float
+    thresholds: Thresholds
+    named: frozenset[str]
+
+
+def judge_comparison(
+    comparison: Comparison,
+    *,
+    thresholds: Mapping[str, Mapping[str, Any]] | None = None,
+    alpha: float = ALPHA,
+    named: Iterable[str] = (),
+) -> Verdict:
+    """Decide for each column whether it has drifted.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    thresholds : mapping, optional
+        See :meth:`Thresholds.of`.
+    alpha : float
+        Chance that anything is above its noise floor without drift, all judged columns together; in (0, 1).
+    named : iterable of str
+        Columns asked for by name: clocks and identifiers among them are judged too.
+
+    Raises
+    ------
+    ValueError
+        For an alpha outside (0, 1), an unknown statistic, or a threshold for a column that is not there.
+    """
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha: {alpha!r} is not between 0 and 1")
+    limits = Thresholds.of(thresholds)
+    unknown = [name for name in limits.columns if name not in comparison.index]
+    if unknown:
+        raise ValueError(f"thresholds: no column {unknown[0]!r} in the comparison")
+    asked = frozenset(named) | frozenset(limits.columns)
+    obstacles = [_obstacle(column, asked) for column in comparison.columns]
+    judged = sum(obstacle is None for obstacle in obstacles)
+    adjusted = _adjusted([c if o is None else None for c, o in zip(comparison.columns, obstacles, strict=True)])
+    verdicts = tuple(
+        ColumnVerdict("not judged", obstacle)
+        if obstacle is not None
+        else _judge_column(column, limits.for_column(column.name), alpha / judged, p_adjusted)
+        for column, obstacle, p_adjusted in zip(comparison.columns, obstacles, adjusted, strict=True)
+    )
+    return Verdict(verdicts, alpha, limits, asked)
+
+
+def _obstacle(column: ColumnComparison, asked: frozenset[str]) -> str | None:
+    """Why a column is not judged; None where it is."""
+    if column.obstacle is not None:
+        return column.obstacle
+    if column.reference.rows == 0 or column.current.rows == 0:
+        return column.statistics["missing"].reason
+    if column.name in asked:
+        return None
+    if column.kind == "clock":
+        return "a clock: it follows the row order, so it always differs (name it to judge it)"
+    if column.kind == "identifier":
+        return "an identifier: its values hardly repeat (name it to judge it)"
+    if column.kind == "datetime":
+        spans = [(side.low, side.high) for side in (column.reference, column.current)]
+        (low, high), (current_low, current_high) = spans
+        apart = None not in (low, high, current_low, current_high)
+        if apart and (high < current_low or current_high < low):  # type: ignore[operator]
+            return "the dates of the two tables do not overlap (name it to judge it)"
+    return None
+
+
+def _judge_column(
+    column: ColumnComparison, limits: Mapping[str, Limits], alpha: float, p_adjusted: Mapping[str, float]
+) -> ColumnVerdict:
+    """One column, at the error rate ``alpha`` that is its part."""
+    floors = noise_floors(column, alpha)
+    n, m = column.reference.present, column.current.present
+    cells = column.statistics["psi"].details.get("cells", 1)
+    few = min(n, m) < ROWS_PER_BIN * cells or min(n, m) == 0
+    reached: list[tuple[int, float, str]] = []
+    excess = 0.0
+    for statistic, (moderate, major) in limits.items():
+        found = column.statistics.get(statistic)
+        if found is None or found.value is None or (few and statistic != "missing"):
+            continue
+        size = abs(found.value)
+        ratio = size / moderate if moderate > 0 else size
+        excess = max(excess, ratio)
+        if size >= moderate and size > floors.get(statistic, 0.0):
+            reached.append((2 if size >= major else 1, ratio, _reason(column, statistic, moderate, major)))
+    if reached:
+        reached.sort(key=lambda one: (-one[0], -one[1]))
+        severity = "major" if reached[0][0] == 2 else "moderate"
+        return ColumnVerdict(severity, "; ".join(text for _, _, text in reached), floors, p_adjusted, excess)
+    if few:
+        reason = f"{min(n, m)} values on one side, at least {ROWS_PER_BIN * max(cells, 1)} are needed"
+        return ColumnVerdict("too few rows", reason, floors, p_adjusted, excess)
+    return ColumnVerdict("none", None, floors, p_adjusted, excess)
+
+
+def _reason(column: ColumnComparison, statistic: str, moderate: float, major: float) -> str:
+    found = column.statistics[statistic]
+    assert found.value is not None
+    size = abs(found.value)
+    limit = major if size >= major else moderate
+    if statistic == "missing":
+        before, after = found.details["reference"], found.details["current"]
+        return f"missing {before:.1%} → {after:.1%}"
+    if statistic == "new":
+        return f"new values {size:.1%} ≥ {limit:.0%}"
+    return f"{_WORDS[statistic]} {size:.3g} ≥ {limit:g}"
+
+
+def noise_floors(column: ColumnComparison, alpha: float) -> dict[str, float]:
+    """The (1 - alpha) quantile of each statistic without drift, at the row counts of this column.
+
+    PSI: the chi-square quantile with B - 1 degrees of freedom times (1/n + 1/m). Jensen-Shannon: the square root of
+    its quantile times (1/n + 1/m) / (8 ln 2). KS: the Dvoretzky-Kiefer-Wolfowitz bound. Missing and new shares: the
+    normal approximation for the difference of two proportions. Scaled Wasserstein: its mean without drift,
+    sqrt(2 / pi) J / std with J the integral of sqrt(F (1 - F)) over the reference, and sqrt(2 ln(1 / alpha)) standard
+    deviations, times sqrt(1/n + 1/m).
+    """
+    from scipy.special import chdtri, ndtri
+
+    n, m = column.reference.present, column.current.present
+    floors: dict[str, float] = {}
+    missing = column.statistics["missing"]
+    if missing.value is not None:
+        rows = column.reference.rows, column.current.rows
+        floors["missing"] = _proportion_floor(column.reference.missing, column.current.missing, *rows, alpha, ndtri)
+    if min(n, m) == 0:
+        return floors
+    rate = 1.0 / n + 1.0 / m
+    statistics = column.statistics
+    if statistics["psi"].value is not None:
+        floors["psi"] = float(chdtri(max(statistics["psi"].details["cells"] - 1, 1), alpha)) * rate
+        quantile = float(chdtri(max(statistics["js"].details["cells"] - 1, 1), alpha))
+        floors["js"] = math.sqrt(quantile * rate / (8.0 * math.log(2.0)))
+    if "ks" in statistics:
+        floors["ks"] = math.sqrt(math.log(2.0 / alpha) / 2.0 * rate)
+    if "new" in statistics:
+        assert statistics["new"].value is not None
+        floors["new"] = _proportion_floor(0, round(statistics["new"].value * m), n, m, alpha, ndtri)
+    scaled = statistics.get("wasserstein_scaled")
+    if scaled is not None and scaled.value is not None:
+        rate = 1.0 / column.reference.finite + 1.0 / column.current.finite
+        spread = roughness(column) / moments(column.reference).std
+        floors["wasserstein_scaled"] = (
+            math.sqrt(2.0 / math.pi) * spread + math.sqrt(2.0 * math.log(1.0 / alpha))
+        ) * math.sqrt(rate)
+    return floors
+
+
+def _proportion_floor(before: int, after: int, n: int, m: int, alpha: float, ndtri: Any) -> float:
+    pooled = (before + after) / (n + m)
+    return float(-ndtri(alpha / 2.0)) * math.sqrt(pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m))
+
+
+def roughness(column: ColumnComparison) -> float:
+    """J = integral of sqrt(F (1 - F)) over the reference, F taken as straight within each bin; in the counted unit."""
+    from gpudrift.schema import widths
+
+    side = column.reference
+    assert side.column.edges is not None and side.low is not None and side.high is not None
+    after = np.cumsum(side.counts) / side.finite
+    middle = after - side.counts / (2.0 * side.finite)
+    used = (after > 0) & (after - side.counts / side.finite < 1.0)
+    first, last = np.flatnonzero(side.counts)[[0, -1]]
+    width = widths(side.column.edges)
+    # The outermost bins end at the data, not at the end of all numbers.
+    width[last] = min(width[last], float(np.longdouble(side.high) - np.longdouble(side.column.edges[last])))
+    width[first] = min(width[first], float(np.longdouble(side.column.edges[first + 1]) - np.longdouble(side.low)))
+    return float(np.sum(np.where(used, width * np.sqrt(middle * (1.0 - middle)), 0.0), where=used))
+
+
+def _adjusted(columns: Sequence[ColumnComparison | None]) -> list[dict[str, float]]:
+    """Benjamini-Hochberg-adjusted p-values of ``ks`` or ``chi2``, one test a judged column."""
+    adjusted: list[dict[str, float]] = [{} for _ in columns]
+    tests: list[tuple[float, int, str]] = []
+    for position, column in enumerate(columns):
+        for statistic in ("ks", "chi2"):
+            found = column.statistics.get(statistic) if column is not None else None
+            if found is not None and found.value is not None:
+                tests.append((found.details["p_value"], position, statistic))
+    tests.sort(reverse=True)
+    smallest = 1.0
+    for rank, (p_value, position, statistic) in zip(range(len(tests), 0, -1), tests, strict=True):
+        smallest = min(smallest, p_value * len(tests) / rank)
+        adjusted[position][statistic] = smallest
+    return adjusted
