@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gpudrift import distances
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.profiles import ColumnProfile, Profile, first_difference
-from gpudrift.schema import Column, Schema, point_bins, residual_units, widths
+from gpudrift.schema import LARGEST_INTEGER, Column, Schema, point_bins, residual_units, widths
 from gpudrift.summaries import Distribution, distribution, moments, natural_factor, natural_values, summary
 
 __all__ = ["ColumnComparison", "Comparison", "Finding", "Statistic", "compare_profiles"]
@@ -177,11 +177,15 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
         mine = ColumnProfile.of(reference, position)
         pairs.append((mine, ColumnProfile.of(current, current.schema.index[column.name]) if column.name in same else _nothing(mine)))
     statistics = _all_statistics([None if mine.column.name in obstacles else (mine, theirs) for mine, theirs in pairs])
-    columns = tuple(
-        ColumnComparison(mine.column, mine, theirs, found, obstacles.get(mine.column.name), _notes(mine, theirs))
-        for (mine, theirs), found in zip(pairs, statistics, strict=True)
-    )
-    return Comparison(reference, current, columns, findings)
+    columns = []
+    for (mine, theirs), found in zip(pairs, statistics, strict=True):
+        name = mine.column.name
+        clipped = _is_clipped(mine, reference.seen.get(name)) or _is_clipped(theirs, current.seen.get(name))
+        if clipped and "wasserstein" in found:
+            unknown = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond they lie")
+            found |= {"wasserstein": unknown, "wasserstein_scaled": unknown}
+        columns.append(ColumnComparison(mine.column, mine, theirs, found, obstacles.get(name), _notes(mine, theirs, clipped)))
+    return Comparison(reference, current, tuple(columns), findings)
 
 
 def _no_common_bins(reference: Schema, current: Schema) -> str:
@@ -237,11 +241,14 @@ def _obstacles(
     return obstacles
 
 
-def _notes(reference: ColumnProfile, current: ColumnProfile) -> tuple[str, ...]:
-    notes = []
+def _is_clipped(side: ColumnProfile, seen: str | None) -> bool:
+    """Whether unsigned integers beyond int64 may have been counted in the last bin."""
+    return side.column.family == "integer" and seen == "uint64" and side.high == LARGEST_INTEGER
+
+
+def _notes(reference: ColumnProfile, current: ColumnProfile, clipped: bool) -> tuple[str, ...]:
+    notes = ["values of 2**63 - 1 and beyond are counted together in the last bin"] if clipped else []
     for which, side in (("reference", reference), ("current", current)):
-        if side.column.type == "integer" and side.column.is_numeric and side.high == 2**63 - 1:
-            notes.append(f"{which}: values of 2**63 - 1 and beyond are counted together in the last bin")
         if side.dropped:
             notes.append(f"{which}: {side.dropped} rows hold values that are not listed one by one")
     return tuple(notes)
@@ -294,34 +301,35 @@ class _Padded:
     """Arrays of some columns side by side; missing bins are empty points of width zero."""
 
     counts: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-    sums: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+    sums: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     infinities: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     points: npt.NDArray[np.bool_]
     widths: npt.NDArray[np.float64]
+    units: npt.NDArray[np.float64]
     slack: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, pairs: Sequence[Pair]) -> _Padded:
         shape = (len(pairs), max(pair[0].column.bins for pair in pairs))
         counts = (np.zeros(shape, np.int64), np.zeros(shape, np.int64))
-        sums = (np.zeros(shape), np.zeros(shape))
-        points, width, slack = np.ones(shape, np.bool_), np.zeros(shape), np.zeros(shape)
+        sums = (np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+        points, width, unit, slack = np.ones(shape, np.bool_), np.zeros(shape), np.zeros(shape), np.zeros(shape)
         for row, pair in enumerate(pairs):
             column = pair[0].column
             assert column.edges is not None
             own = slice(0, column.bins)
-            units = residual_units(column.edges)
+            unit[row, own] = residual_units(column.edges)
             points[row, own] = point_bins(column.edges)
             width[row, own] = widths(column.edges)
             slack[row, own] = residual_slack(column)
             for side in (0, 1):
                 counts[side][row, own] = pair[side].counts
-                sums[side][row, own] = pair[side].sums * units
+                sums[side][row, own] = pair[side].sums
         infinities = tuple(
             np.array([[pair[side].special["-inf"], pair[side].special["+inf"]] for pair in pairs], np.int64)
             for side in (0, 1)
         )
-        return cls(counts, sums, infinities, points, width, slack)  # type: ignore[arg-type]
+        return cls(counts, sums, infinities, points, width, unit, slack)  # type: ignore[arg-type]
 
 
 def residual_slack(column: Column) -> npt.NDArray[np.float64]:
@@ -337,7 +345,7 @@ def _numeric(pairs: Sequence[Pair]) -> list[dict[str, Statistic]]:
     low, high = distances.ks(*padded.counts, *padded.infinities, padded.points)
     present = np.array([[side.present for side in pair] for pair in pairs])
     p_values = distances.ks_p_value(low, present[:, 0], present[:, 1])
-    transport = distances.wasserstein(*padded.counts, *padded.sums, padded.widths, padded.slack, padded.points)
+    transport = distances.wasserstein(*padded.counts, *padded.sums, padded.widths, padded.units, padded.slack, padded.points)
     coarse = {ranks: _coarse_shares(pairs, padded, ranks) for ranks in (10, 32)}
     found: list[dict[str, Statistic]] = []
     for row, pair in enumerate(pairs):

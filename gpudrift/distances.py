@@ -117,9 +117,10 @@ def ks_p_value(distance: Floats, n: npt.ArrayLike, m: npt.ArrayLike) -> Floats:
 def wasserstein(
     reference: Integers,
     current: Integers,
-    reference_sums: Floats,
-    current_sums: Floats,
+    reference_sums: Integers,
+    current_sums: Integers,
     widths: Floats,
+    units: Floats,
     slack: Floats,
     points: npt.NDArray[np.bool_],
 ) -> tuple[Floats, Floats, Floats]:
@@ -129,11 +130,13 @@ def wasserstein(
     ----------
     reference, current : ndarray of int64, shape (columns, bins)
         Finite rows in each bin.
-    reference_sums, current_sums : ndarray of float64, shape (columns, bins)
-        Sum over the rows of a bin of the distance from its lower edge, in the column's unit, as far as it is known:
-        the true sum is larger by at most ``slack`` a row, and the middle of that range is taken.
+    reference_sums, current_sums : ndarray of int64, shape (columns, bins)
+        Sum over the rows of a bin of the distance from its lower edge, in ``units``, each distance cut to an
+        integer: the true sum is larger by at most ``slack`` a row, and the middle of that range is taken.
     widths : ndarray of float64, shape (columns, bins)
         Of the bins, in the column's unit.
+    units : ndarray of float64, shape (columns, bins)
+        What 1 of a residual sum is worth in the column's unit; 0 where no sum is kept.
     slack : ndarray of float64, shape (columns, bins)
         The most that one row's distance was cut by: 2**-s for reals, 2**t - 1 for integers, the width where no sum
         was kept, 0 for point bins.
@@ -158,23 +161,24 @@ def wasserstein(
         d0, d1, scale = _differences(reference, current, n, m)
         middle = 0.5 * slack
         # Shares before widths: a width can be as large as floats get.
-        moments = (reference_sums / n + p * middle) - (current_sums / m + q * middle)
+        moments = (reference_sums / n * units + p * middle) - (current_sums / m * units + q * middle)
         integral = widths * d1 - moments
     # Half the slack of each row, and rounding: d1 and w cost at most 5u of w * scale, each moment 4u of w * p (or q),
     # h and l together 6u of w * scale.
-    unknown = (p + q) * middle + (16 * ROUNDING) * (widths * scale)
+    unknown = (p + q) * middle + (16 * ROUNDING * scale) * widths
     size = np.abs(integral)
     up, down = np.maximum(d0 + p, 0.0), np.maximum(q - d0, 0.0)
     along, against = np.where(integral < 0, down, up), np.where(integral < 0, up, down)
     with np.errstate(invalid="ignore", divide="ignore"):
         turned = against / (along + against)
     turned = np.where(points | (along + against <= 0), 0.0, turned)
-    hidden = 2.0 * np.maximum(widths * along - size, 0.0) * turned
+    hidden = np.maximum(widths * along - size, 0.0) * (2.0 * turned)
     lows, highs = np.maximum(size - unknown, 0.0), size + unknown + hidden
     # A sum of k non-negative terms is off by at most k u of itself.
     rounding = (np.count_nonzero(highs, axis=-1) + 4) * ROUNDING
-    low, high = lows.sum(-1) * (1 - rounding), highs.sum(-1) * (1 + rounding)
-    value = np.clip(np.sum(_course(integral, size, d0, d1, widths, hidden), -1), low, high)
+    with np.errstate(over="ignore"):  # beyond the largest float64 the distance is infinite here
+        low, high = lows.sum(-1) * (1 - rounding), highs.sum(-1) * (1 + rounding)
+        value = np.clip(np.sum(_course(integral, size, d0, d1, widths, hidden), -1), low, high)
     undefined = (n[..., 0] == 0) | (m[..., 0] == 0)
     return tuple(np.where(undefined, np.nan, x) for x in (value, low, high))  # type: ignore[return-value]
 

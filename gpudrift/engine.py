@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import load_backend
+from gpudrift.conversion import arrow_integers, logical_type
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.fitting import LARGEST_SAMPLE, FitOptions, Sample, fit_column, sample_blocks
 from gpudrift.profiles import Profile, total
@@ -88,8 +89,6 @@ def _obstacle(one: Field) -> str | None:
     if one.problem is not None:
         return one.problem
     try:
-        from gpudrift.conversion import logical_type
-
         logical_type(one.type)
     except IncompatibleColumnError as error:
         return error.reason
@@ -282,7 +281,7 @@ _Sampled = dict[str, list[tuple[pa.Array, pa.Field]]]
 def _take(batch: pa.RecordBatch, positions: npt.NDArray[np.int64], into: _Sampled) -> None:
     """Add the sampled rows of a batch to each column's chunks."""
     everything = positions.size == batch.num_rows
-    indices = None if everything else pa.array(positions)
+    indices = None if everything else arrow_integers(positions)
     for index, described in enumerate(batch.schema):
         if described.name in into and positions.size:
             array = batch.column(index)
@@ -455,7 +454,7 @@ class _StreamSampler:
         wanted = np.flatnonzero(numbers % self.stride < self.longest)
         if wanted.size == numbers.size:
             return numbers, batch
-        return numbers[wanted], batch.take(pa.array(wanted))
+        return numbers[wanted], batch.take(arrow_integers(wanted))
 
     def sampled(self, names: Iterable[str]) -> _Sampled:
         sample = sample_blocks(self.rows, self.columns)

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from gpudrift.conversion import (
     NAN_IS_NULL,
+    arrow_integers,
     coded_values,
     default_kind,
     kinds_for,
@@ -47,7 +48,7 @@ QUANTILES = 1024
 """Bins of equal mass in the reference; also the most distinct values that each get a bin of their own."""
 
 SMALLEST_SAMPLE, LARGEST_SAMPLE, SAMPLED_VALUES = 8_192, 65_536, 2**26
-FEWEST_BLOCKS = 512
+MOST_BLOCKS = 1023
 
 IDENTIFIER_VALUES, IDENTIFIER_SHARE = 100, 0.9
 CLOCK_VALUES, CLOCK_CORRELATION = 20, 0.9
@@ -110,7 +111,7 @@ def sample_blocks(rows: int, columns: int) -> Sample:
     if rows <= target:
         return Sample(rows, max(rows, 1), max(rows, 1))
     stride = 1
-    while -(-rows // (2 * stride)) >= FEWEST_BLOCKS:
+    while -(-rows // stride) > MOST_BLOCKS:
         stride *= 2
     blocks = -(-rows // stride)
     return Sample(rows, stride, min(stride, target // blocks))
@@ -294,7 +295,7 @@ def _fit_categorical(column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]]
         codes = given.codes if given.valid is None else given.codes[given.valid]
         counts = np.bincount(codes, minlength=len(given.texts))
         used = np.flatnonzero(counts)
-        for text, repeats in zip(given.texts.take(pa.array(used)).to_pylist(), counts[used].tolist(), strict=True):
+        for text, repeats in zip(given.texts.take(arrow_integers(used)).to_pylist(), counts[used].tolist(), strict=True):
             tally[text] = tally.get(text, 0) + repeats
     sampled = sum(tally.values())
     kind = column.kind

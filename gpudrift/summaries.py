@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.profiles import ColumnProfile
-from gpudrift.schema import Column, point_bins, residual_units, widths
+from gpudrift.schema import LARGEST_REAL, Column, point_bins, residual_units, widths
 
 __all__ = ["Distribution", "Moments", "distribution", "moments", "natural_factor", "natural_values", "summary"]
 
@@ -128,16 +128,19 @@ def moments(side: ColumnProfile) -> Moments:
     width = widths(edges)[used]
     slack = np.where(units > 0, units if column.family == "real" else units - 1.0, np.where(points, 0.0, width))
     centre = edges[used[used.size // 2]]
-    # Distances from a value amid the data keep the digits that matter; longdouble holds every int64.
-    start = (edges[used].astype(np.longdouble) - np.longdouble(centre)).astype(np.float64)
-    least = float(np.longdouble(side.low) - np.longdouble(centre))
-    most = float(np.longdouble(side.high) - np.longdouble(centre))
-    unsure = 0.5 * slack
-    offset = np.clip(start + side.sums[used] * units / counts + unsure, least, most)
+    # Distances from a value amid the data keep the digits that matter: longdouble holds every int64, and the
+    # distance of any two float64. A common power of two keeps their squares within float64.
+    start = edges[used].astype(np.longdouble) - np.longdouble(centre)
+    least, most = np.longdouble(side.low) - np.longdouble(centre), np.longdouble(side.high) - np.longdouble(centre)
+    exponent = int(np.frexp(np.maximum(np.abs(least), np.abs(most)))[1])
+    left, right = np.maximum(start, least), np.minimum(start + width, most)
+    unsure = np.minimum(0.5 * slack, right - left)
+    offset = np.clip(start + side.sums[used] / counts * units + unsure, left, right)
+    left, right = np.where(points, offset, left), np.where(points, offset, right)
+    scaled = [np.ldexp(x, -exponent).astype(np.float64) for x in (offset, left, right, unsure)]
+    offset, left, right, unsure = (np.asarray(x) for x in scaled)
     mean = math.fsum((counts / n * offset).tolist())
     mean_unsure = math.fsum((counts / n * unsure).tolist())
-    left = np.where(points, offset, np.maximum(start, least))
-    right = np.where(points, offset, np.minimum(start + width, most))
     apart = offset - mean
     between = math.fsum((counts / n * apart**2).tolist())
     off = unsure + mean_unsure
@@ -146,13 +149,16 @@ def moments(side: ColumnProfile) -> Moments:
     within_most = math.fsum((counts / n * (room + unsure * (right - left))).tolist()) * (1 + 1e-13)
     # A bin with one row, or whose rows all lie at one end, has no spread: the room says so.
     within = math.fsum((counts / n * np.minimum((right - left) ** 2 / 12.0, room)).tolist())
-    exact = within_most == 0.0 and between_unsure <= 1e-13 * between
     std = math.sqrt(between + within)
     low = math.sqrt(max(between - between_unsure, 0.0))
     high = math.sqrt(between + between_unsure + within_most)
-    if exact and between == 0.0:
-        low = high = std = 0.0
-    return Moments(float(np.longdouble(centre) + np.longdouble(mean)), std, min(low, std), max(high, std))
+    spread = [_unscaled(x, exponent) for x in (std, min(low, std), max(high, std))]
+    return Moments(float(np.longdouble(centre) + np.ldexp(np.longdouble(mean), exponent)), *spread)
+
+
+def _unscaled(value: float, exponent: int) -> float:
+    """``value * 2**exponent``, the largest float64 where that is more."""
+    return float(np.minimum(np.ldexp(np.longdouble(value), exponent), np.longdouble(LARGEST_REAL)))
 
 
 def _quantile(side: ColumnProfile, q: float) -> tuple[float, float]:

@@ -14,7 +14,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.conversion import NAN_IS_NULL, NumericValues, coded_values, numeric_values
+from gpudrift.conversion import (
+    NAN_IS_NULL,
+    NumericValues,
+    arrow_integers,
+    arrow_texts,
+    coded_values,
+    numeric_values,
+)
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.profiles import Profile, Tail
 from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
@@ -133,7 +140,7 @@ class _State:
         listed = np.full(len(values.texts), -1, dtype=np.int64)
         if column.categories and len(values.texts):
             if position not in self.prepared:
-                self.prepared[position] = pa.array(column.categories, pa.large_binary())
+                self.prepared[position] = arrow_texts(column.categories)
             wanted = self.prepared[position].cast(values.texts.type)
             found = pc.index_in(values.texts, value_set=wanted)
             listed = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -146,14 +153,11 @@ class _State:
         special[NULL] += len(array) - int(by_code.sum())
 
     def _tail(self, texts: pa.Array, rest: Integers, by_code: Integers) -> Tail:
-        hashes = self.kernels.hashes(texts.take(pa.array(rest)) if rest.size < len(texts) else texts)
+        hashes = self.kernels.hashes(texts)[rest]
         if rest.size > SKETCH_SIZE:
-            # Only these can be among the k smallest of this batch; repeated texts have equal hashes, so at least k
-            # distinct ones pass.
-            limit = np.unique(hashes)[:SKETCH_SIZE][-1]
-            small = hashes <= limit
+            small = hashes <= _smallest(hashes, SKETCH_SIZE)
             hashes, rest = hashes[small], rest[small]
-        return Tail.of(hashes, texts.take(pa.array(rest)).to_pylist(), by_code[rest])
+        return Tail.of(hashes, texts.take(arrow_integers(rest)).to_pylist(), by_code[rest])
 
     def profile(self) -> Profile:
         counted = Profile(
@@ -176,3 +180,11 @@ class _State:
             if position in self.tails:
                 self.tails[position] = Tail.empty()
         return self.counts, self.sums, self.low, self.high, self.tails
+
+
+def _smallest(hashes: npt.NDArray[np.uint64], size: int) -> np.uint64:
+    """A bound that the ``size`` smallest distinct hashes do not exceed; texts that repeat have equal hashes."""
+    bound = np.partition(hashes, size)[size]
+    if np.unique(hashes[hashes <= bound]).size >= size:
+        return np.uint64(bound)
+    return np.uint64(np.unique(hashes)[:size][-1])

@@ -52,15 +52,11 @@ def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
 
 
 def warm_up() -> None:
-    """Load the compiled loops from the cache, or compile them, so that the first column does not wait."""
+    """Load the compiled loop of reals from the cache, or compile it, so that the first column does not wait."""
     kernels = _NumbaKernels()
-    for edges in (np.array([-1.0, 0.0, 1.0]), np.array([-1, 0, 1])):
-        prepared = kernels._prepare(edges, edges.dtype == np.int64)
-        counts, sums, special = np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(5, np.int64)
-        kernels.numeric(NumericValues(edges, None), prepared, counts, sums, special)
-    kernels.codes(np.zeros(1, np.int32), None, 1)
-    kernels.hashes(pa.array([b"a"], pa.binary()))
-    kernels.hashes(pa.array([b"a"], pa.large_binary()))
+    edges = np.array([-1.0, 0.0, 1.0])
+    counts, sums, special = np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(5, np.int64)
+    kernels.numeric(NumericValues(edges, None), kernels._prepare(edges, integer=False), counts, sums, special)
 
 
 @dataclass(frozen=True)
@@ -77,10 +73,10 @@ class _Prepared:
 class _NumbaKernels:
     def prepare(self, column: Column) -> _Prepared:
         assert column.edges is not None
-        return self._prepare(column.edges, column.family == "integer")
+        return self._prepare(column.edges, integer=column.family == "integer")
 
     @staticmethod
-    def _prepare(edges: npt.NDArray[Any], integer: bool) -> _Prepared:
+    def _prepare(edges: npt.NDArray[Any], *, integer: bool) -> _Prepared:
         units = residual_units(edges)
         keeps = units > 0
         if integer:
