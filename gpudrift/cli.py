@@ -1,17 +1,25 @@
-"""The command line. Exit status: 0 done, 1 what ``--fail-on`` names was found, 2 usage, 3 everything else that failed.
+"""The command line. Exit status: 0 done, 1 found what ``--fail-on`` names, 2 usage, 3 everything that failed.
 
 A gate in a pipeline must not pass, or fail as drift, on a crash: so every error, unforeseen ones included, is
-status 3, with one clear line and no traceback unless ``--debug`` asks for it.
+status 3, with one clear line and no traceback unless ``--debug`` asks for it. Nothing from the data (names,
+values, paths) reaches the terminal before :func:`gpudrift.report.text.plain` has made it harmless.
 """
+
+# Commands import what they need when they need it: --help answers in a tenth of a second.
+# ruff: noqa: PLC0415
 
 from __future__ import annotations
 
+import datetime
+import errno
 import os
+import re
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -25,125 +33,274 @@ __all__ = ["main"]
 
 FOUND, USAGE, FAILED = 1, 2, 3
 
-_DATA_HELP = """
-DATA is a file, a folder or a glob (in quotes) of Parquet, CSV or Arrow IPC files, or a saved profile.
+LONGEST_MESSAGE = 1000
+"""Cells of an error line; a column name alone may have a million."""
+MOST_SKIPPED = 20
+"""Skipped columns that ``info`` and ``profile`` name."""
+PATIENCE = 0.5
+"""Seconds of work before a progress bar appears."""
+
+_EXIT_STATUS = """
+\b
+Exit status: 0 done, 1 found what --fail-on names, 2 wrong usage, 3 failed.
 """
+
+_DATA_HELP = """
+{what} a file, a folder or a glob (in quotes) of Parquet, CSV or Arrow IPC files{profile}.
+"""
+
+_CONFIG_HELP = """
+\b
+FILE.toml of --config; every entry may be left out:
+  alpha = 0.01                           # as --alpha
+  [thresholds]                           # for every column
+  psi = 0.2                              # moderate from 0.2, major from 0.5
+  missing = [0.05, 0.20]                 # moderate from, major from
+  [columns.zip]                          # for one column
+  kind = "categorical"
+  [columns."net income"]
+  edges = [0, 1000, 50_000]              # bins of your own
+  thresholds = {{ wasserstein_scaled = 0.5 }}
+
+\b
+Kinds are {kinds}.
+Thresholds are of {statistics}.
+"""
+
+# The words of gpudrift.schema and gpudrift.verdict, which --help does not load; a test compares them.
+_KINDS = "real, integer, datetime, clock, categorical, identifier, skipped"
+_STATISTICS = """psi, wasserstein_scaled, missing, new (these have one
+by default), ks, js, hellinger, tv, linf, cramers_v"""
 
 
 class _Commands(click.Group):
-    """Turns every exception into one line and status 3."""
+    """Turns every exception into one line and a status that says what it means."""
 
-    def main(self, *arguments: Any, **options: Any) -> Any:
-        options["standalone_mode"] = False
-        debug = "--debug" in sys.argv
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **_: Any) -> NoReturn:  # type: ignore[override]
+        arguments = list(sys.argv[1:] if args is None else args)
         try:
-            status = super().main(*arguments, **options)
-            sys.stdout.flush()
-        except click.ClickException as error:
-            error.show()
-            sys.exit(error.exit_code)
-        except click.exceptions.Exit as stop:
-            sys.exit(stop.exit_code)
-        except (KeyboardInterrupt, click.Abort):
-            _fail("interrupted")
-        except BrokenPipeError:
-            # The reader of our output is gone (head, a closed pager): nothing more can be said, but no success either.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(FAILED)
+            status = self._status(arguments)
         except Exception as error:
-            if debug:
+            if "--debug" in arguments:
+                _say_traceback()
+            _say_error(_one_line(error))
+            status = FAILED
+        sys.exit(status)
+
+    def _status(self, arguments: list[str]) -> int:
+        # Not click's own main: it turns a closed pipe into status 1, which here means that drift was found.
+        try:
+            with _writing(), self.make_context("gpudrift", arguments) as made:
+                status = self.invoke(made)
+            return status if isinstance(status, int) else 0
+        except click.exceptions.Exit as stop:
+            return stop.exit_code
+        except click.ClickException as error:
+            context = getattr(error, "ctx", None)
+            command = "gpudrift" if context is None else context.command_path
+            _say_error(f"{_one_line_of(error.format_message()).rstrip('.')} ({command} --help says more)")
+            return USAGE
+        except (KeyboardInterrupt, click.Abort):
+            _say_error("interrupted")
+            return FAILED
+        except BrokenPipeError as error:
+            if error.filename is not None:
                 raise
-            _fail(_one_line(error))
-        sys.exit(status if isinstance(status, int) else 0)
+            # Whoever read our output is gone (head, a pager that was left): no more to say, but no success.
+            return FAILED
 
 
-def _fail(message: str) -> None:
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Let what cannot be written to standard output fail here, not when the interpreter ends."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF):
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno != errno.EPIPE:
+                raise OSError(error.errno, f"cannot write: {error.strerror}", "standard output") from None
+        raise
+
+
+def _say(text: str) -> None:
+    """Print our own words and, made harmless, those of the data."""
     from gpudrift.report.text import plain
 
-    click.echo(f"gpudrift: error: {plain(message)}", err=True)
-    sys.exit(FAILED)
+    if sys.stdout is not None:
+        click.echo(plain(text, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
+
+
+def _say_error(message: str) -> None:
+    from gpudrift.report.text import plain
+
+    with suppress(OSError):
+        click.echo(f"gpudrift: error: {plain(message, LONGEST_MESSAGE)}", err=True)
+
+
+def _say_traceback() -> None:
+    import traceback
+
+    from gpudrift.report.text import plain
+
+    with suppress(OSError):
+        for line in traceback.format_exc().splitlines():
+            click.echo(plain(line), err=True)
+
+
+def _one_line_of(text: str) -> str:
+    return re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
 
 
 def _one_line(error: Exception) -> str:
-    """What went wrong, in one line; the kind of error where its text alone would not tell."""
+    """Say what went wrong in one line; with the kind of error where its text alone would not tell."""
     if isinstance(error, OSError) and error.filename is not None:
-        what = os.strerror(error.errno) if error.errno and not error.strerror else error.strerror
-        return f"{error.filename}: {what}"
-    text = " ".join(str(error).split())
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return f"{name}: {error.strerror or type(error).__name__}"
+    text = _one_line_of(str(error))
     if isinstance(error, MemoryError):
-        return f"out of memory {text}".strip()
+        return f"out of memory: {text}" if text else "out of memory"
+    # KeyError and the like say only what was looked for; so do empty messages.
     if isinstance(error, (ValueError, TypeError, OSError)) and text:
         return text
-    return f"{type(error).__name__}: {text} (--debug shows where)"
+    return f"unexpected {type(error).__name__}{': ' if text else ''}{text} (--debug shows where)"
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
+    epilog=_EXIT_STATUS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(gpudrift.__version__, prog_name="gpudrift")
-def main() -> None:
-    """Tell whether a table has drifted from another one: exact counts, statistics with bounds, a verdict per column.
+@click.pass_context
+def main(context: click.Context) -> int:
+    """Tell whether a table has drifted from another one.
+
+    Every value is counted, exactly and in one pass; every statistic comes with bounds, every column with a
+    verdict and its reason.
 
     \b
     Start here:
-      gpudrift demo                                          a report on real data that ships with the package
-      gpudrift compare train.parquet today.parquet           compare two tables
-      gpudrift profile train.parquet -o baseline.parquet     count the reference once ...
-      gpudrift compare baseline.parquet today.parquet        ... and compare with it every day
-    """
+      gpudrift demo                                    a report on real data
+      gpudrift compare train.parquet today.parquet     compare two tables
+      gpudrift profile train.parquet -o base.parquet   count the reference once,
+      gpudrift compare base.parquet today.parquet      compare with it every day
+    """  # noqa: D301
+    if context.invoked_subcommand is not None:
+        return 0
+    click.echo(context.get_help(), err=True)
+    return USAGE
 
 
-def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that ``compare`` and ``profile`` have in common."""
-    for option in reversed(
-        [
-            click.option("--columns", metavar="A,B,...", help="Only these columns. Clocks and identifiers named here are judged."),
-            click.option(
-                "--config",
-                metavar="FILE.toml",
-                help="Kinds, edges and thresholds of columns; see the README.",
-            ),
-            click.option(
-                "--backend",
-                type=click.Choice(["auto", "numba", "numpy"]),
-                default="auto",
-                show_default=True,
-                help="What counts. The numbers do not depend on it.",
-            ),
-            click.option("--threads", type=click.IntRange(0, 1024), default=0, help="Threads; 0 means one per core."),
-            click.option("--quiet", is_flag=True, help="No progress bar and no report; errors only."),
-            click.option("--debug", is_flag=True, help="Show where an error came from."),
-        ]
-    ):
-        command = option(command)
-    return command
+Command = Callable[..., Any]
 
 
-@main.command(epilog=_DATA_HELP)
+def _options(options: Iterable[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Join decorators into one; the first is the first in the help."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(list(options)):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_debug = click.option(
+    "--debug", is_flag=True, expose_value=False, help="Show where in the program an error comes from."
+)
+_rows = click.option(
+    "--rows", type=click.IntRange(1), default=20, metavar="N", show_default=True, help="Columns in the table."
+)
+_json = click.option(
+    "--json", "json_path", metavar="OUT", help="Write the report as JSON; - is standard output."
+)
+_columns = _options(
+    [
+        click.option(
+            "--columns",
+            metavar="A,B,...",
+            help='Only these columns; a name with a comma as "a,b". Clocks and identifiers, which always '
+            "differ, are judged only if named here.",
+        ),
+        click.option(
+            "--config", metavar="FILE.toml", help="Kinds, edges and thresholds of columns: see below."
+        ),
+    ]
+)
+_running = _options(
+    [
+        click.option(
+            "--backend",
+            type=click.Choice(["auto", "numba", "numpy"]),
+            default="auto",
+            show_default=True,
+            help="What counts; the numbers do not depend on it.",
+        ),
+        click.option(
+            "--threads",
+            type=click.IntRange(0, 1024),
+            default=0,
+            metavar="N",
+            help="Threads that count.  [default: one a core]",
+        ),
+        click.option("--quiet", is_flag=True, help="Print errors only."),
+        _debug,
+    ]
+)
+
+
+def _error_rate(_context: click.Context, _option: click.Parameter, alpha: float | None) -> float | None:
+    if alpha is not None and not 0 < alpha < 1:
+        raise click.BadParameter(f"{alpha:g} is not between 0 and 1.")
+    return alpha
+
+
+@main.command(
+    epilog=_DATA_HELP.format(
+        what="REFERENCE and CURRENT are each", profile=", or a profile saved by 'gpudrift profile'"
+    )
+    + _CONFIG_HELP.format(kinds=_KINDS, statistics=_STATISTICS)
+    + _EXIT_STATUS
+)
 @click.argument("reference")
 @click.argument("current")
-@_shared
-@click.option("--json", "json_path", metavar="OUT", help="Write the report as JSON; - writes it to standard output.")
+@_columns
+@click.option(
+    "--alpha",
+    type=float,
+    callback=_error_rate,
+    metavar="SHARE",
+    help="Chance that noise alone passes for drift, all columns together.  [default: 0.05]",
+)
 @click.option(
     "--fail-on",
     metavar="drift,schema",
-    help="Exit with 1 when a column has drifted, or columns were added, dropped or changed their type.",
+    help="Exit with 1 if a column has drifted, or if columns were added, dropped or changed their type.",
 )
-@click.option("--alpha", type=float, default=0.05, show_default=True, help="Error rate behind the noise floors.")
-@click.option("--rows", type=click.IntRange(1), default=20, show_default=True, help="Columns shown in the table.")
-@click.option("--all", "show_all", is_flag=True, help="Show every column in the table.")
-def compare(  # noqa: PLR0913
+@_json
+@_rows
+@click.option("--all", "show_all", is_flag=True, help="All columns in the table.")
+@_running
+def compare(  # noqa: PLR0913 - an argument for each option
     reference: str,
     current: str,
+    *,
     columns: str | None,
     config: str | None,
+    alpha: float | None,
+    fail_on: str | None,
+    json_path: str | None,
+    rows: int,
+    show_all: bool,
     backend: str,
     threads: int,
     quiet: bool,
-    debug: bool,
-    json_path: str | None,
-    fail_on: str | None,
-    alpha: float,
-    rows: int,
-    show_all: bool,
 ) -> int:
     """Compare CURRENT with REFERENCE and judge every column.
 
@@ -151,39 +308,41 @@ def compare(  # noqa: PLR0913
     Examples:
       gpudrift compare train.parquet today.parquet
       gpudrift compare "train/*.parquet" today/ --json report.json
-      gpudrift compare baseline.parquet today.csv --fail-on drift,schema
-    """
-    del debug
-    gates = _gates(fail_on)
-    options = _read_config(config)
+      gpudrift compare base.parquet today.csv --fail-on drift,schema
+    """  # noqa: D301
+    names, gates, options = _names(columns), _gates(fail_on), _read_config(config)
+    _check_output("--json", json_path, [reference, current, config])
+    if alpha is not None:
+        options["alpha"] = alpha
     with _progress(quiet) as progress:
         report = gpudrift.compare(
-            reference,
-            current,
-            columns=_names(columns),
-            kinds=options["kinds"],
-            edges=options["edges"],
-            thresholds=options["thresholds"],
-            alpha=options.get("alpha", alpha),
-            backend=backend,
-            threads=threads,
-            progress=progress,
+            reference, current, columns=names, backend=backend, threads=threads, progress=progress, **options
         )
+    read = [report.comparison.reference, report.comparison.current]
+    _check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())])
     _write_report(report, json_path, quiet, None if show_all else rows)
     if report.judged == 0:
-        reason = report.columns[0].reason if report.columns else "no columns"
-        raise ValueError(f"nothing could be compared: {reason}")
-    found = ("drift" in gates and bool(report.drifted)) or ("schema" in gates and bool(report.comparison.findings))
-    return FOUND if found else 0
+        raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
+    found = {"drift": bool(report.drifted), "schema": bool(report.comparison.findings)}
+    return FOUND if any(found[gate] for gate in gates) else 0
 
 
-@main.command(epilog=_DATA_HELP)
+@main.command(
+    epilog=_DATA_HELP.format(what="DATA is", profile="")
+    + "\n--config is described by 'gpudrift compare --help'; thresholds are left unread here.\n"
+)
 @click.argument("data")
 @click.option("-o", "--output", required=True, metavar="OUT.parquet", help="The file to write.")
-@click.option("--like", metavar="BASELINE", help="Count under the schema of this saved profile, so that both can be compared.")
-@_shared
+@click.option(
+    "--like",
+    metavar="PROFILE",
+    help="Count under the schema of this saved profile, so that the two can be compared.",
+)
+@_columns
+@_running
 def profile(
     data: str,
+    *,
     output: str,
     like: str | None,
     columns: str | None,
@@ -191,40 +350,48 @@ def profile(
     backend: str,
     threads: int,
     quiet: bool,
-    debug: bool,
 ) -> int:
     """Count DATA in one pass and save the counts.
 
+    What is saved is small (some kilobytes a column) and holds no rows, but counts, and with them the values
+    of text columns. It is a Parquet file with a row per column that other tools can query.
+
     \b
     Examples:
-      gpudrift profile "train/*.parquet" -o baseline.parquet
-      gpudrift profile today.parquet -o today-profile.parquet --like baseline.parquet
-    """
-    del debug
-    options = _read_config(config)
+      gpudrift profile "train/*.parquet" -o base.parquet
+      gpudrift profile today.parquet -o today-profile.parquet --like base.parquet
+    """  # noqa: D301
+    names, options = _names(columns), _read_config(config)
+    if output == "-":
+        raise click.UsageError("--output: a profile is written to a file, not to standard output")
+    _check_output("--output", output, [data, like, config])
+    kinds, edges = options["kinds"], options["edges"]
     with _progress(quiet) as progress:
         counted = gpudrift.profile(
             data,
             schema=like,
-            columns=_names(columns),
-            kinds=options["kinds"],
-            edges=options["edges"],
+            columns=names,
+            kinds=kinds,
+            edges=edges,
             backend=backend,
             threads=threads,
             progress=progress,
         )
+    _check_output("--output", output, counted.provenance.get("files", ()))
     counted.save(output)
     if not quiet:
         _describe(counted, output)
     return 0
 
 
-@main.command()
+@main.command(short_help="Show versions, cores, memory and what would run; or a profile.")
 @click.argument("profile_path", metavar="[PROFILE]", required=False)
-@click.option("--debug", is_flag=True, help="Show where an error came from.")
-def info(profile_path: str | None, debug: bool) -> int:
-    """Show versions, cores and which backend would run and why; or, given a saved PROFILE, what is in it."""
-    del debug
+@_debug
+def info(profile_path: str | None) -> int:
+    """Show versions, cores, memory, and which backend would run and why.
+
+    Given a saved PROFILE, show what is in it instead.
+    """
     if profile_path is not None:
         _describe(gpudrift.Profile.load(profile_path), profile_path)
         return 0
@@ -235,117 +402,234 @@ def info(profile_path: str | None, debug: bool) -> int:
 
     chosen, why = choose_backend()
     lines = {
-        "gpudrift": gpudrift.__version__,
+        "gpudrift": f"{gpudrift.__version__} in {Path(gpudrift.__file__).parent}",
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "cores": f"{len(os.sched_getaffinity(0))} that this process may use",
+        "memory": _memory(),
         "backends": ", ".join(BACKENDS),
         "would run": f"{chosen} ({why})",
+        "kernels": _kernels(),
         **{name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},
     }
     for name, value in lines.items():
-        click.echo(f"{name:<10} {value}")
+        _say(f"{name:<10} {value}")
     return 0
 
 
-@main.command()
-@click.option("--json", "json_path", metavar="OUT", help="Write the report as JSON; - writes it to standard output.")
-@click.option("--rows", type=click.IntRange(1), default=20, show_default=True, help="Columns shown in the table.")
-@click.option("--debug", is_flag=True, help="Show where an error came from.")
-def demo(json_path: str | None, rows: int, debug: bool) -> int:
+@main.command(short_help="Compare real data that ships with gpudrift.")
+@_json
+@_rows
+@_debug
+def demo(json_path: str | None, rows: int) -> int:
     """Compare hotel bookings of the second half of 2015 with those of the second half of 2016.
 
-    The data ships with the package: Antonio, de Almeida and Nunes, "Hotel booking demand datasets", Data in Brief 22
-    (2019), CC BY 4.0.
+    The data ships with gpudrift: Antonio, de Almeida and Nunes, "Hotel booking demand datasets", Data in
+    Brief 22 (2019), CC BY 4.0.
     """
-    del debug
     from importlib.resources import as_file, files
 
+    _check_output("--json", json_path, ())
     folder = files("gpudrift") / "data"
     before, after = folder / "hotel_bookings_2015.parquet", folder / "hotel_bookings_2016.parquet"
-    with as_file(before) as reference, as_file(after) as current, _progress(False) as progress:
+    with as_file(before) as reference, as_file(after) as current, _progress(quiet=False) as progress:
         report = gpudrift.compare(reference, current, progress=progress)
-        if json_path != "-":
-            click.echo(f"$ gpudrift compare {reference.name} {current.name}\n")
-        _write_report(report, json_path, False, rows)
+    if json_path != "-":
+        _say(f"$ gpudrift compare {reference.name} {current.name}")
+        _say("")
+    _write_report(report, json_path, quiet=False, rows=rows)
     return 0
+
+
+def _check_output(option: str, output: str | None, inputs: Iterable[str | None]) -> None:
+    """Refuse, before any work is done, an output that cannot be written or that would replace an input."""
+    from gpudrift.files import check_writable
+
+    if output is None or (option == "--json" and output == "-"):
+        return
+    check_writable(output)
+    for path in inputs:
+        with suppress(OSError):
+            if path is not None and Path(output).is_file() and Path(output).samefile(path):
+                raise click.UsageError(f"{option}: {output!r} is one of the files that are read")
 
 
 def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int | None) -> None:
     if json_path == "-":
-        click.echo(report.to_json())
+        _say(report.to_json())
         return
     if json_path is not None:
         report.to_json(json_path)
-    if not quiet:
-        from gpudrift.report.terminal import write
+    if quiet or sys.stdout is None:
+        return
+    from gpudrift.report.terminal import write
 
-        write(report.document(rows), sys.stdout, columns=rows)
+    document = report.document(rows)
+    # Of columns that are not drawn their severity is enough; their pictures would take their time.
+    full = {column["name"] for column in document["columns"]}
+    document["columns"] += [
+        {"name": c.name, "severity": c.severity, "drifted": c.drifted}
+        for c in report.columns
+        if c.name not in full
+    ]
+    write(document, sys.stdout, columns=rows)
+
+
+def _why_nothing(report: Report) -> str:
+    """Say in a few words why no column was judged."""
+    reasons = list(dict.fromkeys(str(column.reason) for column in report.columns))
+    if len(reasons) == 1:
+        names = ", ".join(repr(column.name) for column in report.columns[:3])
+        more = f" and {len(report) - 3} more columns" if len(report) > 3 else ""
+        return f"{names}{more}: {reasons[0]}"
+    first = report.columns[0]
+    return f"{first.name!r}: {first.reason}; and {len(report) - 1} more columns, for other reasons too"
 
 
 def _describe(counted: Profile, path: str) -> None:
+    """Print what a profile holds."""
+    from gpudrift.report.text import counted as number_of
     from gpudrift.report.text import plain
 
-    kinds = ", ".join(f"{count} {kind}" for kind, count in counted.schema.summary().items() if kind != "columns")
-    click.echo(f"{plain(path)}: {counted.rows:,} rows, {len(counted):,} columns ({kinds})")
-    click.echo(f"schema {counted.schema.digest[:16]}, profile {counted.digest[:16]}")
-    skipped = {column.name: column.reason for column in counted.schema.columns if column.reason} | dict(counted.skipped)
-    for name, reason in list(skipped.items())[:20]:
-        click.echo(f"skipped {plain(name, 40)}: {plain(str(reason))}")
-    if len(skipped) > 20:
-        click.echo(f"and {len(skipped) - 20:,} more skipped columns")
+    kinds = ", ".join(f"{n} {kind}" for kind, n in counted.schema.summary().items() if kind != "columns")
+    columns = number_of(len(counted), "column") + (f" ({kinds})" if kinds else "")
+    _say(f"{path}: {number_of(counted.rows, 'row')}, {columns}")
+    made = counted.provenance
+    if "source" in made:
+        files = made.get("files", ())
+        where = f" in {number_of(len(files), 'file')}" if files else ""
+        _say(f"counted from {made['source']}{where} by {made.get('backend')}, gpudrift {made.get('version')}")
+    _say(f"schema {counted.schema.digest[:16]}, profile {counted.digest[:16]}")
+    skipped = {c.name: c.reason for c in counted.schema.columns if c.reason} | dict(counted.skipped)
+    for name, reason in list(skipped.items())[:MOST_SKIPPED]:
+        _say(f"skipped {plain(name, 40)}: {reason}")
+    if len(skipped) > MOST_SKIPPED:
+        _say(f"and {len(skipped) - MOST_SKIPPED:,} more skipped columns")
+
+
+def _memory() -> str:
+    """Say how much memory is available, by the kernel's word and by the limit of the container."""
+    available = limit = None
+    with suppress(OSError):
+        found = re.search(
+            r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE
+        )
+        available = int(found[1]) * 1024 if found else None
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        used = int((group / "memory.current").read_text("ascii"))
+        limit = int((group / "memory.max").read_text("ascii")) - used
+    known = [size for size in (available, limit) if size is not None]
+    return f"{max(min(known), 0) / 2**30:.1f} GiB available" if known else "unknown"
+
+
+def _kernels() -> str:
+    """Say where compiled loops are kept between runs."""
+    try:
+        from gpudrift.backends import numba as engine
+    except Exception as error:
+        return f"numba cannot be loaded: {_one_line(error)}"
+    for loop in vars(engine).values():
+        folder = getattr(getattr(loop, "stats", None), "cache_path", None)
+        if folder:
+            kept = sum(1 for file in Path(folder).glob("*.nbc")) if Path(folder).is_dir() else 0
+            state = f"{kept} compiled loops" if kept else "empty: the first run compiles, for some seconds"
+            return f"{folder} ({state})"
+    return "compiled in every process: no folder to keep them can be written"
+
+
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*?))\s*(,|\Z)', re.DOTALL)
 
 
 def _names(text: str | None) -> list[str] | None:
-    """Column names of ``--columns``; a name that holds a comma goes into quotes, as in CSV."""
+    """Split the names of ``--columns``; one with a comma or outer spaces goes into quotes, doubled within."""
     if text is None:
         return None
-    import csv
-
-    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
-    if not names or not all(names):
-        raise click.UsageError(f"--columns: {text!r} names no columns")
-    return list(dict.fromkeys(names))
+    names, position = [], 0
+    while True:
+        found = _NAME.match(text, position)
+        if found is None:
+            raise click.UsageError(f"--columns: quotes are not closed in {text!r}")
+        names.append(found[2] if found[1] is None else found[1].replace('""', '"'))
+        if found[1] is None and not names[-1]:
+            raise click.UsageError(f'--columns: a name is missing in {text!r} (an empty name is "")')
+        if not found[3]:
+            return list(dict.fromkeys(names))
+        position = found.end()
 
 
 def _gates(text: str | None) -> set[str]:
     gates = {gate.strip() for gate in (text or "").split(",") if gate.strip()}
     unknown = sorted(gates - {"drift", "schema"})
     if unknown or (text is not None and not gates):
-        raise click.UsageError(f"--fail-on: {', '.join(unknown) or repr(text)}: expected drift, schema or both")
+        given = ", ".join(map(repr, unknown)) or repr(text)
+        raise click.UsageError(f"--fail-on: got {given}, expected drift, schema or drift,schema")
     return gates
 
 
 def _read_config(path: str | None) -> dict[str, Any]:
-    """Kinds, edges and thresholds from a TOML file."""
+    """Read kinds, edges, thresholds and alpha from a TOML file, as arguments of :func:`gpudrift.compare`.
+
+    Raises
+    ------
+    OSError, ValueError
+        One line that names the file, the column and the entry.
+    """
     options: dict[str, Any] = {"kinds": {}, "edges": {}, "thresholds": {}}
     if path is None:
         return options
     import tomllib
 
     try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            document = tomllib.load(file)
+        document = tomllib.loads(Path(path).read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not readable as TOML: {error}") from None
-    if "thresholds" in document:
-        options["thresholds"]["*"] = document.pop("thresholds")
-    if "alpha" in document:
-        options["alpha"] = document.pop("alpha")
-    for name, entries in document.pop("columns", {}).items():
-        for key, value in entries.items() if isinstance(entries, dict) else [("?", entries)]:
-            target = {"kind": "kinds", "edges": "edges", "thresholds": "thresholds"}.get(key)
-            if target is None:
-                raise ValueError(f"{path}: column {name!r}: {key!r} is not known, expected kind, edges or thresholds")
-            options[target][name] = value
-    if document:
-        raise ValueError(f"{path}: {next(iter(document))!r} is not known, expected alpha, thresholds or columns")
+    for key, value in document.items():
+        if key == "alpha":
+            if type(value) is not float or not 0 < value < 1:
+                raise ValueError(f"{path}: alpha is {value!r}, expected a number between 0 and 1")
+            options["alpha"] = value
+        elif key == "thresholds":
+            options["thresholds"]["*"] = _entry(path, key, value, Mapping, "a table of statistics")
+        elif key == "columns":
+            for name, entries in _entry(path, key, value, Mapping, "a table of columns").items():
+                _read_column(path, name, entries, options)
+        else:
+            raise ValueError(f"{path}: {key!r} is not known, expected alpha, thresholds or columns")
     return options
+
+
+def _read_column(path: str, name: str, entries: Any, options: dict[str, Any]) -> None:
+    where = f"column {name!r}"
+    for key, value in _entry(path, where, entries, Mapping, "a table").items():
+        if key == "kind":
+            options["kinds"][name] = _entry(path, f"{where}: kind", value, str, "a word in quotes")
+        elif key == "edges":
+            edges = _entry(path, f"{where}: edges", value, list, "a list of numbers or dates")
+            options["edges"][name] = [_edge(edge) for edge in edges]
+        elif key == "thresholds":
+            limits = _entry(path, f"{where}: thresholds", value, Mapping, "a table of statistics")
+            options["thresholds"][name] = limits
+        else:
+            raise ValueError(f"{path}: {where}: {key!r} is not known, expected kind, edges or thresholds")
+
+
+def _entry(path: str, where: str, value: Any, wanted: Any, words: str) -> Any:
+    if not isinstance(value, wanted):
+        raise ValueError(f"{path}: {where} is {value!r}, expected {words}")
+    return value
+
+
+def _edge(edge: Any) -> Any:
+    """Give a time with a zone as UTC without one: that is what is counted."""
+    if isinstance(edge, datetime.datetime) and edge.tzinfo is not None:
+        return edge.astimezone(datetime.UTC).replace(tzinfo=None)
+    return edge
 
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]:
-    """A progress bar on standard error, only in a terminal and only once the work has taken half a second."""
-    if quiet or not sys.stderr.isatty():
+    """Show a progress bar on standard error, only in a terminal and only once the work has taken a while."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
@@ -365,7 +649,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]
     def advance(done: int, out_of: int | None) -> None:
         nonlocal task
         if task is None:
-            if time.monotonic() - started < 0.5:
+            if time.monotonic() - started < PATIENCE:
                 return
             shown.start()
             task = shown.add_task("", total=out_of, values="")

@@ -305,6 +305,7 @@ class _Padded:
     infinities: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
     points: npt.NDArray[np.bool_]
     widths: npt.NDArray[np.float64]
+    offsets: npt.NDArray[np.float64]
     units: npt.NDArray[np.float64]
     slack: npt.NDArray[np.float64]
 
@@ -313,14 +314,15 @@ class _Padded:
         shape = (len(pairs), max(pair[0].column.bins for pair in pairs))
         counts = (np.zeros(shape, np.int64), np.zeros(shape, np.int64))
         sums = (np.zeros(shape, np.int64), np.zeros(shape, np.int64))
-        points, width, unit, slack = np.ones(shape, np.bool_), np.zeros(shape), np.zeros(shape), np.zeros(shape)
+        points = np.ones(shape, np.bool_)
+        width, offset, unit, slack = (np.zeros(shape) for _ in range(4))
         for row, pair in enumerate(pairs):
             column = pair[0].column
             assert column.edges is not None
             own = slice(0, column.bins)
             unit[row, own] = residual_units(column.edges)
             points[row, own] = point_bins(column.edges)
-            width[row, own] = widths(column.edges)
+            width[row, own], offset[row, own] = _within_the_data(*pair)
             slack[row, own] = residual_slack(column)
             for side in (0, 1):
                 counts[side][row, own] = pair[side].counts
@@ -329,7 +331,31 @@ class _Padded:
             np.array([[pair[side].special["-inf"], pair[side].special["+inf"]] for pair in pairs], np.int64)
             for side in (0, 1)
         )
-        return cls(counts, sums, infinities, points, width, unit, slack)  # type: ignore[arg-type]
+        return cls(counts, sums, infinities, points, width, offset, unit, slack)  # type: ignore[arg-type]
+
+
+def _within_the_data(reference: ColumnProfile, current: ColumnProfile) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Width of the part of each bin between the smallest and largest value of both sides, and where it begins.
+
+    Only the outermost bins with rows are cut; without this a value beyond a user's last edge would lie somewhere in
+    a bin of width 1e308.
+    """
+    edges = reference.column.edges
+    assert edges is not None
+    width, offset = widths(edges), np.zeros(edges.size - 1)
+    occupied = np.flatnonzero(reference.counts + current.counts)
+    ends = [side for side in (reference, current) if side.low is not None]
+    if not occupied.size or not ends:
+        return width, offset
+    low, high = min(side.low for side in ends), max(side.high for side in ends)  # type: ignore[type-var]
+    first, last = int(occupied[0]), int(occupied[-1])
+    width[:first], width[last + 1 :] = 0.0, 0.0
+    left, right = edges[[first, last]].tolist(), edges[[first + 1, last + 1]].tolist()
+    begin = [max(left[0], low), left[1] if last > first else max(left[0], low)]
+    offset[first] = float(begin[0] - left[0])
+    width[first] = float(min(right[0], high) - begin[0])
+    width[last] = float(min(right[1], high) - begin[1])
+    return width, offset
 
 
 def residual_slack(column: Column) -> npt.NDArray[np.float64]:
@@ -345,7 +371,7 @@ def _numeric(pairs: Sequence[Pair]) -> list[dict[str, Statistic]]:
     low, high = distances.ks(*padded.counts, *padded.infinities, padded.points)
     present = np.array([[side.present for side in pair] for pair in pairs])
     p_values = distances.ks_p_value(low, present[:, 0], present[:, 1])
-    transport = distances.wasserstein(*padded.counts, *padded.sums, padded.widths, padded.units, padded.slack, padded.points)
+    transport = distances.wasserstein(*padded.counts, *padded.sums, padded.widths, padded.offsets, padded.units, padded.slack, padded.points)
     coarse = {ranks: _coarse_shares(pairs, padded, ranks) for ranks in (10, 32)}
     found: list[dict[str, Statistic]] = []
     for row, pair in enumerate(pairs):

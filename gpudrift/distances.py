@@ -120,6 +120,7 @@ def wasserstein(
     reference_sums: Integers,
     current_sums: Integers,
     widths: Floats,
+    offsets: Floats,
     units: Floats,
     slack: Floats,
     points: npt.NDArray[np.bool_],
@@ -132,9 +133,12 @@ def wasserstein(
         Finite rows in each bin.
     reference_sums, current_sums : ndarray of int64, shape (columns, bins)
         Sum over the rows of a bin of the distance from its lower edge, in ``units``, each distance cut to an
-        integer: the true sum is larger by at most ``slack`` a row, and the middle of that range is taken.
+        integer: the true sum is larger by at most ``slack`` a row.
     widths : ndarray of float64, shape (columns, bins)
-        Of the bins, in the column's unit.
+        Of the part of each bin that lies between the smallest and the largest value of both sides, in the column's
+        unit (beyond them the difference is zero).
+    offsets : ndarray of float64, shape (columns, bins)
+        Where that part begins, from the bin's lower edge.
     units : ndarray of float64, shape (columns, bins)
         What 1 of a residual sum is worth in the column's unit; 0 where no sum is kept.
     slack : ndarray of float64, shape (columns, bins)
@@ -159,13 +163,12 @@ def wasserstein(
     with np.errstate(invalid="ignore", divide="ignore"):
         p, q = reference / n, current / m
         d0, d1, scale = _differences(reference, current, n, m)
-        middle = 0.5 * slack
+        moment_ref, unsure_ref = _moment(p, reference, reference_sums, widths, offsets, units, slack, points)
+        moment_cur, unsure_cur = _moment(q, current, current_sums, widths, offsets, units, slack, points)
         # Shares before widths: a width can be as large as floats get.
-        moments = (reference_sums / n * units + p * middle) - (current_sums / m * units + q * middle)
-        integral = widths * d1 - moments
-    # Half the slack of each row, and rounding: d1 and w cost at most 5u of w * scale, each moment 4u of w * p (or q),
-    # h and l together 6u of w * scale.
-    unknown = (p + q) * middle + (16 * ROUNDING * scale) * widths
+        integral = widths * d1 - (moment_ref - moment_cur)
+    # Rounding: d1 and w cost at most 5u of w * scale, h and l together 6u of it, the last subtractions 2u.
+    unknown = unsure_ref + unsure_cur + (16 * ROUNDING * scale) * widths
     size = np.abs(integral)
     up, down = np.maximum(d0 + p, 0.0), np.maximum(q - d0, 0.0)
     along, against = np.where(integral < 0, down, up), np.where(integral < 0, up, down)
@@ -173,14 +176,40 @@ def wasserstein(
         turned = against / (along + against)
     turned = np.where(points | (along + against <= 0), 0.0, turned)
     hidden = np.maximum(widths * along - size, 0.0) * (2.0 * turned)
-    lows, highs = np.maximum(size - unknown, 0.0), size + unknown + hidden
     # A sum of k non-negative terms is off by at most k u of itself.
-    rounding = (np.count_nonzero(highs, axis=-1) + 4) * ROUNDING
     with np.errstate(over="ignore"):  # beyond the largest float64 the distance is infinite here
+        lows, highs = np.maximum(size - unknown, 0.0), size + unknown + hidden
+        rounding = (np.count_nonzero(highs, axis=-1) + 4) * ROUNDING
         low, high = lows.sum(-1) * (1 - rounding), highs.sum(-1) * (1 + rounding)
         value = np.clip(np.sum(_course(integral, size, d0, d1, widths, hidden), -1), low, high)
     undefined = (n[..., 0] == 0) | (m[..., 0] == 0)
     return tuple(np.where(undefined, np.nan, x) for x in (value, low, high))  # type: ignore[return-value]
+
+
+def _moment(
+    shares: Floats,
+    counts: Integers,
+    sums: Integers,
+    widths: Floats,
+    offsets: Floats,
+    units: Floats,
+    slack: Floats,
+    points: npt.NDArray[np.bool_],
+) -> tuple[Floats, Floats]:
+    """Share of a bin times its mean distance from where its part begins, and the most that this can be off.
+
+    The mean lies between what the residuals say and ``slack`` more, and between 0 and the width; the middle of what
+    both allow is taken.
+    """
+    occupied = np.where((counts > 0) & ~points, counts, 1)
+    residual = np.where(points, 0.0, sums / occupied * units)
+    least = np.clip(residual - offsets, 0.0, widths)
+    with np.errstate(over="ignore"):
+        most = np.clip(residual - offsets + slack, least, widths)
+    middle = least + 0.5 * (most - least)
+    # Each step rounds once, by at most u of the larger of its parts.
+    rounding = sum((4 * ROUNDING * shares) * part for part in (residual, slack, offsets))
+    return shares * middle, shares * (0.5 * (most - least)) + np.where(points, 0.0, rounding)
 
 
 def _course(integral: Floats, size: Floats, d0: Floats, d1: Floats, widths: Floats, hidden: Floats) -> Floats:

@@ -1,11 +1,12 @@
-"""Files that appear whole or not at all, and Parquet files whose every byte is checked before any is believed.
+"""Files that appear whole or not at all, and Parquet files whose every byte is checked before it is believed.
 
-A *sealed* Parquet file carries a SHA-256 over all of its bytes in its own footer: it is computed with a placeholder
-of the same length in its place. Parquet by itself lets most flipped bits pass (291 of 300 in a trial).
+A *sealed* Parquet file carries a SHA-256 over all of its bytes in its own footer: it is computed with a
+placeholder of the same length in its place. Parquet by itself lets most flipped bits pass (291 of 300 in a
+trial).
 
-Laws: whatever fails while a file is written, what stood at its name before is still there, and nothing else is left
-in the folder. A sealed file that differs in one byte from what was written is refused, and no byte of it is parsed
-before its seal was found to be right.
+Laws: whatever fails while a file is written, what stood at its name before is still there, and nothing else
+is left in the folder. A sealed file that differs in one byte from what was written is refused, and nothing of
+it is parsed before its seal was found to be right.
 
 Not promised: that a seal protects against somebody who means to deceive; anyone can compute a new one.
 """
@@ -37,9 +38,9 @@ _MAGIC = b"PAR1"
 def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file so that it appears complete or not at all, and keeps what was there if anything fails.
 
-    The bytes go to a temporary file in the same folder, to the disk, and only then to their name. A link is followed
-    and stays a link; a file that was there passes its permissions on. What is no regular file (a terminal, a pipe,
-    /dev/null) is written to directly: it cannot be replaced, and there is nothing to keep.
+    The bytes go to a temporary file in the same folder, to the disk, and only then to their name. A link is
+    followed and stays a link; a file that was there passes its permissions on. What is no regular file (a
+    terminal, a pipe, /dev/null) is written to directly: it cannot be replaced, and there is nothing to keep.
 
     Raises
     ------
@@ -53,9 +54,9 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
                 device.write(content)
             return
         temporary = _temporary_beside(place)
-        handle = _create(temporary)
         try:
-            with open(handle, "wb") as file:
+            handle = _create(temporary)
+            with os.fdopen(handle, "wb") as file:
                 if status is not None:
                     with contextlib.suppress(PermissionError):
                         os.fchmod(handle, stat.S_IMODE(status.st_mode))
@@ -70,7 +71,7 @@ def write_whole(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise now what :func:`write_whole` would raise after hours of counting: no folder, no permission, a folder.
+    """Raise now what :func:`write_whole` would raise after hours of counting: no folder, no permission.
 
     Raises
     ------
@@ -111,8 +112,8 @@ def _place(path: str | os.PathLike[str]) -> tuple[str, os.stat_result | None]:
 
 
 def _temporary_beside(place: str) -> Path:
-    # Not tempfile.mkstemp: its mode is 0600 whatever the umask says. The name starts with a dot, so that nobody who
-    # reads the folder meanwhile takes it for data.
+    # Not tempfile.mkstemp: its mode is 0600 whatever the umask says. The name starts with a dot, so that
+    # nobody who reads the folder meanwhile takes it for data.
     return Path(place).parent / f".gpudrift-{os.urandom(8).hex()}.tmp"
 
 
@@ -125,8 +126,8 @@ def write_sealed(path: str | os.PathLike[str], table: pa.Table, document: Mappin
     import pyarrow.parquet as pq  # noqa: PLC0415 - 30 ms that a comparison of CSV files need not wait for
 
     text = json.dumps({"format": PROFILE_FORMAT, **document}, ensure_ascii=True, allow_nan=False)
-    # Whatever the texts in it say, the last "seal:" of the file is the seal: in JSON they are spelled differently,
-    # in pages they stand before the footer, and the Arrow schema is base64.
+    # Whatever the texts in it say, the last "seal:" of the file is the seal: in JSON they are spelled
+    # differently, in pages they stand before the footer, and the Arrow schema is base64.
     text = text.replace(_SEAL.decode(), f"\\u{_SEAL[0]:04x}{_SEAL[1:].decode()}")
     sealed = table.replace_schema_metadata({_KEY: text.encode()})
     sink = pa.BufferOutputStream()
@@ -168,7 +169,7 @@ def read_sealed(path: str | os.PathLike[str]) -> tuple[pa.Table, dict[str, Any]]
 
 
 def _sealed_content(name: str) -> bytes:
-    """Read a file and check its seal; of a file that has none only the footer is read, however large it is."""
+    """Read a file and check its seal; of a file that has none only the footer is read."""
     with Path(name).open("rb") as file:
         if not file.seekable():
             raise ValueError(f"{name}: a profile is read from a regular file, not from a pipe")
@@ -177,9 +178,7 @@ def _sealed_content(name: str) -> bytes:
         tail = file.read(8)
         file.seek(0)
         if file.read(4) != _MAGIC or tail[4:] != _MAGIC:
-            raise ValueError(
-                f"{name}: not a gpudrift profile, or a truncated one: it is no whole Parquet file"
-            )
+            raise ValueError(f"{name}: not a gpudrift profile, or a truncated one: no whole Parquet file")
         file.seek(max(size - 8 - int.from_bytes(tail[:4], "little"), 0))
         if _SEAL_KEY not in file.read():
             raise ValueError(f"{name}: not a saved gpudrift profile (no seal is in its metadata)")

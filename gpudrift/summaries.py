@@ -127,13 +127,14 @@ def moments(side: ColumnProfile) -> Moments:
     units = residual_units(edges)[used]
     width = widths(edges)[used]
     slack = np.where(units > 0, units if column.family == "real" else units - 1.0, np.where(points, 0.0, width))
-    centre = edges[used[used.size // 2]]
-    # Distances from a value amid the data keep the digits that matter: longdouble holds every int64, and the
-    # distance of any two float64. A common power of two keeps their squares within float64.
+    centre = min(max(edges[used[used.size // 2]].item(), side.low), side.high)
+    # Distances from a value amid the data keep the digits that matter; longdouble holds every int64, and cannot
+    # overflow. A common power of two keeps the squares within float64.
     start = edges[used].astype(np.longdouble) - np.longdouble(centre)
     least, most = np.longdouble(side.low) - np.longdouble(centre), np.longdouble(side.high) - np.longdouble(centre)
     exponent = int(np.frexp(np.maximum(np.abs(least), np.abs(most)))[1])
-    left, right = np.maximum(start, least), np.minimum(start + width, most)
+    stop = edges[used + 1].astype(np.longdouble) - np.longdouble(centre)
+    left, right = np.maximum(start, least), np.minimum(stop, most)
     unsure = np.minimum(0.5 * slack, right - left)
     offset = np.clip(start + side.sums[used] / counts * units + unsure, left, right)
     left, right = np.where(points, offset, left), np.where(points, offset, right)

@@ -1,0 +1,8 @@
+"""``python -m gpudrift`` is ``gpudrift``."""
+
+from __future__ import annotations
+
+from gpudrift.cli import main
+
+if __name__ == "__main__":
+    main()
