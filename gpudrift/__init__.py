@@ -14,6 +14,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from gpudrift.version import __version__
+
 if TYPE_CHECKING:
     from gpudrift.api import compare as compare
     from gpudrift.api import fit as fit
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from gpudrift.schema import Column as Column
     from gpudrift.schema import Schema as Schema
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "compare": "gpudrift.api",
@@ -43,7 +44,20 @@ _HOMES = {
     "Schema": "gpudrift.schema",
 }
 
-__all__ = [*_HOMES, "__version__"]
+__all__ = [
+    "Column",
+    "Comparison",
+    "IncompatibleColumnError",
+    "Profile",
+    "Report",
+    "Schema",
+    "SchemaMismatchError",
+    "__version__",
+    "compare",
+    "fit",
+    "judge",
+    "profile",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import gpudrift
 from gpudrift.backends import choose_backend
 from gpudrift.comparison import Comparison, compare_profiles
 from gpudrift.engine import Settings, count_source, fit_source, profile_source
@@ -17,6 +16,7 @@ from gpudrift.report.result import Report
 from gpudrift.schema import Schema
 from gpudrift.sources import is_saved_profile, open_source
 from gpudrift.verdict import ALPHA, judge_comparison
+from gpudrift.version import __version__
 
 __all__ = ["compare", "fit", "judge", "profile"]
 
@@ -108,7 +108,7 @@ def profile(
         files=list(source.files),
         backend=chosen,
         backend_reason=why,
-        version=gpudrift.__version__,
+        version=__version__,
     )
 
 

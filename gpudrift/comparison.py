@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gpudrift import distances
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.profiles import ColumnProfile, Profile, first_difference
+from gpudrift.profiles import ColumnProfile, Profile, Tail, first_difference
 from gpudrift.schema import LARGEST_INTEGER, Column, Schema, point_bins, residual_units, widths
 from gpudrift.summaries import Distribution, distribution, moments, natural_factor, natural_values, summary
 
@@ -165,7 +165,7 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
     SchemaMismatchError
         If no column of one has the bins of its namesake in the other; names the first difference.
     """
-    other = {name: other_column for name, other_column in zip(current.schema.names, current.schema.columns, strict=True)}
+    other = dict(zip(current.schema.names, current.schema.columns, strict=True))
     shared = [column.name for column in reference.schema.columns if column.name in other]
     same = {name for name in shared if reference.schema[name].digest == other[name].digest}
     if not same and (shared or not reference.schema.columns):
@@ -175,7 +175,12 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
     pairs: list[tuple[ColumnProfile, ColumnProfile]] = []
     for position, column in enumerate(reference.schema.columns):
         mine = ColumnProfile.of(reference, position)
-        pairs.append((mine, ColumnProfile.of(current, current.schema.index[column.name]) if column.name in same else _nothing(mine)))
+        pairs.append(
+            (
+                mine,
+                ColumnProfile.of(current, current.schema.index[column.name]) if column.name in same else _nothing(mine),
+            )
+        )
     statistics = _all_statistics([None if mine.column.name in obstacles else (mine, theirs) for mine, theirs in pairs])
     columns = []
     for (mine, theirs), found in zip(pairs, statistics, strict=True):
@@ -184,7 +189,9 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
         if clipped and "wasserstein" in found:
             unknown = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond they lie")
             found |= {"wasserstein": unknown, "wasserstein_scaled": unknown}
-        columns.append(ColumnComparison(mine.column, mine, theirs, found, obstacles.get(name), _notes(mine, theirs, clipped)))
+        columns.append(
+            ColumnComparison(mine.column, mine, theirs, found, obstacles.get(name), _notes(mine, theirs, clipped))
+        )
     return Comparison(reference, current, tuple(columns), findings)
 
 
@@ -192,7 +199,9 @@ def _no_common_bins(reference: Schema, current: Schema) -> str:
     if not reference.columns or not current.columns:
         return "nothing to compare: one side has no columns"
     names = [name for name in reference.names if name in current]
-    return f"the profiles were made under other bins: {first_difference(reference.select(names), current.select(names))}"
+    return (
+        f"the profiles were made under other bins: {first_difference(reference.select(names), current.select(names))}"
+    )
 
 
 def _nothing(mine: ColumnProfile) -> ColumnProfile:
@@ -215,9 +224,7 @@ def _findings(reference: Profile, current: Profile) -> Iterable[Finding]:
             yield Finding(name, "added", None, current.seen[name])
 
 
-def _obstacles(
-    reference: Profile, current: Profile, findings: Sequence[Finding], same: set[str]
-) -> dict[str, str]:
+def _obstacles(reference: Profile, current: Profile, findings: Sequence[Finding], same: set[str]) -> dict[str, str]:
     """Why columns cannot be compared, by name; the first reason of each."""
     obstacles: dict[str, str] = {}
     for found in findings:
@@ -334,7 +341,9 @@ class _Padded:
         return cls(counts, sums, infinities, points, width, offset, unit, slack)  # type: ignore[arg-type]
 
 
-def _within_the_data(reference: ColumnProfile, current: ColumnProfile) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _within_the_data(
+    reference: ColumnProfile, current: ColumnProfile
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Width of the part of each bin between the smallest and largest value of both sides, and where it begins.
 
     Only the outermost bins with rows are cut; without this a value beyond a user's last edge would lie somewhere in
@@ -371,7 +380,9 @@ def _numeric(pairs: Sequence[Pair]) -> list[dict[str, Statistic]]:
     low, high = distances.ks(*padded.counts, *padded.infinities, padded.points)
     present = np.array([[side.present for side in pair] for pair in pairs])
     p_values = distances.ks_p_value(low, present[:, 0], present[:, 1])
-    transport = distances.wasserstein(*padded.counts, *padded.sums, padded.widths, padded.offsets, padded.units, padded.slack, padded.points)
+    transport = distances.wasserstein(
+        *padded.counts, *padded.sums, padded.widths, padded.offsets, padded.units, padded.slack, padded.points
+    )
     coarse = {ranks: _coarse_shares(pairs, padded, ranks) for ranks in (10, 32)}
     found: list[dict[str, Statistic]] = []
     for row, pair in enumerate(pairs):
@@ -410,9 +421,12 @@ def _transport_statistics(pair: Pair, value: float, low: float, high: float) -> 
     natural = [value / factor, low / factor, high / factor]
     if factor != 1.0:
         natural[1:] = [float(np.nextafter(natural[1], 0.0)), float(np.nextafter(natural[2], np.inf))]
-    plain = Statistic(*natural)
+    plain = Statistic(natural[0], natural[1], natural[2])
     if spread.std == 0.0:
-        return {"wasserstein": plain, "wasserstein_scaled": Statistic(None, reason="the reference is constant")}
+        return {
+            "wasserstein": plain,
+            "wasserstein_scaled": Statistic(None, reason="the reference is constant"),
+        }
     if spread.std < 1e-12 * abs(spread.mean):
         negligible = Statistic(None, reason="the reference's standard deviation is below 1e-12 of its mean")
         return {"wasserstein": plain, "wasserstein_scaled": negligible}
@@ -446,22 +460,23 @@ def _coarse_shares(
     return shares
 
 
-def _coarse_statistics(
-    pair: Pair, coarse: Mapping[int, Any], row: int, reason: str | None
-) -> dict[str, Statistic]:
+def _coarse_statistics(pair: Pair, coarse: Mapping[int, Any], row: int, reason: str | None) -> dict[str, Statistic]:
     if reason is not None:
         names = ("psi", "js", "hellinger", "tv", "kl", "linf")
         return {name: Statistic(None, reason=reason) for name in names}
     column = pair[0].column
     cuts, p, q = coarse[10][row]
     psi = Statistic(
-        float(distances.psi(p, q)), details={"bins": _Lazy(column, cuts), "cells": p.size, "floor": distances.FLOOR}
+        float(distances.psi(p, q)),
+        details={"bins": _Lazy(column, cuts), "cells": p.size, "floor": distances.FLOOR},
     )
     cuts, p, q = coarse[32][row]
     return {"psi": psi, **_share_statistics(p, q, {"bins": _Lazy(column, cuts), "cells": p.size})}
 
 
-def _share_statistics(p: npt.NDArray[np.float64], q: npt.NDArray[np.float64], where: dict[str, Any]) -> dict[str, Statistic]:
+def _share_statistics(
+    p: npt.NDArray[np.float64], q: npt.NDArray[np.float64], where: dict[str, Any]
+) -> dict[str, Statistic]:
     return {
         "js": Statistic(float(distances.js(p, q)), details=where),
         "hellinger": Statistic(float(distances.hellinger(p, q))),
@@ -472,7 +487,7 @@ def _share_statistics(p: npt.NDArray[np.float64], q: npt.NDArray[np.float64], wh
 
 
 class _Lazy(Sequence[Any]):
-    """Edges of coarse bins in the column's own values, made when they are looked at (thousands of columns never are)."""
+    """Edges of coarse bins in the column's own values, made when they are looked at: mostly never."""
 
     def __init__(self, column: Column, cuts: npt.NDArray[np.int64]) -> None:
         self._column, self._cuts = column, cuts
@@ -490,6 +505,9 @@ class _Lazy(Sequence[Any]):
 
     def __eq__(self, other: object) -> bool:
         return list(self) == list(other) if isinstance(other, Iterable) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values))
 
     def __repr__(self) -> str:
         return repr(self._values)
@@ -562,10 +580,12 @@ def _cells(
     return names, table[:, 0], table[:, 1]
 
 
-def _contingency(reference: ColumnProfile, current: ColumnProfile) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _contingency(
+    reference: ColumnProfile, current: ColumnProfile
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Every value that was counted one by one, and one more cell for the rows that were not."""
-    assert reference.tail is not None and current.tail is not None
-    sides = [dict(zip(side.tail.values, side.tail.counts.tolist(), strict=True)) for side in (reference, current)]  # type: ignore[union-attr]
+    tails = [side.tail or Tail.empty() for side in (reference, current)]
+    sides = [dict(zip(tail.values, tail.counts.tolist(), strict=True)) for tail in tails]
     values = sorted(set(sides[0]) | set(sides[1]))
     table = [
         np.concatenate([side.counts[:-1], [kept.get(value, 0) for value in values], [side.dropped]]).astype(np.int64)

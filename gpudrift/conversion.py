@@ -27,10 +27,10 @@ from gpudrift.schema import LARGEST_INTEGER, Column
 
 __all__ = [
     "NAN_IS_NULL",
-    "arrow_integers",
-    "arrow_texts",
     "CodedValues",
     "NumericValues",
+    "arrow_integers",
+    "arrow_texts",
     "coded_values",
     "default_kind",
     "kinds_for",
@@ -89,7 +89,7 @@ class NumericValues:
         How many of the invalid rows are -inf and +inf (floats that entered an integer column).
     """
 
-    values: npt.NDArray[np.float64] | npt.NDArray[np.int64]
+    values: npt.NDArray[Any]
     validity: npt.NDArray[np.uint8] | None
     offset: int = 0
     nan_is_null: bool = False
@@ -281,7 +281,7 @@ def _real_values(array: pa.Array, word: str, column: Column, nan_is_null: bool) 
     if word == "integer":
         values = _fixed_width(array, array.type.to_pandas_dtype())
         magnitude = values[NumericValues(values, validity, offset).valid()]
-        if magnitude.size and not (-EXACT_WHOLE <= int(magnitude.min()) and int(magnitude.max()) <= EXACT_WHOLE):
+        if magnitude.size and not (int(magnitude.min()) >= -EXACT_WHOLE and int(magnitude.max()) <= EXACT_WHOLE):
             raise IncompatibleColumnError("type changed", "an integer beyond 2**53 is no exact float64")
         return NumericValues(values.astype(np.float64), validity, offset)
     values = _fixed_width(array, array.type.to_pandas_dtype())
@@ -351,7 +351,10 @@ def _whole_floats(array: pa.Array, column: Column) -> NumericValues:
     numbers = np.where(finite, values, 0.0)
     if not np.all((np.floor(numbers) == numbers) & (np.abs(numbers) <= EXACT_WHOLE)):
         raise _type_changed(array.type, column, "its values are not all whole numbers within 2**53")
-    infinities = (int(np.count_nonzero(valid & (values == -np.inf))), int(np.count_nonzero(valid & (values == np.inf))))
+    infinities = (
+        int(np.count_nonzero(valid & (values == -np.inf))),
+        int(np.count_nonzero(valid & (values == np.inf))),
+    )
     bitmap = np.packbits(finite, bitorder="little")
     return NumericValues(numbers.astype(np.int64), bitmap, 0, infinities=infinities)
 
@@ -378,7 +381,7 @@ def _decimals_to_float(array: pa.Array) -> npt.NDArray[np.float64]:
     hard = np.flatnonzero((high != low >> 63) | (low > EXACT_WHOLE) | (low < -EXACT_WHOLE))
     for row in hard:
         values[row] = float(array[int(row)].as_py() or Decimal(0))
-    return values
+    return np.asarray(values, np.float64)
 
 
 def _type_changed(given: pa.DataType, column: Column, detail: str = "") -> IncompatibleColumnError:

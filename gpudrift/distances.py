@@ -233,7 +233,11 @@ def _differences(reference: Integers, current: Integers, n: Integers, m: Integer
     at_edges = np.where(from_left, left_ref - left_cur, right_cur - right_ref)
     scale = np.where(from_left, left_ref + left_cur, right_ref + right_cur)
     # A bin whose edges lie on both sides of the middle mixes both; its shares sum to about 1 either way.
-    return at_edges[..., :-1], at_edges[..., 1:], scale[..., :-1] + scale[..., 1:] + reference / n + current / m
+    return (
+        at_edges[..., :-1],
+        at_edges[..., 1:],
+        scale[..., :-1] + scale[..., 1:] + reference / n + current / m,
+    )
 
 
 def _prefix(counts: Integers) -> Integers:

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,7 +41,6 @@ BLOCKS_PER_THREAD = 8
 """So that no thread waits long for the last one."""
 BUDGET = 192 << 20
 """Bytes that one task may hold in memory. A column of 20 million float64 fits."""
-SPARE_READS = 2**20
 
 Progress = Callable[[int, int | None], None]
 """Told how much is done of how much, in values (rows times columns); the total is None where rows are not known."""
@@ -126,10 +126,7 @@ def fit_source(source: Source, options: FitOptions, columns: Sequence[str] | Non
     fields = _selected(source, columns, options)
     if source.columnar and source.rows is not None:
         sample = sample_blocks(source.rows, len(source.fields))
-        tasks = [
-            (lambda block=block: _fit_block(block, _sampled(source, source.parts, block.readable, sample), options))
-            for block in _blocks(source, fields, settings)
-        ]
+        tasks = [partial(_read_and_fit, source, block, sample, options) for block in _blocks(source, fields, settings)]
         return Schema.concatenate([Schema(columns) for columns in _run(tasks, settings)])
     _, sampled = _sample_stream(source, fields, settings)[:2]
     return Schema(_fit_block(_Block(tuple(fields), 0), sampled, options))
@@ -172,9 +169,7 @@ def _profile_columnar(source: Source, fields: list[Field], options: FitOptions, 
     failures: dict[str, str] = {}
     tally = _Tally(settings.progress, (source.rows or 0) * len(fields))
     done: dict[int, Profile] = {}
-    tasks = [
-        (lambda block=block: _fit_and_count(source, block, sample, options, count, failures)) for block in small
-    ]
+    tasks = [partial(_fit_and_count, source, block, sample, options, count, failures) for block in small]
     for block, profile in zip(small, _run(tasks, settings, lambda p: tally.add(p.rows * len(p))), strict=True):
         done[id(block)] = profile
     for block in large:
@@ -195,7 +190,7 @@ def _count_columnar(source: Source, fields: list[Field], schema: Schema, setting
         own = schema.select([one.name for one in block.fields])
         for run in _runs(source, block):
             owners.append(number)
-            tasks.append(lambda run=run, own=own: _read_and_count(source, run, own, count, failures))
+            tasks.append(partial(_read_and_count, source, run, own, count, failures))
     counted: list[Profile] = [Profile.empty(schema.select([one.name for one in block.fields])) for block in blocks]
     for owner, profile in zip(owners, _run(tasks, settings, lambda p: tally.add(p.rows * len(p))), strict=True):
         counted[owner] = counted[owner] + profile
@@ -211,7 +206,7 @@ def _count_block(
     failures: dict[str, str],
     tally: _Tally,
 ) -> Profile:
-    tasks = [(lambda run=run: _read_and_count(source, run, schema, count, failures)) for run in _runs(source, block)]
+    tasks = [partial(_read_and_count, source, run, schema, count, failures) for run in _runs(source, block)]
     return total(_run(tasks, settings, lambda p: tally.add(p.rows * len(p))), schema)
 
 
@@ -298,10 +293,16 @@ def _sampled(source: Source, parts: Sequence[Part], names: list[str], sample: Sa
     return sampled
 
 
-def _fit_large(source: Source, block: _Block, sample: Sample, options: FitOptions, settings: Settings) -> tuple[Column, ...]:
+def _read_and_fit(source: Source, block: _Block, sample: Sample, options: FitOptions) -> tuple[Column, ...]:
+    return _fit_block(block, _sampled(source, source.parts, block.readable, sample), options)
+
+
+def _fit_large(
+    source: Source, block: _Block, sample: Sample, options: FitOptions, settings: Settings
+) -> tuple[Column, ...]:
     """Columns that are too long to be held: a first reading takes the sample only."""
     names = block.readable
-    tasks = [(lambda run=run: _sampled(source, run, names, sample)) for run in _runs(source, block)]
+    tasks = [partial(_sampled, source, run, names, sample) for run in _runs(source, block)]
     together: _Sampled = {name: [] for name in names}
     for sampled in _run(tasks, settings):
         for name, chunks in sampled.items():
@@ -363,10 +364,7 @@ def _profile_stream(source: Source, fields: list[Field], options: FitOptions, se
     types = {one.name: one.type for one in source.fields}
     fields = [replace(one, type=types.get(one.name, one.type)) for one in fields]
     schema = Schema(_fit_block(_Block(tuple(fields), 0), sampled, options))
-    if held is not None:
-        profile = _counter(settings)(held, schema)
-    else:
-        profile = _count_stream(source, schema, settings)
+    profile = _counter(settings)(held, schema) if held is not None else _count_stream(source, schema, settings)
     if profile.rows != rows:
         raise ValueError(f"{source.label}: {rows} rows in the first reading, {profile.rows} in the second")
     return profile
@@ -483,7 +481,13 @@ def _seen(fields: Iterable[Field]) -> dict[str, str]:
 
 def _arrow_types(schema: Schema) -> dict[str, pa.DataType]:
     """The Arrow types to parse text files with, so that they fit a schema."""
-    simple = {"float": pa.float64(), "integer": pa.int64(), "boolean": pa.bool_(), "text": pa.string(), "date": pa.date32()}
+    simple = {
+        "float": pa.float64(),
+        "integer": pa.int64(),
+        "boolean": pa.bool_(),
+        "text": pa.string(),
+        "date": pa.date32(),
+    }
     types = {column.name: simple[column.type] for column in schema.columns if column.type in simple}
     for column in schema.columns:
         unit, _, zone = (column.unit or "").partition("[")[2].rstrip("]").partition(", ")

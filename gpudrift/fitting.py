@@ -117,7 +117,9 @@ def sample_blocks(rows: int, columns: int) -> Sample:
     return Sample(rows, stride, min(stride, target // blocks))
 
 
-def fit_column(name: str, data_type: pa.DataType, chunks: Sequence[tuple[pa.Array, pa.Field]], options: FitOptions) -> Column:
+def fit_column(
+    name: str, data_type: pa.DataType, chunks: Sequence[tuple[pa.Array, pa.Field]], options: FitOptions
+) -> Column:
     """Fit one column from its sampled values in row order.
 
     Parameters
@@ -165,7 +167,11 @@ def fit_column(name: str, data_type: pa.DataType, chunks: Sequence[tuple[pa.Arra
 
 
 def _fit_numeric(
-    column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]], edges: Sequence[Any] | None, *, automatic: bool
+    column: Column,
+    chunks: Iterable[tuple[pa.Array, pa.Field]],
+    edges: Sequence[Any] | None,
+    *,
+    automatic: bool,
 ) -> Column:
     values = _sampled_numbers(column, chunks)
     kind = column.kind
@@ -174,7 +180,9 @@ def _fit_numeric(
     if edges is not None:
         fitted = complete_edges(_user_edges(column, edges), column.family)
         if fitted.size - 1 > MAX_BINS:
-            raise ValueError(f"edges: column {column.name!r} has {fitted.size - 1} bins, at most {MAX_BINS} are possible")
+            raise ValueError(
+                f"edges: column {column.name!r} has {fitted.size - 1} bins, at most {MAX_BINS} are possible"
+            )
     else:
         fitted = fit_edges(np.sort(values), column.family)
     return Column(column.name, kind, column.type, column.unit, fitted)
@@ -257,7 +265,10 @@ def _tail_grid(median: Any, unit: float, low: Any, high: Any, family: str) -> np
         return np.concatenate([below[(below < low) & np.isfinite(below)], above[(above > high) & np.isfinite(above)]])
     distances = np.rint(distances[distances < 2.0**63])
     # The comparison in float64 leaves room for its own rounding near the limits.
-    fits_below, fits_above = float(median) - distances > -(2.0**63) + 4096, float(median) + distances < 2.0**63 - 4096
+    fits_below, fits_above = (
+        float(median) - distances > -(2.0**63) + 4096,
+        float(median) + distances < 2.0**63 - 4096,
+    )
     steps = distances.astype(np.int64)
     below, above = np.int64(median) - steps[fits_below], np.int64(median) + steps[fits_above]
     return np.concatenate([below[below < low], above[above > high]])
@@ -295,7 +306,9 @@ def _fit_categorical(column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]]
         codes = given.codes if given.valid is None else given.codes[given.valid]
         counts = np.bincount(codes, minlength=len(given.texts))
         used = np.flatnonzero(counts)
-        for text, repeats in zip(given.texts.take(arrow_integers(used)).to_pylist(), counts[used].tolist(), strict=True):
+        for text, repeats in zip(
+            given.texts.take(arrow_integers(used)).to_pylist(), counts[used].tolist(), strict=True
+        ):
             tally[text] = tally.get(text, 0) + repeats
     sampled = sum(tally.values())
     kind = column.kind
@@ -312,7 +325,7 @@ def _user_edges(column: Column, edges: Sequence[Any]) -> npt.NDArray[Any]:
     try:
         if column.type in ("timestamp", "date"):
             unit = "D" if column.type == "date" else (column.unit or "").partition("[")[2].rstrip("]").partition(",")[0]
-            return np.array([np.datetime64(edge, unit) for edge in edges]).astype(np.int64)
+            return np.array(list(edges), dtype=f"datetime64[{unit}]").astype(np.int64)
         if column.type == "decimal" and column.family == "integer":
             scale = int((column.unit or "").partition("[")[2].rstrip("]"))
             return np.array([round(float(edge) * 10**scale) for edge in edges], dtype=np.int64)

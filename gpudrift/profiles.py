@@ -74,7 +74,11 @@ class Tail:
 
     @classmethod
     def of(
-        cls, hashes: npt.NDArray[np.uint64], values: Sequence[bytes], counts: Integers, size: int = SKETCH_SIZE
+        cls,
+        hashes: npt.NDArray[np.uint64],
+        values: Sequence[bytes],
+        counts: Integers,
+        size: int = SKETCH_SIZE,
     ) -> Tail:
         """Sort, add up the counts of equal values, keep the ``size`` smallest; any order, repeats allowed."""
         if len(values) == 0:
@@ -86,9 +90,7 @@ class Tail:
             order = np.array(sorted(order.tolist(), key=lambda i: (int(hashes[i]), values[i])), dtype=np.int64)
             ordered = hashes[order]
         texts = [values[i] for i in order.tolist()]
-        starts = [0] + [
-            i for i in range(1, len(texts)) if ordered[i] != ordered[i - 1] or texts[i] != texts[i - 1]
-        ]
+        starts = [0] + [i for i in range(1, len(texts)) if ordered[i] != ordered[i - 1] or texts[i] != texts[i - 1]]
         summed = np.add.reduceat(counts[order], starts)[:size].astype(np.int64)
         kept = starts[:size]
         return cls(ordered[kept], tuple(texts[i] for i in kept), summed)
@@ -198,7 +200,11 @@ class Profile:
             np.zeros(schema.slots, np.int64),
             np.full(columns, LARGEST_INTEGER, np.int64),
             np.full(columns, SMALLEST_INTEGER, np.int64),
-            {position: Tail.empty() for position, column in enumerate(schema.columns) if column.family == "categorical"},
+            {
+                position: Tail.empty()
+                for position, column in enumerate(schema.columns)
+                if column.family == "categorical"
+            },
         )
 
     def __add__(self, other: Profile) -> Profile:
@@ -326,7 +332,9 @@ class Profile:
         schema = self.schema.select(names)
         positions = [self.schema.index[name] for name in names]
         offsets = self.schema.offsets
-        slots = np.concatenate([np.arange(0)] + [np.arange(offsets[p], offsets[p + 1]) for p in positions]).astype(np.int64)
+        slots = np.concatenate([np.arange(0)] + [np.arange(offsets[p], offsets[p + 1]) for p in positions]).astype(
+            np.int64
+        )
         keep = set(names)
         return Profile(
             schema,
@@ -444,18 +452,27 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
         raise ValueError("not a readable gpudrift profile (its columns are others)")
     table = table.combine_chunks()
     listed = {name: table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason", "low", "high")}
-    lists = {name: _list_cells(table[name]) for name in _FILE_SCHEMA.names if pa.types.is_list(_FILE_SCHEMA.field(name).type)}
+    lists = {
+        name: _list_cells(table[name]) for name in _FILE_SCHEMA.names if pa.types.is_list(_FILE_SCHEMA.field(name).type)
+    }
     special = np.array([table[slot].to_numpy() for slot in SPECIAL_SLOTS], dtype=np.int64).T
     columns: list[Column] = []
     counts: list[Integers] = []
     sums: list[Integers] = []
     tails: dict[int, Tail] = {}
     for position in range(table.num_rows):
-        edges = lists["edges_real"][position] if lists["edges_real"][position] is not None else lists["edges_integer"][position]
+        edges = (
+            lists["edges_real"][position]
+            if lists["edges_real"][position] is not None
+            else lists["edges_integer"][position]
+        )
         categories = lists["categories"][position]
         columns.append(
             Column(
-                *(listed[name][position] for name in ("name", "kind", "type", "unit")),
+                listed["name"][position],
+                listed["kind"][position],
+                listed["type"][position],
+                listed["unit"][position],
                 None if edges is None else edges.to_numpy(zero_copy_only=False),
                 () if categories is None else tuple(categories.to_pylist()),
                 listed["reason"][position],
@@ -467,12 +484,16 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
         residuals = lists["sums"][position]
         filler = np.zeros(len(SPECIAL_SLOTS), np.int64)
         counts += [own, special[position]]
-        sums += [np.zeros(own.size, np.int64) if residuals is None else residuals.to_numpy(zero_copy_only=False), filler]
+        sums += [
+            np.zeros(own.size, np.int64) if residuals is None else residuals.to_numpy(zero_copy_only=False),
+            filler,
+        ]
         if columns[-1].family == "categorical":
+            hashes, values, repeats = (lists[f"tail_{part}"][position] for part in ("hashes", "values", "counts"))
             tails[position] = Tail(
-                lists["tail_hashes"][position].to_numpy(zero_copy_only=False),
-                tuple(lists["tail_values"][position].to_pylist()),
-                lists["tail_counts"][position].to_numpy(zero_copy_only=False),
+                hashes.to_numpy(zero_copy_only=False),
+                tuple(values.to_pylist()),
+                repeats.to_numpy(zero_copy_only=False),
             )
     nothing = np.zeros(0, np.int64)
     return Profile(
@@ -487,7 +508,7 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
     )
 
 
-def _list_cells(column: pa.ChunkedArray) -> list[pa.Array | None]:
+def _list_cells(column: pa.ChunkedArray) -> list[Any]:
     """Each row's list as an Arrow array, or None."""
     chunk = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     offsets = chunk.offsets.to_numpy()
@@ -523,7 +544,9 @@ def first_difference(left: Schema, right: Schema) -> str:
             if a.name != b.name:
                 return f"the schemas differ: column {a.name!r} stands where the other has {b.name!r}"
             if a.kind != b.kind or a.unit != b.unit:
-                return f"the schemas differ in column {a.name!r}: {a.kind} {a.unit or ''} against {b.kind} {b.unit or ''}"
+                return (
+                    f"the schemas differ in column {a.name!r}: {a.kind} {a.unit or ''} against {b.kind} {b.unit or ''}"
+                )
             return f"the schemas differ in column {a.name!r}: other bins (profile one side with the other's schema)"
     return f"the schemas differ: {len(left)} columns against {len(right)}"
 

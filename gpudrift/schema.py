@@ -52,7 +52,8 @@ __all__ = [
     "widths",
 ]
 
-Edges = npt.NDArray[np.float64] | npt.NDArray[np.int64]
+Edges = npt.NDArray[Any]
+"""float64 for reals, int64 for integers."""
 
 RESIDUAL_BITS = 16
 MAX_BINS = 3072
@@ -128,7 +129,7 @@ def point_bins(edges: Edges) -> npt.NDArray[np.bool_]:
         points = np.nextafter(edges[:-1], np.inf) == edges[1:]
         points |= (edges[:-1] == 0.0) & (edges[1:] == SMALLEST_NORMAL)
     points[-1] = False
-    return points
+    return np.asarray(points, np.bool_)
 
 
 def residual_units(edges: Edges) -> npt.NDArray[np.float64]:
@@ -147,7 +148,8 @@ def residual_units(edges: Edges) -> npt.NDArray[np.float64]:
 
 def residual_shifts(edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """For integer edges: the smallest ``t`` with ``(largest - e[i]) >> t`` below 2**16, per bin; shape (bins,)."""
-    largest = np.diff(edges.view(np.uint64)) - np.uint64(1)
+    unsigned = edges.view(np.uint64)
+    largest = unsigned[1:] - unsigned[:-1] - np.uint64(1)
     largest[-1] += np.uint64(1)  # the last bin is closed
     shifts = np.zeros(largest.size, dtype=np.int64)
     for bit in range(RESIDUAL_BITS, 64):
@@ -197,7 +199,9 @@ class Column:
         edges = self.edges
         wanted = np.float64 if self.family == "real" else np.int64
         if edges is None or edges.ndim != 1 or edges.dtype != wanted:
-            raise ValueError(f"column {self.name!r}: a column of kind {self.kind} needs a list of {wanted.__name__} edges")
+            raise ValueError(
+                f"column {self.name!r}: a column of kind {self.kind} needs a list of {wanted.__name__} edges"
+            )
         if edges.size - 1 > MAX_BINS:
             raise ValueError(f"column {self.name!r}: {edges.size - 1} bins, at most {MAX_BINS} are possible")
         if not (np.all(edges[:-1] < edges[1:]) and edges[0] == low and edges[-1] == high):

@@ -13,7 +13,15 @@ import numpy.typing as npt
 from gpudrift.profiles import ColumnProfile
 from gpudrift.schema import LARGEST_REAL, Column, point_bins, residual_units, widths
 
-__all__ = ["Distribution", "Moments", "distribution", "moments", "natural_factor", "natural_values", "summary"]
+__all__ = [
+    "Distribution",
+    "Moments",
+    "distribution",
+    "moments",
+    "natural_factor",
+    "natural_values",
+    "summary",
+]
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 PICTURE_BINS = 64
@@ -131,7 +139,10 @@ def moments(side: ColumnProfile) -> Moments:
     # Distances from a value amid the data keep the digits that matter; longdouble holds every int64, and cannot
     # overflow. A common power of two keeps the squares within float64.
     start = edges[used].astype(np.longdouble) - np.longdouble(centre)
-    least, most = np.longdouble(side.low) - np.longdouble(centre), np.longdouble(side.high) - np.longdouble(centre)
+    least, most = (
+        np.longdouble(side.low) - np.longdouble(centre),
+        np.longdouble(side.high) - np.longdouble(centre),
+    )
     exponent = int(np.frexp(np.maximum(np.abs(least), np.abs(most)))[1])
     stop = edges[used + 1].astype(np.longdouble) - np.longdouble(centre)
     left, right = np.maximum(start, least), np.minimum(stop, most)
@@ -211,7 +222,8 @@ def _numeric_picture(reference: ColumnProfile, current: ColumnProfile) -> Distri
     ends = [side for side in (reference, current) if side.low is not None]
     if not ends:
         return None
-    low, high = min(side.low for side in ends), max(side.high for side in ends)  # type: ignore[type-var]
+    low: Any = min(side.low for side in ends)  # type: ignore[type-var]
+    high: Any = max(side.high for side in ends)  # type: ignore[type-var]
     edges = column.edges
     first = int(np.searchsorted(edges, low, side="right")) - 1
     last = min(int(np.searchsorted(edges, high, side="right")), edges.size - 1)
@@ -226,7 +238,9 @@ def _numeric_picture(reference: ColumnProfile, current: ColumnProfile) -> Distri
         cuts = np.array([first, first + 1])
     shown = edges[cuts].copy()
     shown[0], shown[-1] = low, high
-    sides = [_shares(np.add.reduceat(side.counts[: cuts[-1]], cuts[:-1]), side.present) for side in (reference, current)]
+    sides = [
+        _shares(np.add.reduceat(side.counts[: cuts[-1]], cuts[:-1]), side.present) for side in (reference, current)
+    ]
     return Distribution(natural_values(column, shown), None, *sides)
 
 
@@ -237,7 +251,9 @@ def _categorical_picture(reference: ColumnProfile, current: ColumnProfile) -> Di
     shown = np.argsort(-largest, kind="stable")[: PICTURE_BINS - 1]
     shown = shown[largest[shown] > 0]
     rest = (reference.present - int(before[shown].sum()), current.present - int(after[shown].sum()))
-    names: list[str | None] = [reference.column.categories[i].decode("utf-8", "backslashreplace") for i in shown.tolist()]
+    names: list[str | None] = [
+        reference.column.categories[i].decode("utf-8", "backslashreplace") for i in shown.tolist()
+    ]
     counts = [before[shown], after[shown]]
     if any(rest) or not names:
         names.append(None)

@@ -97,7 +97,9 @@ class Thresholds:
 def _limits(column: str, statistic: str, value: Any) -> Limits:
     possible = (*DECIDING, *ALSO_JUDGED)
     if statistic not in possible:
-        raise ValueError(f"thresholds: column {column!r}: no statistic {statistic!r} to judge by, only {', '.join(possible)}")
+        raise ValueError(
+            f"thresholds: column {column!r}: no statistic {statistic!r} to judge by, only {', '.join(possible)}"
+        )
     pair = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, None)
     try:
         moderate = float(pair[0])

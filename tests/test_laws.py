@@ -104,7 +104,13 @@ def test_counts_and_sums_equal_the_plain_loop(data, family):
 
 
 @LIMITS
-@given(st.lists(st.one_of(st.none(), st.sampled_from(["a", "b", "ü", "", "zz", "long" * 30]), st.text(max_size=4)), max_size=60), st.data())
+@given(
+    st.lists(
+        st.one_of(st.none(), st.sampled_from(["a", "b", "ü", "", "zz", "long" * 30]), st.text(max_size=4)),
+        max_size=60,
+    ),
+    st.data(),
+)
 def test_values_equal_the_plain_loop(texts, data):
     listed = data.draw(st.lists(st.sampled_from(["a", "b", "ü", ""]), unique=True))
     table = pa.table({"c0": pa.array(texts, pa.string())})
@@ -114,9 +120,7 @@ def test_values_equal_the_plain_loop(texts, data):
         found = count(table, Schema((column,)), backend)["c0"]
         assert found.counts[:-1].tolist() == expected.frequent
         assert found.special["null"] == sum(text is None for text in texts)
-        assert list(zip(found.tail.values, found.tail.counts.tolist(), strict=True)) == [
-            *expected.kept.items()
-        ]
+        assert list(zip(found.tail.values, found.tail.counts.tolist(), strict=True)) == [*expected.kept.items()]
 
 
 def test_a_tail_that_drops_is_exact_for_what_it_keeps_and_does_not_depend_on_the_cut():

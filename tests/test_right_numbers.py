@@ -38,7 +38,11 @@ def raw(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
     """Non-missing values as float64 or int64, infinities included."""
     column = pc.drop_null(column)
     if pa.types.is_timestamp(column.type) or pa.types.is_duration(column.type):
-        return column.cast(pa.int64()).to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.cast(pa.int64()).to_numpy()
+        return (
+            column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+            if isinstance(column, pa.Array)
+            else column.cast(pa.int64()).to_numpy()
+        )
     if pa.types.is_date(column.type):
         column = column.cast(pa.date32()).cast(pa.int32())
     if isinstance(column, pa.ChunkedArray):
@@ -55,7 +59,7 @@ def finite_and_centred(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.nda
     if a.dtype.kind == "f":
         return a[np.isfinite(a)], b[np.isfinite(b)]
     both = np.concatenate([a, b])
-    if both.size == 0 or -(2**53) < int(both.min()) and int(both.max()) < 2**53:
+    if both.size == 0 or (int(both.min()) > -(2**53) and int(both.max()) < 2**53):
         return a.astype(np.float64), b.astype(np.float64)
     centre = int(both.min()) // 2 + int(both.max()) // 2
     return tuple(np.array([int(x) - centre for x in side], dtype=np.float64) for side in (a, b))
@@ -74,9 +78,7 @@ def check_column(column, a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     assert ks.value == ks.low
     mine, theirs = column.reference, column.current
     ordinary = ~point_bins(mine.column.edges)
-    widest = max(
-        float((side.counts[ordinary] / side.present).max(initial=0.0)) for side in (mine, theirs)
-    )
+    widest = max(float((side.counts[ordinary] / side.present).max(initial=0.0)) for side in (mine, theirs))
     assert ks.high - ks.low <= widest + 1e-15
     figures = {"d": exact.statistic, "ks_error": exact.statistic - ks.value, "ks_width": ks.high - ks.low}
     x, y = finite_and_centred(a, b)
@@ -93,7 +95,11 @@ def check_column(column, a: np.ndarray, b: np.ndarray) -> dict[str, float]:
     allowed = 1e-12 * distance + 4e-16 * span
     assert transport.low - allowed <= distance <= transport.high + allowed
     assert transport.low <= transport.value <= transport.high
-    figures |= {"w": distance, "w_error": abs(transport.value - distance), "w_width": transport.high - transport.low}
+    figures |= {
+        "w": distance,
+        "w_error": abs(transport.value - distance),
+        "w_width": transport.high - transport.low,
+    }
     scale = np.abs(x).max(initial=0.0) or 1.0  # NumPy's own squares and sums would overflow
     spread = float((x / scale).std()) * scale
     scaled = column.wasserstein_scaled
@@ -201,7 +207,9 @@ def check_categories(column, before: pa.ChunkedArray, after: pa.ChunkedArray) ->
         assert column.chi2.p_value == pytest.approx(expected.pvalue, rel=1e-9, abs=1e-300)
     new = sum(count for value, count in sides[1].items() if value not in known and value not in listed)
     assert column.new.value == new / m
-    shown = [value for value in column.psi.values if max(sides[0].get(value, 0) / n, sides[1].get(value, 0) / m) >= 0.001]
+    shown = [
+        value for value in column.psi.values if max(sides[0].get(value, 0) / n, sides[1].get(value, 0) / m) >= 0.001
+    ]
     assert set(shown) == set(column.psi.values)
     cells = [[side.get(value, 0) for value in shown] for side in sides]
     rest = [n - sum(cells[0]), m - sum(cells[1]) - new]
@@ -267,7 +275,9 @@ def test_intervals_hold_the_exact_fractions(a, b, inner):
     st.lists(st.integers(-50, 50), max_size=20),
 )
 def test_intervals_hold_for_integers(a, b, inner):
-    column = gd.compare(pa.table({"x": a}), pa.table({"x": b}), edges={"x": inner}, kinds={"x": "integer"}, columns=["x"])["x"]
+    column = gd.compare(
+        pa.table({"x": a}), pa.table({"x": b}), edges={"x": inner}, kinds={"x": "integer"}, columns=["x"]
+    )["x"]
     assert Fraction(column.ks.low) <= reference.ks_exact(a, b) <= Fraction(column.ks.high)
     moved = reference.wasserstein_exact(a, b)
     assert Fraction(column.wasserstein.low) <= moved <= Fraction(column.wasserstein.high)
@@ -300,7 +310,18 @@ def test_identical_profiles_are_at_distance_zero():
     generator = np.random.default_rng(3)
     table = pa.table({"x": generator.normal(size=5000), "k": generator.choice(["a", "b"], 5000)})
     report = gd.compare(table, table)
-    for name in ("ks", "wasserstein", "wasserstein_scaled", "psi", "js", "hellinger", "tv", "kl", "linf", "missing"):
+    for name in (
+        "ks",
+        "wasserstein",
+        "wasserstein_scaled",
+        "psi",
+        "js",
+        "hellinger",
+        "tv",
+        "kl",
+        "linf",
+        "missing",
+    ):
         assert report["x"].statistics[name].value == 0
     for name in ("psi", "js", "chi2", "cramers_v", "new", "missing"):
         assert report["k"].statistics[name].value == 0

@@ -1,8 +1,9 @@
-"""Sources: whatever door the data comes through, the same rows come out, in order, and troubles are one line."""
+"""Whatever door the data comes through, the same rows come out in their order, and troubles are one line."""
 
 from __future__ import annotations
 
 import bz2
+import contextlib
 import datetime as dt
 import decimal
 import gzip
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -24,7 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pyarrow import ipc
+from pyarrow import fs, ipc
 
 from gpudrift import sources
 from gpudrift.sources import CsvTypesChanged, Field, is_saved_profile, open_source
@@ -37,7 +39,7 @@ def readable(source):
 
 
 def values(source, columns=None):
-    """All rows of a source, as name -> list; also checks the law: every part yields its rows, whatever is asked."""
+    """All rows of a source, as name -> list, and the law: every part yields its rows, whatever is asked."""
     columns = readable(source) if columns is None else columns
     result = {name: [] for name in columns}
     for index, part in enumerate(source.parts):
@@ -66,10 +68,10 @@ def settle(source):
     for changes in range(20):
         try:
             return source, values(source), changes
-        except CsvTypesChanged as changed:
-            changed = pickle.loads(pickle.dumps(changed))
-            assert "\n" not in str(changed)
-            source = changed.source
+        except CsvTypesChanged as error:
+            changed = pickle.loads(pickle.dumps(error))
+        check_line(str(changed))
+        source = changed.source
     raise AssertionError("types never settle")
 
 
@@ -78,7 +80,10 @@ def types(source):
 
 
 def one_line(error, *words):
-    message = str(error.value)
+    check_line(str(error.value), *words)
+
+
+def check_line(message, *words):
     assert "\n" not in message
     assert message.isprintable()
     for word in words:
@@ -113,7 +118,7 @@ def write(path, table=TABLE, **options):
     return str(path)
 
 
-# ------------------------------------------------------------------------------------------------- files and paths
+# -------------------------------------------------------------------------------------------- files and paths
 
 
 @pytest.mark.parametrize(
@@ -323,24 +328,24 @@ def test_unreadable_files_are_one_line(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=r"empty|cannot read|unknown format") as error:
         values(open_source(tmp_path / name))
-    one_line(error, repr(str(tmp_path / name)))
+    one_line(error, repr(str(tmp_path / name)), *["empty (0 bytes)"] * (not data))
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.arrows"])
 def test_no_prefix_of_a_file_reads_silently(tmp_path, name):
     table = pa.table({"x": np.arange(2000.0), "s": [f"text {i}" for i in range(2000)]})
     path = tmp_path / name
-    raw = (tmp_path / write(path, table)).read_bytes()
+    write(path, table, **({} if name == "a.parquet" else {"max_chunksize": 1000}))
+    raw = path.read_bytes()
     for stop in random.Random(1).sample(range(1, len(raw) - 8), 25):
         path.write_bytes(raw[:stop])
-        try:
-            got = values(open_source(path))
-        except ValueError as error:
-            assert repr(str(path)) in str(error)
-            assert "\n" not in str(error)
+        if name == "a.arrows":  # a stream has no end mark that must be there: whole batches may be missing
+            with contextlib.suppress(ValueError):
+                assert values(open_source(path))["x"] in ([], list(range(1000)), list(range(2000)))
         else:
-            assert name == "a.arrows", "a stream has no end mark that must be there"
-            assert got["x"] in ([], table["x"].to_pylist()[: len(got["x"])])
+            with pytest.raises(ValueError, match="cannot read") as error:
+                values(open_source(path))
+            one_line(error, repr(str(path)))
 
 
 def test_damage_inside_a_row_group_names_the_file(tmp_path):
@@ -361,7 +366,7 @@ def test_a_file_that_shrinks_after_it_was_opened(tmp_path):
     os.truncate(path, 1000)
     with pytest.raises(ValueError, match="cannot read"):
         values(source)
-    os.remove(path)
+    (tmp_path / "a.parquet").unlink()
     with pytest.raises(FileNotFoundError, match="no such file"):
         values(open_source(write(tmp_path / "b.parquet")) and pickle.loads(pickle.dumps(source)))
 
@@ -389,7 +394,7 @@ def test_permission_and_system_errors_keep_their_type(tmp_path):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_permission_denied(tmp_path):
     path = write(tmp_path / "a.parquet")
-    os.chmod(path, 0)
+    (tmp_path / "a.parquet").chmod(0)
     with pytest.raises(PermissionError) as error:
         open_source(path)
     one_line(error, repr(path))
@@ -410,8 +415,8 @@ def test_two_formats_are_refused(tmp_path):
         open_source(tmp_path)
     one_line(error, "a.parquet", "b.csv", "Parquet", "CSV")
     assert open_source(f"{tmp_path}/*.parquet").rows == 6
+    (tmp_path / "c.json").write_text("{}")
     with pytest.raises(ValueError, match="unknown format") as error:
-        (tmp_path / "c.json").write_text("{}")
         open_source(f"{tmp_path}/c*")
     one_line(error, "c.json", "Parquet", "CSV", "Arrow IPC")
 
@@ -436,7 +441,7 @@ def test_a_saved_profile_is_no_data(tmp_path):
     assert not is_saved_profile("nosuch://x")
 
 
-# -------------------------------------------------------------------------------------------------------- partitions
+# ------------------------------------------------------------------------------------------------- partitions
 
 
 def test_key_value_folders_become_columns(tmp_path):
@@ -469,12 +474,16 @@ def test_partition_values_that_are_not_all_integers_are_text(tmp_path):
         write(tmp_path / "ipc" / key / "a.arrow", pa.table({"i": [7]}))
     for source in (open_source(f"{tmp_path}/k*/*"), open_source(tmp_path / "ipc")):
         assert types(source) == {"i": pa.int64(), "k": pa.string()}
-        assert values(source) == {
-            "i": [7, 7, 7],
-            "k": ["02", "1", "x"] if "ipc" in source.label else ["02", "1", "x"],
-        }
+        assert values(source) == {"i": [7, 7, 7], "k": ["02", "1", "x"]}
         assert count(source) == 3
         assert values(source, ["k"])["k"] == ["02", "1", "x"]
+
+
+def test_a_folder_key_that_is_always_missing(tmp_path):
+    write(tmp_path / "k=__HIVE_DEFAULT_PARTITION__" / "a.parquet", pa.table({"i": [7]}))
+    source = open_source(tmp_path)
+    assert types(source)["k"] == pa.string()
+    assert values(source)["k"] == [None]
 
 
 def test_a_column_in_the_files_wins_over_a_folder(tmp_path):
@@ -484,10 +493,12 @@ def test_a_column_in_the_files_wins_over_a_folder(tmp_path):
     assert values(source)["i"] == TABLE["i"].to_pylist()
 
 
-# ----------------------------------------------------------------------------------------------------------- Parquet
+# ---------------------------------------------------------------------------------------------------- Parquet
 
 
-def test_names_with_dots_and_prefixes_are_read_exactly(tmp_path):
+@pytest.mark.parametrize("limit", [0, 1 << 23])
+def test_names_with_dots_and_prefixes_are_read_exactly(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(sources, "GROUP_ROWS", limit)
     table = pa.table(
         {
             "a": [1, 2],
@@ -658,18 +669,18 @@ def test_column_bytes(tmp_path):
         assert 150_000 < source.column_bytes("u") < 700_000
         assert source.column_bytes("nope") == 0
     source = open_source(write(tmp_path / "a.csv", table))
-    assert source.column_bytes("u") == os.path.getsize(tmp_path / "a.csv") // 4
+    assert source.column_bytes("u") == (tmp_path / "a.csv").stat().st_size // 4
 
 
 def test_many_files_need_few_descriptors(tmp_path):
     for number in range(60):
         write(tmp_path / f"{number:03}.parquet", pa.table({"x": [number]}))
     source = open_source(tmp_path)
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     assert values(source)["x"] == list(range(60))
-    assert len(os.listdir("/proc/self/fd")) <= before + sources.OPEN_FILES
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + sources.OPEN_FILES
     del source
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_threads_may_read_the_same_part_at_once(tmp_path):
@@ -697,7 +708,7 @@ def test_threads_may_read_the_same_part_at_once(tmp_path):
                     ]
 
 
-# --------------------------------------------------------------------------------------------------------------- IPC
+# -------------------------------------------------------------------------------------------------------- IPC
 
 
 def test_ipc_dictionaries_that_grow_or_change(tmp_path):
@@ -746,7 +757,7 @@ def test_ipc_files_and_streams_together(tmp_path):
     assert values(source)["i"] == TABLE["i"].to_pylist() * 2
 
 
-# --------------------------------------------------------------------------------------------------------------- CSV
+# -------------------------------------------------------------------------------------------------------- CSV
 
 
 def csv_file(tmp_path, text, name="a.csv"):
@@ -765,7 +776,7 @@ def test_csv_types_and_nulls(tmp_path):
     source = open_source(csv_file(tmp_path, text))
     assert types(source) == {
         "i": pa.int64(), "f": pa.float64(), "s": pa.string(), "b": pa.bool_(), "d": pa.date32(),
-        "t": pa.timestamp("ns"), "z": pa.timestamp("us", "UTC"), "n": pa.null(), "m": pa.int64(),
+        "t": pa.timestamp("us"), "z": pa.timestamp("us", "UTC"), "n": pa.null(), "m": pa.int64(),
     }  # fmt: skip
     got = values(source)
     assert got["i"] == [1, None, None]
@@ -775,10 +786,10 @@ def test_csv_types_and_nulls(tmp_path):
     assert got["n"] == [None] * 3
     assert not source.columnar
     assert source.rows is None
-    plain = open_source(csv_file(tmp_path, "t\n2020-01-01 10:00:00\n"))
-    assert types(plain) == {"t": pa.timestamp("us")}, (
-        "microseconds, so that files with and without fractions agree"
-    )
+    assert got["t"][2] == dt.datetime(2020, 1, 1, 10, 0, 0, 250_000)
+    plain = open_source(csv_file(tmp_path, "t\n2020-01-01 10:00:00\n9999-12-31 00:00:00\n"))
+    assert types(plain) == {"t": pa.timestamp("us")}, "so files with and without fractions agree"
+    assert values(plain)["t"][1].year == 9999
 
 
 @pytest.mark.parametrize(
@@ -820,6 +831,10 @@ def test_csv_headers(tmp_path):
     source = open_source(csv_file(tmp_path, '"a;b",c;d,"x\ny",\n1,2,3,4\n'))
     assert values(source) == {"a;b": [1], "c;d": [2], "x\ny": [3], "": [4]}
     assert values(open_source(csv_file(tmp_path, "only\n1\n2\n"))) == {"only": [1, 2]}
+    for text in ("only\n1\n\n2\n", "\n\nonly\n1\n\n2", "only\r\n1\r\n\r\n2\r\n"):
+        assert values(open_source(csv_file(tmp_path, text))) == {"only": [1, None, 2]}
+    assert values(open_source(csv_file(tmp_path, "only\n\n\n"))) == {"only": [None, None]}
+    assert count(open_source(csv_file(tmp_path, "only\n\n\n"))) == 2
 
 
 @pytest.mark.parametrize(
@@ -833,6 +848,7 @@ def test_csv_headers(tmp_path):
         ("2020-01-01", "2020-01-01 10:00:00", pa.date32(), pa.timestamp("us")),
         ("2020-01-01", "soon", pa.date32(), pa.string()),
         ("2020-01-01 10:00:00", "2020-01-01 10:00:00.123456789", pa.timestamp("us"), pa.timestamp("ns")),
+        ("2020-01-01 10:00:00.5", "2020-01-01 10:00:00.123456789", pa.timestamp("us"), pa.timestamp("ns")),
         ("2020-01-01 10:00:00", "2020-01-01 10:00:00Z", pa.timestamp("us"), pa.string()),
         ("2020-01-01 10:00:00Z", "2020-01-01 10:00:00", pa.timestamp("us", "UTC"), pa.string()),
         ("12:00:00", "noon", pa.time32("s"), pa.string()),
@@ -861,6 +877,16 @@ def test_csv_types_widen_when_a_later_block_needs_it(tmp_path, monkeypatch, good
     assert got["v"][100] is not None
     assert values(source, ["k"])["k"] == got["k"], "other columns do not need the change"
     assert types(source)["v"] == first, "a source never changes"
+
+
+def test_csv_times_with_many_digits_and_many_years_are_text(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "CSV_BLOCK", 64)
+    texts = ["2020-01-01 10:00:00.1234567", "2020-01-01 10:00:00.1234567", "9999-12-31 00:00:00"]
+    final, got, changes = settle(open_source(csv_file(tmp_path, "\n".join(["t", *texts, ""]))))
+    assert (changes, types(final)["t"], got["t"]) == (2, pa.string(), texts)
+    settled = pd.Series(texts[:2]).astype("datetime64[ns]")
+    final, got, _ = settle(open_source(csv_file(tmp_path, "\n".join(["t", *texts[:2], ""]))))
+    assert got["t"] == settled.to_list()
 
 
 def test_csv_types_widen_step_by_step_and_over_files(tmp_path, monkeypatch):
@@ -902,7 +928,8 @@ def test_csv_with_types_of_a_baseline(tmp_path):
     path = csv_file(tmp_path, "i,f,s,t,e,c,h,w\n1,2,3,2020-01-01,,4,1,1\n5,6,7,2020-01-02,,8,2,2\n")
     wanted = {
         "i": pa.int32(), "f": pa.float64(), "s": pa.large_string(), "t": pa.timestamp("us"), "e": pa.null(),
-        "c": pa.dictionary(pa.int32(), pa.string()), "h": pa.float16(), "w": pa.list_(pa.int64()), "nope": pa.int64(),
+        "c": pa.dictionary(pa.int32(), pa.string()), "h": pa.float16(), "w": pa.list_(pa.int64()),
+        "nope": pa.int64(),
     }  # fmt: skip
     source = open_source(path).with_types(wanted)
     assert types(source) == {
@@ -987,7 +1014,7 @@ def test_csv_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     assert peak < 4 << 20
 
 
-# ------------------------------------------------------------------------------------------------------ Arrow, memory
+# ---------------------------------------------------------------------------------------------- Arrow, memory
 
 
 def test_arrow_objects():
@@ -1112,7 +1139,7 @@ def test_polars():
         open_source(frame.lazy())
 
 
-# ------------------------------------------------------------------------------------------------------------ pandas
+# ----------------------------------------------------------------------------------------------------- pandas
 
 
 def batch_of(data, name):
@@ -1232,9 +1259,7 @@ def test_pandas_columns_that_cannot_be_converted_are_problems_not_failures():
 def test_pandas_views_strides_and_odd_labels():
     frame = pd.DataFrame(np.arange(30.0).reshape(10, 3), columns=[("a", 1), None, 2.5])
     source = open_source(frame[::3])
-    assert [field.name for field in source.fields] == ["('a', 1)", "nan", "2.5"] or readable(source)[
-        0
-    ] == "('a', 1)"
+    assert [field.name for field in source.fields] == [str(label) for label in frame.columns]
     assert values(source)["('a', 1)"] == [0.0, 9.0, 18.0, 27.0]
     levels = pd.DataFrame(
         [[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]), index=["row"]
@@ -1242,7 +1267,7 @@ def test_pandas_views_strides_and_odd_labels():
     assert values(open_source(levels)) == {"('a', 'x')": [1], "('a', 'y')": [2]}
 
 
-# ------------------------------------------------------------------------------------------------------------ arrays
+# ----------------------------------------------------------------------------------------------------- arrays
 
 
 @pytest.mark.parametrize(
@@ -1258,7 +1283,7 @@ def test_pandas_views_strides_and_odd_labels():
         (np.arange(10.0)[::-4], pa.float64(), [9.0, 5.0, 1.0]),
         (np.array(["ab", "é"]), pa.string(), ["ab", "é"]),
         (np.array(["ab", "é"]).astype(">U2"), pa.string(), ["ab", "é"]),
-        (np.array(["ab".encode(), "é".encode()]), pa.string(), ["ab", "é"]),
+        (np.array([b"ab", "é".encode()]), pa.string(), ["ab", "é"]),
         (np.array(["ab", "é"], np.dtypes.StringDType()), pa.string(), ["ab", "é"]),
         (np.array(["ab", None], np.dtypes.StringDType(na_object=None)), pa.string(), ["ab", None]),
         (np.array([1, None, np.nan], object), pa.int64(), [1, None, None]),
@@ -1267,7 +1292,7 @@ def test_pandas_views_strides_and_odd_labels():
         (np.array(["2020", "NaT"], "M8[Y]"), pa.date32(), [dt.date(2020, 1, 1), None]),
         (np.array(["2020-01-02", "NaT"], "M8[W]"), pa.date32(), [dt.date(2020, 1, 2), None]),
         (np.array(["2020-01-01T05", "NaT"], "M8[h]"), pa.timestamp("s"), [dt.datetime(2020, 1, 1, 5), None]),
-        (np.array(["2020-01-01T05:06", "NaT"], ">M8[m]"), pa.timestamp("s"), [dt.datetime(2020, 1, 1, 5, 6), None]),
+        (np.array(["2020-01-01T05:06"], ">M8[m]"), pa.timestamp("s"), [dt.datetime(2020, 1, 1, 5, 6)]),
         (np.array(["2020-01-01", "NaT"], "M8[s]"), pa.timestamp("s"), [dt.datetime(2020, 1, 1), None]),
         (np.array(["2020-01-01", "NaT"], ">M8[ms]"), pa.timestamp("ms"), [dt.datetime(2020, 1, 1), None]),
         (np.array(["2020-01-01", "NaT"], "M8[10s]"), pa.timestamp("s"), [dt.datetime(2020, 1, 1), None]),
@@ -1392,9 +1417,7 @@ def test_anything_else_is_a_type_error(data):
 def test_importing_sources_stays_light():
     heavy = "('pandas', 'polars', 'dask', 'pyarrow.dataset', 'pyarrow.csv', 'pyarrow.parquet')"
     code = f"import sys, gpudrift.sources; sys.exit(any(m in sys.modules for m in {heavy}))"
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=os.path.dirname(os.path.dirname(sources.__file__))
-    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(sources.__file__).parents[1])
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -1416,3 +1439,52 @@ def test_any_cut_of_the_rows_gives_the_same_rows(tmp_path_factory, rows, cuts, g
     assert source.rows == rows
     got = values(source, columns)
     assert got == {name: table[name].to_pylist() if name != "nope" else [ABSENT] * rows for name in columns}
+
+
+def test_other_file_systems_than_the_local_one(tmp_path, monkeypatch):
+    for name in ("k=1/a.parquet", "k=2/b.parquet", "_tmp/c.parquet", "d.txt/e.csv"):
+        write(tmp_path / name, TABLE.select(["i"]))
+    locate = sources._locate
+
+    def remote(given_):
+        place, _, pattern = given_.removeprefix("mem://").partition("|")
+        return (
+            fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()),
+            place,
+            f"mem://{place}",
+            tuple(pattern.split("/")) * bool(pattern),
+        )
+
+    monkeypatch.setattr(
+        sources, "_locate", lambda given_: remote(given_) if "mem://" in given_ else locate(given_)
+    )
+    assert open_source("mem://k=1").files == ("mem://k=1/a.parquet",)
+    source = open_source("mem://|k*/*.parquet")
+    assert values(source)["k"] == [1] * 6 + [2] * 6
+    assert open_source("mem://|**/*.parquet").rows == 12
+    assert values(open_source("mem://d.txt/e.csv"))["i"] == TABLE["i"].to_pylist()
+    with pytest.raises(ValueError, match="count twice"):
+        open_source(["mem://k=1", "mem://k=1/a.parquet"])
+
+
+def test_file_names_that_are_no_text(tmp_path):
+    (tmp_path / os.fsdecode(b"\xff.csv")).write_text("a\n1\n")
+    for given_ in (tmp_path, tmp_path / os.fsdecode(b"\xff.csv")):
+        with pytest.raises(ValueError, match="cannot read") as error:
+            open_source(given_)
+        one_line(error, str(tmp_path))
+
+
+def test_rows_of_ipc_files_with_an_older_pyarrow(tmp_path):
+    class Older:
+        def __init__(self, reader):
+            self.get_batch, self.num_record_batches = reader.get_batch, reader.num_record_batches
+
+    write(tmp_path / "a.arrow", TABLE, max_chunksize=4)
+    assert sources._ipc_rows(Older(ipc.open_file(tmp_path / "a.arrow"))) == 6
+
+
+def test_polars_types_that_arrow_has_not():
+    source = open_source(pl.DataFrame({"wide": pl.Series([1, None], dtype=pl.Int128), "x": [1, 2]}))
+    assert source.fields[0].problem
+    assert values(source) == {"x": [1, 2]}

@@ -160,7 +160,7 @@ class _State:
         return Tail.of(hashes, texts.take(arrow_integers(rest)).to_pylist(), by_code[rest])
 
     def profile(self) -> Profile:
-        counted = Profile(
+        return Profile(
             self.schema,
             self.rows,
             *self._without_skipped(),
@@ -168,7 +168,6 @@ class _State:
             self.findings,
             self.seen,
         )
-        return counted
 
     def _without_skipped(self) -> tuple[Integers, Integers, Integers, Integers, dict[int, Tail]]:
         for name in self.skipped:

@@ -82,7 +82,10 @@ class _NumbaKernels:
         if integer:
             shifts, scales = np.where(keeps, residual_shifts(edges), 64), np.zeros(0)
         else:
-            shifts, scales = np.zeros(0, np.int64), np.divide(1.0, units, out=np.zeros_like(units), where=keeps)
+            shifts, scales = (
+                np.zeros(0, np.int64),
+                np.divide(1.0, units, out=np.zeros_like(units), where=keeps),
+            )
         search = np.ascontiguousarray(edges[:-1])
         centre, spread = _centre_and_spread(search)
         for bits in (9, 11):
@@ -133,7 +136,7 @@ def _mapping(centre: float, spread: float, bits: int) -> tuple[float, float, int
     return centre, spread, shift, int(np.float64(spread).view(np.int64)) >> shift, OCTAVES << bits
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _bits(_: Any, __: Any) -> Any:
     """The bits of a float64 as int64."""
 
@@ -143,16 +146,16 @@ def _bits(_: Any, __: Any) -> Any:
     return types.int64(types.float64), code
 
 
-@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
-def _cell(value, centre, spread, shift, base, half):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always", **_COMPILED)
+def _cell(value, centre, spread, shift, base, half):
     """Monotone in ``value``: subtraction, absolute value, addition and shift round or cut, but never reverse."""
     distance = value - centre
     cell = min((_bits(abs(distance) + spread) >> shift) - base, half - 1)
     return half + cell if distance >= 0 else half - 1 - cell
 
 
-@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
-def _build_guide(search, centre, spread, shift, base, half):  # type: ignore[no-untyped-def]
+@numba.njit(**_COMPILED)
+def _build_guide(search, centre, spread, shift, base, half):
     """For each cell the number of edges in lower cells; and how many edges share a cell with two or more others."""
     guide = np.empty(2 * half + 1, np.uint16)
     position, crowded, size = 0, 0, search.size
@@ -167,8 +170,8 @@ def _build_guide(search, centre, spread, shift, base, half):  # type: ignore[no-
     return guide, crowded
 
 
-@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
-def _search(value, search, first, last):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always", **_COMPILED)
+def _search(value, search, first, last):
     """How many edges are at most ``value``, knowing that ``first <= the answer <= last``.
 
     Reached where a cell is crowded: a tail, or clusters nine orders of magnitude apart (500 edges in a cell, 63 ns a
@@ -183,9 +186,23 @@ def _search(value, search, first, last):  # type: ignore[no-untyped-def]
     return first
 
 
-@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
-def _count_real(  # type: ignore[no-untyped-def]  # noqa: PLR0913, C901
-    values, validity, offset, search, scales, guide, centre, spread, shift, base, half, counts, sums, special, bounds
+@numba.njit(**_COMPILED)
+def _count_real(  # noqa: C901
+    values,
+    validity,
+    offset,
+    search,
+    scales,
+    guide,
+    centre,
+    spread,
+    shift,
+    base,
+    half,
+    counts,
+    sums,
+    special,
+    bounds,
 ):
     largest_finite = np.finfo(np.float64).max
     rows, bins = values.size, search.size
@@ -241,9 +258,23 @@ def _count_real(  # type: ignore[no-untyped-def]  # noqa: PLR0913, C901
     bounds[1] = 0 if high == -1 else high
 
 
-@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
-def _count_integer(  # type: ignore[no-untyped-def]  # noqa: PLR0913
-    values, validity, offset, search, shifts, guide, centre, spread, shift, base, half, counts, sums, special, bounds
+@numba.njit(**_COMPILED)
+def _count_integer(
+    values,
+    validity,
+    offset,
+    search,
+    shifts,
+    guide,
+    centre,
+    spread,
+    shift,
+    base,
+    half,
+    counts,
+    sums,
+    special,
+    bounds,
 ):
     rows, bins = values.size, search.size
     cells = np.empty(BLOCK, np.int32)
@@ -284,16 +315,16 @@ def _count_integer(  # type: ignore[no-untyped-def]  # noqa: PLR0913
     bounds[0], bounds[1] = low, high
 
 
-@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
-def _unpack(packed, counts, sums):  # type: ignore[no-untyped-def]
+@numba.njit(**_COMPILED)
+def _unpack(packed, counts, sums):
     for slot in range(packed.size):
         counts[slot] += packed[slot] >> 40
         sums[slot] += packed[slot] & (COUNT_ONE - 1)
         packed[slot] = 0
 
 
-@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
-def _count_codes(codes, valid, counts):  # type: ignore[no-untyped-def]
+@numba.njit(**_COMPILED)
+def _count_codes(codes, valid, counts):
     if valid.size:
         for row in range(codes.size):
             if valid[row]:
@@ -308,26 +339,26 @@ _P3, _P4 = np.uint64(0x165667B19E3779F9), np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
 
 
-@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
-def _rotated(word, by):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always", **_COMPILED)
+def _rotated(word, by):
     return (word << np.uint64(by)) | (word >> np.uint64(64 - by))
 
 
-@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
-def _round(lane, word):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always", **_COMPILED)
+def _round(lane, word):
     return _rotated(lane + word * _P2, 31) * _P1
 
 
-@numba.njit(inline="always", **_COMPILED)  # type: ignore[untyped-decorator]
-def _word(data, position, size):  # type: ignore[no-untyped-def]
+@numba.njit(inline="always", **_COMPILED)
+def _word(data, position, size):
     word = np.uint64(0)
     for byte in range(size):
         word |= np.uint64(data[position + byte]) << np.uint64(8 * byte)
     return word
 
 
-@numba.njit(**_COMPILED)  # type: ignore[untyped-decorator]
-def _hash_texts(data, starts, hashes):  # type: ignore[no-untyped-def]
+@numba.njit(**_COMPILED)
+def _hash_texts(data, starts, hashes):
     """XXH64 with seed 0 (xxHash specification 0.1.1) of ``data[starts[i]:starts[i + 1]]`` for every i."""
     for text in range(hashes.size):
         position, end = starts[text], starts[text + 1]

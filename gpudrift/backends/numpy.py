@@ -30,7 +30,6 @@ from gpudrift.schema import (
     Column,
     Edges,
     Schema,
-    point_bins,
     residual_shifts,
     residual_units,
 )
@@ -90,9 +89,10 @@ class _NumpyKernels:
     def _residuals(numbers: npt.NDArray[Any], where: npt.NDArray[np.intp], prepared: _Prepared) -> npt.NDArray[Any]:
         if numbers.dtype == np.float64:
             scaled = np.floor((numbers - prepared.edges[where]) * prepared.scales[where])
-            return np.minimum(scaled, 2**RESIDUAL_BITS - 1)
+            return np.asarray(np.minimum(scaled, 2**RESIDUAL_BITS - 1))
         distance = numbers.view(np.uint64) - prepared.edges[where].view(np.uint64)
-        return (distance >> prepared.shifts[where].view(np.uint64)) * prepared.keeps[where]
+        residuals: npt.NDArray[np.uint64] = (distance >> prepared.shifts[where].view(np.uint64)) * prepared.keeps[where]
+        return residuals
 
     def codes(self, codes: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, size: int) -> Integers:
         return np.bincount(codes if valid is None else codes[valid], minlength=size).astype(np.int64)

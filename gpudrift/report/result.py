@@ -11,11 +11,11 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import gpudrift
 from gpudrift.comparison import ColumnComparison, Comparison
 from gpudrift.files import write_whole
 from gpudrift.profiles import Profile
 from gpudrift.verdict import ColumnVerdict, Verdict
+from gpudrift.version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -143,7 +143,7 @@ class Report:
             shown = tuple(c for i, c in enumerate(self.columns) if i < limit or not c.verdict.judged)
         return {
             "format": FORMAT,
-            "version": gpudrift.__version__,
+            "version": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "reference": _side(reference),
             "current": _side(current),
@@ -185,7 +185,7 @@ class Report:
 
     def to_pandas(self) -> pd.DataFrame:
         """A row per column, ordered by drift, with the values of its statistics (needs pandas)."""
-        import pandas as pd  # noqa: PLC0415
+        import pandas as pd
 
         rows = []
         for column in self.columns:

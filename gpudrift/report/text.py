@@ -141,11 +141,7 @@ class Paper:
 
 def bars(heights: Sequence[float], full: float) -> str:
     """Draw a bar chart of one line: a full block is `full`, a space is exactly zero, rounding goes up."""
-    return (
-        "".join(_BLOCKS[min(-int(-8 * height // full), 8)] for height in heights)
-        if full
-        else " " * len(heights)
-    )
+    return "".join(_BLOCKS[min(-int(-8 * height // full), 8)] for height in heights) if full else " " * len(heights)
 
 
 def resampled(shares: Sequence[float], cells: int) -> list[float]:

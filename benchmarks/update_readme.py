@@ -1,0 +1,174 @@
+"""Fill the marked blocks of README.md from commands and from committed results; no number there is typed by hand.
+
+A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
+
+- ``demo``: what ``gpudrift demo`` prints, 100 columns wide and without colour; where it names the data, the folder is
+  left out, because that depends on where the package is installed;
+- ``help``: what ``gpudrift --help`` prints;
+- ``benchmarks``: the newest result of each case among benchmarks/results/*.json, made by end_to_end.py;
+- ``accuracy``: some shapes of the newest result there that was made by statistics_error.py.
+
+``--check`` writes nothing and exits with 1 where a block is out of date, time stamps aside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+WIDTH = 100
+BLOCK = re.compile(r"<!-- begin: (?P<name>[a-z]+) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
+TIME_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\+00:00|Z)")
+SIDE = re.compile(r"^(?P<side>reference|current) +(?P<path>\S+)  +(?P<rest>[\d,]+ rows.*)$", re.MULTILINE)
+
+SHOWN_SHAPES = {
+    "normal": "normal",
+    "uniform": "uniform",
+    "exponential": "exponential",
+    "lognormal": "lognormal, σ = 2",
+    "cauchy": "Cauchy",
+    "zero_inflated": "80 % zeros, else gamma",
+    "sentinels": "5 % at −999, else normal",
+    "heavy_ties": "normal, one decimal",
+    "counts": "Poisson counts",
+    "ids_of_nineteen_digits": "integers near 2**62",
+    "unit_error": "everything times 1000",
+}
+
+
+def printed(*arguments: str) -> str:
+    """What a command prints in a terminal of this width that has no colours, as a block of text."""
+    surroundings = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+    surroundings.pop("FORCE_COLOR", None)
+    command = [sys.executable, "-m", "gpudrift.cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=surroundings, check=True)
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    return "```text\n" + "\n".join(lines).strip("\n") + "\n```\n"
+
+
+def demo() -> str:
+    text = printed("demo")
+    command = next(line for line in text.splitlines() if line.startswith("$ gpudrift compare "))
+    names = dict(zip(("reference", "current"), command.split()[3:5], strict=True))
+    return SIDE.sub(lambda found: f"{found['side']:<9}  {names[found['side']]}  {found['rest']}", text)
+
+
+def usage() -> str:
+    return printed("--help")
+
+
+def results(made: str) -> list[dict[str, Any]]:
+    """Committed results of one format, the oldest first; toy runs are none."""
+    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    wanted = [one for one in found if one.get("format") == made and not one.get("quick")]
+    return sorted(wanted, key=lambda one: one["date"])
+
+
+def benchmarks() -> str:
+    newest: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    for document in results("gpudrift/benchmark/1"):
+        newest |= {name: (result, document) for name, result in document["cases"].items()}
+    if not newest:
+        return "No result has been committed yet.\n"
+    notes: dict[str, int] = {}
+    rows = []
+    for name in sorted(newest):
+        result, document = newest[name]
+        note = notes.setdefault(surroundings(document), len(notes) + 1)
+        columns = f"{result['floats']:,} float64" + (f", {len(result['strings'])} string" if result["strings"] else "")
+        read, ours = result["read"], result["gpudrift"]
+        rows.append(
+            f"| 2 × {result['rows']:,} | {columns} | {read['seconds']:.2f} s | {ours['seconds']:.2f} s "
+            f"| {result['ratio']['median']:.2f} | {read['peak_bytes'] / 1e9:.2f} GB | {ours['peak_bytes'] / 1e9:.2f} GB "
+            f"| {result['target']['text']} | {note} |"
+        )
+    head = "| rows | columns | bare read | gpudrift | ratio | memory, read | memory, gpudrift | target | made on |"
+    rule = "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |"
+    listed = [f"{number}. {text}" for text, number in notes.items()]
+    return "\n".join([head, rule, *rows, "", *listed]) + "\n"
+
+
+def surroundings(document: dict[str, Any]) -> str:
+    """Machine, versions, commit and day of a result, as one sentence."""
+    machine = document["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
+    commit = f", commit {document['commit'][:10]}" if document["commit"] else ""
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB of memory, "
+        f"{machine['system']}; {versions}{commit}; medians of {document['repeat']} pairs, {document['date'][:10]}"
+    )
+
+
+def accuracy() -> str:
+    found = results("gpudrift/accuracy/1")
+    if not found:
+        return "No result has been committed yet.\n"
+    document = found[-1]
+    rows = []
+    for shape, words in SHOWN_SHAPES.items():
+        entry = document["shapes"].get(shape)
+        if entry is None:
+            continue
+        ks, transport = entry["ks"], entry["wasserstein"]
+        rows.append(
+            f"| {words} | {ks['error']:.1e} | {ks['width']:.1e} | {transport['relative']:.1e} "
+            f"| {transport['width'] / transport['exact']:.1e} |"
+        )
+    every = [one for entry in document["shapes"].values() for one in entry.values() if one["value"] is not None]
+    holding = sum(one["holds"] for one in every)
+    versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
+    head = "| column | KS: error | KS: width | Wasserstein: relative error | Wasserstein: relative width |"
+    rule = "| --- | ---: | ---: | ---: | ---: |"
+    note = (
+        f"{document['rows']:,} rows a side; {holding} of {len(every)} intervals over {len(document['shapes'])} shapes "
+        f"hold the exact value; {versions}, {document['date'][:10]}."
+    )
+    return "\n".join([head, rule, *rows, "", note]) + "\n"
+
+
+BLOCKS: dict[str, Callable[[], str]] = {"demo": demo, "help": usage, "benchmarks": benchmarks, "accuracy": accuracy}
+
+
+def filled(text: str) -> str:
+    """The text with every block made anew."""
+
+    def block(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in BLOCKS:
+            sys.exit(f"README.md: no block {name!r}, only {', '.join(BLOCKS)}")
+        return f"<!-- begin: {name} -->\n{BLOCKS[name]()}<!-- end: {name} -->"
+
+    return BLOCK.sub(block, text)
+
+
+def timeless(text: str) -> str:
+    return TIME_STAMP.sub("TIME", text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a block is out of date; write nothing")
+    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    given = parser.parse_args()
+    before = given.readme.read_text(encoding="utf-8")
+    after = filled(before)
+    if timeless(before) == timeless(after):
+        return
+    if given.check:
+        old, new = ({m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after))
+        stale = [name for name in new if old.get(name) != new[name]]
+        sys.exit(f"{given.readme}: out of date: {', '.join(stale)} (run python benchmarks/update_readme.py)")
+    given.readme.write_text(after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
