@@ -529,7 +529,7 @@ def _kernels() -> str:
     return "compiled in every process: no folder to keep them can be written"
 
 
-_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,]*?))\s*(,|\Z)', re.DOTALL)
+_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|(?!\s*")([^,]*?))\s*(,|\Z)', re.DOTALL)
 
 
 def _names(text: str | None) -> list[str] | None:
@@ -540,7 +540,7 @@ def _names(text: str | None) -> list[str] | None:
     while True:
         found = _NAME.match(text, position)
         if found is None:
-            raise click.UsageError(f"--columns: quotes are not closed in {text!r}")
+            raise click.UsageError(f"--columns: quotes are not closed, or in the middle of a name, in {text!r}")
         names.append(found[2] if found[1] is None else found[1].replace('""', '"'))
         if found[1] is None and not names[-1]:
             raise click.UsageError(f'--columns: a name is missing in {text!r} (an empty name is "")')

@@ -71,7 +71,9 @@ EXTENSIONS = {
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 KNOWN = "Parquet (.parquet .parq .pq), Arrow IPC (.arrow .feather .ipc .arrows), CSV (.csv .tsv .txt .csv.gz)"
 # What pandas.read_csv takes for missing.
-CSV_NULLS = "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null"
+CSV_NULLS = (
+    "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null"
+)
 NULLS = CSV_NULLS.split("|")
 
 CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -194,7 +196,9 @@ def open_source(data: object) -> Source:
     if isinstance(data, pa.RecordBatchReader) or _is(data, "pyarrow.dataset", "Dataset"):
         return _stream_source(data)
     if _is(data, "polars", "LazyFrame"):
-        raise TypeError("a Polars LazyFrame is not read: call .collect(), or .sink_parquet(path) and give the path")
+        raise TypeError(
+            "a Polars LazyFrame is not read: call .collect(), or .sink_parquet(path) and give the path"
+        )
     source = _memory_source(data)
     if source is None:
         raise TypeError(
@@ -228,7 +232,9 @@ def _is(data: object, module: str, name: str) -> bool:
 def _kind(data: object) -> str:
     """Name the class of an object as people know it, for instance "Arrow Table"."""
     library, name = type(data).__module__.split(".")[0], type(data).__name__
-    library = {"pyarrow": "Arrow ", "polars": "Polars ", "numpy": "NumPy ", "builtins": ""}.get(library, f"{library} ")
+    library = {"pyarrow": "Arrow ", "polars": "Polars ", "numpy": "NumPy ", "builtins": ""}.get(
+        library, f"{library} "
+    )
     return library + name
 
 
@@ -295,15 +301,28 @@ class _Source:
     def types(self) -> dict[str, pa.DataType]:
         return {column.name: column.type for column in self.fields if column.problem is None}
 
+    @cached_property
+    def layouts(self) -> list[tuple[Mapping[str, Any], list[Part]]]:
+        """Parts by the columns they have: thousands of files share a few layouts."""
+        layouts: dict[int, tuple[Mapping[str, Any], list[Part]]] = {}
+        for part in self.parts:
+            places = self.places[part.detail[0]]
+            layouts.setdefault(id(places), (places, []))[1].append(part)
+        return list(layouts.values())
+
     def column_bytes(self, name: str) -> int:
-        held = [part for part in self.parts if name in self.places[part.detail[0]]]
-        keyed = [part for part in self.parts if name in self.keys[part.detail[0]]]
-        rows, width = sum(part.rows or 0 for part in held + keyed), _width(self.types.get(name))
-        if keyed or (width and all(part.rows is not None for part in held)):
-            return rows * (width or 4)
-        sample = held[:: max(1, len(held) // 64)]
-        size = sum(self.reader.size(part, self.places[part.detail[0]][name]) for part in sample)
-        return max(rows * 4, size * len(held) // max(1, len(sample)))
+        width, size = _width(self.types.get(name)), 0
+        held = [(places[name], parts) for places, parts in self.layouts if name in places]
+        if not held or (width and self.rows is not None and len(held) == len(self.layouts)):
+            return (self.rows or 0) * (width or 4) if name in self.types else 0
+        for place, parts in held:
+            rows, sample = sum(part.rows or 0 for part in parts), parts[:: max(1, len(parts) // 64)]
+            if width and all(part.rows is not None for part in parts):
+                size += rows * width
+            else:
+                sampled = sum(self.reader.size(part, place) for part in sample)
+                size += max(rows * 4, sampled * len(parts) // len(sample))
+        return size
 
     def batches(self, part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         here, keys, rows = self.places[part.detail[0]], self.keys[part.detail[0]], 0
@@ -369,7 +388,9 @@ def _fields_of(schemas: Iterable[pa.Schema]) -> dict[str, Field]:
         for name, kind in zip(schema.names, schema.types, strict=True):
             fields.setdefault(name, Field(name, _plain_type(kind)))
         repeats = {name: times for name, times in Counter(schema.names).items() if times > 1}
-        fields |= {name: Field(name, None, f"the name occurs {times} times") for name, times in repeats.items()}
+        fields |= {
+            name: Field(name, None, f"the name occurs {times} times") for name, times in repeats.items()
+        }
     return fields
 
 
@@ -401,19 +422,25 @@ class _File:
 
     @property
     def compression(self) -> str | None:
-        return COMPRESSIONS.get(posixpath.splitext(self.label.lower())[1])
+        return COMPRESSIONS.get(posixpath.splitext(self.path.lower())[1])
 
     def open(self) -> Any:
         return self.filesystem.open_input_file(self.path)
 
 
 def _open_paths(given: Sequence[str]) -> Source:
-    files = sorted(itertools.chain.from_iterable(map(_find, given)), key=lambda file: posixpath.normpath(file.path))
+    files = sorted(
+        itertools.chain.from_iterable(map(_find, given)), key=lambda file: posixpath.normpath(file.path)
+    )
     first, seen = files[0], dict[tuple[str, str], _File]()
     for file in files:
         key = file.filesystem.type_name, _real_path(file.filesystem, file.path)
         if key in seen:
-            both = f"{file.label!r} is the same file as {seen[key].label!r}" if file.label != seen[key].label else ""
+            both = (
+                f"{file.label!r} is the same file as {seen[key].label!r}"
+                if file.label != seen[key].label
+                else ""
+            )
             raise ValueError(f"{both or repr(file.label) + ' is given twice'}: its rows would count twice")
         seen[key] = file
         if file.format != first.format:
@@ -502,7 +529,7 @@ def _find(given: str) -> Iterator[_File]:
     folders = [place] if not pattern else [] if "**" in pattern else [e.path for e in chosen if _is_folder(e)]
     inside = [entry for folder in folders for entry in _matches(filesystem, folder, ("**", "*"))]
     # Files that a pattern names must be readable; others in a folder are passed over if of unknown format.
-    found = {entry.path: entry for entry in inside if _format_of(filesystem, entry, entry.path)}
+    found = {entry.path: entry for entry in inside if _format_of(filesystem, entry)}
     found |= {entry.path: entry for entry in chosen if not _is_folder(entry)}
     if not found:
         what = "no file matches" if pattern else f"no data files ({KNOWN}) in the folder"
@@ -520,22 +547,25 @@ def _as_file(filesystem: Any, entry: Any, label: str, below: str) -> _File:
         raise ValueError(f"{label!r} is neither a file nor a folder")
     if entry.size == 0:
         raise ValueError(f"{label!r} is empty (0 bytes)")
-    format_ = _format_of(filesystem, entry, label)
+    format_ = _format_of(filesystem, entry)
     if format_ is None:
         raise ValueError(f"{label!r} is of an unknown format; known are {KNOWN}")
     steps = (step.partition("=") for step in below.split("/")[:-1] if "=" in step[1:])
-    keys = ((unquote(key), None if text == "__HIVE_DEFAULT_PARTITION__" else unquote(text)) for key, _, text in steps)
+    keys = (
+        (unquote(key), None if text == "__HIVE_DEFAULT_PARTITION__" else unquote(text))
+        for key, _, text in steps
+    )
     return _File(filesystem, entry.path, label, format_, entry.size, tuple(keys))
 
 
-def _format_of(filesystem: Any, entry: Any, label: str) -> str | None:
+def _format_of(filesystem: Any, entry: Any) -> str | None:
     """Format of a file by its extension and, where that says nothing, by its first bytes."""
-    stem, last = posixpath.splitext(label.lower())
+    stem, last = posixpath.splitext(entry.path.lower())
     if last in COMPRESSIONS:
         return "CSV" if EXTENSIONS.get(posixpath.splitext(stem)[1]) == "CSV" else None
     if last in EXTENSIONS or entry.type.name != "File":
         return EXTENSIONS.get(last) if not _is_folder(entry) else None
-    with _named(label), filesystem.open_input_stream(entry.path, compression=None) as stream:
+    with _named(entry.path), filesystem.open_input_stream(entry.path, compression=None) as stream:
         magic = stream.read(6)
     return "Parquet" if magic[:4] == b"PAR1" else "Arrow IPC" if magic == b"ARROW1" else None
 
@@ -810,7 +840,9 @@ def _csv_source(label: str, files: Sequence[_File]) -> Source:
             unknown.difference_update(new)
     parts = (Part(file.label, None, at, (at,)) for at, file in enumerate(files))
     places = (_positions(table.header) for table in tables)
-    return _file_source(label, files, fields, parts, _Csv(tuple(tables), quoted_nulls), places, columnar=False)
+    return _file_source(
+        label, files, fields, parts, _Csv(tuple(tables), quoted_nulls), places, columnar=False
+    )
 
 
 def _csv_file(file: _File) -> _CsvFile:
@@ -822,7 +854,7 @@ def _csv_file(file: _File) -> _CsvFile:
     ):
         blank_lines, first = next(((at, line) for at, line in enumerate(text) if line.strip("\r\n")), (0, ""))
         unquoted = re.sub(r'"[^"]*"?', "", first)
-        is_tsv = re.search(r"\.tsv(\.[a-z0-9]+)?$", file.label.lower())
+        is_tsv = re.search(r"\.tsv(\.[a-z0-9]+)?$", file.path.lower())
         delimiter = "\t" if is_tsv else next((mark for mark in ",;\t" if mark in unquoted), ",")
         header = next(csv.reader(itertools.chain([first], text), delimiter=delimiter), [])
         if not header or re.search("[\ud800-\udfff]", "".join(header)):
@@ -832,7 +864,9 @@ def _csv_file(file: _File) -> _CsvFile:
         return _CsvFile(file, tuple(header), delimiter, blank_lines, has_rows)
 
 
-def _csv_reader(stream: Any, table: _CsvFile, types: Mapping[int, pa.DataType | None], *, quoted_nulls: bool) -> Any:
+def _csv_reader(
+    stream: Any, table: _CsvFile, types: Mapping[int, pa.DataType | None], *, quoted_nulls: bool
+) -> Any:
     """Read columns by position (names may repeat); None as a type has it inferred from the first block."""
     arrow = _arrow("csv")
     read = arrow.ReadOptions(
@@ -949,7 +983,9 @@ def _stream_source(data: Any) -> Source:
         parts = (Part(f"the {label}", None if once else data.count_rows(), 0, (0,)),)
     columns, places = tuple(_fields_of([data.schema]).values()), (_positions(data.schema.names),)
     reader, files = _Stream(data, threading.Lock() if once else None), tuple(getattr(data, "files", ()))
-    return _Source(label, columns, parts, reader, places, ({},), files, columnar=not once, rereadable=not once)
+    return _Source(
+        label, columns, parts, reader, places, ({},), files, columnar=not once, rereadable=not once
+    )
 
 
 # ----------------------------------------------------------------------------------------------------- memory
@@ -980,7 +1016,9 @@ class _Memory:
             try:
                 array = column.take(*part.detail[1:]) if column.take else pa.nulls(part.rows)
             except CONVERSION_ERRORS as error:
-                raise ValueError(f"cannot read column {name!r} of {part.label}: {_first_line(error)}") from error
+                raise ValueError(
+                    f"cannot read column {name!r} of {part.label}: {_first_line(error)}"
+                ) from error
             arrays.append(array)
             fields.append(pa.field(name, array.type, metadata=NAN_IS_NULL if column.nan_is_null else None))
         yield from pa.Table.from_arrays(arrays, schema=pa.schema(fields)).to_batches()
@@ -1017,9 +1055,13 @@ def _table_source(label: str, named: Sequence[tuple[str, _Column]], rows: int | 
             both = f"{named[0][0]!r} has {rows} rows and {name!r} has {column.rows}"
             raise ValueError(f"the columns of a table must be equally long, but {both}")
         problem = column.problem if repeats[name] == 1 else f"the name occurs {repeats[name]} times"
-        fields[name] = Field(name, None if problem or column.type is None else _plain_type(column.type), problem)
+        fields[name] = Field(
+            name, None if problem or column.type is None else _plain_type(column.type), problem
+        )
     spans = [(start, min(start + PART_ROWS, rows)) for start in range(0, max(rows, 1), PART_ROWS)]
-    parts = (Part(f"the {label}", stop - start, at, (0, start, stop)) for at, (start, stop) in enumerate(spans))
+    parts = (
+        Part(f"the {label}", stop - start, at, (0, start, stop)) for at, (start, stop) in enumerate(spans)
+    )
     return _Source(label, tuple(fields.values()), tuple(parts), _Memory(), (dict(named),))
 
 
@@ -1033,7 +1075,9 @@ def _column(name: str, values: Any) -> _Column:
         return _arrow_column(values)
     if hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__"):
         try:
-            return _arrow_column((pa.chunked_array if hasattr(values, "__arrow_c_stream__") else pa.array)(values))
+            return _arrow_column(
+                (pa.chunked_array if hasattr(values, "__arrow_c_stream__") else pa.array)(values)
+            )
         except CONVERSION_ERRORS as error:
             return _unconvertible(len(values), error)
     if isinstance(values, list | tuple | range):
@@ -1084,7 +1128,9 @@ def _pandas_column(series: Any) -> _Column:
     if not isinstance(dtype, known) and not hasattr(dtype, "numpy_dtype"):  # which nullable numbers have
         return _converted(rows, series, from_pandas=True)
     try:
-        return _Column(rows, _pandas_rows(series, 0, 0).type, partial(_pandas_rows, series), int(series.nbytes))
+        return _Column(
+            rows, _pandas_rows(series, 0, 0).type, partial(_pandas_rows, series), int(series.nbytes)
+        )
     except CONVERSION_ERRORS as error:
         return _unconvertible(rows, error)
 
@@ -1109,7 +1155,9 @@ def _numpy_column(values: npt.NDArray[Any], *, nan_is_null: bool = False) -> _Co
     elif kind not in "biuf" or values.dtype.itemsize > 8:
         return _Column(rows, problem=f"NumPy's {_first_line(values.dtype)} is no type that can be counted")
     nan_is_null = nan_is_null and kind == "f"
-    return _Column(rows, _numpy_rows(values, 0, 0).type, partial(_numpy_rows, values), values.nbytes, nan_is_null)
+    return _Column(
+        rows, _numpy_rows(values, 0, 0).type, partial(_numpy_rows, values), values.nbytes, nan_is_null
+    )
 
 
 def _numpy_rows(values: npt.NDArray[Any], start: int, stop: int) -> Any:

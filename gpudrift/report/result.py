@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from gpudrift.comparison import ColumnComparison, Comparison
+from gpudrift.comparison import ColumnComparison, Comparison, Statistic
 from gpudrift.files import write_whole
 from gpudrift.profiles import Profile
 from gpudrift.verdict import ColumnVerdict, Verdict
@@ -53,24 +53,10 @@ class ColumnReport:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["comparison"], name)
 
-    def document(self) -> dict[str, Any]:
-        """As it stands in the JSON document."""
-        compared, verdict = self.comparison, self.verdict
-        statistics = {}
-        for name, statistic in compared.statistics.items():
-            entry = statistic.document()
-            for key in ("bins", "values"):
-                if key in entry:
-                    entry[key] = list(entry[key])
-            entry.pop("std", None)
-            if statistic.value is not None and name in verdict.noise_floors:
-                entry["noise_floor"] = verdict.noise_floors[name]
-            if name in verdict.p_adjusted:
-                entry["p_adjusted"] = verdict.p_adjusted[name]
-            statistics[name] = entry
-        before, after = compared.summaries
-        picture = compared.distribution
-        return {
+    def document(self, *, brief: bool = False) -> dict[str, Any]:
+        """As it stands in the JSON document; ``brief`` leaves out all that takes time to make."""
+        compared = self.comparison
+        entry: dict[str, Any] = {
             "name": compared.name,
             "kind": compared.kind,
             "unit": compared.column.unit,
@@ -78,11 +64,28 @@ class ColumnReport:
             "severity": self.severity,
             "reason": self.reason,
             "notes": list(compared.notes),
-            "statistics": statistics,
+        }
+        if brief:
+            return entry
+        before, after = compared.summaries
+        picture = compared.distribution
+        return entry | {
+            "statistics": {name: self._statistic(name, found) for name, found in compared.statistics.items()},
             "reference": before,
             "current": after,
             "distribution": None if picture is None else picture.document(),
         }
+
+    def _statistic(self, name: str, found: Statistic) -> dict[str, Any]:
+        entry = found.document()
+        for key in ("bins", "values"):
+            if key in entry:
+                entry[key] = list(entry[key])
+        if found.value is not None and name in self.verdict.noise_floors:
+            entry["noise_floor"] = self.verdict.noise_floors[name]
+        if name in self.verdict.p_adjusted:
+            entry["p_adjusted"] = self.verdict.p_adjusted[name]
+        return entry
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,13 +137,11 @@ class Report:
         Parameters
         ----------
         limit : int, optional
-            Only so many of the judged columns in full (those that have drifted most); for a terminal. A document
-            with a limit is not complete.
+            Only so many columns in full, those that have drifted most; the others without numbers. For a terminal:
+            such a document is not complete.
         """
         reference, current = self.comparison.reference, self.comparison.current
-        shown = self.columns
-        if limit is not None:
-            shown = tuple(c for i, c in enumerate(self.columns) if i < limit or not c.verdict.judged)
+        full = len(self.columns) if limit is None else limit
         return {
             "format": FORMAT,
             "version": __version__,
@@ -156,7 +157,7 @@ class Report:
                 {"column": f.column, "finding": f.finding, "reference": f.reference, "current": f.current}
                 for f in self.comparison.findings
             ],
-            "columns": [column.document() for column in shown],
+            "columns": [column.document(brief=place >= full) for place, column in enumerate(self.columns)],
         }
 
     @property
