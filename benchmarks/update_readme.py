@@ -50,7 +50,9 @@ def printed(*arguments: str) -> str:
     surroundings = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
     surroundings.pop("FORCE_COLOR", None)
     command = [sys.executable, "-m", "gpudrift.cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=surroundings, check=True)
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=surroundings, check=True
+    )
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     return "```text\n" + "\n".join(lines).strip("\n") + "\n```\n"
 
@@ -84,12 +86,14 @@ def benchmarks() -> str:
     for name in sorted(newest):
         result, document = newest[name]
         note = notes.setdefault(surroundings(document), len(notes) + 1)
-        columns = f"{result['floats']:,} float64" + (f", {len(result['strings'])} string" if result["strings"] else "")
+        columns = f"{result['floats']:,} float64" + (
+            f", {len(result['strings'])} string" if result["strings"] else ""
+        )
         read, ours = result["read"], result["gpudrift"]
         rows.append(
             f"| 2 × {result['rows']:,} | {columns} | {read['seconds']:.2f} s | {ours['seconds']:.2f} s "
-            f"| {result['ratio']['median']:.2f} | {read['peak_bytes'] / 1e9:.2f} GB | {ours['peak_bytes'] / 1e9:.2f} GB "
-            f"| {result['target']['text']} | {note} |"
+            f"| {result['ratio']['median']:.2f} | {read['peak_bytes'] / 1e9:.2f} GB "
+            f"| {ours['peak_bytes'] / 1e9:.2f} GB | {result['target']['text']} | {note} |"
         )
     head = "| rows | columns | bare read | gpudrift | ratio | memory, read | memory, gpudrift | target | made on |"
     rule = "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |"
@@ -123,7 +127,9 @@ def accuracy() -> str:
             f"| {words} | {ks['error']:.1e} | {ks['width']:.1e} | {transport['relative']:.1e} "
             f"| {transport['width'] / transport['exact']:.1e} |"
         )
-    every = [one for entry in document["shapes"].values() for one in entry.values() if one["value"] is not None]
+    every = [
+        one for entry in document["shapes"].values() for one in entry.values() if one["value"] is not None
+    ]
     holding = sum(one["holds"] for one in every)
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
     head = "| column | KS: error | KS: width | Wasserstein: relative error | Wasserstein: relative width |"
@@ -135,7 +141,12 @@ def accuracy() -> str:
     return "\n".join([head, rule, *rows, "", note]) + "\n"
 
 
-BLOCKS: dict[str, Callable[[], str]] = {"demo": demo, "help": usage, "benchmarks": benchmarks, "accuracy": accuracy}
+BLOCKS: dict[str, Callable[[], str]] = {
+    "demo": demo,
+    "help": usage,
+    "benchmarks": benchmarks,
+    "accuracy": accuracy,
+}
 
 
 def filled(text: str) -> str:
@@ -156,7 +167,9 @@ def timeless(text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a block is out of date; write nothing")
+    parser.add_argument(
+        "--check", action="store_true", help="exit with 1 where a block is out of date; write nothing"
+    )
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     given = parser.parse_args()
     before = given.readme.read_text(encoding="utf-8")
@@ -164,7 +177,9 @@ def main() -> None:
     if timeless(before) == timeless(after):
         return
     if given.check:
-        old, new = ({m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after))
+        old, new = (
+            {m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after)
+        )
         stale = [name for name in new if old.get(name) != new[name]]
         sys.exit(f"{given.readme}: out of date: {', '.join(stale)} (run python benchmarks/update_readme.py)")
     given.readme.write_text(after, encoding="utf-8")

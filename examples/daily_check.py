@@ -25,7 +25,10 @@ KINDS = {
     "agent": "categorical",  # a code, not a quantity
 }
 THRESHOLDS = {
-    "*": {"psi": (0.15, 0.3), "missing": 0.1},  # moderate from, major from; one number: major from 2.5 times that
+    "*": {
+        "psi": (0.15, 0.3),
+        "missing": 0.1,
+    },  # moderate from, major from; one number: major from 2.5 times that
     "lead_time": {"ks": 0.2},  # this statistic decides only where it is asked to
 }
 

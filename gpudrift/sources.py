@@ -625,8 +625,9 @@ class _Parquet:
         names, chunks = list(places), self.footers[file].row_group(group)
         options = {"use_threads": False, "use_pandas_metadata": False}
         # Asking for a flat column "s.a" brings a struct "s" as well: from what comes, whole names are taken.
-        if chunks.num_rows > GROUP_ROWS or chunks.total_byte_size > GROUP_BYTES:
-            rows = max(1024, min(BATCH_ROWS, chunks.num_rows * GROUP_BYTES // max(1, chunks.total_byte_size)))
+        size = sum(self.size(part, place) for place in places.values())
+        if chunks.num_rows > GROUP_ROWS or size > GROUP_BYTES:
+            rows = max(1024, min(BATCH_ROWS, chunks.num_rows * GROUP_BYTES // max(1, size)))
             # A reader of its own: reading goes on between the batches.
             for batch in self.open(file).iter_batches(rows, row_groups=[group], columns=names, **options):
                 yield batch.select(names)
@@ -1095,7 +1096,10 @@ def _arrow_column(array: Any) -> _Column:
 
 
 def _arrow_rows(array: Any, start: int, stop: int) -> Any:
-    return array.slice(start, stop - start)
+    rows = array.slice(start, stop - start)
+    # Without empty chunks: Arrow finds fault with some that it makes itself (a view of length 0 at offset 1).
+    chunks = [chunk for chunk in getattr(rows, "chunks", [rows]) if len(chunk)]
+    return pa.chunked_array(chunks, type=array.type)
 
 
 def _converted(rows: int, values: Any, **options: Any) -> _Column:

@@ -25,6 +25,7 @@ __all__ = [
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 PICTURE_BINS = 64
+SUM_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -151,19 +152,22 @@ def moments(side: ColumnProfile) -> Moments:
     left, right = np.where(points, offset, left), np.where(points, offset, right)
     scaled = [np.ldexp(x, -exponent).astype(np.float64) for x in (offset, left, right, unsure)]
     offset, left, right, unsure = (np.asarray(x) for x in scaled)
-    mean = math.fsum((counts / n * offset).tolist())
-    mean_unsure = math.fsum((counts / n * unsure).tolist())
+    shares = counts / n
+    # NumPy's sums of k terms are off by at most k u of the sum of sizes: 3.4e-13 for 3,072 bins.
+    mean = float(shares @ offset)
+    off = unsure + float(shares @ unsure) + SUM_ROUNDING * float(shares @ np.abs(offset))
     apart = offset - mean
-    between = math.fsum((counts / n * apart**2).tolist())
-    off = unsure + mean_unsure
-    between_unsure = math.fsum((counts / n * (2 * np.abs(apart) * off + off**2)).tolist()) + 1e-13 * between
+    between = float(shares @ apart**2)
+    between_unsure = float(shares @ (2 * np.abs(apart) * off + off**2)) + SUM_ROUNDING * between
     room = np.maximum(offset - left, 0.0) * np.maximum(right - offset, 0.0)
-    within_most = math.fsum((counts / n * (room + unsure * (right - left))).tolist()) * (1 + 1e-13)
+    within_most = float(shares @ (room + unsure * (right - left))) * (1 + SUM_ROUNDING)
     # A bin with one row, or whose rows all lie at one end, has no spread: the room says so.
-    within = math.fsum((counts / n * np.minimum((right - left) ** 2 / 12.0, room)).tolist())
+    within = float(shares @ np.minimum((right - left) ** 2 / 12.0, room))
     std = math.sqrt(between + within)
     low = math.sqrt(max(between - between_unsure, 0.0))
     high = math.sqrt(between + between_unsure + within_most)
+    if offset.size == 1 and within_most == 0.0:
+        std = low = high = 0.0
     spread = [_unscaled(x, exponent) for x in (std, min(low, std), max(high, std))]
     return Moments(float(np.longdouble(centre) + np.ldexp(np.longdouble(mean), exponent)), *spread)
 

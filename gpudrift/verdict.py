@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from gpudrift.comparison import ColumnComparison, Comparison
-from gpudrift.summaries import moments
+from gpudrift.schema import widths
+from gpudrift.summaries import natural_factor
 
 __all__ = ["DECIDING", "DEFAULT_THRESHOLDS", "ColumnVerdict", "Thresholds", "Verdict", "judge_comparison"]
 
@@ -295,7 +296,7 @@ def noise_floors(column: ColumnComparison, alpha: float) -> dict[str, float]:
     scaled = statistics.get("wasserstein_scaled")
     if scaled is not None and scaled.value is not None:
         rate = 1.0 / column.reference.finite + 1.0 / column.current.finite
-        spread = roughness(column) / moments(column.reference).std
+        spread = roughness(column) / (scaled.details["std"] * natural_factor(column.column))
         floors["wasserstein_scaled"] = (
             math.sqrt(2.0 / math.pi) * spread + math.sqrt(2.0 * math.log(1.0 / alpha))
         ) * math.sqrt(rate)
@@ -309,8 +310,6 @@ def _proportion_floor(before: int, after: int, n: int, m: int, alpha: float, ndt
 
 def roughness(column: ColumnComparison) -> float:
     """J = integral of sqrt(F (1 - F)) over the reference, F taken as straight within each bin; in the counted unit."""
-    from gpudrift.schema import widths
-
     side = column.reference
     assert side.column.edges is not None and side.low is not None and side.high is not None
     after = np.cumsum(side.counts) / side.finite

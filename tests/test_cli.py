@@ -121,7 +121,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(people(4000, seed=2), place / "same.parquet")
     drifted = people(3000, shift=1.0, seed=3)
     pq.write_table(drifted, place / "b.parquet")
-    pq.write_table(drifted.drop(["score"]).append_column("new", pa.array(range(3000))), place / "other.parquet")
+    pq.write_table(
+        drifted.drop(["score"]).append_column("new", pa.array(range(3000))), place / "other.parquet"
+    )
     pq.write_table(pa.table({"nothing": ["in", "common"]}), place / "apart.parquet")
     gd.profile(place / "a.parquet").save(place / "base.profile")
     return place
@@ -155,8 +157,13 @@ def test_the_status_is_1_only_when_fail_on_found_what_it_names(folder, current, 
 def test_a_schema_finding_without_drift_is_found(folder, tmp_path):
     table = people(4000, seed=2).drop(["score"])
     pq.write_table(table, tmp_path / "fewer.parquet")
-    assert run("compare", folder / "a.parquet", tmp_path / "fewer.parquet", "--fail-on", "drift").status == DONE
-    assert run("compare", folder / "a.parquet", tmp_path / "fewer.parquet", "--fail-on", "schema").status == FOUND
+    assert (
+        run("compare", folder / "a.parquet", tmp_path / "fewer.parquet", "--fail-on", "drift").status == DONE
+    )
+    assert (
+        run("compare", folder / "a.parquet", tmp_path / "fewer.parquet", "--fail-on", "schema").status
+        == FOUND
+    )
 
 
 @pytest.mark.parametrize(
@@ -251,7 +258,9 @@ def test_a_table_without_columns_is_3(folder, tmp_path):
 def test_only_columns_that_are_not_judged_are_3_until_one_is_named(tmp_path):
     for name, start in (("a", 0), ("b", 1000)):
         texts = [f"id-{start + i}" for i in range(1000)]
-        pq.write_table(pa.table({"row": range(start, start + 1000), "id": texts}), tmp_path / f"{name}.parquet")
+        pq.write_table(
+            pa.table({"row": range(start, start + 1000), "id": texts}), tmp_path / f"{name}.parquet"
+        )
     tables = tmp_path / "a.parquet", tmp_path / "b.parquet"
     error = fails("compare", *tables)
     assert "'row'" in error or "'id'" in error
@@ -290,7 +299,9 @@ def test_an_unforeseen_error_is_3_and_one_line_and_debug_shows_where(folder, mon
     arguments = "compare", folder / "a.parquet", folder / "b.parquet", "--fail-on", "drift"
     monkeypatch.setattr("gpudrift.api.compare_profiles", raising(error))
     message = fails(*arguments)
-    words = {"OSError": "error", "MemoryError": "out of memory"}.get(type(error).__name__, type(error).__name__)
+    words = {"OSError": "error", "MemoryError": "out of memory"}.get(
+        type(error).__name__, type(error).__name__
+    )
     assert words in message or str(error).split("\n")[0] in message
     outcome = run(*arguments, "--debug")
     assert outcome.status == FAILED
@@ -345,7 +356,14 @@ main(sys.argv[1:])
 
 
 def test_control_c_in_the_middle_of_the_work_is_3(folder):
-    command = [sys.executable, "-c", SLOW.format(seconds=1), "compare", folder / "a.parquet", folder / "b.parquet"]
+    command = [
+        sys.executable,
+        "-c",
+        SLOW.format(seconds=1),
+        "compare",
+        folder / "a.parquet",
+        folder / "b.parquet",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "counting\n"
@@ -395,7 +413,9 @@ def test_a_full_standard_output_is_3(command):
 
 
 def test_closed_standard_streams_are_no_crash(folder):
-    command = f"{sys.executable} -m gpudrift compare {folder}/a.parquet {folder}/b.parquet --fail-on drift >&- 2>&-"
+    command = (
+        f"{sys.executable} -m gpudrift compare {folder}/a.parquet {folder}/b.parquet --fail-on drift >&- 2>&-"
+    )
     assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == FOUND
 
 
@@ -433,7 +453,9 @@ class Shown(NamedTuple):
 
 
 def report_of(folder: Path, reference: str, current: str) -> Shown:
-    document = run("compare", folder / f"{reference}.parquet", folder / f"{current}.parquet", "--json", "-").document
+    document = run(
+        "compare", folder / f"{reference}.parquet", folder / f"{current}.parquet", "--json", "-"
+    ).document
     return Shown(document["columns"])
 
 
@@ -441,7 +463,9 @@ def test_json_to_standard_output_is_all_there_is(folder, tmp_path):
     outcome = run("compare", folder / "a.parquet", folder / "b.parquet", "--json", "-", "--fail-on", "drift")
     assert outcome.status == FOUND
     assert outcome.document["format"] == "gpudrift/comparison/1"
-    quiet = run("compare", folder / "a.parquet", folder / "b.parquet", "--json", tmp_path / "r.json", "--quiet")
+    quiet = run(
+        "compare", folder / "a.parquet", folder / "b.parquet", "--json", tmp_path / "r.json", "--quiet"
+    )
     assert quiet.out == ""
     assert without_time(strict_json((tmp_path / "r.json").read_text())) == without_time(outcome.document)
     both = run("compare", folder / "a.parquet", folder / "b.parquet", "--json", tmp_path / "r.json")
@@ -620,12 +644,18 @@ def test_a_config_file_sets_kinds_edges_thresholds_and_alpha(folder, tmp_path):
     louder = run("compare", *tables, "--config", config, "--alpha", "0.2", "--json", "-").document
     assert louder["parameters"]["alpha"] == 0.2
     # The same file serves for profiling.
-    assert run("profile", folder / "a.parquet", "-o", tmp_path / "p", "--config", config, "--quiet").status == DONE
+    assert (
+        run("profile", folder / "a.parquet", "-o", tmp_path / "p", "--config", config, "--quiet").status
+        == DONE
+    )
     assert gd.Profile.load(tmp_path / "p").schema["score"].kind == "categorical"
 
 
 def test_times_in_a_config_file_may_have_a_zone(tmp_path):
-    times = pc.add(pa.scalar(1_700_000_000_000_000, pa.int64()), pa.array(np.random.default_rng(0).integers(0, 10**13, 500)))
+    times = pc.add(
+        pa.scalar(1_700_000_000_000_000, pa.int64()),
+        pa.array(np.random.default_rng(0).integers(0, 10**13, 500)),
+    )
     pq.write_table(pa.table({"when": times.cast(pa.timestamp("us", "UTC"))}), tmp_path / "t.parquet")
     config = tmp_path / "c.toml"
     config.write_text('[columns.when]\nkind = "datetime"\nedges = [2023-12-01T02:00:00+02:00, 2024-01-01]\n')
@@ -675,7 +705,11 @@ def test_a_wrong_config_file_is_3_and_says_what_is_wrong(folder, tmp_path, text,
 
 def test_a_config_file_that_is_not_there_is_named(folder, tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    for name, words in (("missing.toml", "No such file"), (".", "directory"), ("binary.toml", "not readable")):
+    for name, words in (
+        ("missing.toml", "No such file"),
+        (".", "directory"),
+        ("binary.toml", "not readable"),
+    ):
         error = fails("compare", folder / "a.parquet", folder / "b.parquet", "--config", tmp_path / name)
         assert str(tmp_path / name) in error
         assert words in error
@@ -709,7 +743,9 @@ def test_the_config_example_in_the_help_works(folder, tmp_path):
     start = next(at for at, line in enumerate(lines) if "FILE.toml of --config" in line) + 1
     example = "\n".join(lines[start : lines.index("", start)])
     (tmp_path / "c.toml").write_text(example)
-    table = people(500).append_column("zip", people(500)["score"]).append_column("net income", people(500)["age"])
+    table = (
+        people(500).append_column("zip", people(500)["score"]).append_column("net income", people(500)["age"])
+    )
     pq.write_table(table, tmp_path / "t.parquet")
     outcome = run("compare", *[tmp_path / "t.parquet"] * 2, "--config", tmp_path / "c.toml", "--json", "-")
     assert outcome.document["parameters"]["alpha"] == 0.01
@@ -727,7 +763,14 @@ def test_an_output_never_replaces_what_is_read(folder, tmp_path):
     commands = [
         ["profile", tmp_path / "a.parquet", "-o", tmp_path / "a.parquet"],
         ["profile", tmp_path / "*.parquet", "-o", tmp_path / "a.parquet"],
-        ["profile", folder / "b.parquet", "-o", tmp_path / "base.profile", "--like", tmp_path / "base.profile"],
+        [
+            "profile",
+            folder / "b.parquet",
+            "-o",
+            tmp_path / "base.profile",
+            "--like",
+            tmp_path / "base.profile",
+        ],
         ["compare", tmp_path / "base.profile", folder / "b.parquet", "--json", tmp_path / "base.profile"],
         ["compare", folder / "b.parquet", tmp_path / "*.parquet", "--json", tmp_path / "a.parquet"],
     ]
@@ -798,7 +841,16 @@ def in_terminal(command: list[str | Path]) -> tuple[int, bytes, bytes]:
 @pytest.fixture(scope="module")
 def slow_command(folder) -> list[str | Path]:
     script = SLOW.format(seconds=0.4).replace('print("counting", flush=True)', "pass")
-    return [sys.executable, "-c", script, "compare", folder / "a.parquet", folder / "b.parquet", "--json", "-"]
+    return [
+        sys.executable,
+        "-c",
+        script,
+        "compare",
+        folder / "a.parquet",
+        folder / "b.parquet",
+        "--json",
+        "-",
+    ]
 
 
 def test_a_terminal_sees_progress_on_long_work_and_the_output_stays_clean(slow_command):

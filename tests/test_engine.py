@@ -45,6 +45,7 @@ def small_blocks(monkeypatch):
     """Many blocks and many runs, even for small tables."""
     monkeypatch.setattr(engine, "SMALLEST_BLOCK", 1)
     monkeypatch.setattr(engine, "LARGEST_BLOCK", 100_000)
+    monkeypatch.setattr(engine, "RUN", 100_000)
 
 
 def test_every_cut_of_the_files_gives_the_same_profile(tmp_path, small_blocks):

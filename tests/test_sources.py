@@ -1061,6 +1061,15 @@ def test_tables_without_rows_or_columns():
     assert count(open_source(TABLE.select([]))) == 6
 
 
+def test_empty_chunks_are_left_out():
+    texts = pa.array(["x", "y"], pa.string_view())
+    column = pa.chunked_array([texts.slice(2), texts, texts.slice(1, 0)])
+    assert sources._arrow_rows(column, 0, 2).num_chunks == 1
+    assert values(open_source({"s": column, "i": [1, 2]})) == {"s": ["x", "y"], "i": [1, 2]}
+    for empty in (column.slice(2), texts.slice(1, 0), pa.chunked_array([], pa.string())):
+        assert values(open_source({"s": empty})) == {"s": []}
+
+
 def test_batches_without_columns_cost_nothing():
     batch = sources._empty(10**15)
     assert batch.num_rows == 10**15

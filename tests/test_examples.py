@@ -1,0 +1,97 @@
+"""The examples run as scripts, from any folder, and say what they should; the two environments agree."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+DATA = ROOT / "gpudrift" / "data"
+
+
+def run(script: str, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", str(EXAMPLES / script), *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
+
+
+def test_compare_tables(tmp_path):
+    done = run("compare_tables.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"\d of 7 columns drifted: \w+", done.stdout)
+    assert "is_canceled" in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_daily_check(tmp_path):
+    first = run("daily_check.py", tmp_path)
+    assert first.returncode == 1, first.stderr
+    assert first.stdout.startswith("saved hotel-baseline.parquet")
+    assert re.search(r"major +country +PSI", first.stdout)
+    saved = (tmp_path / "hotel-baseline.parquet").read_bytes()
+    second = run("daily_check.py", tmp_path)
+    assert second.returncode == 1
+    assert second.stdout.splitlines() == first.stdout.splitlines()[1:]
+    assert (tmp_path / "hotel-baseline.parquet").read_bytes() == saved
+
+
+def test_daily_check_without_drift_and_with_an_error(tmp_path):
+    same = run("daily_check.py", tmp_path, "baseline.parquet", DATA / "hotel_bookings_2015.parquet")
+    assert same.returncode == 0, same.stderr
+    assert "0 of" in same.stdout
+    broken = run("daily_check.py", tmp_path, "baseline.parquet", "nothing-here.parquet")
+    assert broken.returncode == 3
+    assert "nothing-here.parquet" in broken.stderr
+    assert "Traceback" not in broken.stderr
+
+
+def test_check_against_scipy(tmp_path):
+    done = run("check_against_scipy.py", tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"(\d+) of (\d+) exact statistics lie within", done.stdout)
+    assert found is not None
+    assert found[1] == found[2]
+    assert int(found[1]) > 30
+
+
+def test_check_against_scipy_of_other_files(tmp_path):
+    paths = [tmp_path / "reference.parquet", tmp_path / "current.parquet"]
+    for path, values in zip(
+        paths, ([1.5, None, math.nan, 2.5, -math.inf], [1.5, math.inf, 3.0]), strict=True
+    ):
+        pq.write_table(pa.table({"x": values, "name": ["text"] * len(values)}), path)
+    done = run("check_against_scipy.py", tmp_path, *paths)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 of 1 exact statistics" in done.stdout
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_every_example_is_a_screen_and_listed(script):
+    assert len((EXAMPLES / script).read_text().splitlines()) <= 75
+    assert f"({script})" in (EXAMPLES / "README.md").read_text()
+
+
+# --- environment.yml
+
+CONDA_NAMES = {"python-xxhash": "xxhash"}
+
+
+def test_both_environments_list_the_same_packages_and_bounds():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["test"]]
+    listed += [*project["build-system"]["requires"], f"python{project['project']['requires-python']}", "pip"]
+    wanted = {Requirement(one).name: str(Requirement(one).specifier) for one in listed}
+    lines = (ROOT / "environment.yml").read_text().partition("dependencies:\n")[2].splitlines()
+    entries = [Requirement(line.strip().removeprefix("- ")) for line in lines if line.startswith("  - ")]
+    given = {CONDA_NAMES.get(entry.name, entry.name): str(entry.specifier) for entry in entries}
+    assert given == wanted
+    assert len(entries) == len(given)

@@ -1,0 +1,155 @@
+"""What an import costs: each in a fresh process, since in this one nearly everything is loaded already."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+import gpudrift as gd
+
+HEAVY = {
+    "cupy",
+    "cudf",
+    "dask",
+    "distributed",
+    "numba",
+    "pandas",
+    "polars",
+    "scipy",
+    "rich",
+    "click",
+    "pyarrow.parquet",
+}
+LIBRARIES = {"pandas", "polars", "scipy.stats", "dask", "cupy", "cudf", "matplotlib"}
+
+
+def loaded(code: str, *arguments: str | Path) -> set[str]:
+    """Modules that a fresh process has loaded after some code."""
+    script = f"import sys\n{code}\nprint(*sys.modules, sep='\\n', file=sys.stderr)"
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.split())
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    modules = loaded("import gpudrift")
+    assert "gpudrift" in modules
+    assert not HEAVY & modules
+    assert {name for name in modules if name.startswith("gpudrift")} <= {"gpudrift", "gpudrift.version"}
+
+
+def test_looking_at_the_names_loads_nothing():
+    assert not HEAVY & loaded("import gpudrift\ndir(gpudrift)\ngpudrift.__all__\ngpudrift.__version__")
+
+
+def test_the_help_loads_nothing_that_counts():
+    code = """
+from gpudrift.cli import main
+try:
+    main(["compare", "--help"])
+except SystemExit:
+    pass"""
+    modules = loaded(code)
+    assert "click" in modules
+    assert not {"numpy", "pyarrow", "numba", "scipy", "rich.console"} & modules
+
+
+COMPARE = """
+from gpudrift.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    assert stop.code in (None, 0), stop.code"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("imports")
+    for number, name in enumerate("ab"):
+        table = pa.table(
+            {
+                "price": [float(row * 7 % 101 + number) for row in range(1000)],
+                "count": [row * 3 % 11 for row in range(1000)],
+                "city": [("Aachen", "Bonn", "Celle")[row % (3 - number)] for row in range(1000)],
+                "code": pa.array(["x", "y"] * 500).dictionary_encode(),
+                "flag": [row % 3 == 0 for row in range(1000)],
+                "when": pa.array([10**15 + row * 7919 % 1000 for row in range(1000)], pa.timestamp("us")),
+                "name": [f"no two {row}" for row in range(1000)],
+            }
+        )
+        pq.write_table(table, place / f"{name}.parquet")
+        pa.csv.write_csv(table.drop(["code"]), place / f"{name}.csv")
+    gd.profile(place / "a.parquet").save(place / "base.profile")
+    return place
+
+
+@pytest.mark.parametrize("reference", ["a.parquet", "base.profile"])
+@pytest.mark.parametrize("backend", ["numba", "numpy"])
+def test_comparing_parquet_files_loads_no_other_data_library(folder, reference, backend):
+    """pyarrow imports pandas on some calls, 0.3 s of every short run; the tests have pandas installed."""
+    modules = loaded(COMPARE, "compare", folder / reference, folder / "b.parquet", "--backend", backend)
+    assert not LIBRARIES & modules
+    assert backend == "numba" or "numba" not in modules
+
+
+def test_the_demo_loads_no_other_data_library():
+    assert not LIBRARIES & loaded(COMPARE, "demo", "--json", "-")
+
+
+def test_info_loads_no_other_data_library(folder):
+    assert not LIBRARIES & loaded(COMPARE, "info", folder / "base.profile")
+
+
+def test_comparing_csv_files_loads_no_parquet_and_no_other_data_library(folder):
+    assert not LIBRARIES & loaded(COMPARE, "compare", folder / "a.csv", folder / "b.csv")
+
+
+@pytest.mark.parametrize("name", gd.__all__)
+def test_public_names_resolve_twice(name):
+    """No module has the name of a public function: under lazy import the second call would find the module."""
+    code = f"""
+import gpudrift as gd
+first = gd.{name}
+import gpudrift.api, gpudrift.backends, gpudrift.comparison, gpudrift.engine, gpudrift.fitting, gpudrift.profiles
+import gpudrift.report.result, gpudrift.schema, gpudrift.verdict, gpudrift.cli, gpudrift.distances
+assert gd.{name} is first
+from gpudrift import {name}
+assert {name} is first
+assert type(first) is not type(sys)
+import gpudrift.profiles, gpudrift.comparison
+assert gd.{name} is first
+    """
+    if name in ("compare", "profile", "__version__"):  # one process each is a second; the rest in this one
+        loaded(code)
+    else:
+        exec(code, {"sys": sys})
+
+
+def test_functions_are_functions_after_their_modules_were_imported():
+    code = """
+import gpudrift.comparison, gpudrift.profiles, gpudrift.verdict, gpudrift.fitting
+import gpudrift as gd
+assert all(callable(getattr(gd, name)) for name in ("compare", "profile", "fit", "judge"))
+table = {"x": [1.0, 2.0, 3.0]}
+assert gd.compare(table, table).judged == 1
+assert gd.compare(gd.profile(table), table).judged == 1
+    """
+    loaded(code)
+
+
+def test_no_module_is_called_like_a_public_name_or_the_standard_library():
+    modules = {path.stem for path in Path(gd.__file__).parent.glob("*.py")} - {"__init__", "__main__"}
+    assert not modules & set(gd.__all__)
+    assert not modules & sys.stdlib_module_names
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'gpudrift' has no attribute 'nothing'"):
+        _ = gd.nothing
