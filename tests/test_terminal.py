@@ -209,7 +209,7 @@ def test_hostile_reasons_types_and_sources_are_harmless() -> None:
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_headline_says_what_was_compared_and_the_verdict(width: int) -> None:
     lines = drawn(example_document(), width)
-    assert re.fullmatch(r"reference  s3://warehouse/\S+ +12,400,000 rows in 31 files", lines[0])
+    assert re.fullmatch(r"reference  (s3://|…/)warehouse/\S+ +12,400,000 rows in 31 files", lines[0])
     assert re.fullmatch(r"current    today/pay\S+ +1,310,442 rows in 1 file", lines[1])
     assert lines[3].startswith("● 8 of 39 judged columns drifted (21 %)  4 major  4 moderate  1 too few rows")
     assert "40 not judged 4 schema findings" in " ".join(" ".join(lines[3:5]).split())

@@ -190,3 +190,13 @@ def test_signs_become_ascii_where_the_encoding_lacks_them_but_names_do_not() -> 
     assert Paper(80, "cp437").word("█▁") == "@."
     assert Paper(80, "utf-8").word("● █▁ σ") == "● █▁ σ"
     assert paper.name("") == '""'
+
+
+def test_of_a_long_path_the_end_is_kept():
+    paper = Paper(80)
+    path = "/home/someone/with/a/very/long/way/to/data/2026-11-23.parquet"
+    assert paper.path(path, 80) == path
+    assert paper.path(path, 30) == "…/to/data/2026-11-23.parquet"
+    assert paper.path(path, 10) == "2026-11-2…"
+    assert cell_len(paper.path("/a/\x1b[31m" * 30, 20)) <= 20
+    assert "\x1b" not in paper.path("/a/\x1b[31m" * 30, 20)

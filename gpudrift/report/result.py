@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from gpudrift.comparison import ColumnComparison, Comparison, Statistic
@@ -140,6 +139,8 @@ class Report:
             Only so many columns in full, those that have drifted most; the others without numbers. For a terminal:
             such a document is not complete.
         """
+        from importlib.metadata import version
+
         reference, current = self.comparison.reference, self.comparison.current
         full = len(self.columns) if limit is None else limit
         return {

@@ -132,7 +132,7 @@ def _headline(document: Document, paper: Paper) -> Iterator[Text]:
         for side, of in sides.items()
     }
     room = max(paper.width - 11 - GAP - max(map(len, rows.values())), 8)
-    names = {side: paper.name(of["source"], room) for side, of in sides.items()}
+    names = {side: paper.path(of["source"], room) for side, of in sides.items()}
     longest = max(map(cell_len, names.values()))
     for side, name in names.items():
         gap = " " * (longest - cell_len(name) + GAP)

@@ -125,6 +125,19 @@ class Paper:
         """Write text from the data: what the encoding lacks is spelled out, never replaced."""
         return plain(text, limit, self.encoding) or '""'
 
+    def path(self, text: str, limit: int) -> str:
+        """Write where data came from; of a path that is too long the end is kept, in whole folders if possible."""
+        whole = self.name(text)
+        if cell_len(whole) <= limit:
+            return whole
+        ellipsis = self.word("…")
+        parts = re.split("/+", text)
+        for start in range(1, len(parts)):
+            shorter = f"{ellipsis}/{self.name('/'.join(parts[start:]))}"
+            if cell_len(shorter) <= limit:
+                return shorter
+        return self.name(parts[-1] or text, limit)
+
     def flow(self, pieces: Iterable[Text], indent: int = 0, hanging: int = 0) -> Iterator[Text]:
         """Lay pieces side by side, in as many lines as they need; no piece is broken."""
         line, used, empty = Text(" " * indent), indent, True
