@@ -216,9 +216,7 @@ _debug = click.option(
 _rows = click.option(
     "--rows", type=click.IntRange(1), default=20, metavar="N", show_default=True, help="Columns in the table."
 )
-_json = click.option(
-    "--json", "json_path", metavar="OUT", help="Write the report as JSON; - is standard output."
-)
+_json = click.option("--json", "json_path", metavar="OUT", help="Write the report as JSON; - is standard output.")
 _columns = _options(
     [
         click.option(
@@ -227,9 +225,7 @@ _columns = _options(
             help='Only these columns; a name with a comma as "a,b". Clocks and identifiers, which always '
             "differ, are judged only if named here.",
         ),
-        click.option(
-            "--config", metavar="FILE.toml", help="Kinds, edges and thresholds of columns: see below."
-        ),
+        click.option("--config", metavar="FILE.toml", help="Kinds, edges and thresholds of columns: see below."),
     ]
 )
 _running = _options(
@@ -466,9 +462,7 @@ def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int 
     # Of columns that are not drawn their severity is enough; their pictures would take their time.
     full = {column["name"] for column in document["columns"]}
     document["columns"] += [
-        {"name": c.name, "severity": c.severity, "drifted": c.drifted}
-        for c in report.columns
-        if c.name not in full
+        {"name": c.name, "severity": c.severity, "drifted": c.drifted} for c in report.columns if c.name not in full
     ]
     write(document, sys.stdout, columns=rows)
 
@@ -509,9 +503,7 @@ def _memory() -> str:
     """Say how much memory is available, by the kernel's word and by the limit of the container."""
     available = limit = None
     with suppress(OSError):
-        found = re.search(
-            r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE
-        )
+        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE)
         available = int(found[1]) * 1024 if found else None
     with suppress(OSError, ValueError):
         group = Path("/sys/fs/cgroup")
@@ -547,9 +539,7 @@ def _names(text: str | None) -> list[str] | None:
     while True:
         found = _NAME.match(text, position)
         if found is None:
-            raise click.UsageError(
-                f"--columns: quotes are not closed, or in the middle of a name, in {text!r}"
-            )
+            raise click.UsageError(f"--columns: quotes are not closed, or in the middle of a name, in {text!r}")
         names.append(found[2] if found[1] is None else found[1].replace('""', '"'))
         if found[1] is None and not names[-1]:
             raise click.UsageError(f'--columns: a name is missing in {text!r} (an empty name is "")')

@@ -388,7 +388,7 @@ def _type_changed(given: pa.DataType, column: Column, detail: str = "") -> Incom
     expected = column.unit or column.type
     remedy = ""
     if column.kind == "real" and pa.types.is_integer(given):
-        remedy = f'; to count both as integers make the reference with kinds={{{column.name!r}: "integer"}}'
+        remedy = f'; if both hold whole numbers, make the reference with kinds={{{column.name!r}: "integer"}}'
     return IncompatibleColumnError(
         "type changed", f"{given} instead of {expected}{f': {detail}' if detail else ''}{remedy}"
     )

@@ -493,10 +493,12 @@ def _arrow_types(schema: Schema) -> dict[str, pa.DataType]:
     }
     types = {column.name: simple[column.type] for column in schema.columns if column.type in simple}
     for column in schema.columns:
+        if column.unit is None:
+            continue
         unit, _, zone = (column.unit or "").partition("[")[2].rstrip("]").partition(", ")
         if column.type == "timestamp":
             types[column.name] = pa.timestamp(unit, zone or None)
-        elif column.type == "decimal" and unit:
+        elif column.type == "decimal":
             types[column.name] = pa.decimal128(18, int(unit))
     return types
 

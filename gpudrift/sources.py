@@ -71,9 +71,7 @@ EXTENSIONS = {
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 KNOWN = "Parquet (.parquet .parq .pq), Arrow IPC (.arrow .feather .ipc .arrows), CSV (.csv .tsv .txt .csv.gz)"
 # What pandas.read_csv takes for missing.
-CSV_NULLS = (
-    "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null"
-)
+CSV_NULLS = "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null"
 NULLS = CSV_NULLS.split("|")
 
 CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
@@ -196,9 +194,7 @@ def open_source(data: object) -> Source:
     if isinstance(data, pa.RecordBatchReader) or _is(data, "pyarrow.dataset", "Dataset"):
         return _stream_source(data)
     if _is(data, "polars", "LazyFrame"):
-        raise TypeError(
-            "a Polars LazyFrame is not read: call .collect(), or .sink_parquet(path) and give the path"
-        )
+        raise TypeError("a Polars LazyFrame is not read: call .collect(), or .sink_parquet(path) and give the path")
     source = _memory_source(data)
     if source is None:
         raise TypeError(
@@ -232,9 +228,7 @@ def _is(data: object, module: str, name: str) -> bool:
 def _kind(data: object) -> str:
     """Name the class of an object as people know it, for instance "Arrow Table"."""
     library, name = type(data).__module__.split(".")[0], type(data).__name__
-    library = {"pyarrow": "Arrow ", "polars": "Polars ", "numpy": "NumPy ", "builtins": ""}.get(
-        library, f"{library} "
-    )
+    library = {"pyarrow": "Arrow ", "polars": "Polars ", "numpy": "NumPy ", "builtins": ""}.get(library, f"{library} ")
     return library + name
 
 
@@ -388,9 +382,7 @@ def _fields_of(schemas: Iterable[pa.Schema]) -> dict[str, Field]:
         for name, kind in zip(schema.names, schema.types, strict=True):
             fields.setdefault(name, Field(name, _plain_type(kind)))
         repeats = {name: times for name, times in Counter(schema.names).items() if times > 1}
-        fields |= {
-            name: Field(name, None, f"the name occurs {times} times") for name, times in repeats.items()
-        }
+        fields |= {name: Field(name, None, f"the name occurs {times} times") for name, times in repeats.items()}
     return fields
 
 
@@ -429,18 +421,12 @@ class _File:
 
 
 def _open_paths(given: Sequence[str]) -> Source:
-    files = sorted(
-        itertools.chain.from_iterable(map(_find, given)), key=lambda file: posixpath.normpath(file.path)
-    )
+    files = sorted(itertools.chain.from_iterable(map(_find, given)), key=lambda file: posixpath.normpath(file.path))
     first, seen = files[0], dict[tuple[str, str], _File]()
     for file in files:
         key = file.filesystem.type_name, _real_path(file.filesystem, file.path)
         if key in seen:
-            both = (
-                f"{file.label!r} is the same file as {seen[key].label!r}"
-                if file.label != seen[key].label
-                else ""
-            )
+            both = f"{file.label!r} is the same file as {seen[key].label!r}" if file.label != seen[key].label else ""
             raise ValueError(f"{both or repr(file.label) + ' is given twice'}: its rows would count twice")
         seen[key] = file
         if file.format != first.format:
@@ -551,10 +537,7 @@ def _as_file(filesystem: Any, entry: Any, label: str, below: str) -> _File:
     if format_ is None:
         raise ValueError(f"{label!r} is of an unknown format; known are {KNOWN}")
     steps = (step.partition("=") for step in below.split("/")[:-1] if "=" in step[1:])
-    keys = (
-        (unquote(key), None if text == "__HIVE_DEFAULT_PARTITION__" else unquote(text))
-        for key, _, text in steps
-    )
+    keys = ((unquote(key), None if text == "__HIVE_DEFAULT_PARTITION__" else unquote(text)) for key, _, text in steps)
     return _File(filesystem, entry.path, label, format_, entry.size, tuple(keys))
 
 
@@ -841,9 +824,7 @@ def _csv_source(label: str, files: Sequence[_File]) -> Source:
             unknown.difference_update(new)
     parts = (Part(file.label, None, at, (at,)) for at, file in enumerate(files))
     places = (_positions(table.header) for table in tables)
-    return _file_source(
-        label, files, fields, parts, _Csv(tuple(tables), quoted_nulls), places, columnar=False
-    )
+    return _file_source(label, files, fields, parts, _Csv(tuple(tables), quoted_nulls), places, columnar=False)
 
 
 def _csv_file(file: _File) -> _CsvFile:
@@ -865,9 +846,7 @@ def _csv_file(file: _File) -> _CsvFile:
         return _CsvFile(file, tuple(header), delimiter, blank_lines, has_rows)
 
 
-def _csv_reader(
-    stream: Any, table: _CsvFile, types: Mapping[int, pa.DataType | None], *, quoted_nulls: bool
-) -> Any:
+def _csv_reader(stream: Any, table: _CsvFile, types: Mapping[int, pa.DataType | None], *, quoted_nulls: bool) -> Any:
     """Read columns by position (names may repeat); None as a type has it inferred from the first block."""
     arrow = _arrow("csv")
     read = arrow.ReadOptions(
@@ -984,9 +963,7 @@ def _stream_source(data: Any) -> Source:
         parts = (Part(f"the {label}", None if once else data.count_rows(), 0, (0,)),)
     columns, places = tuple(_fields_of([data.schema]).values()), (_positions(data.schema.names),)
     reader, files = _Stream(data, threading.Lock() if once else None), tuple(getattr(data, "files", ()))
-    return _Source(
-        label, columns, parts, reader, places, ({},), files, columnar=not once, rereadable=not once
-    )
+    return _Source(label, columns, parts, reader, places, ({},), files, columnar=not once, rereadable=not once)
 
 
 # ----------------------------------------------------------------------------------------------------- memory
@@ -1017,9 +994,7 @@ class _Memory:
             try:
                 array = column.take(*part.detail[1:]) if column.take else pa.nulls(part.rows)
             except CONVERSION_ERRORS as error:
-                raise ValueError(
-                    f"cannot read column {name!r} of {part.label}: {_first_line(error)}"
-                ) from error
+                raise ValueError(f"cannot read column {name!r} of {part.label}: {_first_line(error)}") from error
             arrays.append(array)
             fields.append(pa.field(name, array.type, metadata=NAN_IS_NULL if column.nan_is_null else None))
         yield from pa.Table.from_arrays(arrays, schema=pa.schema(fields)).to_batches()
@@ -1056,13 +1031,9 @@ def _table_source(label: str, named: Sequence[tuple[str, _Column]], rows: int | 
             both = f"{named[0][0]!r} has {rows} rows and {name!r} has {column.rows}"
             raise ValueError(f"the columns of a table must be equally long, but {both}")
         problem = column.problem if repeats[name] == 1 else f"the name occurs {repeats[name]} times"
-        fields[name] = Field(
-            name, None if problem or column.type is None else _plain_type(column.type), problem
-        )
+        fields[name] = Field(name, None if problem or column.type is None else _plain_type(column.type), problem)
     spans = [(start, min(start + PART_ROWS, rows)) for start in range(0, max(rows, 1), PART_ROWS)]
-    parts = (
-        Part(f"the {label}", stop - start, at, (0, start, stop)) for at, (start, stop) in enumerate(spans)
-    )
+    parts = (Part(f"the {label}", stop - start, at, (0, start, stop)) for at, (start, stop) in enumerate(spans))
     return _Source(label, tuple(fields.values()), tuple(parts), _Memory(), (dict(named),))
 
 
@@ -1076,9 +1047,7 @@ def _column(name: str, values: Any) -> _Column:
         return _arrow_column(values)
     if hasattr(values, "__arrow_c_stream__") or hasattr(values, "__arrow_c_array__"):
         try:
-            return _arrow_column(
-                (pa.chunked_array if hasattr(values, "__arrow_c_stream__") else pa.array)(values)
-            )
+            return _arrow_column((pa.chunked_array if hasattr(values, "__arrow_c_stream__") else pa.array)(values))
         except CONVERSION_ERRORS as error:
             return _unconvertible(len(values), error)
     if isinstance(values, list | tuple | range):
@@ -1132,9 +1101,7 @@ def _pandas_column(series: Any) -> _Column:
     if not isinstance(dtype, known) and not hasattr(dtype, "numpy_dtype"):  # which nullable numbers have
         return _converted(rows, series, from_pandas=True)
     try:
-        return _Column(
-            rows, _pandas_rows(series, 0, 0).type, partial(_pandas_rows, series), int(series.nbytes)
-        )
+        return _Column(rows, _pandas_rows(series, 0, 0).type, partial(_pandas_rows, series), int(series.nbytes))
     except CONVERSION_ERRORS as error:
         return _unconvertible(rows, error)
 
@@ -1159,9 +1126,7 @@ def _numpy_column(values: npt.NDArray[Any], *, nan_is_null: bool = False) -> _Co
     elif kind not in "biuf" or values.dtype.itemsize > 8:
         return _Column(rows, problem=f"NumPy's {_first_line(values.dtype)} is no type that can be counted")
     nan_is_null = nan_is_null and kind == "f"
-    return _Column(
-        rows, _numpy_rows(values, 0, 0).type, partial(_numpy_rows, values), values.nbytes, nan_is_null
-    )
+    return _Column(rows, _numpy_rows(values, 0, 0).type, partial(_numpy_rows, values), values.nbytes, nan_is_null)
 
 
 def _numpy_rows(values: npt.NDArray[Any], start: int, stop: int) -> Any:

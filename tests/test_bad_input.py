@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from example_document import HOSTILE_NAMES
-from test_cli import DONE, FOUND, checked, fails, people, process, run, strict_json
+from test_cli import DONE, FOUND, fails, people, process, run
 
 import gpudrift as gd
 from gpudrift.schema import MAX_BINS
@@ -74,7 +77,7 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, type[Exception], str]]:
         "long-footer.parquet": (content[:-8] + b"\xff\xff\xff\x7fPAR1", ValueError, "cannot read"),
         "zeros.parquet": (bytes(4000), ValueError, "cannot read"),
         "text.arrow": (b"this is no Arrow file at all", ValueError, "cannot read"),
-        "cut.arrow": (ipc_bytes()[:-100], ValueError, "cannot read"),
+        "cut.arrow": (ipc_of(people(500))[:-100], ValueError, "cannot read"),
         "unknown.xyz": (b"what is this", ValueError, "unknown format"),
         "binary.csv": (b"x,y\n\xff\xfe,1\n", ValueError, "UTF-8"),
         "blank.csv": (b"\n\n\n", ValueError, "blank lines"),
@@ -100,10 +103,10 @@ def bad_files(folder: Path) -> dict[str, tuple[Path, type[Exception], str]]:
     }
 
 
-def ipc_bytes() -> bytes:
+def ipc_of(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, people(5).schema) as writer:
-        writer.write_table(people(500))
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
     return sink.getvalue().to_pybytes()
 
 
@@ -146,28 +149,32 @@ def test_files_of_several_formats_or_twice_the_same_are_refused(good, tmp_path):
     assert "count twice" in fails("compare", good, tmp_path / "more")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_named(good, tmp_path):
-    secret = write(tmp_path, "secret", people(5))
-    secret.chmod(0)
-    message = fails("compare", good, secret)
-    assert "permission" in message.lower()
-    assert str(secret) in message
+def without_privileges(*arguments: str | Path) -> tuple[int, str]:
+    """Status and errors of a command for which permissions count, which for root they do not."""
+    command = [sys.executable, "-m", "gpudrift", *map(str, arguments)]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("permissions do not stop root, and there is no setpriv")
+        less = "-dac_override,-dac_read_search"
+        command = ["setpriv", f"--bounding-set={less}", f"--inh-caps={less}", *command]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if "setpriv:" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.stdout == ""
+    return done.returncode, done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="for root: the tests above need no other user")
-def test_a_file_without_permission_is_named_to_a_user_who_is_not_root(good, tmp_path):
+def test_what_is_not_permitted_is_named(good, tmp_path):
     secret = write(tmp_path, "secret", people(5))
     secret.chmod(0)
-    os.chmod(tmp_path, 0o755)  # noqa: PTH101
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_mode & 0o005 != 0o005 and folder != Path("/"):
-            pytest.skip(f"another user cannot even reach {folder}")
-    done = process("compare", secret, secret, user=65534, env=os.environ | {"NUMBA_CACHE_DIR": "/tmp/none"})
-    if "gpudrift: error" not in done.stderr:
-        pytest.skip("another user cannot run this Python")
-    assert done.returncode == 3
-    assert done.stderr == f"gpudrift: error: no permission to read {str(secret)!r}\n"
+    denied = f"gpudrift: error: no permission to read {str(secret)!r}\n"
+    assert without_privileges("compare", good, secret) == (3, denied)
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    locked.chmod(0o500)
+    denied = f"gpudrift: error: {locked}/out: cannot write: Permission denied\n"
+    assert without_privileges("profile", good, "-o", locked / "out") == (3, denied)
+    assert list(locked.iterdir()) == []
 
 
 def test_a_damaged_column_is_a_row_in_the_report_and_the_others_are_compared(tmp_path):
@@ -193,7 +200,9 @@ def test_a_damaged_column_is_a_row_in_the_report_and_the_others_are_compared(tmp
 
 
 def test_a_column_in_one_table_only_is_named(good, tmp_path):
-    other = write(tmp_path, "other", people(500, seed=1).drop(["city"]).append_column("town", people(500)["city"]))
+    other = write(
+        tmp_path, "other", people(500, seed=1).drop(["city"]).append_column("town", people(500)["city"])
+    )
     assert findings(good, other) == {("city", "dropped"), ("town", "added")}
     columns = columns_of(good, other)
     assert set(columns) == {"age", "city", "score"}
@@ -216,7 +225,11 @@ def test_a_column_in_one_table_only_is_named(good, tmp_path):
         (pa.array(["a"] * 50), pa.array([1.5] * 50), "type changed"),
         (pa.array([1] * 50), pa.array([1.5] * 50), "type changed"),
         (pa.array([True] * 50), pa.array(["true"] * 50), "type changed"),
-        (pa.array([1] * 50, pa.timestamp("us")), pa.array([1] * 50, pa.timestamp("us", "UTC")), "type changed"),
+        (
+            pa.array([1] * 50, pa.timestamp("us")),
+            pa.array([1] * 50, pa.timestamp("us", "UTC")),
+            "type changed",
+        ),
         (pa.array([1] * 50, pa.timestamp("us")), pa.array([1] * 50), "type changed"),
         (pa.array([1] * 50, pa.date32()), pa.array(["1970-01-02"] * 50), "type changed"),
         (pa.array([1] * 50), pa.array([[1]] * 50), "type changed"),
@@ -228,8 +241,9 @@ def test_a_column_in_one_table_only_is_named(good, tmp_path):
 )
 def test_a_type_that_changed_is_named_with_both_types(tmp_path, before, after, finding):
     extra = pa.array(np.arange(50) % 7)
-    reference = write(tmp_path, "reference", {"x": before, "y": extra})
-    current = write(tmp_path, "current", {"x": after, "y": extra})
+    reference, current = tmp_path / "reference.arrow", tmp_path / "current.arrow"
+    reference.write_bytes(ipc_of(pa.table({"x": before, "y": extra})))  # Parquet would change some types
+    current.write_bytes(ipc_of(pa.table({"x": after, "y": extra})))
     assert findings(reference, current) == {("x", finding)}
     columns = columns_of(reference, current)
     assert columns["x"]["severity"] == "not judged"
@@ -293,7 +307,13 @@ def test_infinities_are_counted_and_never_spoil_a_number(tmp_path):
     values = np.random.default_rng(0).normal(size=n)
     some = values.copy()
     some[:40], some[40:60] = np.inf, -np.inf
-    table = {"same": some, "new": values, "gone": some, "only": np.full(n, np.inf), "both ends": np.tile([np.inf, -np.inf], n // 2)}
+    table = {
+        "same": some,
+        "new": values,
+        "gone": some,
+        "only": np.full(n, np.inf),
+        "both ends": np.tile([np.inf, -np.inf], n // 2),
+    }
     later = table | {"new": some, "gone": values}
     columns = columns_of(write(tmp_path, "reference", table), write(tmp_path, "current", later))
     assert set(columns) == set(table)
@@ -335,13 +355,6 @@ def test_a_name_that_occurs_twice_is_a_row_and_the_others_are_compared(good, tmp
     assert columns_of(path, once)["twice"]["severity"] == "not judged"
 
 
-def ipc_of(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    return sink.getvalue().to_pybytes()
-
-
 def test_10_000_categories_too_many_give_a_bound_that_says_so(tmp_path):
     draw = np.random.default_rng(0)
     before = [f"value {number}" for number in draw.integers(0, 14_096, 60_000)]
@@ -353,12 +366,10 @@ def test_10_000_categories_too_many_give_a_bound_that_says_so(tmp_path):
     assert column["statistics"]["psi"]["bound"] == "lower"
     assert any("not listed one by one" in note for note in column["notes"])
     new = column["statistics"]["new"]
-    exact = np.mean([text not in set(before) for text in after[:2000]])
-    assert new["low"] <= new["high"]
-    assert new["low"] <= exact + 0.05
-    assert new["high"] >= exact - 0.05
+    known = set(before)
+    assert new["low"] <= np.mean([text not in known for text in after]) <= new["high"]
     assert column["reference"]["distinct_exact"] is False
-    assert column["reference"]["distinct"] == pytest.approx(len(set(before)), rel=0.1)
+    assert column["reference"]["distinct"] == pytest.approx(len(known), rel=0.1)
     assert run("profile", reference, "-o", tmp_path / "p", "--quiet").status == DONE
     assert (tmp_path / "p").stat().st_size < 400_000
     assert gd.Profile.load(tmp_path / "p").counts.sum() == 60_000
@@ -380,7 +391,12 @@ def test_too_many_edges_are_one_line_with_the_column(good, tmp_path):
 
 
 def test_names_with_markup_and_control_characters(tmp_path):
-    names = [name for name in HOSTILE_NAMES if "\ud800" not in name] + ["\x1b]8;;http://x\x07link", "\x00", "\r", " "]
+    names = [name for name in HOSTILE_NAMES if "\ud800" not in name] + [
+        "\x1b]8;;http://x\x07link",
+        "\x00",
+        "\r",
+        " ",
+    ]
     table = pa.table({name: pa.array(np.arange(200) % 5) for name in names})
     reference, current = write(tmp_path, "a", table), write(tmp_path, "b", table.drop(names[:2]))
     assert set(columns_of(reference, current)) == set(names)
@@ -449,7 +465,18 @@ def test_one_row_is_too_few_and_no_crash(good, tmp_path):
 
 @pytest.mark.parametrize(
     "data",
-    [None, 3, 3.5, b"path.parquet", object(), [], ["a", 3], {"x": 3}, {"x": np.zeros((2, 2))}, {"x": [1], "y": [1, 2]}],
+    [
+        None,
+        3,
+        3.5,
+        b"path.parquet",
+        object(),
+        [],
+        ["a", 3],
+        {"x": 3},
+        {"x": np.zeros((2, 2))},
+        {"x": [1], "y": [1, 2]},
+    ],
     ids=repr,
 )
 def test_what_is_no_table_is_a_type_or_value_error_of_one_line(good, data):
@@ -457,7 +484,11 @@ def test_what_is_no_table_is_a_type_or_value_error_of_one_line(good, data):
         with pytest.raises((TypeError, ValueError)) as caught:
             gd.compare(*order)
         assert "\n" not in str(caught.value)
-        assert "expected" in str(caught.value) or "must be" in str(caught.value) or "no columns" in str(caught.value)
+        assert (
+            "expected" in str(caught.value)
+            or "must be" in str(caught.value)
+            or "no columns" in str(caught.value)
+        )
 
 
 # --- profiles ---------------------------------------------------------------------------------------------
@@ -541,9 +572,9 @@ def test_a_disk_that_fills_while_writing_is_one_line_and_nothing_is_half_written
 
 
 def test_a_whole_process_with_a_bad_file(good, tmp_path):
-    done = process("compare", good, tmp_path / "missing\x1b[31m.parquet")
+    done = process("compare", good, tmp_path / "missing\x1b\u202e.parquet")
     assert done.returncode == 3
     assert done.stdout == ""
-    assert done.stderr == f"gpudrift: error: no such file or folder: '{tmp_path}/missing\\x1b[31m.parquet'\n"
-    assert checked
-    assert strict_json
+    assert (
+        done.stderr == f"gpudrift: error: no such file or folder: '{tmp_path}/missing\\x1b\\u202e.parquet'\n"
+    )

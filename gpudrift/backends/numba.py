@@ -44,6 +44,9 @@ COUNT_ONE = 1 << 40
 
 OCTAVES = 10
 """Doublings of the distance from the centre that the guide resolves; farther values share its outermost cells."""
+SMALLEST_SPREAD = 2.0**-900
+WELL_SPREAD = 1.6
+"""Mean number of edges in a value's cell up to which a guide is good enough."""
 
 
 def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
@@ -59,7 +62,7 @@ def warm_up() -> None:
     kernels.numeric(NumericValues(edges, None), kernels._prepare(edges, integer=False), counts, sums, special)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Prepared:
     search: npt.NDArray[Any]
     """The edges without the last, so that the closed last bin needs no special case; shape (bins,)."""
@@ -68,6 +71,8 @@ class _Prepared:
     """Shift of the residual; 64 and more where the bin keeps no sum."""
     guide: npt.NDArray[np.uint16]
     mapping: tuple[float, float, int, int, int]
+    tuned: bool = False
+    """Whether the guide was tried on values yet."""
 
 
 class _NumbaKernels:
@@ -87,17 +92,42 @@ class _NumbaKernels:
                 np.divide(1.0, units, out=np.zeros_like(units), where=keeps),
             )
         search = np.ascontiguousarray(edges[:-1])
-        centre, spread = _centre_and_spread(search)
-        for bits in (9, 11):
-            mapping = _mapping(centre, spread, bits)
-            guide, crowded = _build_guide(search.astype(np.float64), *mapping)
-            if crowded * 16 <= search.size:
-                break
+        mapping = _mapping(*_centre_and_spread(search), bits=9)
+        guide = _build_guide(search.astype(np.float64), *mapping)
         return _Prepared(search, scales, shifts, guide, mapping)
+
+    @staticmethod
+    def _tune(prepared: _Prepared, values: NumericValues) -> None:
+        """Try the guide on some values, and others if most of them share their cell with many edges.
+
+        Whichever is taken, the counts are the same. Zipf-distributed columns took 34 ns a value with a guide made
+        from the edges alone: most of their edges are tails where next to nothing lies.
+        """
+        some = values.values[:: max(values.values.size // 512, 1)].astype(np.float64)
+        some = np.sort(some[np.isfinite(some)])
+        if some.size == 0:
+            return
+        prepared.tuned = True
+        crowd = _crowd(some, prepared.guide, *prepared.mapping)
+        low, middle, high = (float(some[some.size * part // 8]) for part in (1, 4, 7))
+        narrow = (middle, max(min(high - middle, middle - low), (high - low) / 64) or abs(middle) / 2**20 or 1.0)
+        choices = [(prepared.mapping[:2], 11), (narrow, 9), (narrow, 11)]
+        for (centre, spread), bits in choices:
+            if crowd <= WELL_SPREAD:
+                return
+            if not (SMALLEST_SPREAD < spread < 1 / SMALLEST_SPREAD and abs(centre) < 1 / SMALLEST_SPREAD):
+                continue
+            mapping = _mapping(centre, spread, bits)
+            guide = _build_guide(prepared.search.astype(np.float64), *mapping)
+            other = _crowd(some, guide, *mapping)
+            if other < crowd:
+                prepared.guide, prepared.mapping, crowd = guide, mapping, other
 
     def numeric(
         self, values: NumericValues, prepared: _Prepared, counts: Integers, sums: Integers, special: Integers
     ) -> tuple[int, int]:
+        if not prepared.tuned:
+            self._tune(prepared, values)
         validity = np.zeros(0, np.uint8) if values.validity is None else values.validity
         bounds = np.zeros(2, np.int64)
         how = (prepared.guide, *prepared.mapping, counts, sums, special, bounds)
@@ -128,7 +158,8 @@ def _centre_and_spread(search: npt.NDArray[Any]) -> tuple[float, float]:
     size = search.size
     centre, quarter, three_quarters = (float(search[size * part // 4]) for part in (2, 1, 3))
     spread = three_quarters / 4 - quarter / 4
-    return (centre, spread) if 2.0**-900 < spread < 2.0**900 and abs(centre) < 2.0**900 else (0.0, 1.0)
+    sensible = SMALLEST_SPREAD < spread < 1 / SMALLEST_SPREAD and abs(centre) < 1 / SMALLEST_SPREAD
+    return (centre, spread) if sensible else (0.0, 1.0)
 
 
 def _mapping(centre: float, spread: float, bits: int) -> tuple[float, float, int, int, int]:
@@ -156,18 +187,24 @@ def _cell(value, centre, spread, shift, base, half):
 
 @numba.njit(**_COMPILED)
 def _build_guide(search, centre, spread, shift, base, half):
-    """For each cell the number of edges in lower cells; and how many edges share a cell with two or more others."""
+    """For each cell the number of edges in lower cells; shape (2 half + 1,)."""
     guide = np.empty(2 * half + 1, np.uint16)
-    position, crowded, size = 0, 0, search.size
+    position, size = 0, search.size
     for cell in range(2 * half + 1):
         guide[cell] = position
-        first = position
         while position < size and _cell(search[position], centre, spread, shift, base, half) <= cell:
             position += 1
-        # The outermost cells hold the far tails, where next to nothing of the reference lies.
-        if position - first > 2 and 0 < cell < 2 * half - 1:
-            crowded += position - first
-    return guide, crowded
+    return guide
+
+
+@numba.njit(**_COMPILED)
+def _crowd(values, guide, centre, spread, shift, base, half):
+    """Mean number of edges in the cells of some finite values."""
+    edges = 0
+    for value in values:
+        cell = _cell(value, centre, spread, shift, base, half)
+        edges += np.int64(guide[cell + 1]) - np.int64(guide[cell])
+    return edges / values.size
 
 
 @numba.njit(inline="always", **_COMPILED)
@@ -217,21 +254,19 @@ def _count_real(  # noqa: C901
         for row in range(block.size):
             odd += not (abs(block[row]) <= largest_finite)
         if odd:
-            kept = 0
+            # Without a branch on the value: at 30 % nulls in no order, branches cost 13 ns a row.
+            kept = valid = 0
             for row in range(block.size):
                 value = block[row]
                 bit = offset + start + row
-                if validity.size and not (validity[bit >> 3] >> (bit & 7)) & 1:
-                    special[3] += 1
-                elif abs(value) <= largest_finite:
-                    gathered[kept] = value
-                    kept += 1
-                elif value != value:
-                    special[2] += 1
-                elif value > 0:
-                    special[1] += 1
-                else:
-                    special[0] += 1
+                here = (validity[bit >> 3] >> (bit & 7)) & 1 if validity.size else 1
+                gathered[kept] = value
+                kept += here & (abs(value) <= largest_finite)
+                valid += here
+                special[2] += here & (value != value)
+                special[1] += here & (value > largest_finite)
+                special[0] += here & (value < -largest_finite)
+            special[3] += block.size - valid
             block = gathered[:kept]
         for row in range(block.size):
             bits = _bits(block[row])
