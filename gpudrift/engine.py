@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from threading import Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import chain
+from threading import Event, Lock, Thread
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,16 +31,13 @@ from gpudrift.profiles import Profile, total
 from gpudrift.schema import Column, Schema
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source
 
-if TYPE_CHECKING:
-    from gpudrift.backends import Count
-
 __all__ = ["Settings", "count_source", "fit_source", "profile_source"]
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 2 << 20, 16 << 20
 """Bytes of a block of columns. Reading 5,000 columns x 100,000 rows in blocks of 6 MB took 0.66 s for each 0.8 GB, in
 blocks of 50 MB 1.6 s: the allocator gives larger ones back to the system, and the time goes into page faults."""
 RUN = 128 << 20
-"""Bytes of a run of parts that one task counts, one part after the other: a task prepares each column anew (0.25 ms)."""
+"""Bytes of a run of parts that one task counts, one after the other: a task prepares each column anew (0.25 ms)."""
 BLOCKS_PER_THREAD = 8
 """So that no thread waits long for the last one."""
 BUDGET = 192 << 20
@@ -115,12 +113,11 @@ def profile_source(source: Source, options: FitOptions, columns: Sequence[str] |
         If nothing could be read, or rows were lost.
     """
     fields = _selected(source, columns, options)
-    warm = _warm_up(settings)
+    count = _Counter(settings.backend)
     if source.columnar and source.rows is not None:
-        profile = _profile_columnar(source, fields, options, settings)
+        profile = _profile_columnar(source, fields, options, settings, count)
     else:
-        profile = _profile_stream(source, fields, options, settings)
-    warm.join()
+        profile = _profile_stream(source, fields, options, settings, count)
     return replace(profile, seen=_seen(fields))
 
 
@@ -130,7 +127,7 @@ def fit_source(source: Source, options: FitOptions, columns: Sequence[str] | Non
     if source.columnar and source.rows is not None:
         sample = sample_blocks(source.rows, len(source.fields))
         tasks = [partial(_read_and_fit, source, block, sample, options) for block in _blocks(source, fields, settings)]
-        return Schema.concatenate([Schema(columns) for columns in _run(tasks, settings)])
+        return Schema.concatenate([Schema(columns) for columns in _all(tasks, settings)])
     _, sampled = _sample_stream(source, fields, settings)[:2]
     return Schema(_fit_block(_Block(tuple(fields), 0), sampled, options))
 
@@ -146,14 +143,13 @@ def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, 
             raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
         schema = schema.select(columns)
     source = source.with_types(_arrow_types(schema))
-    warm = _warm_up(settings)
+    count = _Counter(settings.backend)
     given = {one.name: one for one in source.fields}
     fields = [given.get(name, Field(name, pa.null())) for name in schema.names]
     if source.columnar and source.rows is not None:
-        profile = _count_columnar(source, fields, schema, settings)
+        profile = _count_columnar(source, fields, schema, settings, count)
     else:
-        profile = _count_stream(source, schema, settings)
-    warm.join()
+        profile = _count_stream(source, schema, settings, count)
     shown = source.fields if columns is None else [one for one in source.fields if one.name in set(columns)]
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in schema}
     profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable")) if reasons else profile
@@ -163,59 +159,67 @@ def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, 
 # --- tables whose columns can be read on their own -------------------------------------------------------------------
 
 
-def _profile_columnar(source: Source, fields: list[Field], options: FitOptions, settings: Settings) -> Profile:
+def _profile_columnar(
+    source: Source, fields: list[Field], options: FitOptions, settings: Settings, count: _Counter
+) -> Profile:
     sample = sample_blocks(source.rows or 0, len(source.fields))
-    count = _counter(settings)
     blocks = _blocks(source, fields, settings)
-    small = [block for block in blocks if block.bytes <= settings.budget]
-    large = [block for block in blocks if block.bytes > settings.budget]
     failures: dict[str, str] = {}
     tally = _Tally(settings.progress, (source.rows or 0) * len(fields))
-    done: dict[int, Profile] = {}
-    tasks = [partial(_fit_and_count, source, block, sample, options, count, failures) for block in small]
-    for block, profile in zip(small, _run(tasks, settings, lambda p: tally.add(p.rows * len(p))), strict=True):
-        done[id(block)] = profile
-    for block in large:
-        schema = Schema(_fit_large(source, block, sample, options, settings))
-        done[id(block)] = _count_block(source, block, schema, count, settings, failures, tally)
-    profile = Profile.concatenate([done[id(block)] for block in blocks])
-    return _checked(source, profile, failures)
+    done: list[Profile] = [Profile.empty(Schema(())) for _ in blocks]
+    small = [number for number, block in enumerate(blocks) if block.bytes <= settings.budget]
 
+    def keep(place: int, profile: Profile) -> None:
+        done[small[place]] = profile
+        tally.add(profile)
 
-def _count_columnar(source: Source, fields: list[Field], schema: Schema, settings: Settings) -> Profile:
-    count = _counter(settings)
-    failures: dict[str, str] = {}
-    tally = _Tally(settings.progress, (source.rows or 0) * len(fields))
-    tasks: list[Callable[[], Profile]] = []
-    owners: list[int] = []
-    blocks = _blocks(source, fields, settings)
+    _run(
+        [partial(_fit_and_count, source, blocks[number], sample, options, count, failures) for number in small],
+        settings,
+        keep,
+    )
     for number, block in enumerate(blocks):
-        own = schema.select([one.name for one in block.fields])
-        for run in _runs(source, block):
-            owners.append(number)
-            tasks.append(partial(_read_and_count, source, run, own, count, failures))
-    counted: list[Profile] = [Profile.empty(schema.select([one.name for one in block.fields])) for block in blocks]
-    for owner, profile in zip(owners, _run(tasks, settings, lambda p: tally.add(p.rows * len(p))), strict=True):
-        counted[owner] = counted[owner] + profile
+        if block.bytes > settings.budget:
+            schema = Schema(_fit_large(source, block, sample, options, settings))
+            done[number] = _count_blocks(source, [(block, schema)], settings, count, failures, tally)[0]
+    return _checked(source, Profile.concatenate(done), failures)
+
+
+def _count_columnar(
+    source: Source, fields: list[Field], schema: Schema, settings: Settings, count: _Counter
+) -> Profile:
+    failures: dict[str, str] = {}
+    tally = _Tally(settings.progress, (source.rows or 0) * len(fields))
+    blocks = [(block, schema.select([one.name for one in block.fields])) for block in _blocks(source, fields, settings)]
+    counted = _count_blocks(source, blocks, settings, count, failures, tally)
     return _checked(source, Profile.concatenate(counted), failures)
 
 
-def _count_block(
+def _count_blocks(
     source: Source,
-    block: _Block,
-    schema: Schema,
-    count: Count,
+    blocks: Sequence[tuple[_Block, Schema]],
     settings: Settings,
+    count: _Counter,
     failures: dict[str, str],
     tally: _Tally,
-) -> Profile:
-    tasks = [partial(_read_and_count, source, run, schema, count, failures) for run in _runs(source, block)]
-    return total(_run(tasks, settings, lambda p: tally.add(p.rows * len(p))), schema)
+) -> list[Profile]:
+    """Count some blocks under their schemas; runs are added up as they come in."""
+    pieces = [(number, run) for number, (block, _) in enumerate(blocks) for run in _runs(source, block)]
+    counted = [Profile.empty(schema) for _, schema in blocks]
+
+    def add(place: int, profile: Profile) -> None:
+        number, _ = pieces[place]
+        counted[number] = counted[number] + profile
+        tally.add(profile)
+
+    tasks = [partial(_read_and_count, source, run, blocks[number][1], count, failures) for number, run in pieces]
+    _run(tasks, settings, add)
+    return counted
 
 
 def _fit_and_count(
-    source: Source, block: _Block, sample: Sample, options: FitOptions, count: Count, failures: dict[str, str]
-) -> Profile:
+    source: Source, block: _Block, sample: Sample, options: FitOptions, count: _Counter, failures: dict[str, str]
+) -> Profile | _Later:
     """One block of the reference: read once, held, sampled, fitted, counted."""
     readable, broken = block.readable, {}
     try:
@@ -231,15 +235,15 @@ def _fit_and_count(
         _take(batch, sample.positions(start, start + batch.num_rows), sampled)
         start += batch.num_rows
     schema = Schema(_fit_block(block, sampled, options, broken))
-    return count(batches, schema)
+    return count.when_loaded(iter(batches), schema)
 
 
 def _read_and_count(
-    source: Source, run: Sequence[Part], schema: Schema, count: Count, failures: dict[str, str]
-) -> Profile:
+    source: Source, run: Sequence[Part], schema: Schema, count: _Counter, failures: dict[str, str]
+) -> Profile | _Later:
     names = list(schema.names)
     try:
-        return count((batch for part in run for batch in source.batches(part, names)), schema)
+        return count.when_loaded((batch for part in run for batch in source.batches(part, names)), schema)
     except (pa.ArrowException, OSError, ValueError):
         broken = _unreadable(source, run, names)
         if not broken:
@@ -307,7 +311,7 @@ def _fit_large(
     names = block.readable
     tasks = [partial(_sampled, source, run, names, sample) for run in _runs(source, block)]
     together: _Sampled = {name: [] for name in names}
-    for sampled in _run(tasks, settings):
+    for sampled in _all(tasks, settings):
         for name, chunks in sampled.items():
             together[name] += chunks
     return _fit_block(block, together, options)
@@ -362,12 +366,14 @@ def _runs(source: Source, block: _Block) -> list[Sequence[Part]]:
 # --- tables that can only be read from front to back -----------------------------------------------------------------
 
 
-def _profile_stream(source: Source, fields: list[Field], options: FitOptions, settings: Settings) -> Profile:
+def _profile_stream(
+    source: Source, fields: list[Field], options: FitOptions, settings: Settings, count: _Counter
+) -> Profile:
     source, sampled, rows, held = _sample_stream(source, fields, settings)
     types = {one.name: one.type for one in source.fields}
     fields = [replace(one, type=types.get(one.name, one.type)) for one in fields]
     schema = Schema(_fit_block(_Block(tuple(fields), 0), sampled, options))
-    profile = _counter(settings)(held, schema) if held is not None else _count_stream(source, schema, settings)
+    profile = count(held, schema) if held is not None else _count_stream(source, schema, settings, count)
     if profile.rows != rows:
         raise ValueError(f"{source.label}: {rows} rows in the first reading, {profile.rows} in the second")
     return profile
@@ -398,8 +404,7 @@ def _sample_stream(
         return source, sampler.sampled(names), sampler.rows, held
 
 
-def _count_stream(source: Source, schema: Schema, settings: Settings) -> Profile:
-    count = _counter(settings)
+def _count_stream(source: Source, schema: Schema, settings: Settings, count: _Counter) -> Profile:
     names = list(schema.names)
     rows = [0] * len(source.parts)
 
@@ -503,29 +508,67 @@ def _arrow_types(schema: Schema) -> dict[str, pa.DataType]:
     return types
 
 
-def _counter(settings: Settings) -> Count:
-    """The backend's count, loaded when the first batch is there to be counted: until then files are being read."""
+@dataclass(frozen=True)
+class _Later:
+    """A task that was not finished because the backend was not loaded yet: to be run behind all others."""
 
-    def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
-        return load_backend(settings.backend)(frame, schema)
-
-    return count
+    task: Callable[[], Any]
 
 
-def _warm_up(settings: Settings) -> Thread:
-    """Load the compiled loops and scipy while the first tasks are reading: half a second that would be waited for."""
+class _Counter:
+    """The backend's count, which is loaded in the background while the first tasks read.
 
-    def load() -> None:
-        load_backend(settings.backend)
-        if settings.backend == "numba":
-            from gpudrift.backends.numba import warm_up
+    Importing Numba and loading the compiled loops takes 0.7 s. Tasks that would wait for it hand their batches back
+    to be counted later, and the next block is read: a million rows x 55 columns took 0.5 s less.
+    """
 
-            warm_up()
-        import scipy.special  # noqa: F401
+    hold = 256 << 20
+    """Bytes that may wait to be counted."""
 
-    thread = Thread(target=load, daemon=True)
-    thread.start()
-    return thread
+    def __init__(self, backend: str) -> None:
+        self.backend = backend
+        self.loaded = Event()
+        self.held = 0
+        self.lock = Lock()
+        Thread(target=self._load, daemon=True).start()
+
+    def __call__(self, frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
+        return load_backend(self.backend)(frame, schema)
+
+    def when_loaded(self, frame: Iterator[pa.RecordBatch], schema: Schema) -> Profile | _Later:
+        """Count a frame now, or hold it if the backend is not there and memory allows."""
+        held: list[pa.RecordBatch] = []
+        size = 0
+        while not self.loaded.is_set() and self.held < self.hold:
+            batch = next(frame, None)
+            if batch is None:
+                return _Later(partial(self._count_held, held, size, schema))
+            held.append(batch)
+            size += batch.nbytes
+            self._hold(batch.nbytes)
+        self._hold(-size)
+        return self(chain(held, frame), schema)
+
+    def _hold(self, size: int) -> None:
+        with self.lock:
+            self.held += size
+
+    def _count_held(self, held: list[pa.RecordBatch], size: int, schema: Schema) -> Profile:
+        self._hold(-size)
+        return self(held, schema)
+
+    def _load(self) -> None:
+        try:
+            load_backend(self.backend)
+            if self.backend == "numba":
+                from gpudrift.backends.numba import warm_up
+
+                warm_up()
+        except Exception:
+            pass
+        finally:
+            self.loaded.set()
+        import scipy.special  # noqa: F401 - needed as soon as everything is counted
 
 
 @dataclass
@@ -536,8 +579,8 @@ class _Tally:
     total: int
     done: int = field(default=0)
 
-    def add(self, values: int) -> None:
-        self.done += values
+    def add(self, profile: Profile) -> None:
+        self.done += profile.rows * len(profile)
         if self.progress is not None:
             self.progress(self.done, self.total)
 
@@ -547,20 +590,26 @@ def _report(settings: Settings, done: int, out_of: int | None) -> None:
         settings.progress(done, out_of)
 
 
-def _run(tasks: Sequence[Callable[[], T]], settings: Settings, after: Callable[[T], Any] | None = None) -> list[T]:
-    """Results of all tasks in order; ``after`` is called in this thread as each one ends. The first error stops all."""
-    results: list[T | None] = [None] * len(tasks)
+def _run(tasks: Sequence[Callable[[], Any]], settings: Settings, take: Callable[[int, Any], Any]) -> None:
+    """Run all tasks on threads; ``take(number, result)`` is called in this thread as each ends. An error ends all."""
     with ThreadPoolExecutor(min(settings.workers, max(len(tasks), 1)), "gpudrift") as pool:
-        waiting: dict[Future[T], int] = {pool.submit(task): number for number, task in enumerate(tasks)}
+        waiting: dict[Future[Any], int] = {pool.submit(task): number for number, task in enumerate(tasks)}
         try:
             while waiting:
                 finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in finished:
-                    number = waiting.pop(future)
-                    results[number] = future.result()
-                    if after is not None:
-                        after(results[number])  # type: ignore[arg-type]
+                    number, result = waiting.pop(future), future.result()
+                    if isinstance(result, _Later):
+                        waiting[pool.submit(result.task)] = number
+                    else:
+                        take(number, result)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return results  # type: ignore[return-value]
+
+
+def _all(tasks: Sequence[Callable[[], T]], settings: Settings) -> list[T]:
+    """Results of all tasks, in order."""
+    results: dict[int, T] = {}
+    _run(tasks, settings, results.__setitem__)
+    return [results[number] for number in range(len(tasks))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -257,12 +259,34 @@ def test_one_unreadable_column_does_not_fail_the_run(tmp_path, small_blocks):
         profile_source(AllBroken(source), FitOptions(), None, Settings())
 
 
+@pytest.mark.parametrize("hold", [0, 1, 10**6, 10**12])
+def test_tasks_that_wait_for_the_backend_lose_nothing(tmp_path, small_blocks, monkeypatch, hold):
+    pq.write_table(sample_table(5_000), tmp_path / "t.parquet", row_group_size=700)
+    expected = gd.profile(tmp_path / "t.parquet")
+    held = []
+
+    class Slow(engine._Counter):
+        def _load(self):
+            time.sleep(0.2)
+            self.loaded.set()
+
+        def _count_held(self, batches, size, schema):
+            held.append(size)
+            return super()._count_held(batches, size, schema)
+
+    monkeypatch.setattr(engine, "_Counter", Slow)
+    monkeypatch.setattr(Slow, "hold", hold)
+    assert gd.profile(tmp_path / "t.parquet").digest == expected.digest
+    assert gd.profile(tmp_path / "t.parquet", schema=expected).digest == expected.digest
+    assert held or hold < 10**6
+
+
 def test_an_error_in_one_task_ends_the_run():
     def fail():
         raise ZeroDivisionError("planted")
 
     with pytest.raises(ZeroDivisionError, match="planted"):
-        engine._run([fail, *[lambda: 1] * 50], Settings(threads=2))
+        engine._all([fail, *[lambda: 1] * 50], Settings(threads=2))
 
 
 def test_files_that_lack_a_column_count_it_as_absent(tmp_path):

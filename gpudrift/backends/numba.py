@@ -189,7 +189,8 @@ def _cell(value, centre, spread, shift, base, half):
 def _build_guide(search, centre, spread, shift, base, half):
     """For each cell the number of edges in lower cells; shape (2 half + 1,)."""
     guide = np.empty(2 * half + 1, np.uint16)
-    position, size = 0, search.size
+    size = search.size
+    position = 0
     for cell in range(2 * half + 1):
         guide[cell] = position
         while position < size and _cell(search[position], centre, spread, shift, base, half) <= cell:
