@@ -201,7 +201,7 @@ def _build_guide(search, centre, spread, shift, base, half):
 @numba.njit(**_COMPILED)
 def _crowd(values, guide, centre, spread, shift, base, half):
     """Mean number of edges in the cells of some finite values."""
-    edges = 0
+    edges = np.int64(0)
     for value in values:
         cell = _cell(value, centre, spread, shift, base, half)
         edges += np.int64(guide[cell + 1]) - np.int64(guide[cell])
@@ -225,7 +225,7 @@ def _search(value, search, first, last):
 
 
 @numba.njit(**_COMPILED)
-def _count_real(  # noqa: C901
+def _count_real(
     values,
     validity,
     offset,
