@@ -458,13 +458,7 @@ def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int 
         return
     from gpudrift.report.terminal import write
 
-    document = report.document(rows)
-    # Of columns that are not drawn their severity is enough; their pictures would take their time.
-    full = {column["name"] for column in document["columns"]}
-    document["columns"] += [
-        {"name": c.name, "severity": c.severity, "drifted": c.drifted} for c in report.columns if c.name not in full
-    ]
-    write(document, sys.stdout, columns=rows)
+    write(report.document(rows), sys.stdout, columns=rows)
 
 
 def _why_nothing(report: Report) -> str:

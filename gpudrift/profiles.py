@@ -374,12 +374,14 @@ class Profile:
             If the file is no saved profile, is truncated or was altered, or is of a newer format.
         """
         table, document = read_sealed(path)
+        name = os.fspath(path)
         try:
-            profile = _from_table(table, document)
-        except (KeyError, TypeError, AttributeError, IndexError, pa.ArrowException) as error:
-            raise ValueError(f"{os.fspath(path)}: not a readable gpudrift profile ({error})") from None
-        if profile.digest != document["digest"]:
-            raise ValueError(f"{os.fspath(path)}: the profile was altered: its counts do not match its digest")
+            profile, digest = _from_table(table, document), document["digest"]
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
+            what = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
+            raise ValueError(f"{name}: not a readable gpudrift profile ({' '.join(what.split())})") from None
+        if profile.digest != digest:
+            raise ValueError(f"{name}: the profile was altered: its counts do not match its digest")
         return profile
 
 
@@ -449,7 +451,7 @@ def _to_table(profile: Profile) -> tuple[pa.Table, dict[str, Any]]:
 
 def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
     if table.schema.names != _FILE_SCHEMA.names:
-        raise ValueError("not a readable gpudrift profile (its columns are others)")
+        raise ValueError("its columns are others")
     table = table.combine_chunks()
     listed = {name: table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason", "low", "high")}
     lists = {

@@ -47,9 +47,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from gpudrift.files import says_sealed
+
 __all__ = ["CsvTypesChanged", "Field", "Part", "Source", "is_saved_profile", "open_source"]
 
-PROFILE_KEY = b"gpudrift"
 NAN_IS_NULL = {b"gpudrift.nan": b"null"}
 
 PART_ROWS = 1 << 22
@@ -205,13 +206,12 @@ def open_source(data: object) -> Source:
 
 
 def is_saved_profile(path: str) -> bool:
-    """Whether the path names one saved gpudrift profile: a Parquet file with ``gpudrift`` in its metadata."""
+    """Whether the path names one saved gpudrift profile: a Parquet file whose footer says so."""
     with suppress(OSError, ValueError, pa.ArrowException):
         filesystem, place, _, pattern = _locate(path)
         if not pattern and filesystem.get_file_info(place).is_file:
             with filesystem.open_input_file(place) as stream:
-                is_parquet = stream.read(4) == b"PAR1"
-                return is_parquet and PROFILE_KEY in (_arrow("parquet").read_metadata(stream).metadata or {})
+                return says_sealed(stream)
     return False
 
 
@@ -643,15 +643,15 @@ class _Parquet:
 def _parquet_source(label: str, files: Sequence[_File]) -> Source:
     def open_footer(file: _File) -> tuple[Any, pa.Schema]:
         with _named(file.label), file.open() as stream:
+            if says_sealed(stream):
+                hint = "compare it as it is" if file.label == label else "leave it out of the folder or glob"
+                raise ValueError(f"{file.label!r} is a saved profile, not data; {hint}")
+            stream.seek(0)
             reader = _arrow("parquet").ParquetFile(stream, pre_buffer=False)
             return reader.metadata, reader.schema_arrow
 
     with ThreadPoolExecutor(min(8, len(files))) as pool:
         footers, schemas = zip(*pool.map(open_footer, files), strict=True)
-    for file, footer in zip(files, footers, strict=True):
-        if PROFILE_KEY in (footer.metadata or {}):
-            hint = "compare it as it is" if file.label == label else "leave it out of the folder or glob"
-            raise ValueError(f"{file.label!r} is a saved profile, not data; {hint}")
     distinct: list[tuple[pa.Schema, dict[str, range]]] = []  # thousands of files share a few schemas
     places = []
     for schema in schemas:
@@ -1061,7 +1061,14 @@ def _column(name: str, values: Any) -> _Column:
 
 
 def _arrow_column(array: Any) -> _Column:
-    return _Column(len(array), array.type, partial(_arrow_rows, array), array.nbytes)
+    return _Column(len(array), array.type, partial(_arrow_rows, array), _arrow_bytes(array))
+
+
+def _arrow_bytes(array: pa.ChunkedArray) -> int:
+    try:
+        return int(array.nbytes)
+    except pa.ArrowTypeError:  # pyarrow 19 does not know the size of string views: all of their buffers, then
+        return int(array.get_total_buffer_size())
 
 
 def _arrow_rows(array: Any, start: int, stop: int) -> Any:

@@ -62,8 +62,10 @@ def natural_factor(column: Column) -> float:
 def natural_values(column: Column, values: npt.NDArray[Any] | Sequence[float]) -> list[Any]:
     """Counted numbers as the column's own values: ISO 8601 text for dates and timestamps, else numbers."""
     array = np.asarray(values)
-    if column.type in ("timestamp", "date"):
-        unit = "D" if column.type == "date" else (column.unit or "").partition("[")[2].rstrip("]").partition(",")[0]
+    if column.type == "date":
+        return [_iso_day(round(value)) for value in array.tolist()]
+    if column.type == "timestamp":
+        unit = (column.unit or "").partition("[")[2].rstrip("]").partition(",")[0]
         # The smallest int64 is 'not a time' to NumPy; its neighbour is as good an end of time.
         moments_ = np.maximum(np.rint(array).astype(np.int64) if array.dtype.kind == "f" else array, -(2**63) + 1)
         zone = "Z" if (column.unit or "").endswith("UTC]") else ""
@@ -72,6 +74,21 @@ def natural_values(column: Column, values: npt.NDArray[Any] | Sequence[float]) -
     if factor != 1.0:
         return [float(value) / factor for value in array.tolist()]
     return list(array.tolist())
+
+
+def _iso_day(days: int) -> str:
+    """Days since 1970 as an ISO 8601 date of the Gregorian calendar, for any number of days (NumPy's overflow).
+
+    Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
+    """
+    era, day = divmod(days + 719_468, 146_097)  # eras of 400 years that begin on 1 March
+    year = (day - day // 1_460 + day // 36_524 - day // 146_096) // 365
+    day -= 365 * year + year // 4 - year // 100
+    month = (5 * day + 2) // 153
+    day -= (153 * month + 2) // 5
+    month = month + 3 if month < 10 else month - 9
+    year += 400 * era + (month <= 2)
+    return f"{'-' if year < 0 else ''}{abs(year):04}-{month:02}-{day + 1:02}"
 
 
 def summary(side: ColumnProfile) -> dict[str, Any]:
@@ -229,13 +246,14 @@ def _numeric_picture(reference: ColumnProfile, current: ColumnProfile) -> Distri
     low: Any = min(side.low for side in ends)  # type: ignore[type-var]
     high: Any = max(side.high for side in ends)  # type: ignore[type-var]
     edges = column.edges
-    first = int(np.searchsorted(edges, low, side="right")) - 1
+    first = min(int(np.searchsorted(edges, low, side="right")) - 1, edges.size - 2)
     last = min(int(np.searchsorted(edges, high, side="right")), edges.size - 1)
     both = sum(side.counts / side.finite for side in ends) / len(ends)
     before = np.concatenate([[0.0], np.cumsum(both)])
     left, right = (int(np.clip(np.searchsorted(before, share), first, last)) for share in (0.005, 0.995))
     left = max(left - 1, first)
-    steps = np.linspace(float(edges[left]), float(edges[right]), PICTURE_BINS - 1) if right > left else np.zeros(0)
+    part = np.linspace(0.0, 1.0, PICTURE_BINS - 1) if right > left else np.zeros(0)
+    steps = float(edges[left]) * (1.0 - part) + float(edges[right]) * part  # a difference could overflow
     inner = np.searchsorted(edges.astype(np.float64), steps, side="left")
     cuts = np.unique(np.concatenate([[first, last], np.clip(inner, first, last)]))
     if cuts.size < 2:

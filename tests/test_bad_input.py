@@ -200,9 +200,7 @@ def test_a_damaged_column_is_a_row_in_the_report_and_the_others_are_compared(tmp
 
 
 def test_a_column_in_one_table_only_is_named(good, tmp_path):
-    other = write(
-        tmp_path, "other", people(500, seed=1).drop(["city"]).append_column("town", people(500)["city"])
-    )
+    other = write(tmp_path, "other", people(500, seed=1).drop(["city"]).append_column("town", people(500)["city"]))
     assert findings(good, other) == {("city", "dropped"), ("town", "added")}
     columns = columns_of(good, other)
     assert set(columns) == {"age", "city", "score"}
@@ -418,10 +416,13 @@ def test_a_name_that_is_no_text_at_all_is_no_crash():
 def test_columns_that_cannot_be_counted_are_rows_with_their_type(tmp_path):
     n = 100
     table = {
-        "list": pa.array([[1]] * n), "struct": pa.array([{"a": 1}] * n), "bytes": pa.array([b"\xff"] * n),
-        "fixed": pa.array([b"ab"] * n, pa.binary(2)), "map": pa.array([[("a", 1)]] * n, pa.map_(pa.string(), pa.int64())),
+        "list": pa.array([[1]] * n),
+        "struct": pa.array([{"a": 1}] * n),
+        "bytes": pa.array([b"\xff"] * n),
+        "fixed": pa.array([b"ab"] * n, pa.binary(2)),
+        "map": pa.array([[("a", 1)]] * n, pa.map_(pa.string(), pa.int64())),
         "x": pa.array(np.arange(n) % 5),
-    }  # fmt: skip
+    }
     path = write(tmp_path, "odd", table)
     columns = columns_of(path, path)
     for name, array in table.items():
@@ -484,11 +485,7 @@ def test_what_is_no_table_is_a_type_or_value_error_of_one_line(good, data):
         with pytest.raises((TypeError, ValueError)) as caught:
             gd.compare(*order)
         assert "\n" not in str(caught.value)
-        assert (
-            "expected" in str(caught.value)
-            or "must be" in str(caught.value)
-            or "no columns" in str(caught.value)
-        )
+        assert "expected" in str(caught.value) or "must be" in str(caught.value) or "no columns" in str(caught.value)
 
 
 # --- profiles ---------------------------------------------------------------------------------------------
@@ -575,6 +572,4 @@ def test_a_whole_process_with_a_bad_file(good, tmp_path):
     done = process("compare", good, tmp_path / "missing\x1b\u202e.parquet")
     assert done.returncode == 3
     assert done.stdout == ""
-    assert (
-        done.stderr == f"gpudrift: error: no such file or folder: '{tmp_path}/missing\\x1b\\u202e.parquet'\n"
-    )
+    assert done.stderr == f"gpudrift: error: no such file or folder: '{tmp_path}/missing\\x1b\\u202e.parquet'\n"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -121,11 +121,7 @@ def check_statistics(column: dict[str, Any]) -> None:
             continue
         if "low" in statistic:
             assert statistic["low"] <= value or math.isclose(statistic["low"], value, rel_tol=1e-12)
-            assert (
-                statistic["high"] is None
-                or value <= statistic["high"]
-                or math.isclose(value, statistic["high"])
-            )
+            assert statistic["high"] is None or value <= statistic["high"] or math.isclose(value, statistic["high"])
         if name in ("ks", "js", "hellinger", "tv", "linf", "cramers_v", "new"):
             assert -1e-12 <= value <= 1 + 1e-12
         if name in ("psi", "wasserstein", "wasserstein_scaled", "chi2"):
@@ -134,18 +130,19 @@ def check_statistics(column: dict[str, Any]) -> None:
             assert len(statistic["bins"]) == statistic["cells"] + 1
             places = [place(edge) for edge in statistic["bins"]]
             assert places == sorted(places)
-            assert len(set(places)) == len(places) or column["kind"] in ("datetime", "clock")
+            # Decimals of 18 digits are more than a JSON number keeps.
+            assert len(set(places)) == len(places) or str(column["unit"]).startswith("decimal")
         if "values" in statistic:
             assert len(statistic["values"]) <= statistic["cells"] <= len(statistic["values"]) + 2
 
 
 def place(edge: Any) -> Any:
-    """Something that orders like the edge; times are ISO 8601, some of them of years that need more digits."""
-    return (
-        np.datetime64(edge.rstrip("Z")).astype("datetime64[us]")
-        if isinstance(edge, str) and len(edge) < 24
-        else edge
-    )
+    """Something that orders like the edge: times are ISO 8601, their years may have more digits than four."""
+    if not isinstance(edge, str):
+        return edge
+    found = re.fullmatch(r"([+-]?\d{4,})(-\d\d-\d\d(?:T\d\d:\d\d:\d\d(?:\.\d+)?Z?)?)", edge)
+    assert found, f"{edge!r} is not ISO 8601"
+    return int(found[1]), found[2]
 
 
 def check_distribution(column: dict[str, Any]) -> None:
@@ -166,6 +163,11 @@ def check_distribution(column: dict[str, Any]) -> None:
         assert len(picture["values"]) == len(sides[0])
 
 
+def at_most(one: float, other: float) -> bool:
+    """Whether one is not larger, where what is in zero's bin is zero."""
+    return one <= other or abs(one - other) <= 2.0**-1022
+
+
 def check_sides(column: dict[str, Any]) -> None:
     for name in ("reference", "current"):
         side = column[name]
@@ -173,7 +175,8 @@ def check_sides(column: dict[str, Any]) -> None:
             continue
         assert side["missing"] == side["null"] + side["nan"] + side["absent"]
         if side.get("min") is not None and column["unit"] is None:
-            assert side["min"] <= side["median"] <= side["max"]
+            assert at_most(side["min"], side["median"])
+            assert at_most(side["median"], side["max"])
             assert side["std"]["low"] <= side["std"]["value"] <= side["std"]["high"]
             values = [quantile["value"] for quantile in side["quantiles"]]
             assert values == sorted(values)
@@ -196,9 +199,7 @@ def test_the_demo():
 def everything_later() -> pa.Table:
     table = table_of_everything(400)
     for name in ("real", "text", "boolean"):
-        table = table.set_column(
-            table.schema.names.index(name), name, table[name].take(list(range(399, -1, -1)))
-        )
+        table = table.set_column(table.schema.names.index(name), name, table[name].take(list(range(399, -1, -1))))
     table = table.set_column(2, "integer", pa.array(["now", "text"] * 200)).drop(["naive"])
     return table.append_column("fresh", pa.array(range(400))).append_column("\x1b[31m", pa.nulls(400))
 
@@ -215,9 +216,7 @@ PAIRS = {
     "no columns now": (table_of_everything(), pa.table({})),
     "nothing shared": (people(50), table_of_everything()),
     "hostile": tuple(
-        pa.table(
-            {name: pa.array([*HOSTILE_NAMES[:9], *HOSTILE_NAMES[10:]] * times) for name in HOSTILE_NAMES[:9]}
-        )
+        pa.table({name: pa.array([*HOSTILE_NAMES[:9], *HOSTILE_NAMES[10:]] * times) for name in HOSTILE_NAMES[:9]})
         for times in (20, 30)
     ),
     "enormous": (
@@ -247,24 +246,20 @@ def test_named_columns_other_thresholds_and_edges():
     }
     document = document_of(first, second, thresholds=limits, alpha=0.5)
     assert document["parameters"]["thresholds"]["*"]["ks"] == [0.01, 0.025]
-    document_of(
-        first, second, edges={"real": [-1, 1], "date": ["1980-01-01"]}, kinds={"uint64": "categorical"}
-    )
+    document_of(first, second, edges={"real": [-1, 1], "date": ["1980-01-01"]}, kinds={"uint64": "categorical"})
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=30)
 @given(strategies.pairs(max_rows=120))
 def test_any_two_tables(pair):
     document_of(*pair)
 
 
-@pytest.mark.skipif(
-    not tables.available(), reason="the real tables are not here (GPUDRIFT_DATA names another place)"
-)
+@pytest.mark.skipif(not tables.available(), reason="the real tables are not here (GPUDRIFT_DATA names another place)")
 @pytest.mark.parametrize("comparison", tables.COMPARISONS, ids=lambda comparison: comparison.id)
 def test_real_tables(comparison):
-    """Of the wide ones every 500th column; long ones as they are."""
-    before, after = comparison.load(every=500)
+    """Of the wide ones every 2,000th column; long ones as they are."""
+    before, after = comparison.load(every=2000)
     document = document_of(before, after)
     assert (document["reference"]["rows"], document["current"]["rows"]) == (before.num_rows, after.num_rows)
     assert {column["name"] for column in document["columns"]} == set(before.schema.names)
@@ -287,14 +282,6 @@ def test_the_document_is_the_same_from_python_and_the_command_line(tmp_path):
         check(document)
         document.pop("created")
         assert document == printed
-
-
-def test_paths_that_are_no_utf_8_are_json_all_the_same(tmp_path):
-    path = Path(str(tmp_path / "\udcff.parquet"))
-    pq.write_table(people(50), tmp_path / "plain.parquet")
-    (tmp_path / "plain.parquet").rename(path)
-    document = document_of(path, path)
-    assert document["reference"]["source"] == str(path)
 
 
 # --- the numbers of the document, from the raw data -------------------------------------------------------
@@ -342,9 +329,7 @@ def assert_recomputed(column: dict[str, Any], before: pa.ChunkedArray, after: pa
         if name == "js":
             for other in ("hellinger", "tv", "kl", "linf"):
                 again = getattr(reference, other)(p, q)
-                assert statistics[other]["value"] == pytest.approx(again, rel=1e-12, abs=1e-12), column[
-                    "name"
-                ]
+                assert statistics[other]["value"] == pytest.approx(again, rel=1e-12, abs=1e-12), column["name"]
 
 
 def numbers(rows: int, seed: int) -> pa.Table:
@@ -358,9 +343,7 @@ def numbers(rows: int, seed: int) -> pa.Table:
         {
             "real": reals,
             "with infinities": infinite,
-            "with gaps": pa.array(
-                np.where(draw.random(rows) < 0.1 + shift, np.nan, reals), from_pandas=False
-            ),
+            "with gaps": pa.array(np.where(draw.random(rows) < 0.1 + shift, np.nan, reals), from_pandas=False),
             "zero inflated": np.where(draw.random(rows) < 0.6 - shift, 0.0, np.abs(reals)),
             "single": reals.astype(np.float32),
             "integer": pa.array(draw.poisson(3 + seed, rows), mask=draw.random(rows) < 0.1),
@@ -381,9 +364,7 @@ def test_psi_and_its_relatives_can_be_recomputed_from_the_data_and_the_bins():
     assert document["summary"]["drifted"] > 0
 
 
-@pytest.mark.skipif(
-    not tables.available(), reason="the real tables are not here (GPUDRIFT_DATA names another place)"
-)
+@pytest.mark.skipif(not tables.available(), reason="the real tables are not here (GPUDRIFT_DATA names another place)")
 def test_psi_of_a_real_table_can_be_recomputed():
     before, after = tables.BY_ID["bike_sharing-2011-vs-2012"].load()
     document = document_of(before, after)

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from pyarrow import fs, ipc
 
 from gpudrift import sources
+from gpudrift.files import write_sealed
 from gpudrift.sources import CsvTypesChanged, Field, is_saved_profile, open_source
 
 ABSENT = "<absent>"
@@ -423,7 +424,8 @@ def test_two_formats_are_refused(tmp_path):
 
 def test_a_saved_profile_is_no_data(tmp_path):
     write(tmp_path / "a.parquet")
-    profile = write(tmp_path / "base.parquet", TABLE.replace_schema_metadata({b"gpudrift": b"{}"}))
+    profile = str(tmp_path / "base.parquet")
+    write_sealed(profile, TABLE, {})
     assert is_saved_profile(profile)
     assert is_saved_profile(f"file://{profile}")
     for given_ in (tmp_path, f"{tmp_path}/*.parquet", [f"{tmp_path}/a.parquet", profile]):
