@@ -215,8 +215,10 @@ def _findings(reference: Profile, current: Profile) -> Iterable[Finding]:
         before = reference.seen.get(name)
         if name not in current.seen:
             yield Finding(name, "dropped", before, None)
-        elif current.findings.get(name) in ("type changed", "unit changed") and name not in reference.findings:
-            yield Finding(name, current.findings[name], before, current.seen[name])
+        elif current.findings.get(name, "unreadable") != "unreadable" and name not in reference.findings:
+            # A type that cannot be counted at all is another type, too.
+            found = "unit changed" if current.findings[name] == "unit changed" else "type changed"
+            yield Finding(name, found, before, current.seen[name])
         elif column.kind == "skipped" and before is not None and before != current.seen[name]:
             yield Finding(name, "type changed", before, current.seen[name])
     for name in sorted(current.seen):

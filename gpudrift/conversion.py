@@ -12,7 +12,6 @@ column, NaN as null, because that is what pandas makes of integers with gaps. An
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -22,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpudrift.buffers import arrow_texts, booleans, fixed_width, validity, validity_booleans
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.schema import LARGEST_INTEGER, Column
 
@@ -29,8 +29,6 @@ __all__ = [
     "NAN_IS_NULL",
     "CodedValues",
     "NumericValues",
-    "arrow_integers",
-    "arrow_texts",
     "coded_values",
     "default_kind",
     "kinds_for",
@@ -121,23 +119,6 @@ class CodedValues:
     codes: npt.NDArray[np.integer[Any]]
     valid: npt.NDArray[np.bool_] | None
     texts: pa.Array
-
-
-def arrow_integers(numbers: npt.NDArray[np.int64]) -> pa.Array:
-    """An int64 Arrow array over a NumPy array, without a copy.
-
-    Like ``pa.array(numbers)``, which imports pandas, where that is installed, only to ask whether this is a Series:
-    0.15 s of every short run.
-    """
-    return pa.Array.from_buffers(pa.int64(), numbers.size, [None, pa.py_buffer(np.ascontiguousarray(numbers))])
-
-
-def arrow_texts(texts: Sequence[bytes]) -> pa.Array:
-    """A large-binary Arrow array of some byte strings; see :func:`arrow_integers`."""
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in texts], out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
-    return pa.Array.from_buffers(pa.large_binary(), len(texts), buffers)
 
 
 def logical_type(data_type: pa.DataType) -> tuple[str, str | None]:
@@ -250,10 +231,10 @@ def coded_values(array: pa.Array, column: Column) -> CodedValues:
 
 def _decoded(array: pa.DictionaryArray) -> CodedValues:
     texts, indices = _texts(array.dictionary), array.indices
-    codes = _fixed_width(indices, indices.type.to_pandas_dtype())
-    valid = _validity_booleans(indices)
+    codes = fixed_width(indices, indices.type.to_pandas_dtype())
+    valid = validity_booleans(indices)
     if texts.null_count:
-        null_text = texts.is_null().to_numpy(zero_copy_only=False)
+        null_text = ~booleans(texts.is_valid())
         safe = codes if valid is None else np.where(valid, codes, 0)
         valid = ~null_text[safe] if valid is None else valid & ~null_text[safe]
     return CodedValues(codes, valid, texts)
@@ -275,17 +256,17 @@ def _real_values(array: pa.Array, word: str, column: Column, nan_is_null: bool) 
     accepted = ("float",) if column.type in ("float", "null") else ("float", column.type)
     if word not in accepted:
         raise _type_changed(array.type, column)
-    validity, offset = _validity(array)
+    bitmap, offset = validity(array)
     if word == "decimal":
-        return NumericValues(_decimals_to_float(array), validity, offset)
+        return NumericValues(_decimals_to_float(array), bitmap, offset)
     if word == "integer":
-        values = _fixed_width(array, array.type.to_pandas_dtype())
-        magnitude = values[NumericValues(values, validity, offset).valid()]
+        values = fixed_width(array, array.type.to_pandas_dtype())
+        magnitude = values[NumericValues(values, bitmap, offset).valid()]
         if magnitude.size and not (int(magnitude.min()) >= -EXACT_WHOLE and int(magnitude.max()) <= EXACT_WHOLE):
             raise IncompatibleColumnError("type changed", "an integer beyond 2**53 is no exact float64")
-        return NumericValues(values.astype(np.float64), validity, offset)
-    values = _fixed_width(array, array.type.to_pandas_dtype())
-    return NumericValues(values.astype(np.float64, copy=False), validity, offset, nan_is_null)
+        return NumericValues(values.astype(np.float64), bitmap, offset)
+    values = fixed_width(array, array.type.to_pandas_dtype())
+    return NumericValues(values.astype(np.float64, copy=False), bitmap, offset, nan_is_null)
 
 
 def _integer_values(array: pa.Array, word: str, column: Column) -> NumericValues:
@@ -295,19 +276,19 @@ def _integer_values(array: pa.Array, word: str, column: Column) -> NumericValues
         raise _type_changed(array.type, column)
     if word != "integer":
         array = _in_unit(array, column)
-    validity, offset = _validity(array)
+    bitmap, offset = validity(array)
     if word == "decimal":
         words = np.frombuffer(array.buffers()[1], dtype="<i8")
         values = np.ascontiguousarray(words[2 * array.offset : 2 * (array.offset + len(array)) : 2])
     elif pa.types.is_uint64(array.type):
         # Beyond 2**63 - 1 the closed last bin takes the value; the report says so.
-        values = np.minimum(_fixed_width(array, np.uint64), np.uint64(LARGEST_INTEGER)).astype(np.int64)
+        values = np.minimum(fixed_width(array, np.uint64), np.uint64(LARGEST_INTEGER)).astype(np.int64)
     elif pa.types.is_integer(array.type):
-        values = _fixed_width(array, array.type.to_pandas_dtype()).astype(np.int64, copy=False)
+        values = fixed_width(array, array.type.to_pandas_dtype()).astype(np.int64, copy=False)
     else:
         bits = np.int32 if array.type.bit_width == 32 else np.int64
-        values = _fixed_width(array, bits).astype(np.int64, copy=False)
-    return NumericValues(values, validity, offset)
+        values = fixed_width(array, bits).astype(np.int64, copy=False)
+    return NumericValues(values, bitmap, offset)
 
 
 def _in_unit(array: pa.Array, column: Column) -> pa.Array:
@@ -344,9 +325,9 @@ def _unit_type(column: Column, given: pa.DataType) -> pa.DataType | None:
 
 def _whole_floats(array: pa.Array, column: Column) -> NumericValues:
     """Floats as int64 with NaN and the infinities invalid; 'type changed' unless all finite values are whole."""
-    values = _fixed_width(array, array.type.to_pandas_dtype()).astype(np.float64, copy=False)
-    validity, offset = _validity(array)
-    valid = NumericValues(values, validity, offset).valid()
+    values = fixed_width(array, array.type.to_pandas_dtype()).astype(np.float64, copy=False)
+    bitmap, offset = validity(array)
+    valid = NumericValues(values, bitmap, offset).valid()
     finite = valid & np.isfinite(values)
     numbers = np.where(finite, values, 0.0)
     if not np.all((np.floor(numbers) == numbers) & (np.abs(numbers) <= EXACT_WHOLE)):
@@ -416,26 +397,3 @@ def _plain_array(array: pa.Array) -> pa.Array:
 def _is_text(data_type: pa.DataType) -> bool:
     types = pa.types
     return bool(types.is_string(data_type) or types.is_large_string(data_type) or types.is_string_view(data_type))
-
-
-def _fixed_width(array: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """The value buffer of a fixed-width array, without a copy; shape (rows,)."""
-    if len(array) == 0:
-        return np.zeros(0, dtype)
-    values: npt.NDArray[Any] = np.frombuffer(array.buffers()[1], dtype=dtype)
-    return values[array.offset : array.offset + len(array)]
-
-
-def _validity(array: pa.Array) -> tuple[npt.NDArray[np.uint8] | None, int]:
-    bitmap = array.buffers()[0]
-    if bitmap is None or array.null_count == 0:
-        return None, 0
-    return np.frombuffer(bitmap, dtype=np.uint8), array.offset
-
-
-def _validity_booleans(array: pa.Array) -> npt.NDArray[np.bool_] | None:
-    validity, offset = _validity(array)
-    if validity is None:
-        return None
-    bits = np.unpackbits(validity, count=offset + len(array), bitorder="little")
-    return bits[offset:].astype(np.bool_)

@@ -24,7 +24,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import load_backend
-from gpudrift.conversion import arrow_integers, logical_type
+from gpudrift.buffers import arrow_integers
+from gpudrift.conversion import logical_type
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.fitting import LARGEST_SAMPLE, FitOptions, Sample, fit_column, sample_blocks
 from gpudrift.profiles import Profile, total

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gpudrift.buffers import arrow_integers
 from gpudrift.conversion import (
     NAN_IS_NULL,
-    arrow_integers,
     coded_values,
     default_kind,
     kinds_for,

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gpudrift.buffers import booleans, numbers
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.files import read_sealed, write_sealed
 from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
@@ -457,7 +458,7 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
     lists = {
         name: _list_cells(table[name]) for name in _FILE_SCHEMA.names if pa.types.is_list(_FILE_SCHEMA.field(name).type)
     }
-    special = np.array([table[slot].to_numpy() for slot in SPECIAL_SLOTS], dtype=np.int64).T
+    special = np.array([numbers(table[slot].chunk(0)) for slot in SPECIAL_SLOTS], dtype=np.int64).T
     columns: list[Column] = []
     counts: list[Integers] = []
     sums: list[Integers] = []
@@ -475,27 +476,27 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
                 listed["kind"][position],
                 listed["type"][position],
                 listed["unit"][position],
-                None if edges is None else edges.to_numpy(zero_copy_only=False),
+                None if edges is None else numbers(edges),
                 () if categories is None else tuple(categories.to_pylist()),
                 listed["reason"][position],
             )
         )
         if columns[-1].family == "skipped":
             continue
-        own = lists["counts"][position].to_numpy(zero_copy_only=False)
+        own = numbers(lists["counts"][position])
         residuals = lists["sums"][position]
         filler = np.zeros(len(SPECIAL_SLOTS), np.int64)
         counts += [own, special[position]]
         sums += [
-            np.zeros(own.size, np.int64) if residuals is None else residuals.to_numpy(zero_copy_only=False),
+            np.zeros(own.size, np.int64) if residuals is None else numbers(residuals),
             filler,
         ]
         if columns[-1].family == "categorical":
             hashes, values, repeats = (lists[f"tail_{part}"][position] for part in ("hashes", "values", "counts"))
             tails[position] = Tail(
-                hashes.to_numpy(zero_copy_only=False),
+                numbers(hashes),
                 tuple(values.to_pylist()),
-                repeats.to_numpy(zero_copy_only=False),
+                numbers(repeats),
             )
     nothing = np.zeros(0, np.int64)
     return Profile(
@@ -513,8 +514,8 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
 def _list_cells(column: pa.ChunkedArray) -> list[Any]:
     """Each row's list as an Arrow array, or None."""
     chunk = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    offsets = chunk.offsets.to_numpy()
-    valid = chunk.is_valid().to_numpy(zero_copy_only=False)
+    offsets = numbers(chunk.offsets)
+    valid = booleans(chunk.is_valid())
     values = chunk.values
     return [
         values.slice(offsets[row], offsets[row + 1] - offsets[row]) if valid[row] else None for row in range(len(chunk))

@@ -14,11 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpudrift.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
 from gpudrift.conversion import (
     NAN_IS_NULL,
     NumericValues,
-    arrow_integers,
-    arrow_texts,
     coded_values,
     numeric_values,
 )
@@ -143,7 +142,10 @@ class _State:
                 self.prepared[position] = arrow_texts(column.categories)
             wanted = self.prepared[position].cast(values.texts.type)
             found = pc.index_in(values.texts, value_set=wanted)
-            listed = found.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            is_listed = validity_booleans(found)
+            listed = numbers(found).astype(np.int64)
+            if is_listed is not None:
+                listed[~is_listed] = -1
         frequent = listed >= 0
         np.add.at(counts, listed[frequent], by_code[frequent])
         rest = np.flatnonzero(~frequent & (by_code > 0))
