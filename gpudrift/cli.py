@@ -129,8 +129,7 @@ def _say(text: str) -> None:
     """Print our own words and, made harmless, those of the data."""
     from gpudrift.report.text import plain
 
-    if sys.stdout is not None:
-        click.echo(plain(text, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
+    click.echo(plain(text, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
 
 
 def _say_error(message: str) -> None:

@@ -108,9 +108,10 @@ class ColumnComparison:
 
     def __getattr__(self, name: str) -> Statistic:
         try:
-            return self.__dict__["statistics"][name]  # type: ignore[no-any-return]
+            found: Statistic = self.__dict__["statistics"][name]
+            return found
         except KeyError:
-            raise AttributeError(f"column {self.__dict__['column'].name!r} has no statistic {name!r}") from None
+            raise AttributeError(f"this column has no statistic {name!r}") from None
 
     @cached_property
     def summaries(self) -> tuple[dict[str, Any], dict[str, Any]]:

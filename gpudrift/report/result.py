@@ -50,7 +50,9 @@ class ColumnReport:
         return self.verdict.drifted
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["comparison"], name)
+        if "comparison" not in self.__dict__:  # while it is being unpickled
+            raise AttributeError(name)
+        return getattr(self.comparison, name)
 
     def document(self, *, brief: bool = False) -> dict[str, Any]:
         """As it stands in the JSON document; ``brief`` leaves out all that takes time to make."""
