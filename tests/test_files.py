@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import ast
+import contextlib
 import errno
 import json
 import os
@@ -112,7 +112,7 @@ def test_what_is_no_regular_file_is_written_to_and_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     got: list[bytes] = []
-    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
+    reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()), daemon=True)
     reader.start()
     check_writable(pipe)
     write_whole(pipe, b"through the pipe")
@@ -484,7 +484,7 @@ def test_what_is_no_profile_is_refused(tmp_path):
         with contextlib.suppress(BrokenPipeError):  # the reader may be gone already
             (tmp_path / "pipe").write_bytes(b"PAR1")
 
-    feeder = threading.Thread(target=feed)
+    feeder = threading.Thread(target=feed, daemon=True)
     feeder.start()
     with pytest.raises(ValueError, match="pipe"):
         gd.Profile.load(tmp_path / "pipe")
