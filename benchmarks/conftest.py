@@ -8,9 +8,7 @@ FIGURES = pytest.StashKey[list[tuple[str, str, float]]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--rows", type=int, default=1_000_000, help="rows of each benchmarked column (default 1,000,000)"
-    )
+    parser.addoption("--rows", type=int, default=1_000_000, help="rows of each benchmarked column (default 1,000,000)")
 
 
 @pytest.fixture

@@ -170,11 +170,7 @@ def measure_peers(paths: Sequence[str], read_seconds: float) -> dict[str, Any]:
         if done.status != 0:
             lines = [line for line in done.output.splitlines() if line.strip()]
             slow = done.seconds >= PEER_SECONDS
-            why = (
-                f"stopped after {PEER_SECONDS} s"
-                if slow
-                else (lines[-1][:300] if lines else f"status {done.status}")
-            )
+            why = f"stopped after {PEER_SECONDS} s" if slow else (lines[-1][:300] if lines else f"status {done.status}")
             results[name] = {"skipped": why}
             continue
         results[name] = {
@@ -192,11 +188,7 @@ def machine() -> dict[str, Any]:
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        named = [
-            line.partition(":")[2].strip()
-            for line in cpuinfo.read_text().splitlines()
-            if "model name" in line
-        ]
+        named = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = named[0] if named else model
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -247,9 +239,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--cases", help=f"some of {','.join(CASES)}; all by default")
     parser.add_argument("--repeat", type=int, default=5, help="pairs of runs after the warm-up (default 5)")
-    parser.add_argument(
-        "--data-dir", type=Path, help="where the data lies or is put, and stays; temporary by default"
-    )
+    parser.add_argument("--data-dir", type=Path, help="where the data lies or is put, and stays; temporary by default")
     parser.add_argument("--output", type=Path, help="write the results as JSON")
     parser.add_argument("--peers", action="store_true", help="once each: " + ", ".join(PEERS))
     parser.add_argument("--quick", action="store_true", help="toy tables, to see that it works")
@@ -258,9 +248,7 @@ def options() -> argparse.Namespace:
     given.names = given.cases.split(",") if given.cases else list(known)
     unknown = [name for name in given.names if name not in known]
     if unknown or given.repeat < 1:
-        parser.error(
-            f"--cases: {unknown[0]!r} is none of {', '.join(known)}" if unknown else "--repeat: at least 1"
-        )
+        parser.error(f"--cases: {unknown[0]!r} is none of {', '.join(known)}" if unknown else "--repeat: at least 1")
     given.known = known
     return given
 
@@ -272,9 +260,7 @@ def main() -> None:
     for name in given.names:
         case = given.known[name]
         with ExitStack() as stack:
-            folder = given.data_dir or Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="gpudrift-"))
-            )
+            folder = given.data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpudrift-")))
             folder.mkdir(parents=True, exist_ok=True)
             paths = prepare(case, folder)
             result = measure(case, paths, given.repeat)
@@ -299,9 +285,7 @@ def main() -> None:
         "cases": results,
     }
     described = document["machine"]
-    print(
-        f"\n{described['cpu']}, {described['cores']} cores, {described['memory_bytes'] / 1e9:.0f} GB memory"
-    )
+    print(f"\n{described['cpu']}, {described['cores']} cores, {described['memory_bytes'] / 1e9:.0f} GB memory")
     print(", ".join(f"{name} {number}" for name, number in document["versions"].items()))
     if given.output is not None:
         given.output.parent.mkdir(parents=True, exist_ok=True)

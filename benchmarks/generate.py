@@ -59,9 +59,7 @@ def main() -> None:
     parser.add_argument("path", type=Path, help="the Parquet file to write")
     parser.add_argument("--rows", type=int, required=True)
     parser.add_argument("--floats", type=int, required=True, help="float64 columns")
-    parser.add_argument(
-        "--strings", type=int, nargs="*", default=[], help="distinct values of each string column"
-    )
+    parser.add_argument("--strings", type=int, nargs="*", default=[], help="distinct values of each string column")
     parser.add_argument("--drift", action="store_true", help="shift some of the columns")
     options = parser.parse_args()
     temporary = options.path.with_suffix(".unfinished")

@@ -27,9 +27,7 @@ def scipy(reference: str, current: str) -> str:
     from scipy import stats
 
     before, after = pq.read_table(reference), pq.read_table(current)
-    names = [
-        field.name for field in before.schema if types.is_floating(field.type) or types.is_integer(field.type)
-    ]
+    names = [field.name for field in before.schema if types.is_floating(field.type) or types.is_integer(field.type)]
     for name in names:
         sides = [table[name].to_numpy() for table in (before, after)]
         stats.ks_2samp(*sides, method="asymp")
@@ -55,15 +53,10 @@ def duckdb(reference: str, current: str) -> str:
     )
     shares = []
     for path in (reference, current):
-        [[rows, *counts]] = connection.execute(
-            f"SELECT count(*), {below} FROM read_parquet('{path}')"
-        ).fetchall()
+        [[rows, *counts]] = connection.execute(f"SELECT count(*), {below} FROM read_parquet('{path}')").fetchall()
         ladders = [[0, *counts[i : i + 9], rows] for i in range(0, len(counts), 9)]
         shares.append([[max((b - a) / rows, 1e-4) for a, b in pairwise(ladder)] for ladder in ladders])
-    psi = [
-        sum((p - q) * math.log(p / q) for p, q in zip(*pair, strict=True))
-        for pair in zip(*shares, strict=True)
-    ]
+    psi = [sum((p - q) * math.log(p / q) for p, q in zip(*pair, strict=True)) for pair in zip(*shares, strict=True)]
     return f"{len(psi)} numeric columns, {sum(value > 0.1 for value in psi)} with a PSI above 0.1"
 
 

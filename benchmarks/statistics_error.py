@@ -109,9 +109,7 @@ def main() -> None:
     unknown = [name for name in names if name not in zoo]
     if unknown:
         parser.error(f"--shapes: {unknown[0]!r} is none of {', '.join(zoo)}")
-    print(
-        f"{given.rows:,} rows a side, seed {given.seed}, scipy {scipy.__version__}, gpudrift {gd.__version__}"
-    )
+    print(f"{given.rows:,} rows a side, seed {given.seed}, scipy {scipy.__version__}, gpudrift {gd.__version__}")
     table: dict[str, dict[str, Any]] = {}
     for name in names:
         pair = zoo[name](np.random.default_rng(given.seed), given.rows)

@@ -68,9 +68,7 @@ def _with_nulls(values: np.ndarray) -> pa.Array:
 COLUMNS: dict[str, tuple[str, Callable[[np.ndarray], pa.Array]]] = {
     **{f"float64 {shape}": (shape, pa.array) for shape in SHAPES},
     "float64 30 % null": ("normal", _with_nulls),
-    **{
-        f"float32 {shape}": (shape, _float32) for shape in ("normal", "lognormal(2)", "constant", "NaN-heavy")
-    },
+    **{f"float32 {shape}": (shape, _float32) for shape in ("normal", "lognormal(2)", "constant", "NaN-heavy")},
     **{f"int64 {shape}": (shape, _int64) for shape in WHOLE},
     **{f"timestamp[us] {shape}": (shape, _timestamps) for shape in ("normal", "uniform", "sorted")},
     **{f"string {shape}": (shape, _strings) for shape in ("uniform", "constant", "Zipf")},
@@ -85,8 +83,7 @@ def made(name: str, rows: int) -> tuple[pa.RecordBatch, Schema]:
     shape, convert = COLUMNS[name]
     fitted = "normal" if shape == "90 % in one bin" else shape
     batch, reference = (
-        pa.record_batch({"x": convert(SHAPES[one](np.random.default_rng(1), rows))})
-        for one in (shape, fitted)
+        pa.record_batch({"x": convert(SHAPES[one](np.random.default_rng(1), rows))}) for one in (shape, fitted)
     )
     return batch, gd.fit(pa.Table.from_batches([reference]))
 

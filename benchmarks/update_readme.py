@@ -50,9 +50,7 @@ def printed(*arguments: str) -> str:
     surroundings = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
     surroundings.pop("FORCE_COLOR", None)
     command = [sys.executable, "-m", "gpudrift.cli", *arguments]
-    done = subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", env=surroundings, check=True
-    )
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=surroundings, check=True)
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     return "```text\n" + "\n".join(lines).strip("\n") + "\n```\n"
 
@@ -86,9 +84,7 @@ def benchmarks() -> str:
     for name in sorted(newest):
         result, document = newest[name]
         note = notes.setdefault(surroundings(document), len(notes) + 1)
-        columns = f"{result['floats']:,} float64" + (
-            f", {len(result['strings'])} string" if result["strings"] else ""
-        )
+        columns = f"{result['floats']:,} float64" + (f", {len(result['strings'])} string" if result["strings"] else "")
         read, ours = result["read"], result["gpudrift"]
         rows.append(
             f"| 2 × {result['rows']:,} | {columns} | {read['seconds']:.2f} s | {ours['seconds']:.2f} s "
@@ -127,9 +123,7 @@ def accuracy() -> str:
             f"| {words} | {ks['error']:.1e} | {ks['width']:.1e} | {transport['relative']:.1e} "
             f"| {transport['width'] / transport['exact']:.1e} |"
         )
-    every = [
-        one for entry in document["shapes"].values() for one in entry.values() if one["value"] is not None
-    ]
+    every = [one for entry in document["shapes"].values() for one in entry.values() if one["value"] is not None]
     holding = sum(one["holds"] for one in every)
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
     head = "| column | KS: error | KS: width | Wasserstein: relative error | Wasserstein: relative width |"
@@ -167,9 +161,7 @@ def timeless(text: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "--check", action="store_true", help="exit with 1 where a block is out of date; write nothing"
-    )
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a block is out of date; write nothing")
     parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
     given = parser.parse_args()
     before = given.readme.read_text(encoding="utf-8")
@@ -177,9 +169,7 @@ def main() -> None:
     if timeless(before) == timeless(after):
         return
     if given.check:
-        old, new = (
-            {m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after)
-        )
+        old, new = ({m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after))
         stale = [name for name in new if old.get(name) != new[name]]
         sys.exit(f"{given.readme}: out of date: {', '.join(stale)} (run python benchmarks/update_readme.py)")
     given.readme.write_text(after, encoding="utf-8")

@@ -39,9 +39,7 @@ def main() -> None:
     print(f"Median price of a night: {before['median']:.2f} then, {after['median']:.2f} now.")
 
     laxer = gd.judge(report, thresholds={"*": {"psi": 0.3, "wasserstein_scaled": 0.3}})
-    print(
-        f"With thresholds of 0.3 only {', '.join(laxer.drifted)} drifted; nothing was counted again for that."
-    )
+    print(f"With thresholds of 0.3 only {', '.join(laxer.drifted)} drifted; nothing was counted again for that.")
 
 
 if __name__ == "__main__":

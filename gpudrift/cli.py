@@ -393,12 +393,13 @@ def info(profile_path: str | None) -> int:
     from importlib.metadata import version
 
     from gpudrift.backends import BACKENDS, choose_backend
+    from gpudrift.engine import usable_cores
 
     chosen, why = choose_backend()
     lines = {
         "gpudrift": f"{gpudrift.__version__} in {Path(gpudrift.__file__).parent}",
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "cores": f"{len(os.sched_getaffinity(0))} that this process may use",
+        "cores": f"{usable_cores()} that this process may use",
         "memory": _memory(),
         "backends": ", ".join(BACKENDS),
         "would run": f"{chosen} ({why})",

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from gpudrift import distances
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.profiles import ColumnProfile, Profile, Tail, first_difference
+from gpudrift.profiles import ColumnProfile, Profile, Tail, data_range, first_difference
 from gpudrift.schema import LARGEST_INTEGER, Column, Schema, point_bins, residual_units, widths
 from gpudrift.summaries import Distribution, distribution, moments, natural_factor, natural_values, summary
 
@@ -271,21 +271,20 @@ Pair = tuple[ColumnProfile, ColumnProfile]
 
 def _all_statistics(pairs: Sequence[Pair | None]) -> list[dict[str, Statistic]]:
     found: list[dict[str, Statistic]] = [{} for _ in pairs]
-    numeric: dict[str, list[int]] = {"real": [], "integer": []}
+    numeric: dict[str, list[tuple[int, Pair]]] = {"real": [], "integer": []}
     for position, pair in enumerate(pairs):
         if pair is None:
             continue
         found[position]["missing"] = _missing(*pair)
         if pair[0].column.is_numeric:
-            numeric[pair[0].column.family].append(position)
+            numeric[pair[0].column.family].append((position, pair))
         else:
             found[position] |= _categorical(*pair)
-    for positions in numeric.values():
-        # Neighbours in length waste the least padding.
-        positions.sort(key=lambda position: pairs[position][0].column.bins)  # type: ignore[index]
-        for start in range(0, len(positions), BATCH):
-            batch = positions[start : start + BATCH]
-            for position, statistics in zip(batch, _numeric([pairs[p] for p in batch]), strict=True):  # type: ignore[misc]
+    for columns in numeric.values():
+        columns.sort(key=lambda one: one[1][0].column.bins)  # neighbours in length waste the least padding
+        for start in range(0, len(columns), BATCH):
+            batch = columns[start : start + BATCH]
+            for (position, _), statistics in zip(batch, _numeric([pair for _, pair in batch]), strict=True):
                 found[position] = statistics | found[position]
     return found
 
@@ -337,11 +336,11 @@ class _Padded:
             for side in (0, 1):
                 counts[side][row, own] = pair[side].counts
                 sums[side][row, own] = pair[side].sums
-        infinities = tuple(
+        ends = [
             np.array([[pair[side].special["-inf"], pair[side].special["+inf"]] for pair in pairs], np.int64)
             for side in (0, 1)
-        )
-        return cls(counts, sums, infinities, points, width, offset, unit, slack)  # type: ignore[arg-type]
+        ]
+        return cls(counts, sums, (ends[0], ends[1]), points, width, offset, unit, slack)
 
 
 def _within_the_data(
@@ -356,10 +355,10 @@ def _within_the_data(
     assert edges is not None
     width, offset = widths(edges), np.zeros(edges.size - 1)
     occupied = np.flatnonzero(reference.counts + current.counts)
-    ends = [side for side in (reference, current) if side.low is not None]
-    if not occupied.size or not ends:
+    span = data_range(reference, current)
+    if span is None:
         return width, offset
-    low, high = min(side.low for side in ends), max(side.high for side in ends)  # type: ignore[type-var]
+    low, high = span
     first, last = int(occupied[0]), int(occupied[-1])
     width[:first], width[last + 1 :] = 0.0, 0.0
     left, right = edges[[first, last]].tolist(), edges[[first + 1, last + 1]].tolist()

@@ -183,7 +183,8 @@ def wasserstein(
         low, high = lows.sum(-1) * (1 - rounding), highs.sum(-1) * (1 + rounding)
         value = np.clip(np.sum(_course(integral, size, d0, d1, widths, hidden), -1), low, high)
     undefined = (n[..., 0] == 0) | (m[..., 0] == 0)
-    return tuple(np.where(undefined, np.nan, x) for x in (value, low, high))  # type: ignore[return-value]
+    value, low, high = (np.where(undefined, np.nan, x) for x in (value, low, high))
+    return value, low, high
 
 
 def _moment(

@@ -71,7 +71,12 @@ class Settings:
 
     @property
     def workers(self) -> int:
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or usable_cores()
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -531,7 +536,8 @@ class _Counter:
         self.loaded = Event()
         self.held = 0
         self.lock = Lock()
-        Thread(target=self._load, daemon=True).start()
+        # Not a daemon: an interpreter that ends while LLVM is being loaded crashes, with an exit status of its own.
+        Thread(target=self._load).start()
 
     def __call__(self, frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
         return load_backend(self.backend)(frame, schema)

@@ -29,7 +29,7 @@ from gpudrift.errors import SchemaMismatchError
 from gpudrift.files import read_sealed, write_sealed
 from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 
-__all__ = ["ColumnProfile", "Profile", "Tail", "float_to_key", "key_to_float"]
+__all__ = ["ColumnProfile", "Profile", "Tail", "data_range", "float_to_key", "key_to_float"]
 
 MAX_ROWS = 2**47
 """Most rows of a profile: residual sums of 16-bit residuals then still fit in 63 bits."""
@@ -627,3 +627,10 @@ class ColumnProfile:
     def dropped(self) -> int:
         """For categorical columns: rows whose values are neither frequent nor kept in the tail."""
         return int(self.counts[-1]) - self.tail.kept if self.tail is not None and self.counts.size else 0
+
+
+def data_range(*sides: ColumnProfile) -> tuple[Any, Any] | None:
+    """Smallest and largest finite value of some sides of a column; None where none has one."""
+    lows = [side.low for side in sides if side.low is not None]
+    highs = [side.high for side in sides if side.high is not None]
+    return (min(lows), max(highs)) if lows else None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.profiles import ColumnProfile
+from gpudrift.profiles import ColumnProfile, data_range
 from gpudrift.schema import LARGEST_REAL, Column, point_bins, residual_units, widths
 
 __all__ = [
@@ -240,11 +240,11 @@ def _numeric_picture(reference: ColumnProfile, current: ColumnProfile) -> Distri
     """Bins of about equal width over the middle 99 % of both, cut at fine edges; what lies outside is in the ends."""
     column = reference.column
     assert column.edges is not None
-    ends = [side for side in (reference, current) if side.low is not None]
-    if not ends:
+    span = data_range(reference, current)
+    if span is None:
         return None
-    low: Any = min(side.low for side in ends)  # type: ignore[type-var]
-    high: Any = max(side.high for side in ends)  # type: ignore[type-var]
+    low, high = span
+    ends = [side for side in (reference, current) if side.finite]
     edges = column.edges
     first = min(int(np.searchsorted(edges, low, side="right")) - 1, edges.size - 2)
     last = min(int(np.searchsorted(edges, high, side="right")), edges.size - 1)

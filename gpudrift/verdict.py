@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpudrift.comparison import ColumnComparison, Comparison
+from gpudrift.profiles import data_range
 from gpudrift.schema import widths
 from gpudrift.summaries import natural_factor
 
@@ -213,10 +214,8 @@ def _obstacle(column: ColumnComparison, asked: frozenset[str]) -> str | None:
     if column.kind == "identifier":
         return "an identifier: its values hardly repeat (name it to judge it)"
     if column.kind == "datetime":
-        spans = [(side.low, side.high) for side in (column.reference, column.current)]
-        (low, high), (current_low, current_high) = spans
-        apart = None not in (low, high, current_low, current_high)
-        if apart and (high < current_low or current_high < low):  # type: ignore[operator]
+        before, after = data_range(column.reference), data_range(column.current)
+        if before is not None and after is not None and (before[1] < after[0] or after[1] < before[0]):
             return "the dates of the two tables do not overlap (name it to judge it)"
     return None
 

@@ -61,9 +61,7 @@ def summary_of(kind: str, missing: float, rows: int) -> dict[str, Any]:
         "min": 0.0,
         "max": 1.7e6,
         "median": 40.0,
-        "quantiles": [
-            {"q": q, "value": 40.0 + 30 * (q - 0.5), "rank_error": 0.0009} for q in (0.05, 0.5, 0.95)
-        ],
+        "quantiles": [{"q": q, "value": 40.0 + 30 * (q - 0.5), "rank_error": 0.0009} for q in (0.05, 0.5, 0.95)],
     }
 
 
@@ -221,9 +219,7 @@ def drifted_columns() -> list[dict[str, Any]]:
                 "current": [0.3 / 1.4286**place for place in range(30)] + [0.0],
             },
         ),
-        column_of(
-            "\u202egpj.exe", "real", "moderate", "missing 1.0% → 7.5%", missing=(0.01, 0.075), psi=0.02
-        ),
+        column_of("\u202egpj.exe", "real", "moderate", "missing 1.0% → 7.5%", missing=(0.01, 0.075), psi=0.02),
         column_of(
             "constant_before",
             "real",
@@ -274,21 +270,13 @@ def unjudged_columns() -> list[dict[str, Any]]:
     distinct = "an identifier: its values hardly repeat (name it to judge it)"
     ordered = "a clock: it follows the row order, so it always differs (name it to judge it)"
     return [
-        *(
-            column_of(f"{table}_id", "identifier", "not judged", distinct)
-            for table in ("user", "order", "session")
-        ),
-        *(
-            column_of(f"trace_{place:02}_\x07uuid", "identifier", "not judged", distinct)
-            for place in range(30)
-        ),
+        *(column_of(f"{table}_id", "identifier", "not judged", distinct) for table in ("user", "order", "session")),
+        *(column_of(f"trace_{place:02}_\x07uuid", "identifier", "not judged", distinct) for place in range(30)),
         column_of("created_at", "clock", "not judged", ordered),
         column_of("row_number", "clock", "not judged", ordered),
         column_of("embedding", "skipped", "not judged", "list<item: float> is not supported"),
         column_of("signup_channel", "categorical", "not judged", "added"),
-        column_of(
-            "legacy_flag", "categorical", "not judged", "dropped: the current table has no such column"
-        ),
+        column_of("legacy_flag", "categorical", "not judged", "dropped: the current table has no such column"),
         column_of("weight", "real", "not judged", "unit changed: kg became g"),
         column_of("zip\x1b]0;owned\x07", "categorical", "not judged", "type changed: int32 became string"),
     ]
@@ -313,9 +301,7 @@ def example_document(columns: int = 80) -> dict[str, Any]:
     special = [*drifted_columns(), *quiet_columns()]
     unjudged = unjudged_columns()
     plain = range(max(columns - len(special) - len(unjudged), 0))
-    entries = (
-        special + [column_of(f"feature_{place:04}", psi=0.004 / (place + 1)) for place in plain] + unjudged
-    )
+    entries = special + [column_of(f"feature_{place:04}", psi=0.004 / (place + 1)) for place in plain] + unjudged
     judged = sum(entry["severity"] not in ("not judged", "too few rows") for entry in entries)
     drifted = sum(entry["drifted"] for entry in entries)
     return {

@@ -119,9 +119,7 @@ def integer_residual(value: int, i: int, edges: Sequence[int]) -> int:
     return 0 if t is None else (value - edges[i]) >> t
 
 
-def count_real(
-    values: Iterable[float | None], valid: Sequence[bool] | None, edges: Iterable[float]
-) -> Counts:
+def count_real(values: Iterable[float | None], valid: Sequence[bool] | None, edges: Iterable[float]) -> Counts:
     """Count a column of kind real: float16, 32 or 64, 'converted exactly to float64'.
 
     Null is where ``valid`` is False or the value is None.
@@ -130,9 +128,7 @@ def count_real(
     return _count(rows, valid, [float(e) for e in edges], real_residual)
 
 
-def count_integer(
-    values: Iterable[int | float | None], valid: Sequence[bool] | None, edges: Iterable[int]
-) -> Counts:
+def count_integer(values: Iterable[int | float | None], valid: Sequence[bool] | None, edges: Iterable[int]) -> Counts:
     """Count a column of kind integer.
 
     Null is where ``valid`` is False or the value is None, NaT or NaN ('NaN as null' in whole-numbered floats,

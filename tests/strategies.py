@@ -86,11 +86,7 @@ def reals(width: int = 64) -> st.SearchStrategy[float]:
 
 def integers(low: int, high: int) -> st.SearchStrategy[int]:
     """Integers of [low, high]: both ends and their neighbours, small ones with ties, and any."""
-    near = [
-        x
-        for x in (low, low + 1, -1, 0, 1, 2, high - 1, high, 2**53 + 1, 2**63 - 1, 2**63)
-        if low <= x <= high
-    ]
+    near = [x for x in (low, low + 1, -1, 0, 1, 2, high - 1, high, 2**53 + 1, 2**63 - 1, 2**63) if low <= x <= high]
     return st.one_of(
         st.sampled_from(near),
         st.integers(max(low, -20), min(high, 20)) if low <= 0 <= high else st.nothing(),
@@ -252,9 +248,7 @@ def partitions(draw: Callable, table: pa.Table, max_cuts: int = 5) -> list[pa.Ta
 
 
 @st.composite
-def edges(
-    draw: Callable, family: str, near: Sequence[float] | Sequence[int] = (), max_size: int = 20
-) -> np.ndarray:
+def edges(draw: Callable, family: str, near: Sequence[float] | Sequence[int] = (), max_size: int = 20) -> np.ndarray:
     """Valid inner edges of a family, "real" or "integer": increasing, within the limits, not subnormal.
 
     Some are values of ``near`` (the data) exactly, some their neighbours, so that point bins come up, some

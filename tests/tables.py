@@ -115,9 +115,7 @@ def halves(name: str, every: int = 1, columns: Iterable[str] | None = None) -> P
     return table.slice(0, middle), table.slice(middle)
 
 
-def rows(
-    name: str, reference: slice, current: slice, every: int = 1, columns: Iterable[str] | None = None
-) -> Pair:
+def rows(name: str, reference: slice, current: slice, every: int = 1, columns: Iterable[str] | None = None) -> Pair:
     """Two ranges of rows."""
     table = read(name, every, columns)
     ranges = [part.indices(table.num_rows) for part in (reference, current)]
@@ -140,9 +138,7 @@ def where(
 
 def days(column: str, start: str, stop: str) -> pc.Expression:
     """Column in [start, stop), days as ISO text."""
-    first, last = (
-        pa.scalar(datetime.datetime.fromisoformat(day), pa.timestamp("us")) for day in (start, stop)
-    )
+    first, last = (pa.scalar(datetime.datetime.fromisoformat(day), pa.timestamp("us")) for day in (start, stop))
     return (pc.field(column) >= first) & (pc.field(column) < last)
 
 
@@ -276,9 +272,7 @@ def _batches() -> list[Comparison]:
 def _people() -> list[Comparison]:
     adult = partial(where, "adult")
     degree = one_of("education", "Bachelors", "Masters", "Doctorate", "Prof-school")
-    weather = dict.fromkeys(
-        ["weathersit", "temp", "atemp", "hum", "windspeed"], (0.035, 0.035)
-    )  # "under 0.07"
+    weather = dict.fromkeys(["weathersit", "temp", "atemp", "hum", "windspeed"], (0.035, 0.035))  # "under 0.07"
     return [
         Comparison(
             "employment-2015-vs-2018",
@@ -301,9 +295,7 @@ def _people() -> list[Comparison]:
             partial(where, "bike_sharing", "yr", one_of("yr", 0), one_of("yr", 1)),
             {"registered": (0.23, 0.005), "cnt": (0.22, 0.005), **weather},
         ),
-        Comparison(
-            "adult-male-vs-female", partial(adult, "sex", one_of("sex", "Male"), one_of("sex", "Female"))
-        ),
+        Comparison("adult-male-vs-female", partial(adult, "sex", one_of("sex", "Male"), one_of("sex", "Female"))),
         Comparison("adult-no-degree-vs-degree", partial(adult, "education", ~degree, degree)),
         Comparison(
             "fashion_mnist-0-4-vs-5-9",
@@ -315,10 +307,7 @@ def _people() -> list[Comparison]:
 SECOM = {"feature_079": (0.76, 0.005), "feature_546": (0.66, 0.005), "feature_545": (0.61, 0.005)}
 
 COMPARISONS: list[Comparison] = [
-    *(
-        Comparison(f"{name}-halves", partial(halves, name), SECOM if name == "secom" else {})
-        for name in FILES
-    ),
+    *(Comparison(f"{name}-halves", partial(halves, name), SECOM if name == "secom" else {}) for name in FILES),
     *_flights(),
     *_taxi(),
     *_streams(),

@@ -65,9 +65,7 @@ def test_check_against_scipy(tmp_path):
 
 def test_check_against_scipy_of_other_files(tmp_path):
     paths = [tmp_path / "reference.parquet", tmp_path / "current.parquet"]
-    for path, values in zip(
-        paths, ([1.5, None, math.nan, 2.5, -math.inf], [1.5, math.inf, 3.0]), strict=True
-    ):
+    for path, values in zip(paths, ([1.5, None, math.nan, 2.5, -math.inf], [1.5, math.inf, 3.0]), strict=True):
         pq.write_table(pa.table({"x": values, "name": ["text"] * len(values)}), path)
     done = run("check_against_scipy.py", tmp_path, *paths)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -25,9 +25,7 @@ MAX = float(np.finfo(np.float64).max)
 REAL_EDGES = [-MAX, -7.5, -1.0, 0.0, 2.0**-1022, 1e-300, 0.5, math.nextafter(0.5, 1), 3.0, 1e12, MAX]
 INTEGER_EDGES = [-(2**63), -100, -5, 0, 1, 2, 3, 70_000, 200_000, 2**62, 2**63 - 1]
 
-small_floats = st.lists(
-    st.sampled_from([*np.arange(-3, 3, 0.25).tolist(), 1e-3, 7.0, 1e6]), min_size=1, max_size=30
-)
+small_floats = st.lists(st.sampled_from([*np.arange(-3, 3, 0.25).tolist(), 1e-3, 7.0, 1e6]), min_size=1, max_size=30)
 two_samples = st.tuples(small_floats, small_floats)
 share_pairs = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=2, max_size=12).filter(
     lambda pairs: all(sum(side) > 0 for side in zip(*pairs, strict=True))
@@ -162,9 +160,7 @@ def test_infinities_are_the_ends_of_ks_and_missing_sides_are_undefined():
 def test_distances_of_shares_against_numpy_and_scipy(pairs):
     p, q = map(np.array, two_shares(pairs))
     assert reference.js_distance(p, q) == pytest.approx(jensenshannon(p, q, base=2), abs=1e-7)
-    assert reference.js_distance(p, q) ** 2 == pytest.approx(
-        jensenshannon(p, q, base=2) ** 2, rel=1e-9, abs=1e-15
-    )
+    assert reference.js_distance(p, q) ** 2 == pytest.approx(jensenshannon(p, q, base=2) ** 2, rel=1e-9, abs=1e-15)
     assert reference.hellinger(p, q) == pytest.approx(np.sqrt(((p**0.5 - q**0.5) ** 2).sum() / 2), abs=1e-15)
     assert reference.tv(p, q) == pytest.approx(np.abs(p - q).sum() / 2, abs=1e-15)
     assert reference.linf(p, q) == np.abs(p - q).max()
@@ -193,9 +189,7 @@ def test_chi_square_against_scipy(pairs):
 def test_cramers_v_is_that_of_equal_weights():
     p, q = [0.5, 0.3, 0.2, 0.0], [0.2, 0.3, 0.5, 0.0]
     table = np.array([[500, 300, 200], [200, 300, 500]])
-    assert reference.cramers_v(p, q) == pytest.approx(
-        stats.contingency.association(table, "cramer"), rel=1e-9
-    )
+    assert reference.cramers_v(p, q) == pytest.approx(stats.contingency.association(table, "cramer"), rel=1e-9)
 
 
 def test_psi_by_hand():
@@ -212,14 +206,10 @@ def test_psi_cuts_by_hand():
 
     assert reference.psi_cuts([10] * 10, 0, 0, plain(10)) == list(range(11))
     assert reference.psi_cuts([1] * 100, 0, 0, plain(100)) == list(range(0, 101, 10))
-    assert reference.psi_cuts([0, 100, 0], 0, 0, plain(3)) == [0, 2, 3], (
-        "every rank is reached at the same edge"
-    )
+    assert reference.psi_cuts([0, 100, 0], 0, 0, plain(3)) == [0, 2, 3], "every rank is reached at the same edge"
     assert reference.psi_cuts([0, 0, 0], 0, 0, plain(3)) == [0, 3]
     assert reference.psi_cuts([50, 50], 0, 0, plain(2), ranks=2) == [0, 1, 2]
-    assert reference.psi_cuts([49, 51, 0], 0, 0, plain(3), ranks=2) == [0, 2, 3], (
-        "the first edge with half of them"
-    )
+    assert reference.psi_cuts([49, 51, 0], 0, 0, plain(3), ranks=2) == [0, 2, 3], "the first edge with half of them"
     # A point bin with exactly 1 % is a cell of its own, one with less is not.
     assert reference.psi_cuts([33, 1, 66], 0, 0, [False, True, False], ranks=1) == [0, 1, 2, 3]
     assert reference.psi_cuts([33, 1, 67], 0, 0, [False, True, False], ranks=1) == [0, 3]
@@ -236,9 +226,7 @@ def test_psi_cuts_by_hand():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 @settings(max_examples=100, deadline=None)
 def test_benjamini_hochberg_against_scipy(p_values):
-    assert reference.bh_adjust(p_values) == pytest.approx(
-        stats.false_discovery_control(p_values).tolist(), rel=1e-12
-    )
+    assert reference.bh_adjust(p_values) == pytest.approx(stats.false_discovery_control(p_values).tolist(), rel=1e-12)
 
 
 # --- categorical columns and the sample

@@ -122,9 +122,7 @@ def write(path, table=TABLE, **options):
 # -------------------------------------------------------------------------------------------- files and paths
 
 
-@pytest.mark.parametrize(
-    "name", ["a.parquet", "a.PQ", "a.parq", "noextension", "a.arrow", "a.feather", "a.arrows"]
-)
+@pytest.mark.parametrize("name", ["a.parquet", "a.PQ", "a.parq", "noextension", "a.arrow", "a.feather", "a.arrows"])
 def test_a_file_comes_back_as_it_was_written(tmp_path, name):
     path = tmp_path / name
     write(tmp_path / name.lower()).replace(name.lower(), name)
@@ -184,9 +182,7 @@ def test_folders_are_read_recursively_without_hidden_names(tmp_path):
     for name in ("_SUCCESS", ".part.crc", "README.md", "a/_metadata"):
         (tmp_path / name).write_bytes(b"no data")
     source = open_source(tmp_path)
-    assert source.files == tuple(
-        str(tmp_path / name) for name in ("a/deep/z.parquet", "a/y.parquet", "b/x.parquet")
-    )
+    assert source.files == tuple(str(tmp_path / name) for name in ("a/deep/z.parquet", "a/y.parquet", "b/x.parquet"))
 
 
 def test_labels_are_what_the_user_would_write(tmp_path, monkeypatch):
@@ -351,9 +347,7 @@ def test_no_prefix_of_a_file_reads_silently(tmp_path, name):
 
 def test_damage_inside_a_row_group_names_the_file(tmp_path):
     path = tmp_path / "a.parquet"
-    raw = bytearray(
-        (tmp_path / write(path, pa.table({"s": [f"text {i}" for i in range(5000)]}))).read_bytes()
-    )
+    raw = bytearray((tmp_path / write(path, pa.table({"s": [f"text {i}" for i in range(5000)]}))).read_bytes())
     raw[100:4000] = b"\xff" * 3900
     path.write_bytes(raw)
     with pytest.raises(ValueError, match="cannot read") as error:
@@ -462,9 +456,7 @@ def test_key_value_folders_become_columns(tmp_path):
     assert got["city"] == [ABSENT, "Köln", "a=b", "a=b", ""]
     assert values(source, ["city"])["city"] == got["city"]
     assert open_source(f"{tmp_path}/year=*/*/*.parquet").fields == source.fields
-    assert readable(open_source(f"{tmp_path}/year=2020/**")) == ["i", "city"], (
-        "keys above the wildcard are fixed"
-    )
+    assert readable(open_source(f"{tmp_path}/year=2020/**")) == ["i", "city"], "keys above the wildcard are fixed"
     assert readable(open_source(f"{tmp_path}/year=2020/city=K%C3%B6ln/0.parquet")) == ["i"]
     assert source.column_bytes("year") == 5 * 8
     assert source.column_bytes("city") == 5 * 4
@@ -554,14 +546,10 @@ def test_text_is_read_as_dictionaries_where_the_pages_are(tmp_path):
         }
     )
     names = [name for name in table.schema.names if name != "plain"]
-    path = write(
-        tmp_path / "a.parquet", table, use_dictionary=names, row_group_size=30_000, data_page_size=20_000
-    )
+    path = write(tmp_path / "a.parquet", table, use_dictionary=names, row_group_size=30_000, data_page_size=20_000)
     source = open_source(path)
     batch = next(source.batches(source.parts[0], table.schema.names))
-    dictionaries = {
-        name for name in table.schema.names if pa.types.is_dictionary(batch.schema.field(name).type)
-    }
+    dictionaries = {name for name in table.schema.names if pa.types.is_dictionary(batch.schema.field(name).type)}
     assert dictionaries >= {"few", "large", "category"}
     assert not dictionaries & {"many", "nested", "plain"}
     assert not pa.types.is_string_view(batch.schema.field("view").type)
@@ -572,9 +560,7 @@ def test_text_is_read_as_dictionaries_where_the_pages_are(tmp_path):
 
 def test_a_dictionary_that_was_given_up_half_way_reads_right(tmp_path, monkeypatch):
     texts = [f"v{i % 5}" for i in range(20_000)] + [f"only once {i:040d}" for i in range(20_000)]
-    path = write(
-        tmp_path / "a.parquet", pa.table({"s": texts}), dictionary_pagesize_limit=1000, data_page_size=5000
-    )
+    path = write(tmp_path / "a.parquet", pa.table({"s": texts}), dictionary_pagesize_limit=1000, data_page_size=5000)
     source = open_source(path)
     forced = sources._Parquet(source.reader.files, source.reader.footers, (("s",),))
     batch = next(forced.read(source, source.parts[0], source.places[0]))
@@ -589,9 +575,7 @@ def test_files_may_disagree(tmp_path):
     source = open_source(tmp_path)
     assert source.fields == (Field("x", pa.int64()), Field("y", pa.string()), Field("z", pa.bool_()))
     assert values(source) == {"x": [1, 2, 0.5], "y": ["p", "q", ABSENT], "z": [ABSENT, ABSENT, True]}
-    assert [
-        batch.schema.field("x").type for part in source.parts for batch in source.batches(part, ["x"])
-    ] == [
+    assert [batch.schema.field("x").type for part in source.parts for batch in source.batches(part, ["x"])] == [
         pa.int64(),
         pa.float64(),
     ]
@@ -687,9 +671,7 @@ def test_many_files_need_few_descriptors(tmp_path):
 
 def test_threads_may_read_the_same_part_at_once(tmp_path):
     generator = np.random.default_rng(5)
-    table = pa.table(
-        {f"c{i}": generator.integers(0, 9, 20_000).astype(str if i % 2 else float) for i in range(8)}
-    )
+    table = pa.table({f"c{i}": generator.integers(0, 9, 20_000).astype(str if i % 2 else float) for i in range(8)})
     paths = [write(tmp_path / name, table) for name in ("a.parquet", "a.arrow", "a.csv")]
     for data in (*paths, table.to_pandas(), table):
         source = open_source(data)
@@ -705,9 +687,7 @@ def test_threads_may_read_the_same_part_at_once(tmp_path):
                 for name, got in zip(names, pool.map(read, names), strict=True):
                     expected = values(source, [name])[name]
                     assert got == [expected] * 3
-                    assert [float(value) for value in expected] == [
-                        float(value) for value in table[name].to_pylist()
-                    ]
+                    assert [float(value) for value in expected] == [float(value) for value in table[name].to_pylist()]
 
 
 # -------------------------------------------------------------------------------------------------------- IPC
@@ -716,9 +696,7 @@ def test_threads_may_read_the_same_part_at_once(tmp_path):
 def test_ipc_dictionaries_that_grow_or_change(tmp_path):
     kind = pa.dictionary(pa.int8(), pa.string())
     parts = [["a", "b"], ["a", "b", "c"], ["z"]]
-    batches = [
-        pa.record_batch([pa.array(texts).dictionary_encode().cast(kind)], names=["d"]) for texts in parts
-    ]
+    batches = [pa.record_batch([pa.array(texts).dictionary_encode().cast(kind)], names=["d"]) for texts in parts]
     with ipc.new_stream(tmp_path / "a.arrows", batches[0].schema) as sink:
         for batch in batches:
             sink.write_batch(batch)
@@ -732,9 +710,7 @@ def test_ipc_dictionaries_that_grow_or_change(tmp_path):
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd"])
 def test_compressed_ipc(tmp_path, codec):
-    with ipc.new_file(
-        tmp_path / "a.arrow", TABLE.schema, options=ipc.IpcWriteOptions(compression=codec)
-    ) as sink:
+    with ipc.new_file(tmp_path / "a.arrow", TABLE.schema, options=ipc.IpcWriteOptions(compression=codec)) as sink:
         sink.write_table(TABLE, max_chunksize=2)
     source = open_source(tmp_path / "a.arrow")
     assert source.rows == 6
@@ -862,12 +838,7 @@ def test_csv_headers(tmp_path):
 def test_csv_types_widen_when_a_later_block_needs_it(tmp_path, monkeypatch, good, bad, first, last):
     monkeypatch.setattr(sources, "CSV_BLOCK", 256)
     quoted = '"' + bad.replace('"', '""') + '"'
-    text = (
-        "k,v,w\n"
-        + "".join(f"{i},{good},a\n" for i in range(100))
-        + f"100,{quoted},b\n"
-        + f"101,{good},c\n" * 2
-    )
+    text = "k,v,w\n" + "".join(f"{i},{good},a\n" for i in range(100)) + f"100,{quoted},b\n" + f"101,{good},c\n" * 2
     source = open_source(csv_file(tmp_path, text))
     assert types(source)["v"] == first
     final, got, changes = settle(source)
@@ -1010,9 +981,7 @@ def test_csv_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
     path = csv_file(tmp_path, "a,b\n" + "12345678,some text\n" * 400_000)
     source = open_source(path)
     before = pa.total_allocated_bytes()
-    peak = max(
-        pa.total_allocated_bytes() - before for part in source.parts for _ in source.batches(part, ["a", "b"])
-    )
+    peak = max(pa.total_allocated_bytes() - before for part in source.parts for _ in source.batches(part, ["a", "b"]))
     assert peak < 4 << 20
 
 
@@ -1035,9 +1004,7 @@ def test_arrow_objects():
 
 def test_long_tables_are_cut_into_parts(monkeypatch):
     monkeypatch.setattr(sources, "PART_ROWS", 4)
-    frame = pd.DataFrame(
-        {"x": np.arange(10.0), "s": list("abcdefghij"), "c": pd.Categorical(list("aabbccddee"))}
-    )
+    frame = pd.DataFrame({"x": np.arange(10.0), "s": list("abcdefghij"), "c": pd.Categorical(list("aabbccddee"))})
     for data in (pa.table(frame), frame, pl.DataFrame(frame), dict(frame), frame.to_dict("list")):
         source = open_source(data)
         assert [part.rows for part in source.parts] == [4, 4, 2]
@@ -1250,9 +1217,7 @@ def test_pandas_text_zones_and_categories():
 
 
 def test_pandas_columns_that_cannot_be_converted_are_problems_not_failures():
-    frame = pd.DataFrame(
-        {"bad": ["a", 5], "worse": [1j, 2j], "ugly": pd.Categorical(["a", 1]), "good": [1, 2]}
-    )
+    frame = pd.DataFrame({"bad": ["a", 5], "worse": [1j, 2j], "ugly": pd.Categorical(["a", 1]), "good": [1, 2]})
     frame["dates"] = pd.Series([dt.date(2020, 1, 1), dt.datetime(2020, 1, 1, 10)], dtype=object)
     frame["objects"] = [object(), object()]
     frame["surrogate"] = pd.Series(["\udcff", "x"], dtype=object)
@@ -1272,9 +1237,7 @@ def test_pandas_views_strides_and_odd_labels():
     source = open_source(frame[::3])
     assert [field.name for field in source.fields] == [str(label) for label in frame.columns]
     assert values(source)["('a', 1)"] == [0.0, 9.0, 18.0, 27.0]
-    levels = pd.DataFrame(
-        [[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]), index=["row"]
-    )
+    levels = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "x"), ("a", "y")]), index=["row"])
     assert values(open_source(levels)) == {"('a', 'x')": [1], "('a', 'y')": [2]}
 
 
@@ -1437,9 +1400,7 @@ def test_importing_sources_stays_light():
     columns=st.lists(st.sampled_from(["x", "s", "x.y", "nope"]), unique=True),
 )
 def test_any_cut_of_the_rows_gives_the_same_rows(tmp_path_factory, rows, cuts, group, columns):
-    table = pa.table(
-        {"x": range(rows), "s": [str(i % 3) for i in range(rows)], "x.y": [i / 2 for i in range(rows)]}
-    )
+    table = pa.table({"x": range(rows), "s": [str(i % 3) for i in range(rows)], "x.y": [i / 2 for i in range(rows)]})
     folder = tmp_path_factory.mktemp("cut")
     bounds = sorted({0, rows, *(min(cut, rows) for cut in cuts)})
     for at, (start, stop) in enumerate(zip(bounds, bounds[1:] or bounds, strict=False)):
@@ -1464,9 +1425,7 @@ def test_other_file_systems_than_the_local_one(tmp_path, monkeypatch):
             tuple(pattern.split("/")) * bool(pattern),
         )
 
-    monkeypatch.setattr(
-        sources, "_locate", lambda given_: remote(given_) if "mem://" in given_ else locate(given_)
-    )
+    monkeypatch.setattr(sources, "_locate", lambda given_: remote(given_) if "mem://" in given_ else locate(given_))
     assert open_source("mem://k=1").files == ("mem://k=1/a.parquet",)
     source = open_source("mem://|k*/*.parquet")
     assert values(source)["k"] == [1] * 6 + [2] * 6

@@ -54,19 +54,11 @@ def small(*columns: dict[str, Any], **changes: Any) -> dict[str, Any]:
     drifted = sum(column["drifted"] for column in columns)
     counts = {"columns": len(columns), "judged": len(judged), "drifted": drifted}
     share = drifted / len(judged) if judged else None
-    return (
-        example_document()
-        | {"columns": list(columns), "schema": [], "summary": counts | {"share": share}}
-        | changes
-    )
+    return example_document() | {"columns": list(columns), "schema": [], "summary": counts | {"share": share}} | changes
 
 
 def row_of(name: str, lines: list[str]) -> str:
-    (row,) = [
-        line
-        for line in lines
-        if re.match(rf"\S (major|moderate|none|too few) +{re.escape(name)}(  |$)", line)
-    ]
+    (row,) = [line for line in lines if re.match(rf"\S (major|moderate|none|too few) +{re.escape(name)}(  |$)", line)]
     return row
 
 
@@ -245,9 +237,7 @@ def test_schema_findings_come_one_a_line_and_are_capped() -> None:
         ["~", "zip\\x1b]0;owned\\x07", "type", "changed", "int32", "→", "string"],
         ["~", "weight", "unit", "changed", "kg", "→", "g"],
     ]
-    many = [
-        {"column": f"c{n}", "finding": "added", "reference": None, "current": "bool"} for n in range(1234)
-    ]
+    many = [{"column": f"c{n}", "finding": "added", "reference": None, "current": "bool"} for n in range(1234)]
     lines = drawn(example_document() | {"schema": many})
     assert "  … and 1,224 more" in lines
     assert sum(line.startswith("  + c") for line in lines) == 10
@@ -331,9 +321,7 @@ def test_reasons_are_shortened_and_never_cut_within_a_number() -> None:
     assert reasons["a\\x1b[31mb"].endswith("  W/σ 0.262…")
     assert reasons["[red]x[/red]"].endswith("  missing…")
     assert reasons["delivered_on"].endswith("  PSI 0.18 ≥ 0.1")
-    assert row_of("[red]x[/red]", drawn(example_document(), 200)).endswith(
-        "  missing 0% → 52%; PSI 0.31 ≥ 0.25"
-    )
+    assert row_of("[red]x[/red]", drawn(example_document(), 200)).endswith("  missing 0% → 52%; PSI 0.31 ≥ 0.25")
 
 
 def test_missing_is_shown_where_it_matters() -> None:
@@ -349,9 +337,7 @@ def test_missing_is_shown_where_it_matters() -> None:
     assert "→" not in row_of("as_before", lines)
     assert row_of("all", lines).endswith("  100 %")
     assert "%" not in row_of("nothing", lines)
-    assert "missing" not in next(
-        line for line in drawn(small(columns[-1]), 150) if line.startswith("severity")
-    )
+    assert "missing" not in next(line for line in drawn(small(columns[-1]), 150) if line.startswith("severity"))
 
 
 def test_numbers_are_aligned_right() -> None:
@@ -389,9 +375,7 @@ def test_values_are_drawn_by_size_and_in_order() -> None:
     reference = [0.02] * 30 + [0.4]
     current = [0.01] * 29 + [0.71, 0.0]
     distribution = {"values": [str(n) for n in range(31)], "reference": reference, "current": current}
-    before, after = pictures_of(
-        "x", drawn(small(column_of("x", "categorical", distribution=distribution)), 160)
-    )
+    before, after = pictures_of("x", drawn(small(column_of("x", "categorical", distribution=distribution)), 160))
     assert len(before) == len(after) == 16
     assert before[-2:] == "▁▅"
     assert after[-2:] == "█ "
@@ -491,9 +475,7 @@ def test_ascii_where_the_encoding_has_no_blocks(encoding: str, width: int) -> No
     assert any(line.startswith("* major ") for line in lines)
     assert any("\\u58f2" in line for line in lines)
     if width == 200:
-        assert any(
-            ".-*@@#*=-...." in line or re.search(r"amount_usd.*[.:\-=+*#@]{8}", line) for line in lines
-        )
+        assert any(".-*@@#*=-...." in line or re.search(r"amount_usd.*[.:\-=+*#@]{8}", line) for line in lines)
 
 
 def test_ascii_pictures_are_the_same_pictures() -> None:

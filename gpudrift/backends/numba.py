@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numba
@@ -33,8 +34,20 @@ from gpudrift.schema import Column, Schema, residual_shifts, residual_units
 
 __all__ = ["count", "warm_up"]
 
-# fastmath stays off: contraction or flushing subnormals to zero would move values across edges.
-_COMPILED: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
+
+def _compiled(function: Any = None, **options: Any) -> Any:
+    """Compile a loop that holds no interpreter lock, and keep it on disk if any folder can be written to.
+
+    fastmath stays off: contraction, or flushing subnormals to zero, would move values across edges.
+    """
+    if function is None:
+        return partial(_compiled, **options)
+    options |= {"nogil": True, "error_model": "numpy", "boundscheck": False}
+    try:
+        return numba.njit(function, cache=True, **options)
+    except RuntimeError:  # no folder for the cache: a container whose file system is read-only
+        return numba.njit(function, **options)
+
 
 BLOCK = 1024
 """Values handled together: their cells are computed in one vectorised loop and used in a second one."""
@@ -177,7 +190,7 @@ def _bits(_: Any, __: Any) -> Any:
     return types.int64(types.float64), code
 
 
-@numba.njit(inline="always", **_COMPILED)
+@_compiled(inline="always")
 def _cell(value, centre, spread, shift, base, half):
     """Monotone in ``value``: subtraction, absolute value, addition and shift round or cut, but never reverse."""
     distance = value - centre
@@ -185,7 +198,7 @@ def _cell(value, centre, spread, shift, base, half):
     return half + cell if distance >= 0 else half - 1 - cell
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def _build_guide(search, centre, spread, shift, base, half):
     """For each cell the number of edges in lower cells; shape (2 half + 1,)."""
     guide = np.empty(2 * half + 1, np.uint16)
@@ -198,7 +211,7 @@ def _build_guide(search, centre, spread, shift, base, half):
     return guide
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def _crowd(values, guide, centre, spread, shift, base, half):
     """Mean number of edges in the cells of some finite values."""
     edges = np.int64(0)
@@ -208,7 +221,7 @@ def _crowd(values, guide, centre, spread, shift, base, half):
     return edges / values.size
 
 
-@numba.njit(inline="always", **_COMPILED)
+@_compiled(inline="always")
 def _search(value, search, first, last):
     """How many edges are at most ``value``, knowing that ``first <= the answer <= last``.
 
@@ -224,7 +237,7 @@ def _search(value, search, first, last):
     return first
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def _count_real(
     values,
     validity,
@@ -294,7 +307,7 @@ def _count_real(
     bounds[1] = 0 if high == -1 else high
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def _count_integer(
     values,
     validity,
@@ -351,7 +364,7 @@ def _count_integer(
     bounds[0], bounds[1] = low, high
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def _unpack(packed, counts, sums):
     for slot in range(packed.size):
         counts[slot] += packed[slot] >> 40
@@ -359,7 +372,7 @@ def _unpack(packed, counts, sums):
         packed[slot] = 0
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def _count_codes(codes, valid, counts):
     if valid.size:
         for row in range(codes.size):
@@ -375,17 +388,17 @@ _P3, _P4 = np.uint64(0x165667B19E3779F9), np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
 
 
-@numba.njit(inline="always", **_COMPILED)
+@_compiled(inline="always")
 def _rotated(word, by):
     return (word << np.uint64(by)) | (word >> np.uint64(64 - by))
 
 
-@numba.njit(inline="always", **_COMPILED)
+@_compiled(inline="always")
 def _round(lane, word):
     return _rotated(lane + word * _P2, 31) * _P1
 
 
-@numba.njit(inline="always", **_COMPILED)
+@_compiled(inline="always")
 def _word(data, position, size):
     word = np.uint64(0)
     for byte in range(size):
@@ -393,7 +406,7 @@ def _word(data, position, size):
     return word
 
 
-@numba.njit(**_COMPILED)
+@_compiled
 def _hash_texts(data, starts, hashes):
     """XXH64 with seed 0 (xxHash specification 0.1.1) of ``data[starts[i]:starts[i + 1]]`` for every i."""
     for text in range(hashes.size):
