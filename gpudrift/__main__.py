@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpudrift.cli import main
+from gpudrift.cli import run
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from gpudrift.profiles import Profile
     from gpudrift.report.result import Report
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 FOUND, USAGE, FAILED = 1, 2, 3
 
@@ -647,5 +647,22 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]
             shown.stop()
 
 
+def run() -> NoReturn:
+    """Run the command as a process of its own, and end it as soon as everything is written.
+
+    Taking the interpreter, Arrow's memory and LLVM down in order takes 0.17 s of a run of 2 s, and nobody sees a
+    difference: files are whole and on the disk, and the standard streams are flushed.
+    """
+    status: object = FAILED
+    try:
+        main()
+    except SystemExit as stop:
+        status = stop.code
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(status if isinstance(status, int) else FAILED)
+
+
 if __name__ == "__main__":
-    main()
+    run()
