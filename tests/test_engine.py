@@ -259,6 +259,21 @@ def test_one_unreadable_column_does_not_fail_the_run(tmp_path, small_blocks):
         profile_source(AllBroken(source), FitOptions(), None, Settings())
 
 
+def test_a_stream_that_is_shorter_the_second_time_is_noticed(tmp_path):
+    pyarrow.csv.write_csv(sample_table(3_000).select(["real", "count"]), tmp_path / "t.csv")
+
+    class Shrinking(Counting):
+        passes = 0
+
+        def batches(self, part, columns):
+            Shrinking.passes += 1
+            cut = Shrinking.passes - 1
+            return (batch.slice(cut) for batch in self.source.batches(part, columns))
+
+    with pytest.raises(ValueError, match="3000 rows in the first reading"):
+        profile_source(Shrinking(sources.open_source(tmp_path / "t.csv")), FitOptions(), None, Settings(budget=1))
+
+
 @pytest.mark.parametrize("hold", [0, 1, 10**6, 10**12])
 def test_tasks_that_wait_for_the_backend_lose_nothing(tmp_path, small_blocks, monkeypatch, hold):
     pq.write_table(sample_table(5_000), tmp_path / "t.parquet", row_group_size=700)
