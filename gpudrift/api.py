@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,16 +220,4 @@ def _selected(counted: Profile, columns: Sequence[str]) -> Profile:
     wanted = set(columns)
     narrowed = counted.select([name for name in counted.schema.names if name in wanted])
     seen = {name: text for name, text in counted.seen.items() if name in wanted}
-    return Profile(
-        narrowed.schema,
-        narrowed.rows,
-        narrowed.counts,
-        narrowed.sums,
-        narrowed.low,
-        narrowed.high,
-        narrowed.tails,
-        narrowed.skipped,
-        narrowed.findings,
-        seen,
-        narrowed.provenance,
-    )
+    return replace(narrowed, seen=seen)

@@ -188,7 +188,7 @@ def main(context: click.Context) -> int:
       gpudrift compare train.parquet today.parquet     compare two tables
       gpudrift profile train.parquet -o base.parquet   count the reference once,
       gpudrift compare base.parquet today.parquet      compare with it every day
-    """  # noqa: D301
+    """  # noqa: D301 - \b is how click is told to keep lines as they are
     if context.invoked_subcommand is not None:
         return 0
     click.echo(context.get_help(), err=True)
@@ -303,7 +303,7 @@ def compare(
       gpudrift compare train.parquet today.parquet
       gpudrift compare "train/*.parquet" today/ --json report.json
       gpudrift compare base.parquet today.csv --fail-on drift,schema
-    """  # noqa: D301
+    """  # noqa: D301 - \b is how click is told to keep lines as they are
     names, gates, options = _names(columns), _gates(fail_on), _read_config(config)
     _check_output("--json", json_path, [reference, current, config])
     if alpha is not None:
@@ -354,7 +354,7 @@ def profile(
     Examples:
       gpudrift profile "train/*.parquet" -o base.parquet
       gpudrift profile today.parquet -o today-profile.parquet --like base.parquet
-    """  # noqa: D301
+    """  # noqa: D301 - \b is how click is told to keep lines as they are
     names, options = _names(columns), _read_config(config)
     if output == "-":
         raise click.UsageError("--output: a profile is written to a file, not to standard output")

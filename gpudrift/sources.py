@@ -450,7 +450,7 @@ def _locate(given: str) -> tuple[Any, str, str, tuple[str, ...]]:
             filesystem, place = _arrow("fs").FileSystem.from_uri(typed + mark + query)
         return filesystem, place.rstrip("/") or place, typed, tuple(map(unquote, pattern))
     typed, pattern = (given, ()) if posixpath.lexists(given) else _split_pattern(given, "*?[")
-    place = posixpath.join(os.getcwd(), typed)  # noqa: PTH109
+    place = posixpath.join(os.getcwd(), typed)  # noqa: PTH109 - joined with POSIX rules, as Arrow wants it
     return _arrow("fs").LocalFileSystem(), place.rstrip("/") or "/", typed, pattern
 
 
