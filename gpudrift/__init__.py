@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from gpudrift.api import compare as compare
     from gpudrift.api import fit as fit
     from gpudrift.api import judge as judge
+    from gpudrift.api import plan as plan
     from gpudrift.api import profile as profile
     from gpudrift.comparison import Comparison as Comparison
     from gpudrift.errors import IncompatibleColumnError as IncompatibleColumnError
     from gpudrift.errors import SchemaMismatchError as SchemaMismatchError
+    from gpudrift.errors import SourceChangedError as SourceChangedError
     from gpudrift.profiles import Profile as Profile
     from gpudrift.report.result import Report as Report
     from gpudrift.schema import Column as Column
@@ -34,10 +36,12 @@ _HOMES = {
     "compare": "gpudrift.api",
     "fit": "gpudrift.api",
     "judge": "gpudrift.api",
+    "plan": "gpudrift.api",
     "profile": "gpudrift.api",
     "Comparison": "gpudrift.comparison",
     "IncompatibleColumnError": "gpudrift.errors",
     "SchemaMismatchError": "gpudrift.errors",
+    "SourceChangedError": "gpudrift.errors",
     "Profile": "gpudrift.profiles",
     "Report": "gpudrift.report.result",
     "Column": "gpudrift.schema",
@@ -52,10 +56,12 @@ __all__ = [
     "Report",
     "Schema",
     "SchemaMismatchError",
+    "SourceChangedError",
     "__version__",
     "compare",
     "fit",
     "judge",
+    "plan",
     "profile",
 ]
 

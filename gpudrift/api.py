@@ -10,18 +10,18 @@ from typing import Any
 
 from gpudrift.backends import choose_backend
 from gpudrift.comparison import Comparison, compare_profiles
-from gpudrift.engine import Settings, count_source, fit_source, profile_source
+from gpudrift.engine import Settings, count_data, fit_data, plan_data, profile_data
 from gpudrift.fitting import FitOptions
+from gpudrift.planning import Plan, Progress, TablePlan, measured_rates
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.schema import Schema
-from gpudrift.sources import is_saved_profile, open_source
+from gpudrift.sources import is_saved_profile
 from gpudrift.verdict import ALPHA, judge_comparison
 from gpudrift.version import __version__
 
-__all__ = ["compare", "fit", "judge", "profile"]
+__all__ = ["compare", "fit", "judge", "plan", "profile"]
 
-Progress = Callable[[int, int | None], None]
 Thresholds = Mapping[str, Mapping[str, Any]]
 
 
@@ -46,7 +46,7 @@ def fit(
     -------
     Schema
     """
-    return fit_source(open_source(data), _options(kinds, edges), columns, Settings(threads=threads))
+    return fit_data(data, _options(kinds, edges), columns, Settings(threads=threads))
 
 
 def profile(
@@ -58,7 +58,9 @@ def profile(
     edges: Mapping[str, Sequence[Any]] | None = None,
     backend: str = "auto",
     threads: int = 0,
-    progress: Progress | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    client: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Profile:
     """Count a table in one pass.
 
@@ -66,7 +68,8 @@ def profile(
     ----------
     data : path, list of paths, table or mapping
         Parquet, CSV or Arrow IPC files, folders and globs of them; pyarrow tables and datasets; pandas and Polars
-        data frames; a mapping of names to NumPy arrays; anything with ``__arrow_c_stream__``.
+        data frames; Dask DataFrames of pandas or cuDF; a mapping of names to NumPy arrays; anything with
+        ``__arrow_c_stream__``.
     schema : Schema, Profile or path of a saved profile, optional
         Count under this schema, so that the profile can be compared with the one it comes from. By default one is
         fitted to the data.
@@ -81,7 +84,13 @@ def profile(
     threads : int
         0 means one for each core.
     progress : callable, optional
-        Called with values done and in all (None where that is not known).
+        Called with a :class:`gpudrift.planning.Progress` each time some work is done.
+    client : dask.distributed.Client, optional
+        Of a cluster whose workers read and count files and Dask DataFrames; this process then reads none of them.
+        The result is the same to the bit. Tables in memory are counted here all the same.
+    storage_options : mapping, optional
+        Options of the file system that a URI names, as fsspec knows them (``{"key": …, "secret": …}``). They go to
+        whoever reads the files and are never shown.
 
     Returns
     -------
@@ -96,17 +105,14 @@ def profile(
         For unreadable files, columns that are not there, or options that make no sense.
     """
     chosen, why = choose_backend(backend)
-    settings = Settings(chosen, threads, progress)
-    source = open_source(data)
+    settings = Settings(chosen, threads, progress, client=client)
     if schema is None:
-        counted = profile_source(source, _options(kinds, edges), columns, settings)
+        counted = profile_data(data, _options(kinds, edges), columns, settings, storage_options)
     else:
         if kinds or edges:
             raise ValueError("kinds and edges are part of the schema: give them where the schema is fitted")
-        counted = count_source(source, _schema_of(schema), columns, settings)
+        counted = count_data(data, _schema_of(schema), columns, settings, storage_options)
     return counted.with_provenance(
-        source=source.label,
-        files=list(source.files),
         backend=chosen,
         backend_reason=why,
         version=__version__,
@@ -124,7 +130,9 @@ def compare(
     alpha: float = ALPHA,
     backend: str = "auto",
     threads: int = 0,
-    progress: Progress | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    client: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Report:
     """Compare two tables and judge every column.
 
@@ -140,7 +148,7 @@ def compare(
         ``{"age": {"psi": 0.2}, "*": {"missing": (0.1, 0.3)}}``: moderate, or moderate and major; "*" is every column.
     alpha : float
         Chance that noise alone lifts anything above its noise floor, all judged columns together.
-    backend, threads, progress
+    backend, threads, progress, client, storage_options
         As for :func:`profile`.
 
     Returns
@@ -155,7 +163,13 @@ def compare(
         As for :func:`profile`.
     """
     before, after = _load_if_saved(reference), _load_if_saved(current)
-    counting: dict[str, Any] = {"backend": backend, "threads": threads, "progress": progress}
+    counting: dict[str, Any] = {
+        "backend": backend,
+        "threads": threads,
+        "progress": progress,
+        "client": client,
+        "storage_options": storage_options,
+    }
     if isinstance(before, Profile) and (kinds or edges):
         raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
     if not isinstance(before, Profile):
@@ -170,6 +184,47 @@ def compare(
     comparison = compare_profiles(before, after)
     verdict = judge_comparison(comparison, thresholds=thresholds, alpha=alpha, named=columns or ())
     return Report(comparison, verdict)
+
+
+def plan(
+    *tables: Any,
+    like: Schema | Profile | str | os.PathLike[str] | None = None,
+    columns: Sequence[str] | None = None,
+    threads: int = 0,
+    client: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """What :func:`compare` (two tables) or :func:`profile` (one) would take; nothing is counted.
+
+    Parameters
+    ----------
+    tables : data, Profile or path of a saved profile
+        The reference first. A saved profile costs nothing.
+    like : Schema, Profile or path of a saved profile, optional
+        Of the one table.
+    columns, threads, client, storage_options
+        As for :func:`profile`.
+
+    Returns
+    -------
+    Plan
+        Of which ``str`` makes lines for people.
+    """
+    settings = Settings(threads=threads, client=client)
+    schema = None if like is None else _schema_of(like)
+    planned = []
+    for data in map(_load_if_saved, tables):
+        if isinstance(data, Profile):
+            schema = data.schema
+            label = str(data.provenance.get("source", "the profile"))
+            planned.append(TablePlan(label, data.rows, len(data), 0, 0, 1, 0, 0, 0, 0))
+        else:
+            fits = schema is None and not planned
+            planned.append(plan_data(data, schema, columns, settings, storage_options, fits=fits))
+    workers = 1 if client is None else len(client.nthreads())
+    where = "threads of this process" if client is None else f"cluster {client.scheduler.address}"
+    cores = settings.workers if client is None else sum(client.nthreads().values())
+    return Plan(tuple(planned), where, workers, cores, measured_rates())
 
 
 def judge(

@@ -25,6 +25,7 @@ import click
 import gpudrift
 
 if TYPE_CHECKING:
+    from gpudrift.planning import Plan, Progress
     from gpudrift.profiles import Profile
     from gpudrift.report.result import Report
 
@@ -60,6 +61,8 @@ FILE.toml of --config; every entry may be left out:
   [columns."net income"]
   edges = [0, 1000, 50_000]              # bins of your own
   thresholds = {{ wasserstein_scaled = 0.5 }}
+  [storage_options]                      # of s3://…, as fsspec knows them
+  endpoint_url = "https://…"
 
 \b
 Kinds are {kinds}.
@@ -243,6 +246,20 @@ _running = _options(
             metavar="N",
             help="Threads that count.  [default: one a core]",
         ),
+        click.option(
+            "--scheduler",
+            default="threads",
+            show_default=True,
+            metavar="WHERE",
+            help="Who reads and counts files: threads of this process; local, worker processes on this machine; "
+            "a Dask cluster by its address (tcp://host:8786, tls://…) or scheduler file.",
+        ),
+        click.option(
+            "--workers", type=click.IntRange(0, 4096), default=0, metavar="N", help="Processes of --scheduler local."
+        ),
+        click.option(
+            "--dry-run", is_flag=True, help="Count nothing: print tasks, bytes, memory and about how long it takes."
+        ),
         click.option("--quiet", is_flag=True, help="Print errors only."),
         _debug,
     ]
@@ -294,6 +311,9 @@ def compare(
     show_all: bool,
     backend: str,
     threads: int,
+    scheduler: str,
+    workers: int,
+    dry_run: bool,
     quiet: bool,
 ) -> int:
     """Compare CURRENT with REFERENCE and judge every column.
@@ -308,10 +328,20 @@ def compare(
     _check_output("--json", json_path, [reference, current, config])
     if alpha is not None:
         options["alpha"] = alpha
-    with _progress(quiet) as progress:
-        report = gpudrift.compare(
-            reference, current, columns=names, backend=backend, threads=threads, progress=progress, **options
-        )
+    with _cluster(scheduler, workers, threads) as client:
+        if dry_run:
+            return _print_plan(_plan([reference, current], None, names, threads, client, options))
+        with _progress(quiet) as progress:
+            report = gpudrift.compare(
+                reference,
+                current,
+                columns=names,
+                backend=backend,
+                threads=threads,
+                progress=progress,
+                client=client,
+                **options,
+            )
     read = [report.comparison.reference, report.comparison.current]
     _check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())])
     _write_report(report, json_path, quiet, None if show_all else rows)
@@ -343,6 +373,9 @@ def profile(
     config: str | None,
     backend: str,
     threads: int,
+    scheduler: str,
+    workers: int,
+    dry_run: bool,
     quiet: bool,
 ) -> int:
     """Count DATA in one pass and save the counts.
@@ -359,18 +392,22 @@ def profile(
     if output == "-":
         raise click.UsageError("--output: a profile is written to a file, not to standard output")
     _check_output("--output", output, [data, like, config])
-    kinds, edges = options["kinds"], options["edges"]
-    with _progress(quiet) as progress:
-        counted = gpudrift.profile(
-            data,
-            schema=like,
-            columns=names,
-            kinds=kinds,
-            edges=edges,
-            backend=backend,
-            threads=threads,
-            progress=progress,
-        )
+    with _cluster(scheduler, workers, threads) as client:
+        if dry_run:
+            return _print_plan(_plan([data], like, names, threads, client, options))
+        with _progress(quiet) as progress:
+            counted = gpudrift.profile(
+                data,
+                schema=like,
+                columns=names,
+                kinds=options["kinds"],
+                edges=options["edges"],
+                backend=backend,
+                threads=threads,
+                progress=progress,
+                client=client,
+                storage_options=options.get("storage_options"),
+            )
     _check_output("--output", output, counted.provenance.get("files", ()))
     counted.save(output)
     if not quiet:
@@ -393,7 +430,7 @@ def info(profile_path: str | None) -> int:
     from importlib.metadata import version
 
     from gpudrift.backends import BACKENDS, choose_backend
-    from gpudrift.engine import usable_cores
+    from gpudrift.threads import usable_cores
 
     chosen, why = choose_backend()
     lines = {
@@ -575,11 +612,13 @@ def _read_config(path: str | None) -> dict[str, Any]:
             options["alpha"] = value
         elif key == "thresholds":
             options["thresholds"]["*"] = _entry(path, key, value, Mapping, "a table of statistics")
+        elif key == "storage_options":
+            options["storage_options"] = dict(_entry(path, key, value, Mapping, "a table of options"))
         elif key == "columns":
             for name, entries in _entry(path, key, value, Mapping, "a table of columns").items():
                 _read_column(path, name, entries, options)
         else:
-            raise ValueError(f"{path}: {key!r} is not known, expected alpha, thresholds or columns")
+            raise ValueError(f"{path}: {key!r} is not known, expected alpha, thresholds, columns or storage_options")
     return options
 
 
@@ -612,15 +651,16 @@ def _edge(edge: Any) -> Any:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]:
+def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     """Show a progress bar on standard error, only in a terminal and only once the work has taken a while."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
 
-    shown = Progress(
+    shown = Bar(
         TextColumn("counting"),
         BarColumn(40),
         TextColumn("{task.fields[values]}"),
@@ -631,20 +671,55 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int | None], None] | None]
     started = time.monotonic()
     task: Any = None
 
-    def advance(done: int, out_of: int | None) -> None:
+    def advance(now: Progress) -> None:
         nonlocal task
         if task is None:
             if time.monotonic() - started < PATIENCE:
                 return
             shown.start()
-            task = shown.add_task("", total=out_of, values="")
-        shown.update(task, completed=done, total=out_of, values=f"{done:,} values")
+            task = shown.add_task("", total=now.total, values="")
+        shown.update(task, completed=now.values, total=now.total, values=_how_far(now))
 
     try:
         yield advance
     finally:
         if task is not None:
             shown.stop()
+
+
+@contextmanager
+def _cluster(scheduler: str, workers: int, threads: int) -> Iterator[Any]:
+    """Open the cluster that ``--scheduler`` names; None for threads of this process."""
+    if workers and scheduler != "local":
+        raise click.UsageError(f"--workers: it goes with --scheduler local, not with {scheduler!r}")
+    if scheduler == "threads":
+        yield None
+        return
+    from gpudrift.engine import open_cluster
+
+    with open_cluster(scheduler, workers, threads, verbose="--debug" in sys.argv) as client:
+        yield client
+
+
+def _print_plan(plan: Plan) -> int:
+    _say(str(plan))
+    return 0
+
+
+def _plan(
+    tables: Sequence[str], like: str | None, names: list[str] | None, threads: int, client: Any, options: dict[str, Any]
+) -> Plan:
+    storage = options.get("storage_options")
+    return gpudrift.plan(*tables, like=like, columns=names, threads=threads, client=client, storage_options=storage)
+
+
+def _how_far(now: Progress) -> str:
+    """Say how far the work is; on a cluster also in bytes and for the block of columns that has just advanced."""
+    said = f"{now.values:,} values"
+    if now.bytes:
+        rows = f"{now.rows:,}" + ("" if now.all_rows is None else f" of {now.all_rows:,}")
+        said += f", {now.bytes / 1e9:,.1f} GB; columns {now.block + 1}/{now.blocks}: {rows} rows"
+    return said
 
 
 def run() -> NoReturn:

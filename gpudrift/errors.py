@@ -1,4 +1,4 @@
-"""The two exceptions of gpudrift that callers may want to tell apart.
+"""The three exceptions of gpudrift that callers may want to tell apart.
 
 Everything else is a built-in type: ``FileNotFoundError`` and other ``OSError`` for files, ``TypeError`` for an input
 of a kind that cannot be read, ``ValueError`` for a value that makes no sense. Every message is one line: what was
@@ -7,7 +7,7 @@ given, what was expected, for which file or column.
 
 from __future__ import annotations
 
-__all__ = ["IncompatibleColumnError", "SchemaMismatchError"]
+__all__ = ["IncompatibleColumnError", "SchemaMismatchError", "SourceChangedError"]
 
 
 class IncompatibleColumnError(ValueError):
@@ -32,3 +32,11 @@ class IncompatibleColumnError(ValueError):
 
 class SchemaMismatchError(ValueError):
     """Two profiles (or a profile and a request) were not made under the same schema."""
+
+
+class SourceChangedError(ValueError):
+    """A file changed, or is gone, while a run read it: what was counted is not one state of the data.
+
+    Files are compared by size and modification time, before and after each part that is read. Let whoever writes the
+    file finish and run again.
+    """

@@ -208,6 +208,25 @@ class Profile:
             },
         )
 
+    @classmethod
+    def blanked(
+        cls,
+        schema: Schema,
+        rows: int,
+        counts: Integers,
+        sums: Integers,
+        low: Integers,
+        high: Integers,
+        tails: Mapping[int, Tail],
+        skipped: Mapping[str, str],
+        *texts: Mapping[str, Any],
+    ) -> Profile:
+        """A profile of these arrays, which it takes over, with nothing counted in the skipped columns."""
+        tails = dict(tails)
+        for name in skipped:
+            _blank(schema, schema.index[name], counts, sums, low, high, tails)
+        return cls(schema, rows, counts, sums, low, high, tails, skipped, *texts)
+
     def __add__(self, other: Profile) -> Profile:
         if not isinstance(other, Profile):
             return NotImplemented
@@ -215,19 +234,15 @@ class Profile:
             raise SchemaMismatchError(first_difference(self.schema, other.schema))
         counts, sums = self.counts + other.counts, self.sums + other.sums
         low, high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
-        skipped = _merged_text(self.skipped, other.skipped)
-        tails = {position: tail + other.tails[position] for position, tail in self.tails.items()}
-        for name in skipped:
-            _blank(self.schema, self.schema.index[name], counts, sums, low, high, tails)
-        return Profile(
+        return Profile.blanked(
             self.schema,
             self.rows + other.rows,
             counts,
             sums,
             low,
             high,
-            tails,
-            skipped,
+            {position: tail + other.tails[position] for position, tail in self.tails.items()},
+            _merged_text(self.skipped, other.skipped),
             _merged_text(self.findings, other.findings),
             _merged_text(self.seen, other.seen),
             self.provenance or other.provenance,
@@ -276,18 +291,14 @@ class Profile:
 
     def skip(self, reasons: Mapping[str, str], findings: Mapping[str, str]) -> Profile:
         """The same profile with some columns made skipped."""
-        counts, sums, low, high = self.counts.copy(), self.sums.copy(), self.low.copy(), self.high.copy()
-        tails = dict(self.tails)
-        for name in reasons:
-            _blank(self.schema, self.schema.index[name], counts, sums, low, high, tails)
-        return Profile(
+        return Profile.blanked(
             self.schema,
             self.rows,
-            counts,
-            sums,
-            low,
-            high,
-            tails,
+            self.counts.copy(),
+            self.sums.copy(),
+            self.low.copy(),
+            self.high.copy(),
+            self.tails,
             _merged_text(self.skipped, reasons),
             _merged_text(self.findings, findings),
             self.seen,

@@ -301,7 +301,7 @@ def test_an_unforeseen_error_is_3_and_one_line_and_debug_shows_where(folder, mon
 
 
 def test_an_unforeseen_error_in_a_task_is_3(folder, monkeypatch):
-    monkeypatch.setattr("gpudrift.engine.fit_column", raising(ZeroDivisionError("in a thread")))
+    monkeypatch.setattr("gpudrift.tasks.fit_column", raising(ZeroDivisionError("in a thread")))
     error = fails("compare", folder / "a.parquet", folder / "b.parquet")
     assert error == "unexpected ZeroDivisionError: in a thread (--debug shows where)"
 
@@ -332,13 +332,13 @@ def test_an_interruption_is_3(folder, monkeypatch):
 # Work that is long, whatever the machine: a pause for each column, and less patience before progress is shown.
 SLOW = """
 import sys, time
-from gpudrift import cli, engine
-real = engine.fit_column
+from gpudrift import cli, tasks
+real = tasks.fit_column
 def slow(*arguments):
     {at_work}
     time.sleep(0.1)
     return real(*arguments)
-engine.fit_column = slow
+tasks.fit_column = slow
 cli.PATIENCE = 0.1
 cli.main([*sys.argv[1:], "--backend", "numpy"])
 """
@@ -633,7 +633,7 @@ def test_times_in_a_config_file_may_have_a_zone(tmp_path):
     [
         ("alpha 0.01", ["not readable as TOML"]),
         ("alpha = 0.01\nalpha = 0.02", ["not readable as TOML"]),
-        ("beta = 1", ["'beta'", "alpha, thresholds or columns"]),
+        ("beta = 1", ["'beta'", "alpha, thresholds, columns or storage_options"]),
         ("alpha = 2.0", ["alpha", "2.0"]),
         ('alpha = "small"', ["alpha", "'small'"]),
         ("alpha = nan", ["alpha"]),

@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift import engine, sources
-from gpudrift.engine import Settings, _StreamSampler, count_source, profile_source
+from gpudrift import planning, sources, threads
 from gpudrift.fitting import FitOptions, sample_blocks
+from gpudrift.tasks import StreamSampler
+from gpudrift.threads import Settings, count_source, profile_source
 
 PARQUET_TYPES = [t for t in strategies.TYPES if not pa.types.is_dictionary(t) and t != pa.string_view()]
 
@@ -45,9 +46,9 @@ def sample_table(rows: int = 30_000, seed: int = 1) -> pa.Table:
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Many blocks and many runs, even for small tables."""
-    monkeypatch.setattr(engine, "SMALLEST_BLOCK", 1)
-    monkeypatch.setattr(engine, "LARGEST_BLOCK", 100_000)
-    monkeypatch.setattr(engine, "RUN", 100_000)
+    monkeypatch.setattr(planning, "SMALLEST_BLOCK", 1)
+    monkeypatch.setattr(planning, "LARGEST_BLOCK", 100_000)
+    monkeypatch.setattr(planning, "RUN", 100_000)
 
 
 def test_every_cut_of_the_files_gives_the_same_profile(tmp_path, small_blocks):
@@ -56,8 +57,8 @@ def test_every_cut_of_the_files_gives_the_same_profile(tmp_path, small_blocks):
     for number, row_group in enumerate((30_000, 7_001, 512)):
         path = tmp_path / f"{number}.parquet"
         pq.write_table(table, path, row_group_size=row_group)
-        for threads in (1, 2, 5):
-            assert gd.profile(path, threads=threads).digest == expected.digest
+        for count in (1, 2, 5):
+            assert gd.profile(path, threads=count).digest == expected.digest
         assert gd.profile(path, backend="numpy").digest == expected.digest
     folder = tmp_path / "many"
     folder.mkdir()
@@ -182,7 +183,7 @@ def test_the_sample_is_the_one_design_names(rows, columns):
 
 @pytest.mark.parametrize("rows", [1, 70_000, 131_000, 600_001])
 def test_a_stream_of_unknown_length_gives_the_same_sample(rows):
-    sampler = _StreamSampler(3)
+    sampler = StreamSampler(3)
     generator = np.random.default_rng(2)
     start = 0
     while start < rows:
@@ -211,10 +212,10 @@ def test_fit_gives_the_schema_that_profile_uses(tmp_path):
 def test_progress_ends_at_the_total(tmp_path, small_blocks):
     table = sample_table(5_000)
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=500)
-    told: list[tuple[int, int | None]] = []
-    gd.profile(tmp_path / "t.parquet", progress=lambda done, out_of: told.append((done, out_of)))
-    assert told[-1] == (40_000, 40_000)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    told: list[planning.Progress] = []
+    gd.profile(tmp_path / "t.parquet", progress=told.append)
+    assert (told[-1].values, told[-1].total) == (40_000, 40_000)
+    assert [one.values for one in told] == sorted(one.values for one in told)
 
 
 def test_lost_rows_are_noticed(tmp_path, monkeypatch):
@@ -280,7 +281,7 @@ def test_tasks_that_wait_for_the_backend_lose_nothing(tmp_path, small_blocks, mo
     expected = gd.profile(tmp_path / "t.parquet")
     held = []
 
-    class Slow(engine._Counter):
+    class Slow(threads._Counter):
         def _load(self):
             time.sleep(0.2)
             self.loaded.set()
@@ -289,7 +290,7 @@ def test_tasks_that_wait_for_the_backend_lose_nothing(tmp_path, small_blocks, mo
             held.append(size)
             return super()._count_held(batches, size, schema)
 
-    monkeypatch.setattr(engine, "_Counter", Slow)
+    monkeypatch.setattr(threads, "_Counter", Slow)
     monkeypatch.setattr(Slow, "hold", hold)
     assert gd.profile(tmp_path / "t.parquet").digest == expected.digest
     assert gd.profile(tmp_path / "t.parquet", schema=expected).digest == expected.digest
@@ -301,7 +302,7 @@ def test_an_error_in_one_task_ends_the_run():
         raise ZeroDivisionError("planted")
 
     with pytest.raises(ZeroDivisionError, match="planted"):
-        engine._all([fail, *[lambda: 1] * 50], Settings(threads=2))
+        threads._all([fail, *[lambda: 1] * 50], Settings(threads=2))
 
 
 def test_files_that_lack_a_column_count_it_as_absent(tmp_path):

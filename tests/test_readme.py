@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from distributed import LocalCluster
 from packaging.requirements import Requirement
 
 import gpudrift as gd
@@ -98,11 +99,17 @@ def folder(tmp_path):
 
 
 def test_python_example_runs(folder):
-    [code] = fenced(README, "python")
+    code, on_a_cluster = fenced(README, "python")
     done = run(sys.executable, "-W", "error", "-c", code, folder=folder)
     assert done.returncode == 0, done.stderr
     assert "lead_time" in done.stdout
     assert (folder / "report.json").stat().st_size > 0
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster:
+        code = on_a_cluster.replace("tcp://scheduler:8786", cluster.scheduler_address)
+        code = "import gpudrift as gd\n" + code.replace("s3://bucket/today/", "today/")
+        done = run(sys.executable, "-W", "error", "-c", code + "    print(report.drifted)", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "lead_time" in done.stdout
 
 
 def test_config_example_is_read_and_obeyed(folder):

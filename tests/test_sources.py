@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,21 @@ from hypothesis import strategies as st
 from pyarrow import fs, ipc
 
 from gpudrift import sources
+from gpudrift.errors import SourceChangedError
 from gpudrift.files import write_sealed
-from gpudrift.sources import CsvTypesChanged, Field, is_saved_profile, open_source
+from gpudrift.sources import (
+    CsvTypesChanged,
+    Field,
+    base,
+    delimited,
+    finding,
+    is_saved_profile,
+    memory,
+    open_source,
+    parquet,
+    trouble,
+)
+from gpudrift.sources import ipc as ipc_files
 
 ABSENT = "<absent>"
 
@@ -359,30 +373,31 @@ def test_a_file_that_shrinks_after_it_was_opened(tmp_path):
     path = write(tmp_path / "a.parquet", pa.table({"x": np.random.default_rng(0).random(100_000)}))
     source = open_source(path)
     os.truncate(path, 1000)
-    with pytest.raises(ValueError, match="cannot read"):
+    with pytest.raises(SourceChangedError, match="changed while it was read") as error:
         values(source)
+    one_line(error, repr(path))
     (tmp_path / "a.parquet").unlink()
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        values(open_source(write(tmp_path / "b.parquet")) and pickle.loads(pickle.dumps(source)))
+    with pytest.raises(SourceChangedError, match="is gone"):
+        values(pickle.loads(pickle.dumps(source)))
 
 
 def test_rows_must_be_as_many_as_the_footer_says(tmp_path, monkeypatch):
     source = open_source(write(tmp_path / "a.parquet"))
-    read = sources._Parquet.read
-    monkeypatch.setattr(sources._Parquet, "read", lambda *args: (batch.slice(1) for batch in read(*args)))
+    read = parquet._Parquet.read
+    monkeypatch.setattr(parquet._Parquet, "read", lambda *args: (batch.slice(1) for batch in read(*args)))
     with pytest.raises(ValueError, match="5 rows where 6 should be") as error:
         values(source)
     one_line(error, "a.parquet")
 
 
 def test_permission_and_system_errors_keep_their_type(tmp_path):
-    with pytest.raises(PermissionError) as error, sources._named("x\n"):
+    with pytest.raises(PermissionError) as error, trouble.named("x\n"):
         raise PermissionError(13, "Failed to open local file")
     one_line(error, r"'x\n'")
-    with pytest.raises(IsADirectoryError) as error, sources._named("x"):
+    with pytest.raises(IsADirectoryError) as error, trouble.named("x"):
         raise IsADirectoryError(21, "Is a directory\nsecond line")
     one_line(error, "'x'")
-    with pytest.raises(MemoryError), sources._named("x"):
+    with pytest.raises(MemoryError), trouble.named("x"):
         raise pa.lib.ArrowMemoryError("malloc failed")
 
 
@@ -492,7 +507,7 @@ def test_a_column_in_the_files_wins_over_a_folder(tmp_path):
 
 @pytest.mark.parametrize("limit", [0, 1 << 23])
 def test_names_with_dots_and_prefixes_are_read_exactly(tmp_path, monkeypatch, limit):
-    monkeypatch.setattr(sources, "GROUP_ROWS", limit)
+    monkeypatch.setattr(parquet, "GROUP_ROWS", limit)
     table = pa.table(
         {
             "a": [1, 2],
@@ -518,15 +533,15 @@ def test_huge_row_groups_come_in_batches(tmp_path, monkeypatch):
     path = write(tmp_path / "a.parquet", table)
     for limit in ("GROUP_ROWS", "GROUP_BYTES"):
         with monkeypatch.context() as patch:
-            patch.setattr(sources, limit, 1000)
-            patch.setattr(sources, "BATCH_ROWS", 1024)
+            patch.setattr(parquet, limit, 1000)
+            patch.setattr(parquet, "BATCH_ROWS", 1024)
             source = open_source(path)
             assert values(source) == table.to_pydict()
             assert len(list(source.batches(source.parts[0], ["a"]))) == 5
 
 
 def test_wide_files_are_read_some_columns_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "COLUMNS_AT_ONCE", 3)
+    monkeypatch.setattr(parquet, "COLUMNS_AT_ONCE", 3)
     table = pa.table({f"c{i}": [i, i + 1] for i in range(10)})
     assert values(open_source(write(tmp_path / "a.parquet", table))) == table.to_pydict()
 
@@ -562,7 +577,7 @@ def test_a_dictionary_that_was_given_up_half_way_reads_right(tmp_path, monkeypat
     texts = [f"v{i % 5}" for i in range(20_000)] + [f"only once {i:040d}" for i in range(20_000)]
     path = write(tmp_path / "a.parquet", pa.table({"s": texts}), dictionary_pagesize_limit=1000, data_page_size=5000)
     source = open_source(path)
-    forced = sources._Parquet(source.reader.files, source.reader.footers, (("s",),))
+    forced = replace(source.reader, texts=(("s",),))
     batch = next(forced.read(source, source.parts[0], source.places[0]))
     assert pa.types.is_dictionary(batch.column(0).type)
     assert batch.column(0).to_pylist() == texts
@@ -630,7 +645,7 @@ def test_every_type_keeps_its_type(tmp_path):
         assert types(source) == dict(zip(table.schema.names, table.schema.types, strict=True))
         assert values(source) == table.to_pydict()
         assert all(source.column_bytes(field.name) > 0 for field in source.fields)
-    leaves = sources._leaves(table.schema)
+    leaves = parquet._leaves(table.schema)
     assert leaves["wide"].stop == pq.read_metadata(tmp_path / "a.parquet").num_columns
 
 
@@ -664,7 +679,7 @@ def test_many_files_need_few_descriptors(tmp_path):
     source = open_source(tmp_path)
     before = len(list(Path("/proc/self/fd").iterdir()))
     assert values(source)["x"] == list(range(60))
-    assert len(list(Path("/proc/self/fd").iterdir())) <= before + sources.OPEN_FILES
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + parquet.OPEN_FILES
     del source
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
@@ -836,7 +851,7 @@ def test_csv_headers(tmp_path):
     ],
 )
 def test_csv_types_widen_when_a_later_block_needs_it(tmp_path, monkeypatch, good, bad, first, last):
-    monkeypatch.setattr(sources, "CSV_BLOCK", 256)
+    monkeypatch.setattr(delimited, "CSV_BLOCK", 256)
     quoted = '"' + bad.replace('"', '""') + '"'
     text = "k,v,w\n" + "".join(f"{i},{good},a\n" for i in range(100)) + f"100,{quoted},b\n" + f"101,{good},c\n" * 2
     source = open_source(csv_file(tmp_path, text))
@@ -853,7 +868,7 @@ def test_csv_types_widen_when_a_later_block_needs_it(tmp_path, monkeypatch, good
 
 
 def test_csv_times_with_many_digits_and_many_years_are_text(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "CSV_BLOCK", 64)
+    monkeypatch.setattr(delimited, "CSV_BLOCK", 64)
     texts = ["2020-01-01 10:00:00.1234567", "2020-01-01 10:00:00.1234567", "9999-12-31 00:00:00"]
     final, got, changes = settle(open_source(csv_file(tmp_path, "\n".join(["t", *texts, ""]))))
     assert (changes, types(final)["t"], got["t"]) == (2, pa.string(), texts)
@@ -863,7 +878,7 @@ def test_csv_times_with_many_digits_and_many_years_are_text(tmp_path, monkeypatc
 
 
 def test_csv_types_widen_step_by_step_and_over_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "CSV_BLOCK", 64)
+    monkeypatch.setattr(delimited, "CSV_BLOCK", 64)
     csv_file(tmp_path, "v\n" + "1\n" * 50 + "2.5\n" * 50 + "x\n")
     csv_file(tmp_path, "v,new\n" + "7,2020-01-01\n" * 20, "b.csv")
     final, got, changes = settle(open_source(tmp_path))
@@ -886,7 +901,7 @@ def test_csv_types_widen_step_by_step_and_over_files(tmp_path, monkeypatch):
     )
 )
 def test_csv_always_settles_and_keeps_every_row(tmp_path, monkeypatch, rows):
-    monkeypatch.setattr(sources, "CSV_BLOCK", 128)
+    monkeypatch.setattr(delimited, "CSV_BLOCK", 128)
     lines = ["a,b,c"] + [f'{a},"{b.replace(chr(34), chr(34) * 2)}",{c}' for a, b, c in rows]
     _, got, _ = settle(open_source(csv_file(tmp_path, "\n".join(lines) + "\n")))
     assert len(got["a"]) == len(got["b"]) == len(got["c"]) == len(rows)
@@ -943,7 +958,7 @@ def test_csv_that_quotes_everything(tmp_path, monkeypatch):
     source = open_source(csv_file(tmp_path, '"i","s"\n"1","x"\n"",""\n'))
     assert types(source) == {"i": pa.int64(), "s": pa.string()}
     assert values(source) == {"i": [1, None], "s": ["x", None]}
-    monkeypatch.setattr(sources, "CSV_BLOCK", 64)
+    monkeypatch.setattr(delimited, "CSV_BLOCK", 64)
     text = '"i","s"\n' + '"1","x"\n' * 50 + '"","y"\n'
     final, got, changes = settle(open_source(csv_file(tmp_path, text)))
     assert (changes, types(final)["i"]) == (1, pa.int64())
@@ -967,7 +982,7 @@ def test_csv_troubles_name_the_file(tmp_path, text, words):
 
 
 def test_csv_invalid_utf8_in_a_later_block(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "CSV_BLOCK", 64)
+    monkeypatch.setattr(delimited, "CSV_BLOCK", 64)
     source = open_source(csv_file(tmp_path, b"a,b\n" + b"1,x\n" * 100 + b"2,\xff\n"))
     with pytest.raises(ValueError, match="UTF8") as error:
         values(source)
@@ -977,7 +992,7 @@ def test_csv_invalid_utf8_in_a_later_block(tmp_path, monkeypatch):
 
 
 def test_csv_memory_does_not_grow_with_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "CSV_BLOCK", 1 << 16)
+    monkeypatch.setattr(delimited, "CSV_BLOCK", 1 << 16)
     path = csv_file(tmp_path, "a,b\n" + "12345678,some text\n" * 400_000)
     source = open_source(path)
     before = pa.total_allocated_bytes()
@@ -1003,7 +1018,7 @@ def test_arrow_objects():
 
 
 def test_long_tables_are_cut_into_parts(monkeypatch):
-    monkeypatch.setattr(sources, "PART_ROWS", 4)
+    monkeypatch.setattr(memory, "PART_ROWS", 4)
     frame = pd.DataFrame({"x": np.arange(10.0), "s": list("abcdefghij"), "c": pd.Categorical(list("aabbccddee"))})
     for data in (pa.table(frame), frame, pl.DataFrame(frame), dict(frame), frame.to_dict("list")):
         source = open_source(data)
@@ -1033,14 +1048,14 @@ def test_tables_without_rows_or_columns():
 def test_empty_chunks_are_left_out():
     texts = pa.array(["x", "y"], pa.string_view())
     column = pa.chunked_array([texts.slice(2), texts, texts.slice(1, 0)])
-    assert sources._arrow_rows(column, 0, 2).num_chunks == 1
+    assert memory._arrow_rows(column, 0, 2).num_chunks == 1
     assert values(open_source({"s": column, "i": [1, 2]})) == {"s": ["x", "y"], "i": [1, 2]}
     for empty in (column.slice(2), texts.slice(1, 0), pa.chunked_array([], pa.string())):
         assert values(open_source({"s": empty})) == {"s": []}
 
 
 def test_batches_without_columns_cost_nothing():
-    batch = sources._empty(10**15)
+    batch = base.empty_rows(10**15)
     assert batch.num_rows == 10**15
     assert batch.num_columns == 0
 
@@ -1414,18 +1429,16 @@ def test_any_cut_of_the_rows_gives_the_same_rows(tmp_path_factory, rows, cuts, g
 def test_other_file_systems_than_the_local_one(tmp_path, monkeypatch):
     for name in ("k=1/a.parquet", "k=2/b.parquet", "_tmp/c.parquet", "d.txt/e.csv"):
         write(tmp_path / name, TABLE.select(["i"]))
-    locate = sources._locate
+    locate = finding.locate
 
     def remote(given_):
         place, _, pattern = given_.removeprefix("mem://").partition("|")
-        return (
-            fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem()),
-            place,
-            f"mem://{place}",
-            tuple(pattern.split("/")) * bool(pattern),
-        )
+        filesystem = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+        return finding.Place(filesystem, place, given_, f"mem://{place}", tuple(pattern.split("/")) * bool(pattern))
 
-    monkeypatch.setattr(sources, "_locate", lambda given_: remote(given_) if "mem://" in given_ else locate(given_))
+    monkeypatch.setattr(
+        finding, "locate", lambda given_, options: remote(given_) if "mem://" in given_ else locate(given_)
+    )
     assert open_source("mem://k=1").files == ("mem://k=1/a.parquet",)
     source = open_source("mem://|k*/*.parquet")
     assert values(source)["k"] == [1] * 6 + [2] * 6
@@ -1449,7 +1462,7 @@ def test_rows_of_ipc_files_with_an_older_pyarrow(tmp_path):
             self.get_batch, self.num_record_batches = reader.get_batch, reader.num_record_batches
 
     write(tmp_path / "a.arrow", TABLE, max_chunksize=4)
-    assert sources._ipc_rows(Older(ipc.open_file(tmp_path / "a.arrow"))) == 6
+    assert ipc_files._ipc_rows(Older(ipc.open_file(tmp_path / "a.arrow"))) == 6
 
 
 def test_polars_types_that_arrow_has_not():

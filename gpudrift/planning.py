@@ -1,0 +1,432 @@
+"""How a table is cut into tasks: into blocks of columns and, where that is not enough, into runs of parts.
+
+A part is what a source can read on its own (a row group, a file, a partition). Blocks stand side by side, runs add
+up, so no number depends on the cut; speed, memory and what crosses the network do. Two cuts are made here: one for
+threads that share memory, and one for the workers of a cluster, whose results travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from gpudrift.conversion import logical_type
+from gpudrift.errors import IncompatibleColumnError
+from gpudrift.schema import SKETCH_SIZE, Schema
+from gpudrift.sources import Field, Part, Source
+
+SMALLEST_BLOCK, LARGEST_BLOCK = 2 << 20, 16 << 20
+"""Bytes of a block of columns. Reading 5,000 columns x 100,000 rows in blocks of 6 MB took 0.66 s for each 0.8 GB, in
+blocks of 50 MB 1.6 s: the allocator gives larger ones back to the system, and the time goes into page faults."""
+RUN = 128 << 20
+"""Bytes of a run of parts that one task counts, one after the other: a task prepares each column anew (0.25 ms)."""
+TASKS_PER_THREAD = 8
+"""So that no thread waits long for the last one."""
+
+BYTES_PER_SLOT = 1600
+"""Fewest bytes that a task on a cluster counts for each slot of its result, so that results stay well below 1 % of
+what was read: 3.5 bytes a slot travel, and no slot needs more than 16."""
+CLUSTER_TASK = 512 << 20
+"""Bytes of a task on a cluster where the table is large enough: about a second of work, 1,000 times Dask's overhead."""
+MOST_TASKS = 20_000
+"""Of one table: a scheduler handles a few thousand a second and keeps some kilobytes for each."""
+AT_ONCE = 16 << 20
+"""Bytes of the columns of one part that a task on a cluster reads together; see ``LARGEST_BLOCK``."""
+BLOCK_SLOTS = 1 << 18
+"""Most slots of a block on a cluster: 128 numeric columns, a result of 1 to 4 MB, edges of 2 MB."""
+GUESSED_SLOTS, GUESSED_TEXT_SLOTS = 2_048, 2 * SKETCH_SIZE
+"""Of columns that are not fitted yet; a value of a sketch counts as a slot."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the work is.
+
+    Parameters
+    ----------
+    values : int
+        Values counted so far, rows times columns.
+    total : int or None
+        Of how many; None where rows are not known before they are read.
+    bytes : int
+        Bytes of columns in memory that workers of a cluster have counted so far.
+    block, blocks : int
+        The block of columns that has just advanced, from 0, and how many there are.
+    rows, all_rows : int, int or None
+        Rows of that block that are counted, and its rows.
+    """
+
+    values: int
+    total: int | None
+    bytes: int = 0
+    block: int = 0
+    blocks: int = 1
+    rows: int = 0
+    all_rows: int | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive columns of a table; those that can be read, and all of them in order."""
+
+    fields: tuple[Field, ...]
+    bytes: int
+
+    @property
+    def readable(self) -> list[str]:
+        return [one.name for one in self.fields if obstacle(one) is None]
+
+
+def obstacle(one: Field) -> str | None:
+    """Why a column of a source will not be read; None where it will."""
+    if one.problem is not None or one.type is None:
+        return one.problem
+    try:
+        logical_type(one.type)
+    except IncompatibleColumnError as error:
+        return error.reason
+    return None
+
+
+def block_columns(source: Source, fields: Sequence[Field], workers: int) -> list[Block]:
+    """Cut the columns into blocks of about equal bytes, for threads."""
+    sizes = [source.column_bytes(one.name) if obstacle(one) is None else 0 for one in fields]
+    wanted = sum(sizes) // (workers * TASKS_PER_THREAD) + 1
+    wanted = min(max(wanted, SMALLEST_BLOCK), LARGEST_BLOCK)
+    return [
+        Block(tuple(fields[start:stop]), sum(sizes[start:stop]))
+        for start, stop in cut_columns(sizes, [0] * len(sizes), wanted, 1)
+    ]
+
+
+def cut_columns(sizes: Sequence[int], slots: Sequence[int], most_bytes: int, most_slots: int) -> list[tuple[int, int]]:
+    """Ranges of consecutive columns with at most so many bytes and slots together; a larger column stands alone."""
+    ranges: list[tuple[int, int]] = []
+    start, size, held = 0, 0, 0
+    for at, (its_size, its_slots) in enumerate(zip(sizes, slots, strict=True)):
+        if at > start and (size + its_size > most_bytes or held + its_slots > most_slots):
+            ranges.append((start, at))
+            start, size, held = at, 0, 0
+        size, held = size + its_size, held + its_slots
+    if start < len(sizes):
+        ranges.append((start, len(sizes)))
+    return ranges
+
+
+def cut_parts(source: Source, block: Block) -> list[Sequence[Part]]:
+    """Cut the parts of a block into runs of about ``RUN`` bytes, for threads."""
+    per_row = block.bytes / max(source.rows or 1, 1)
+    runs: list[list[Part]] = [[]]
+    size = 0.0
+    for part in source.parts:
+        if runs[-1] and size + per_row * (part.rows or 0) > RUN:
+            runs.append([])
+            size = 0.0
+        runs[-1].append(part)
+        size += per_row * (part.rows or 0)
+    return [tuple(run) for run in runs]
+
+
+# --- clusters --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A table cut for the workers of a cluster: each block of columns has its own runs of parts.
+
+    Parameters
+    ----------
+    columns : tuple of (start, stop)
+        Ranges of the columns that were asked for.
+    bytes : tuple of int
+        Of each block in memory, all rows together.
+    slots : tuple of int
+        Of each block.
+    runs : tuple of tuples of (start, stop)
+        For each block, ranges of parts.
+    """
+
+    columns: tuple[tuple[int, int], ...]
+    bytes: tuple[int, ...]
+    slots: tuple[int, ...]
+    runs: tuple[tuple[tuple[int, int], ...], ...]
+
+    @property
+    def tasks(self) -> int:
+        return sum(map(len, self.runs))
+
+
+def column_slots(fields: Sequence[Field], schema: Schema | None) -> list[int]:
+    """Slots of each column, the values of a sketch included; guessed where there is no schema yet."""
+    found = []
+    for one in fields:
+        if schema is not None:
+            position = schema.index[one.name]
+            slots = int(schema.offsets[position + 1] - schema.offsets[position])
+            found.append(slots + (SKETCH_SIZE if schema.columns[position].type == "text" else 0))
+        elif obstacle(one) is not None:
+            found.append(0)
+        else:
+            text = one.type is None or not (pa.types.is_primitive(one.type) or pa.types.is_decimal(one.type))
+            found.append(GUESSED_TEXT_SLOTS if text else GUESSED_SLOTS)
+    return found
+
+
+def cut_for_cluster(
+    source: Source, fields: Sequence[Field], slots: Sequence[int], threads: int, *, held: int | None = None
+) -> Cut:
+    """Cut a table so that all threads have work, tasks are large, and results small against what was read.
+
+    Columns are cut first, because that costs no traffic, then rows; never finer than one part, and never so fine that
+    a task counts fewer than ``BYTES_PER_SLOT`` for each slot of its result.
+
+    Parameters
+    ----------
+    source : Source
+    fields : sequence of Field
+    slots : sequence of int
+        Of each column.
+    threads : int
+        Of all workers.
+    held : int, optional
+        Do not cut rows: each task holds its columns whole, at most so many bytes where one column is not more.
+    """
+    sizes = [source.column_bytes(one.name) if obstacle(one) is None else 0 for one in fields]
+    size, all_slots, parts = sum(sizes), sum(slots), len(source.parts)
+    wanted = min(max(TASKS_PER_THREAD * threads, -(-size // CLUSTER_TASK)), MOST_TASKS)
+    most_runs = 1 if held is not None else _most_runs(size, all_slots, parts)
+    blocks = max(-(-wanted // most_runs), -(-all_slots // BLOCK_SLOTS), 1)
+    smallest = SMALLEST_BLOCK * most_runs
+    most_bytes = max(-(-size // blocks), min(smallest, held or smallest))
+    columns = cut_columns(sizes, slots, min(most_bytes, held or most_bytes), BLOCK_SLOTS)
+    block_bytes = tuple(sum(sizes[start:stop]) for start, stop in columns)
+    block_slots = tuple(sum(slots[start:stop]) for start, stop in columns)
+    runs = []
+    for own_size, own_slots in zip(block_bytes, block_slots, strict=True):
+        share = -(-wanted * own_size // size) if size else 1
+        runs.append(_runs(source, max(1, min(share, most_runs, _most_runs(own_size, own_slots, parts)))))
+    return Cut(tuple(columns), block_bytes, block_slots, tuple(runs))
+
+
+def cut_for_threads(source: Source, fields: Sequence[Field], slots: Sequence[int], workers: int, *, held: bool) -> Cut:
+    """The cut that threads make, in the same words; for plans."""
+    blocks, runs, start = block_columns(source, fields, workers), [], 0
+    spans = []
+    for block in blocks:
+        own = [(part[0].index, part[-1].index + 1) for part in cut_parts(source, block) if part]
+        runs.append(((0, len(source.parts)),) if held else tuple(own))
+        spans.append((start, start + len(block.fields)))
+        start += len(block.fields)
+    return Cut(
+        tuple(spans), tuple(block.bytes for block in blocks), tuple(sum(slots[a:b]) for a, b in spans), tuple(runs)
+    )
+
+
+def _most_runs(size: int, slots: int, parts: int) -> int:
+    return max(1, min(parts, size // max(1, BYTES_PER_SLOT * slots)))
+
+
+def _runs(source: Source, count: int) -> tuple[tuple[int, int], ...]:
+    """Cut the parts into at most so many ranges of about equal rows (or parts, where rows are not known)."""
+    if not source.parts:
+        return ()
+    weights = np.array([1 if part.rows is None else part.rows for part in source.parts], dtype=np.int64)
+    done = np.concatenate([[0], np.cumsum(weights)])
+    goals = done[-1] * np.arange(count + 1) / count
+    ends = sorted({0, weights.size, *np.searchsorted(done, goals[1:-1], side="left").tolist()})
+    return tuple((start, stop) for start, stop in pairwise(ends) if stop > start)
+
+
+# --- what a run will take, said before it begins ---------------------------------------------------------------------
+
+TRAVELLING, EDGES = 4, 8
+"""Bytes of a slot in a result (3.5 measured, rounded up) and in a schema."""
+COUNTING = 64
+"""Bytes of a slot while it is counted: counts, sums, edges, the guide that finds the bin, the profile made of them."""
+READING = 3
+"""Times the columns that are read at once that a task holds: compressed, decoded, and the next ones."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What a benchmark measured, to tell how long a run will take.
+
+    Parameters
+    ----------
+    bytes_per_second : float
+        Bytes of columns in memory that a thread reads from Parquet and counts.
+    task_seconds : float
+        Of the scheduler for each task.
+    start_seconds : float
+        Until the first task runs.
+    process_bytes : int
+        Memory of a worker that has counted nothing yet.
+    made_on : str
+        Machine and date.
+    """
+
+    bytes_per_second: float
+    task_seconds: float
+    start_seconds: float
+    process_bytes: int
+    made_on: str
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What counting one table will take.
+
+    Parameters
+    ----------
+    label : str
+    rows : int or None
+        None where they are not known before they are read.
+    columns, files : int
+    bytes : int
+        Of the columns in memory.
+    readings : int
+        Times that they are read, at most.
+    tasks : int
+    task_bytes : int
+        That the largest task reads.
+    sent : int
+        Bytes of results, edges and samples that cross the network; 0 on threads.
+    held : int
+        Bytes that a task holds at once.
+    """
+
+    label: str
+    rows: int | None
+    columns: int
+    files: int
+    bytes: int
+    readings: int
+    tasks: int
+    task_bytes: int
+    sent: int
+    held: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take: tasks, bytes, network, memory and time. ``str(plan)`` says it to people."""
+
+    tables: tuple[TablePlan, ...]
+    where: str
+    workers: int
+    threads: int
+    rates: Rates | None
+
+    @property
+    def worker_bytes(self) -> int:
+        """Memory that a worker needs."""
+        base = 0 if self.rates is None else self.rates.process_bytes
+        held = max((table.held for table in self.tables), default=0)
+        return base + held * -(-self.threads // max(self.workers, 1))
+
+    @property
+    def seconds(self) -> float | None:
+        """About how long it takes; None where nothing was measured."""
+        if self.rates is None:
+            return None
+        size = sum(table.bytes * table.readings for table in self.tables)
+        tasks = sum(table.tasks for table in self.tables)
+        counting = size / self.rates.bytes_per_second / max(self.threads, 1)
+        return self.rates.start_seconds + max(counting, tasks * self.rates.task_seconds)
+
+    def __str__(self) -> str:
+        lines = []
+        for table in self.tables:
+            rows = "rows not known yet" if table.rows is None else f"{table.rows:,} rows"
+            files = f" in {table.files:,} file{'s' * (table.files != 1)}" if table.files else ""
+            lines.append(f"{table.label}: {rows} x {table.columns:,} columns{files}")
+            times = "once" if table.readings == 1 else f"at most {table.readings} times"
+            each = f", the largest reads {size_text(table.task_bytes)}" if table.tasks else ""
+            lines.append(f"  {size_text(table.bytes)} in memory, read {times}; {table.tasks:,} tasks{each}")
+        size = sum(table.bytes for table in self.tables)
+        sent = sum(table.sent for table in self.tables)
+        lines.append(f"where    {self.where}: {self.workers:,} x {-(-self.threads // max(self.workers, 1)):,} threads")
+        share = f" ({sent / size:.2%} of what is read)" if size and sent else ""
+        lines.append(f"network  {size_text(sent)}{share}" if sent else "network  nothing")
+        lines.append(f"memory   about {size_text(self.worker_bytes)} for each process")
+        lines.append(f"time     {self._time()}")
+        return "\n".join(lines)
+
+    def _time(self) -> str:
+        if self.rates is None or self.seconds is None:
+            return "not known: nothing was measured"
+        seconds = self.seconds
+        said = (
+            f"{seconds:.0f} s"
+            if seconds < 120
+            else f"{seconds / 60:.0f} min"
+            if seconds < 7200
+            else f"{seconds / 3600:.1f} h"
+        )
+        rate = f"{size_text(int(self.rates.bytes_per_second))}/s a thread"
+        return f"about {said}, if the disks keep up ({rate}, measured on {self.rates.made_on})"
+
+
+def size_text(size: float) -> str:
+    """A size in memory as people read it."""
+    for unit in ("bytes", "kB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:,.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def plan_table(source: Source, fields: Sequence[Field], cut: Cut, *, workers: int, fits: bool, held: bool) -> TablePlan:
+    """What counting a table takes that is cut so.
+
+    Parameters
+    ----------
+    source, fields, cut
+    workers : int
+        Of a cluster; 0 for threads, whose results stay where they are.
+    fits : bool
+        Whether bins are chosen first.
+    held : bool
+        Whether a task holds its columns whole, so that this takes no reading of its own.
+    """
+    pairs = list(zip(cut.bytes, cut.slots, cut.runs, strict=True))
+    largest = max((size // max(len(runs), 1) for size, _, runs in pairs), default=0)
+    slots = max(cut.slots, default=0)
+    widest = max((part.rows or 0 for part in source.parts), default=0)
+    at_once = [source.column_bytes(one.name) * widest // max(source.rows or 1, 1) for one in fields]
+    reads = largest if held else READING * max(AT_ONCE, *at_once, 0)
+    sent = 0
+    if workers:
+        sent = sum(
+            TRAVELLING * slots * (len(runs) + len(runs) // 7) + EDGES * slots * workers for _, slots, runs in pairs
+        )
+        if fits and not held:
+            rows = min(source.rows or 0, 65_536)
+            sent += sum(source.column_bytes(one.name) * rows // max(source.rows or 1, 1) for one in fields)
+    readings = 2 if fits and not held else 1
+    tasks = cut.tasks * readings + len(pairs)
+    return TablePlan(
+        source.label,
+        source.rows,
+        len(fields),
+        len(source.files),
+        sum(cut.bytes),
+        readings,
+        tasks,
+        largest,
+        sent,
+        reads + COUNTING * slots,
+    )
+
+
+def measured_rates() -> Rates | None:
+    """What the last benchmark measured, as it ships with the package."""
+    import json
+    from importlib.resources import files
+
+    kept = files("gpudrift") / "data" / "rates.json"
+    return Rates(**json.loads(kept.read_text("utf-8"))) if kept.is_file() else None

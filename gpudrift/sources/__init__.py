@@ -1,0 +1,98 @@
+"""What can be read: files, tables and frames, each seen as *parts* that yield Arrow record batches.
+
+A source is an ordered list of parts (a row group, a file, a slice of a table in memory), each of which can
+be read on its own, from any thread, for any subset of the columns. The law of this module: the batches of
+all parts, one after the other, are the rows of the data in their order, whatever columns are asked for;
+nothing is filled in. A column that a file lacks is missing from that file's batches (the slot ``absent``),
+and a column that cannot be read at all is a `Field` with a ``problem``, never a failure of the other
+columns.
+
+What the values are
+-------------------
+Batches carry what the data holds: types may differ from file to file, and text comes as ``string``,
+``large_string`` or a dictionary of those (a Parquet file's own dictionaries are kept, so that each text is
+looked at once). NaN is not null, except where the library that made the data has no null: a NumPy-backed
+float column of pandas is marked by the metadata ``{b"gpudrift.nan": b"null"}`` on its field; its values are
+left alone, and whoever counts them decides. In CSV files the texts that pandas reads as missing are null.
+
+Files that change
+-----------------
+A file must stay as it was when it was found. Whoever reads a part compares the file's size and modification time
+before and after; what changed or is gone is a `SourceChangedError`. What this cannot see: a change that keeps both,
+and one that is made and undone between the two looks.
+
+Pickles
+-------
+A source may be pickled and its parts read in another process. It carries no data of files and no footers, only what
+finds them again, the options and credentials of their file system included; no message and no ``repr`` shows these.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from gpudrift.sources.base import CsvTypesChanged, Field, Part, Source
+from gpudrift.sources.delimited import csv_source
+from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
+from gpudrift.sources.ipc import ipc_source
+from gpudrift.sources.libraries import instance_of, kind_of
+from gpudrift.sources.memory import memory_source
+from gpudrift.sources.parquet import parquet_source
+from gpudrift.sources.streams import stream_source
+from gpudrift.sources.trouble import hidden
+
+__all__ = ["CsvTypesChanged", "Field", "Part", "Source", "is_saved_profile", "is_uri", "open_source"]
+
+
+def open_source(data: object, storage_options: Mapping[str, Any] | None = None) -> Source:
+    """Open data of any supported kind as a `Source`.
+
+    Parameters
+    ----------
+    data : path, list of paths, Arrow object, DataFrame or dict of arrays
+        Paths name Parquet, Arrow IPC or CSV files, folders (read recursively, without names that start with
+        "." or "_"), globs with ``* ? [ **``, or URIs such as ``s3://bucket/folder``. Folders named
+        ``key=value`` below a folder, or below the first wildcard of a glob, become columns. Also: pyarrow
+        Table, RecordBatch, Dataset, RecordBatchReader (read once), pandas and Polars DataFrames, whatever
+        exports an Arrow stream, and mappings of names to one-dimensional arrays.
+    storage_options : mapping, optional
+        Open URIs through the library fsspec, with these options; only URIs.
+
+    Raises
+    ------
+    FileNotFoundError, PermissionError, ValueError
+        One line that names the file or column and shows no credentials.
+    ModuleNotFoundError
+        For options without fsspec, or without its package for the protocol.
+    TypeError
+        For anything else.
+    """
+    if isinstance(data, str | os.PathLike):
+        return _open_paths([os.fsdecode(data)], storage_options)
+    if isinstance(data, list | tuple) and data and all(isinstance(path, str | os.PathLike) for path in data):
+        return _open_paths([os.fsdecode(path) for path in data], storage_options)
+    if storage_options is not None:
+        raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; this is {kind_of(data)}")
+    if isinstance(data, pa.RecordBatchReader) or instance_of(data, "pyarrow.dataset", "Dataset"):
+        return stream_source(data)
+    if instance_of(data, "polars", "LazyFrame"):
+        raise TypeError("a Polars LazyFrame is not read: call .collect(), or .sink_parquet(path) and give the path")
+    source = memory_source(data)
+    if source is None:
+        raise TypeError(
+            f"cannot read {kind_of(data)}: expected a path or a list of paths, a pyarrow Table, RecordBatch, "
+            "Dataset or RecordBatchReader, a pandas or Polars DataFrame, or a dict of one-dimensional arrays"
+        )
+    return source
+
+
+def _open_paths(given: Sequence[str], options: Mapping[str, Any] | None) -> Source:
+    files = find_files(given, options)
+    first = hidden(given[0]) if is_uri(given[0]) else given[0]
+    label = first if len(given) == 1 else f"{first} and {len(given) - 1} more"
+    openers = {"Parquet": parquet_source, "Arrow IPC": ipc_source, "CSV": csv_source}
+    return openers[files[0].format](label, files)

@@ -1,0 +1,340 @@
+"""The words that every kind of data shares: fields, parts, and the one source that is made of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import posixpath
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from dataclasses import fields as dataclass_fields
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import types as is_type
+
+from gpudrift.sources.datafile import File
+from gpudrift.sources.trouble import named
+
+__all__ = [
+    "NAN_IS_NULL",
+    "CsvTypesChanged",
+    "Field",
+    "OpenedSource",
+    "Part",
+    "Reader",
+    "Source",
+    "empty_rows",
+    "fields_of",
+    "file_source",
+    "plain_type",
+    "positions_of",
+    "shared",
+]
+
+NAN_IS_NULL = {b"gpudrift.nan": b"null"}
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A column of the data: its name, its type where it first appears, and why it cannot be read, if so."""
+
+    name: str
+    type: pa.DataType | None
+    problem: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.type, self.problem)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A run of consecutive rows that is read on its own.
+
+    Parameters
+    ----------
+    label : str
+        The file, or for instance "the pandas DataFrame"; for messages.
+    rows : int or None
+        None where it is not known before reading (CSV files, streams).
+    index : int
+        Position in ``Source.parts``.
+    detail : tuple
+        Private to the source: the index of the file, and what else it takes to find the rows.
+    """
+
+    label: str
+    rows: int | None
+    index: int
+    detail: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.label, self.rows, self.index, self.detail)
+
+
+class Source(Protocol):
+    """What `open_source` returns: a value that never changes; several threads may read it at once."""
+
+    @property
+    def label(self) -> str:
+        """What the user gave, for messages."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        """Every column of the data, in the order of first appearance."""
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """In row order: files in the order of their paths, row groups in file order."""
+
+    @property
+    def rows(self) -> int | None:
+        """Rows of all parts together, where known before reading."""
+
+    @property
+    def columnar(self) -> bool:
+        """Whether reading some columns costs only those (Parquet, IPC files, memory)."""
+
+    @property
+    def rereadable(self) -> bool:
+        """False for one-shot inputs."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files read, as the user would write them; none for memory."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for the same data opened again; not when a file, its rows or a column's type changed."""
+
+    def column_bytes(self, name: str) -> int:
+        """Estimate the bytes in memory of a column over all parts."""
+
+    def batches(self, part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Read the rows of a part in their order, with those of ``columns`` it has, in the order asked for.
+
+        With none of them the batches have rows and no columns.
+        """
+
+    def with_types(self, types: Mapping[str, pa.DataType]) -> Source:
+        """Parse these columns of CSV files as these types; other sources return themselves."""
+
+
+class CsvTypesChanged(Exception):
+    """A value in a CSV file does not fit its column's type; ``source`` is the same data with a wider type.
+
+    Raised by ``batches`` in the middle of a part: whoever reads drops what came of that part and reads it
+    again from ``source``.
+    """
+
+    def __init__(self, source: Source, reason: str) -> None:
+        super().__init__(reason)
+        self.source = source
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[CsvTypesChanged], tuple[Source, str]]:
+        return type(self), (self.source, self.reason)
+
+
+class Reader(Protocol):
+    """What differs between the kinds of data. A *place* is where a column lies, in the reader's own terms."""
+
+    def read(self, source: OpenedSource, part: Part, places: Mapping[str, Any]) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a part in batches that begin with the columns at ``places``, in this order."""
+
+    def size(self, source: OpenedSource, part: Part, place: Any) -> int:
+        """Estimate the bytes of a column of varying width in a part."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedSource:
+    """The one implementation of `Source`.
+
+    ``origins``, ``places`` and ``keys`` hold each file, its columns and the values of its ``key=value`` folders;
+    memory counts as one file, which has no origin. Pickled, it holds the sizes of its columns, so that nobody who
+    gets it opens a file to estimate them.
+    """
+
+    label: str
+    fields: tuple[Field, ...]
+    parts: tuple[Part, ...]
+    reader: Reader
+    places: tuple[Mapping[str, Any], ...]
+    keys: tuple[Mapping[str, pa.Scalar], ...] = ({},)
+    files: tuple[str, ...] = ()
+    columnar: bool = True
+    rereadable: bool = True
+    origins: tuple[File, ...] = ()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {one.name: getattr(self, one.name) for one in dataclass_fields(self)} | {"sizes": self.sizes}
+
+    @cached_property
+    def rows(self) -> int | None:
+        rows = [part.rows for part in self.parts]
+        return None if None in rows else sum(count or 0 for count in rows)
+
+    @cached_property
+    def types(self) -> dict[str, pa.DataType]:
+        return {column.name: column.type for column in self.fields if column.problem is None}
+
+    @cached_property
+    def layouts(self) -> list[tuple[Mapping[str, Any], list[Part]]]:
+        """Parts by the columns they have: thousands of files share a few layouts."""
+        layouts: dict[int, tuple[Mapping[str, Any], list[Part]]] = {}
+        for part in self.parts:
+            places = self.places[part.detail[0]]
+            layouts.setdefault(id(places), (places, []))[1].append(part)
+        return list(layouts.values())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        columns = [(column.name, str(column.type)) for column in self.fields]
+        files = [
+            (file.format, file.filesystem.type_name, posixpath.normpath(file.path), file.size, file.modified)
+            for file in self.origins
+        ]
+        content = repr((files or self.label, [part.rows for part in self.parts], columns))
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Estimated bytes of each column."""
+        return {name: self._size(name) for name in self.types}
+
+    def _size(self, name: str) -> int:
+        width, size = _width(self.types[name]), 0
+        held = [(places[name], parts) for places, parts in self.layouts if name in places]
+        if not held or (width and self.rows is not None and len(held) == len(self.layouts)):
+            return (self.rows or 0) * (width or 4)
+        for place, parts in held:
+            rows, sample = sum(part.rows or 0 for part in parts), parts[:: max(1, len(parts) // 64)]
+            if width and all(part.rows is not None for part in parts):
+                size += rows * width
+            else:
+                sampled = sum(self.reader.size(self, part, place) for part in sample)
+                size += max(rows * 4, sampled * len(parts) // len(sample))
+        return size
+
+    def column_bytes(self, name: str) -> int:
+        return self.sizes.get(name, 0)
+
+    def batches(self, part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        here, keys, rows = self.places[part.detail[0]], self.keys[part.detail[0]], 0
+        own = {name: here[name] for name in columns if name in here and name in self.types}
+        file, positions = (self.origins[part.detail[0]] if self.origins else None), positions_of(own)
+        unread = not own and part.rows is not None
+        with (
+            named(part.label, file.secrets if file else ()),
+            file.unchanged() if file and not unread else nullcontext(),
+        ):
+            for batch in [empty_rows(part.rows)] if unread else self.reader.read(self, part, own):
+                rows += batch.num_rows
+                yield _complete(batch, columns, positions, keys)
+        if part.rows not in (None, rows):
+            raise ValueError(f"cannot read {part.label!r}: it has {rows} rows where {part.rows} should be")
+
+    def with_types(self, types: Mapping[str, pa.DataType]) -> OpenedSource:
+        return self
+
+
+def empty_rows(rows: int | None) -> pa.RecordBatch:
+    """Rows without columns, at no cost."""
+    return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), rows, [None]))
+
+
+def _complete(
+    batch: pa.RecordBatch, columns: Sequence[str], positions: Mapping[str, int], keys: Mapping[str, pa.Scalar]
+) -> pa.RecordBatch:
+    """Those of ``columns`` that are in the batch (at ``positions``) or among the ``keys`` of its file."""
+    arrays, fields = [], []
+    for name in dict.fromkeys(columns):
+        if name in positions:
+            array = batch.column(positions[name])
+            wanted = plain_type(array.type)
+            arrays.append(array if wanted == array.type else array.cast(wanted))
+            fields.append(batch.schema.field(positions[name]).with_name(name).with_type(wanted))
+        elif name in keys:
+            arrays.append(_repeat(keys[name], batch.num_rows))
+            fields.append(pa.field(name, arrays[-1].type))
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)) if arrays else empty_rows(batch.num_rows)
+
+
+def _repeat(value: pa.Scalar, rows: int) -> pa.Array:
+    if is_type.is_string(value.type) and value.is_valid:
+        return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([value.as_py()]))
+    return pa.repeat(value, rows)
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """Type that batches carry for a type: no string views, which few functions of Arrow take."""
+    if is_type.is_string_view(kind):
+        return pa.large_string()
+    if is_type.is_dictionary(kind) and is_type.is_string_view(kind.value_type):
+        return pa.dictionary(kind.index_type, pa.large_string(), kind.ordered)
+    return kind
+
+
+def fields_of(schemas: Iterable[pa.Schema]) -> dict[str, Field]:
+    """Columns of all schemas, each where it first appears; a name that repeats in one of them is a problem."""
+    fields: dict[str, Field] = {}
+    for schema in schemas:
+        for name, kind in zip(map(sys.intern, schema.names), schema.types, strict=True):
+            fields.setdefault(name, Field(name, plain_type(kind)))
+        repeats = {name: times for name, times in Counter(schema.names).items() if times > 1}
+        fields |= {name: Field(name, None, f"the name occurs {times} times") for name, times in repeats.items()}
+    return fields
+
+
+def positions_of(names: Iterable[str]) -> dict[str, int]:
+    """Where each name stands."""
+    return {name: at for at, name in enumerate(names)}
+
+
+def shared(make: Callable[[_Key], _Value], keys: Iterable[_Key]) -> tuple[_Value, ...]:
+    """What is made of each key, one object for equal ones: it takes its memory, and is pickled, once."""
+    made: dict[_Key, _Value] = {}
+    return tuple(made[key] if key in made else made.setdefault(key, make(key)) for key in keys)
+
+
+def _width(kind: pa.DataType | None) -> int:
+    """Bytes of a value, 0 where they vary."""
+    try:
+        return 0 if kind is None or is_type.is_dictionary(kind) else max(1, int(kind.bit_width) // 8)
+    except ValueError:
+        return 0
+
+
+def file_source(
+    label: str, files: Sequence[File], fields: Mapping[str, Field], parts: Iterable[Part], reader: Reader,
+    places: Iterable[Mapping[str, Any]], *, columnar: bool = True, kind: type[OpenedSource] = OpenedSource,
+) -> OpenedSource:  # fmt: skip
+    """Source of files with columns for their ``key=value`` folders; a column in a file wins over a key."""
+    texts: dict[str, list[str | None]] = {}
+    for key, text in itertools.chain.from_iterable(file.keys for file in files):
+        if key not in fields:
+            texts.setdefault(key, []).append(text)
+    whole = {
+        key: any(values) and all(text is None or re.fullmatch("[+-]?[0-9]{1,18}", text) for text in values)
+        for key, values in texts.items()
+    }
+    types = {key: pa.int64() if whole[key] else pa.string() for key in texts}
+
+    @functools.cache  # thousands of files share a few values
+    def value(key: str, text: str | None) -> pa.Scalar:
+        return pa.scalar(int(text) if text and whole[key] else text, types[key])
+
+    keys = tuple({key: value(key, text) for key, text in file.keys if key in types} for file in files)
+    columns = (*fields.values(), *(Field(key, type_) for key, type_ in types.items()))
+    labels = tuple(file.label for file in files)
+    return kind(label, columns, tuple(parts), reader, tuple(places), keys, labels, columnar, origins=tuple(files))

@@ -1,0 +1,453 @@
+"""What one task does: read some columns of some parts, and sample, fit or count them.
+
+Nothing here knows where it runs. Threads of this process call these functions, and so do the workers of a cluster;
+they take sources, names and schemas, and return samples, columns, profiles or packets. Each reads its rows once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gpudrift.backends import load_backend
+from gpudrift.buffers import arrow_integers
+from gpudrift.errors import SourceChangedError
+from gpudrift.fitting import LARGEST_SAMPLE, FitOptions, Sample, fit_column, sample_blocks
+from gpudrift.packed import Packet
+from gpudrift.planning import AT_ONCE, Block, cut_columns, obstacle
+from gpudrift.profiles import Profile, total
+from gpudrift.schema import Column, Schema
+from gpudrift.sources import CsvTypesChanged, Field, Part, Source, open_source
+
+Sampled = dict[str, list[tuple[pa.Array, pa.Field]]]
+T = TypeVar("T")
+Count = Callable[[Iterator[pa.RecordBatch], Schema], T]
+
+READING_ERRORS = (pa.ArrowException, OSError, ValueError)
+
+
+# --- sampling and fitting --------------------------------------------------------------------------------------------
+
+
+def take_sample(batch: pa.RecordBatch, positions: npt.NDArray[np.int64], into: Sampled) -> None:
+    """Add the sampled rows of a batch to each column's chunks."""
+    everything = positions.size == batch.num_rows
+    indices = None if everything else arrow_integers(positions)
+    for index, described in enumerate(batch.schema):
+        if described.name in into and positions.size:
+            array = batch.column(index)
+            into[described.name].append((array if indices is None else array.take(indices), described))
+
+
+def sample_parts(
+    source: Source, parts: Sequence[Part], names: Sequence[str], sample: Sample
+) -> tuple[Sampled, dict[str, str]]:
+    """Read the sampled rows of some consecutive parts; those without any are not read.
+
+    Returns
+    -------
+    Sampled
+    dict of column name to reason
+        Columns that cannot be read; nothing of them is sampled.
+    """
+    try:
+        return _sampled(source, parts, names, sample), {}
+    except READING_ERRORS as error:
+        broken = unreadable_columns(source, parts, names, error)
+        if not broken:
+            raise
+        return _sampled(source, parts, [name for name in names if name not in broken], sample), broken
+
+
+def _sampled(source: Source, parts: Sequence[Part], names: Sequence[str], sample: Sample) -> Sampled:
+    sampled: Sampled = {name: [] for name in names}
+    start = sum(part.rows or 0 for part in source.parts[: parts[0].index]) if parts else 0
+    for part in parts:
+        stop = start + (part.rows or 0)
+        if sample.positions(start, stop).size:
+            for batch in source.batches(part, names):
+                take_sample(batch, sample.positions(start, start + batch.num_rows), sampled)
+                start += batch.num_rows
+        start = stop
+    return sampled
+
+
+def fit_block(
+    fields: Iterable[Field], sampled: Sampled, options: FitOptions, broken: Mapping[str, str] | None = None
+) -> tuple[Column, ...]:
+    """Fit some columns from their samples; what cannot be read is skipped with its reason."""
+    columns = []
+    for one in fields:
+        why = obstacle(one) or (broken or {}).get(one.name)
+        if why is not None:
+            columns.append(Column(one.name, "skipped", "unsupported", reason=why))
+        else:
+            kind = pa.null() if one.type is None else one.type
+            columns.append(fit_column(one.name, kind, sampled.get(one.name, []), options))
+    return tuple(columns)
+
+
+class StreamSampler:
+    """The sample of a table whose length is not known yet: rows are let go as it grows.
+
+    Kept are the rows whose number modulo the stride is below 128 (or the stride); when more than 1,023 blocks of that
+    stride have begun the stride doubles. At the end this holds every row of :func:`gpudrift.fitting.sample_blocks`.
+
+    Parameters
+    ----------
+    columns : int
+        Of the table, also those that are not sampled.
+    rows : int
+        Number of the first row that will be added.
+    """
+
+    longest = LARGEST_SAMPLE // 512
+
+    def __init__(self, columns: int, rows: int = 0) -> None:
+        self.columns = columns
+        self.rows = rows
+        self.stride = self.longest
+        self.kept: list[tuple[npt.NDArray[np.int64], pa.RecordBatch]] = []
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Add the next rows."""
+        numbers = np.arange(self.rows, self.rows + batch.num_rows, dtype=np.int64)
+        self.rows += batch.num_rows
+        self.kept.append((numbers, batch))
+        if self._widen():
+            self.kept = [self._filtered(*one) for one in self.kept]
+        else:
+            self.kept[-1] = self._filtered(*self.kept[-1])
+
+    def join(self, later: StreamSampler) -> None:
+        """Add what another one kept of the rows that follow."""
+        self.rows = max(self.rows, later.rows)
+        self._widen()
+        kept = (self._filtered(*one) for one in [*self.kept, *later.kept])
+        self.kept = [one for one in kept if one[0].size]
+
+    def _widen(self) -> bool:
+        before = self.stride
+        while self.rows > 1023 * self.stride:
+            self.stride *= 2
+        return self.stride != before
+
+    def _filtered(
+        self, numbers: npt.NDArray[np.int64], batch: pa.RecordBatch
+    ) -> tuple[npt.NDArray[np.int64], pa.RecordBatch]:
+        wanted = np.flatnonzero(numbers % self.stride < self.longest)
+        if wanted.size == numbers.size:
+            return numbers, batch
+        return numbers[wanted], batch.take(arrow_integers(wanted))
+
+    def sampled(self, names: Iterable[str]) -> Sampled:
+        """The sample, in row order."""
+        sample = sample_blocks(self.rows, self.columns)
+        sampled: Sampled = {name: [] for name in names}
+        for numbers, batch in self.kept:
+            take_sample(batch, np.flatnonzero(numbers % sample.stride < sample.length), sampled)
+        return sampled
+
+
+def sample_stream(
+    source: Source, names: Sequence[str], budget: int, report: Callable[[int], None] = lambda rows: None
+) -> tuple[Source, Sampled, int, list[pa.RecordBatch] | None]:
+    """Read a table from front to back for its sample; short ones are held so that they need no second reading.
+
+    Returns
+    -------
+    Source
+        The same data, with wider types if a value did not fit.
+    Sampled
+    int
+        Rows.
+    list of pyarrow.RecordBatch or None
+        Everything, if that takes no more than ``budget`` bytes or can be read only once.
+    """
+    while True:
+        sampler = StreamSampler(len(source.fields))
+        held: list[pa.RecordBatch] | None = []
+        size = 0
+        try:
+            for part in source.parts:
+                for batch in source.batches(part, names):
+                    sampler.add(batch)
+                    size += batch.nbytes
+                    if held is not None:
+                        held.append(batch)
+                    if size > budget and source.rereadable:
+                        held = None
+                    report(sampler.rows)
+        except CsvTypesChanged as changed:
+            source = changed.source
+            continue
+        return source, sampler.sampled(names), sampler.rows, held
+
+
+def typed_again(fields: Iterable[Field], source: Source) -> list[Field]:
+    """The same fields with the types that the source has now."""
+    types = {one.name: one.type for one in source.fields}
+    return [replace(one, type=types.get(one.name, one.type)) for one in fields]
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+
+def fit_held_block(
+    source: Source, block: Block, sample: Sample, options: FitOptions, count: Count[T]
+) -> tuple[T, Schema, dict[str, str]]:
+    """One block of the reference: read once, held, sampled, fitted, counted; and what could not be read, and why."""
+    readable, broken = block.readable, {}
+    try:
+        batches = [batch for part in source.parts for batch in source.batches(part, readable)]
+    except READING_ERRORS as error:
+        broken = unreadable_columns(source, source.parts, readable, error)
+        readable = [name for name in readable if name not in broken]
+        batches = [batch for part in source.parts for batch in source.batches(part, readable)]
+    sampled: Sampled = {name: [] for name in readable}
+    start = 0
+    for batch in batches:
+        take_sample(batch, sample.positions(start, start + batch.num_rows), sampled)
+        start += batch.num_rows
+    schema = Schema(fit_block(block.fields, sampled, options, broken))
+    return count(iter(batches), schema), schema, broken
+
+
+def count_run(
+    source: Source,
+    run: Sequence[Part],
+    schema: Schema,
+    count: Count[T],
+    count_now: Callable[[Iterator[pa.RecordBatch], Schema], Profile],
+) -> tuple[T | Profile, dict[str, str]]:
+    """Count some columns of some parts; a column that cannot be read is skipped, with its reason.
+
+    ``count`` is told first; ``count_now`` where that failed and the readable columns are counted again.
+    """
+    names = list(schema.names)
+    try:
+        return count((batch for part in run for batch in source.batches(part, names)), schema), {}
+    except READING_ERRORS as error:
+        broken = unreadable_columns(source, run, names, error)
+        if not broken:
+            raise
+        rest = [name for name in names if name not in broken]
+        profile = count_now((batch for part in run for batch in source.batches(part, rest)), schema)
+        return profile.skip(broken, dict.fromkeys(broken, "unreadable")), broken
+
+
+def unreadable_columns(source: Source, parts: Sequence[Part], names: Iterable[str], error: Exception) -> dict[str, str]:
+    """Which columns fail when they are read on their own, and why; what concerns no column is raised as it is."""
+    if isinstance(error, SourceChangedError):
+        raise error
+    broken = {}
+    for name in names:
+        try:
+            for part in parts:
+                for _ in source.batches(part, [name]):
+                    pass
+        except SourceChangedError:
+            raise
+        except READING_ERRORS as its_error:
+            broken[name] = (str(its_error).splitlines() or ["unreadable"])[0]
+    return broken
+
+
+# --- tasks on a cluster: small arguments in, small results out ------------------------------------------------------
+
+
+@dataclass(frozen=True, repr=False)
+class Opened:
+    """A source as the workers of a cluster share it, and the columns that were asked for, all of them in order."""
+
+    source: Source
+    fields: tuple[Field, ...]
+
+    def checked(self, fingerprint: str) -> Opened:
+        """The same, if its files are still those that were found first: with its worker it is lost, and opened anew."""
+        if self.source.fingerprint != fingerprint:
+            raise SourceChangedError(
+                f"{self.source.label}: files were added, removed or changed after the run began; "
+                "let their writer finish and run again"
+            )
+        return self
+
+
+class Reading:
+    """Batches on their way to be counted, weighed."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            self.bytes += batch.nbytes
+            yield batch
+
+
+def sample_run(
+    opened: Opened, parts: tuple[int, int], columns: tuple[int, int], sample: Sample, fingerprint: str
+) -> tuple[list[pa.RecordBatch], dict[str, str]]:
+    """The sampled rows of a run as batches of one column and type, and the columns that cannot be read."""
+    fields = opened.fields[slice(*columns)]
+    names = [one.name for one in fields if obstacle(one) is None]
+    sampled, broken = sample_parts(
+        opened.checked(fingerprint).source, opened.source.parts[slice(*parts)], names, sample
+    )
+    return _as_batches(sampled), broken
+
+
+def _as_batches(sampled: Sampled) -> list[pa.RecordBatch]:
+    """One batch for each column and type: thousands of small arrays are slow to send."""
+    batches = []
+    for name, chunks in sampled.items():
+        pending: list[pa.Array] = []
+        described: pa.Field | None = None
+        for given, its_field in chunks:
+            array = given.dictionary_decode() if pa.types.is_dictionary(given.type) else given
+            own = its_field.with_name(name).with_type(array.type)
+            if described is not None and not described.equals(own, check_metadata=True):
+                batches.append(pa.RecordBatch.from_arrays([pa.concat_arrays(pending)], schema=pa.schema([described])))
+                pending = []
+            pending.append(array)
+            described = own
+        if pending:
+            batches.append(pa.RecordBatch.from_arrays([pa.concat_arrays(pending)], schema=pa.schema([described])))
+    return batches
+
+
+def fit_batches(
+    fields: Sequence[Field], samples: Iterable[tuple[Sequence[pa.RecordBatch], dict[str, str]]], options: FitOptions
+) -> Schema:
+    """Fit some columns from the samples of all runs in order."""
+    sampled: Sampled = {one.name: [] for one in fields}
+    broken: dict[str, str] = {}
+    for batches, reasons in samples:
+        broken = reasons | broken
+        for batch in batches:
+            sampled[batch.schema.names[0]].append((batch.column(0), batch.schema.field(0)))
+    return Schema(fit_block(fields, sampled, options, broken))
+
+
+def fit_and_count(
+    opened: Opened, columns: tuple[int, int], sample: Sample, options: FitOptions, backend: str, fingerprint: str
+) -> tuple[Schema, Packet]:
+    """Fit and count a block of columns whose rows fit into memory, reading them once."""
+    fields = opened.checked(fingerprint).fields[slice(*columns)]
+    reading, count = Reading(), load_backend(backend)
+    profile, schema, broken = fit_held_block(
+        opened.source, Block(fields, 0), sample, options, lambda batches, schema: count(reading(batches), schema)
+    )
+    del broken  # its columns are skipped in the schema, with their reasons
+    return schema, Packet.of(profile, ((0, len(opened.source.parts)),), reading.bytes, schema.digest)
+
+
+def count_parts(opened: Opened, schema: Schema, parts: tuple[int, int], backend: str, fingerprint: str) -> Packet:
+    """Count the columns of a schema in some parts of a table."""
+    source, reading, load = opened.checked(fingerprint).source, Reading(), load_backend(backend)
+
+    def count(batches: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
+        return load(reading(batches), schema)
+
+    run = source.parts[slice(*parts)]
+    if source.columnar:
+        widest = max((part.rows or 0 for part in run), default=0) / max(source.rows or 1, 1)
+        sizes = [int(source.column_bytes(name) * widest) for name in schema.names]
+        pieces = [
+            count_run(source, run, schema.select(schema.names[start:stop]), count, count)[0]
+            for start, stop in cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1)
+        ]
+        profile = replace(Profile.concatenate(pieces), schema=schema)
+    else:
+        profile = total((count_text(source, part, schema, count) for part in run), schema)
+    return Packet.of(profile, (parts,), reading.bytes, schema.digest)
+
+
+def count_text(
+    source: Source,
+    part: Part,
+    schema: Schema,
+    count: Count[Profile],
+    seen: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter,
+) -> Profile:
+    """Count a file that is read from front to back; where a value does not fit, again with a wider type.
+
+    Each file begins with the types that the source has, so that it does not matter which ones came before.
+    """
+    while True:
+        try:
+            return count(seen(source.batches(part, list(schema.names))), schema)
+        except CsvTypesChanged as changed:
+            source = changed.source
+
+
+# --- the partitions of a Dask DataFrame ------------------------------------------------------------------------------
+
+
+def partition_batches(partition: Any, names: Sequence[str], number: int) -> Iterator[pa.RecordBatch]:
+    """Batches of a partition: a pandas or cuDF data frame, or whatever else can be read in memory.
+
+    Raises
+    ------
+    ValueError
+        If its columns are not the ones that the Dask DataFrame says it has.
+    """
+    if hasattr(partition, "to_arrow"):  # cuDF; nothing of it leaves the device but the columns
+        partition = partition.to_arrow(preserve_index=False)
+    source = open_source(partition)
+    found = [one.name for one in source.fields]
+    if sorted(found) != sorted(names):
+        lacks = sorted(set(names) - set(found))[:3]
+        more = sorted(set(found) - set(names))[:3]
+        what = " and ".join(
+            [f"lacks {', '.join(map(repr, lacks))}"] * bool(lacks)
+            + [f"also has {', '.join(map(repr, more))}"] * bool(more)
+        )
+        raise ValueError(
+            f"partition {number} of the Dask DataFrame {what or 'repeats a column'}: "
+            f"{len(names)} columns were expected, it has {len(found)}"
+        )
+    for part in source.parts:
+        yield from source.batches(part, list(names))
+
+
+def partition_rows(partition: Any) -> int:
+    """Rows of a partition."""
+    return len(partition)
+
+
+def thin_partition(
+    partition: Any, names: Sequence[str], before: int, span: tuple[int, int], columns: int
+) -> StreamSampler:
+    """What may be sampled of a partition that begins after so many rows, of a table with so many columns."""
+    sampler = StreamSampler(columns, before)
+    for batch in partition_batches(partition, names, span[0]):
+        sampler.add(batch)
+    return sampler
+
+
+def join_samplers(samplers: Sequence[StreamSampler]) -> StreamSampler:
+    """Samplers of consecutive rows as one."""
+    first = StreamSampler(samplers[0].columns)
+    for sampler in samplers:
+        first.join(sampler)
+    return first
+
+
+def fit_sampler(sampler: StreamSampler, fields: Sequence[Field], options: FitOptions) -> Schema:
+    """Fit the columns of a table from its sampler."""
+    return Schema(fit_block(fields, sampler.sampled([one.name for one in fields]), options))
+
+
+def count_partition(
+    partition: Any, names: Sequence[str], schema: Schema, span: tuple[int, int], backend: str
+) -> Packet:
+    """Count all columns of a partition."""
+    reading = Reading()
+    profile = load_backend(backend)(reading(partition_batches(partition, names, span[0])), schema)
+    return Packet.of(profile, (span,), reading.bytes, schema.digest)
