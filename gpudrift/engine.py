@@ -46,6 +46,8 @@ __all__ = ["Settings", "count_data", "fit_data", "open_cluster", "plan_data", "p
 
 CONNECT_SECONDS = 8
 """To reach a scheduler: what is not there is an error within ten seconds."""
+GPU_DEVICE = "/dev/nvidiactl"
+"""What NVIDIA's driver shows where there is a GPU."""
 GUESSED_THREADS = 8
 """Of a cluster that has no workers yet."""
 
@@ -67,7 +69,7 @@ def profile_data(
     """
     _check_client(settings.client)
     if _is_dask_frame(data):
-        with DaskCluster(settings) as cluster:
+        with DaskCluster(_with_client(settings)) as cluster:
             return profile_frame(cluster, data, options, columns)
     if settings.client is not None and _names_files(data):
         with DaskCluster(settings) as cluster:
@@ -90,7 +92,7 @@ def count_data(
         if unknown:
             raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
     if _is_dask_frame(data):
-        with DaskCluster(settings) as cluster:
+        with DaskCluster(_with_client(settings)) as cluster:
             return count_frame(cluster, data, schema, columns)
     if settings.client is not None and _names_files(data):
         with DaskCluster(settings) as cluster:
@@ -184,6 +186,17 @@ def _names_files(data: Any) -> bool:
     return bool(listed) and all(isinstance(path, str | os.PathLike) for path in listed)
 
 
+def _with_client(settings: Settings) -> Settings:
+    """With the client that Dask itself would compute a Dask DataFrame with, if there is one."""
+    if settings.client is not None or "distributed" not in sys.modules:
+        return settings
+    from distributed import default_client
+
+    with suppress(ValueError):
+        return replace(settings, client=default_client())
+    return settings
+
+
 def _is_dask_frame(data: Any) -> bool:
     return isinstance(data, getattr(sys.modules.get("dask.dataframe"), "DataFrame", ()))
 
@@ -241,6 +254,10 @@ class _Work:
             result = self.function(*arguments, *span, *self.constants)
         except MemoryError:
             raise _OutOfMemory(at, here) from None
+        except FileNotFoundError as error:
+            if at.stage != "open" or worker is None:
+                raise
+            raise FileNotFoundError(f"{error} on worker {here}; workers read the files themselves") from None
         packet = result[1] if isinstance(result, tuple) and len(result) > 1 else result
         if worker is not None and isinstance(packet, Packet):
             worker.log_event(self.topic, (place, at.block, packet.rows, packet.read))
@@ -257,9 +274,10 @@ def _worker() -> Any:
         return None
 
 
-def _version_trouble(worker: str, package: str, theirs: str | None, ours: str) -> str:
+def _version_trouble(who: str, package: str, theirs: str | None, ours: str) -> str:
     has = "has none" if theirs is None else f"has {theirs}"
-    return f"{package} {ours} is here, worker {worker} {has}: install the same version on every worker"
+    who = who if who.startswith("the ") else f"worker {who}"
+    return f"{package} {ours} is here, {who} {has}: install the same version on the scheduler and every worker"
 
 
 class DaskCluster:
@@ -419,7 +437,8 @@ class DaskCluster:
         if isinstance(error, _OutOfMemory):
             return MemoryError(f"worker {error.worker} has no memory left to {self._what(error.place)}; {_ADVICE}")
         if isinstance(error, KilledWorker):
-            place = Place.of(str(error.task))
+            key = str(error.task)
+            place = Place.of(key) if key.startswith(self.name) else None
             worker = getattr(error.last_worker, "address", error.last_worker)
             tries = self._workers_lost(error)
             return MemoryError(
@@ -435,7 +454,7 @@ class DaskCluster:
         return f"{error.allowed_failures + 1} workers"
 
     def _what(self, place: Place | None) -> str:
-        return "work" if place is None else self.names(place)
+        return "compute a partition of the Dask DataFrame" if place is None else self.names(place)
 
 
 _ADVICE = (
@@ -445,14 +464,15 @@ _ADVICE = (
 
 
 def _check_versions(client: Any) -> None:
-    """Refuse workers that would run another gpudrift, or a Python that cannot read what is sent."""
+    """Refuse a scheduler (which unpacks graphs) or workers with another gpudrift, or a Python that cannot read ours."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    for worker, told in client.get_versions(packages=["gpudrift"])["workers"].items():
+    versions = client.get_versions(packages=["gpudrift"])
+    for who, told in {"the scheduler": versions["scheduler"], **versions["workers"]}.items():
         theirs = ".".join(str(told["host"]["python"]).split(".")[:2])
         if theirs != python:
-            raise ValueError(_version_trouble(worker, "Python", theirs, python))
+            raise ValueError(_version_trouble(who, "Python", theirs, python))
         if told["packages"].get("gpudrift") != __version__:
-            raise ValueError(_version_trouble(worker, "gpudrift", told["packages"].get("gpudrift"), __version__))
+            raise ValueError(_version_trouble(who, "gpudrift", told["packages"].get("gpudrift"), __version__))
 
 
 # --- clusters to work on ---------------------------------------------------------------------------------------------
@@ -535,7 +555,7 @@ def _has_gpus() -> bool:
     """Whether dask-cuda is installed and the driver shows a GPU."""
     from importlib.util import find_spec
 
-    return find_spec("dask_cuda") is not None and Path("/dev/nvidiactl").exists()
+    return find_spec("dask_cuda") is not None and Path(GPU_DEVICE).exists()
 
 
 @contextmanager

@@ -256,7 +256,7 @@ def profile_files(
         sizes = [source.column_bytes(one.name) for one in fields if obstacle(one) is None]
         held = max(sizes, default=0) <= cluster.budget
         fit = _fit_held if held else _fit_sampled
-        profile = _accounted(cluster, source, fit(cluster, shared, opened, options))
+        profile = _accounted(cluster, source, fit(cluster, shared, opened, options), fitted=True)
     return _finished(cluster, replace(profile, seen=seen_types(fields)), source)
 
 
@@ -352,7 +352,7 @@ def count_files(
     counted = [
         (own, found.get(block, Packet.of(Profile.empty(own), (), 0, own.digest))) for block, own in enumerate(schemas)
     ]
-    profile = _accounted(cluster, source, counted)
+    profile = _accounted(cluster, source, counted, fitted=False)
     shown = source.fields if columns is None else [one for one in source.fields if one.name in set(columns)]
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in schema}
     profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable")) if reasons else profile
@@ -368,7 +368,7 @@ def whole_rows(source: Source, cut: Cut) -> Cut:
 
 def _profile_texts(cluster: Cluster, shared: Any, opened: Opened, options: FitOptions) -> Profile:
     """Files that are read from front to back (CSV): one task reads them for the sample, as a thread would."""
-    fitted = cluster.submit(Place("edges"), _fit_stream, shared, options, cluster.budget)
+    fitted = cluster.submit(Place("edges"), _fit_stream, shared, options)
     cluster.names = lambda place: f"sample {opened.source.label!r}"
     source, schema, rows = cluster.result(fitted)
     again = cluster.submit(Place("again"), _retyped, shared, source)
@@ -379,15 +379,15 @@ def _profile_texts(cluster: Cluster, shared: Any, opened: Opened, options: FitOp
     counts = _counts(cluster, 0, cut, (again, source.fingerprint), _shared_schema(cluster, 0, schema))
     roots = cluster.start([_tree(cluster, 0, counts)])
     packet = dict(cluster.results(roots))[0]
-    profile = _accounted(cluster, source, [(schema, packet)])
+    profile = _accounted(cluster, source, [(schema, packet)], fitted=True)
     if profile.rows != rows:
         raise ValueError(f"{source.label}: {rows} rows in the first reading, {profile.rows} in the second")
     return profile
 
 
-def _fit_stream(opened: Opened, options: FitOptions, budget: int) -> tuple[Source, Schema, int]:
+def _fit_stream(opened: Opened, options: FitOptions) -> tuple[Source, Schema, int]:
     names = [one.name for one in opened.fields if obstacle(one) is None]
-    source, sampled, rows, _ = tasks.sample_stream(opened.source, names, 0)
+    source, sampled, rows, _ = tasks.sample_stream(opened.source, names, budget=0)
     return source, Schema(tasks.fit_block(tasks.typed_again(opened.fields, source), sampled, options)), rows
 
 
@@ -434,7 +434,7 @@ def _follow(cluster: Cluster, opened: Opened, cut: Cut) -> None:
     cluster.names = names
 
 
-def _accounted(cluster: Cluster, source: Source, counted: Sequence[tuple[Schema, Packet]]) -> Profile:
+def _accounted(cluster: Cluster, source: Source, counted: Sequence[tuple[Schema, Packet]], *, fitted: bool) -> Profile:
     """The blocks side by side, if every part was counted once and no row was lost."""
     everything = ((0, len(source.parts)),) if source.parts else ()
     for schema, packet in counted:
@@ -442,19 +442,16 @@ def _accounted(cluster: Cluster, source: Source, counted: Sequence[tuple[Schema,
             lost = next((part.label for part in source.parts if not _holds(packet.parts, part.index)), source.label)
             raise ValueError(f"{source.label}: not every part was counted: {lost!r} is missing")
     profile = Profile.concatenate([packet.profile(schema) for schema, packet in counted])
-    unreadable = {c.name: c.reason for c in profile.schema.columns if c.reason} | dict(profile.skipped)
-    readable = [one.name for one in source.fields if obstacle(one) is None and one.name in profile.schema]
-    failed = [name for name in readable if profile.findings.get(name) == "unreadable" or profile.schema[name].reason]
-    if readable and len(failed) == len(readable) and all(_cannot_be_read(profile, name) for name in failed):
-        raise ValueError(f"{source.label}: cannot be read: {min(str(unreadable[name]) for name in failed)}")
+    broken = {name: profile.skipped[name] for name, finding in profile.findings.items() if finding == "unreadable"}
+    readable = {one.name for one in source.fields if obstacle(one) is None and one.name in profile.schema}
+    if fitted:  # there, a column that could not be read has become one that is not counted
+        columns = (profile.schema[name] for name in readable)
+        broken |= {column.name: column.reason or "" for column in columns if column.type == "unsupported"}
+    if readable and readable <= broken.keys():
+        raise ValueError(f"{source.label}: cannot be read: {min(broken.values())}")
     if source.rows is not None and profile.rows != source.rows and len(profile):
         raise ValueError(f"{source.label}: {profile.rows} rows were counted, its files hold {source.rows}")
     return profile
-
-
-def _cannot_be_read(profile: Profile, name: str) -> bool:
-    column = profile.schema[name]
-    return profile.findings.get(name) == "unreadable" or (column.kind == "skipped" and column.type == "unsupported")
 
 
 def _holds(spans: Sequence[tuple[int, int]], part: int) -> bool:
