@@ -6,6 +6,7 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
   left out, because that depends on where the package is installed;
 - ``help``: what ``gpudrift --help`` prints;
 - ``benchmarks``: the newest result of each case among benchmarks/results/*.json, made by end_to_end.py;
+- ``cluster``: the newest result there of each case of cluster.py, and what scale_model.py makes of them;
 - ``accuracy``: some shapes of the newest result there that was made by statistics_error.py.
 
 ``--check`` writes nothing and exits with 1 where a block is out of date, time stamps aside.
@@ -135,10 +136,109 @@ def accuracy() -> str:
     return "\n".join([head, rule, *rows, "", note]) + "\n"
 
 
+def cluster() -> str:
+    """What a cluster on this machine does, and what follows for larger ones; "not measured" where nothing was."""
+    found = {one["case"]: one for one in results("gpudrift/cluster/1")}
+    models = results("gpudrift/scale-model/1")
+    notes: dict[str, int] = {}
+    rows = []
+    for name, (what, target, described) in CLUSTER_ROWS.items():
+        document = found.get(name)
+        if document is None:
+            rows.append(f"| {what} | not measured | {target} | |")
+            continue
+        note = notes.setdefault(surroundings(document), len(notes) + 1)
+        rows += [f"| {label} | {value} | {wanted} | {note} |" for label, value, wanted in described(document["result"])]
+    if models:
+        note = notes.setdefault(surroundings(models[-1]), len(notes) + 1)
+        rows += [f"| {label} | {value} | | {note} |" for label, value in model_rows(models[-1])]
+    else:
+        rows.append("| scale model: error, and what it predicts | not measured | | |")
+    head = ["| what | measured | wanted | made on |", "| --- | --- | --- | ---: |"]
+    listed = [f"{number}. {text}" for text, number in notes.items()]
+    return "\n".join([*head, *rows, *([""] if listed else []), *listed]) + "\n"
+
+
+def size_of(table: dict[str, Any]) -> str:
+    texts = f" + {len(table['strings'])} string" if table["strings"] else ""
+    return f"{table['rows']:,} rows × {table['floats']:,} float64{texts} columns"
+
+
+def workers_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    label = f"two workers over one: {size_of(result['table'])}"
+    each = {
+        "fit and count": "profile",
+        "count": "count",
+        "only read": "read_count",
+        "plain arithmetic on this machine": "arithmetic",
+    }
+    told = ", ".join(f"{words} {result[name]['ratio']['median']:.2f}" for words, name in each.items())
+    return [(label, f"times as fast: {told}", f"≥ {result['target']}")]
+
+
+def wide_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    label = f"beside the bare read by the same workers: {size_of(result['table'])}"
+    size = result["count"]["bytes_counted"] / 1e9
+    larger = "" if result["fits_into_memory"] else ", larger than memory"
+    told = ", ".join(
+        f"{words} {result[name]['ratio']['median']:.2f} × ({result[name]['seconds']:.0f} s)"
+        for words, name in (("fit and count", "profile"), ("count", "count"))
+    )
+    shares = ", ".join(
+        f"{words} {result[name]['share_network']:.2%}"
+        for words, name in (("fit and count", "profile"), ("count", "count"))
+    )
+    return [
+        (f"{label} ({size:.0f} GB in memory{larger})", told, f"≤ {result['target']} ×"),
+        ("bytes on the network, everything included, of the bytes counted", shares, "< 1 %"),
+    ]
+
+
+def rows_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    told = ", ".join(
+        f"{one['table']['rows']:,} rows {one['profile']['worker_peak_bytes'] / 1e6:.0f} MB"
+        f" / {one['count']['worker_peak_bytes'] / 1e6:.0f} MB"
+        for one in result["sizes"].values()
+    )
+    *_, last = result["sizes"].values()
+    floats = last["table"]["floats"]
+    told += "; the last over the one before " + " / ".join(
+        f"{result[f'{name}_memory_ratio']:.2f}" for name in ("profile", "count")
+    )
+    label = f"peak memory of a worker, fit and count / count, {floats} float64 columns"
+    return [(label, told, f"≤ {result['target']} × the one before")]
+
+
+CLUSTER_ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], list[tuple[str, str, str]]]]] = {
+    "workers": ("two workers over one", "≥ 1.8", workers_rows),
+    "wide": ("1,000,000 rows × 5,000 columns beside the bare read", "≤ 1.5 ×", wide_rows),
+    "rows": ("peak memory of a worker at 1e6, 1e7 and 1e8 rows", "flat", rows_rows),
+}
+
+
+def model_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
+    checked = document["checks"]
+    told = ", ".join(f"{name} {one['error_of_seconds']:+.0%}" for name, one in checked.items() if one["rows"] >= 10**6)
+    rows = [("scale model: its time beside runs that it was not made from", told or "not checked")]
+    threads = document["threads_of_a_machine"]
+    for name, entry in document["predictions"].items():
+        hour = entry["machines_for_an_hour"]
+        work = entry["machines_of_work"]
+        words = "no cluster does it in an hour" if hour is None else f"{hour:,} machines for an hour"
+        rows.append(
+            (
+                f"scale model: {name} on machines of {threads} threads",
+                f"{words}; reading and counting alone are an hour of {work:,}",
+            )
+        )
+    return rows
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "demo": demo,
     "help": usage,
     "benchmarks": benchmarks,
+    "cluster": cluster,
     "accuracy": accuracy,
 }
 

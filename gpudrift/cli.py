@@ -142,6 +142,13 @@ def _say_error(message: str) -> None:
         click.echo(f"gpudrift: error: {plain(message, LONGEST_MESSAGE)}", err=True)
 
 
+def _say_warning(message: str) -> None:
+    from gpudrift.report.text import plain
+
+    with suppress(OSError):
+        click.echo(f"gpudrift: warning: {plain(_one_line_of(message), LONGEST_MESSAGE)}", err=True)
+
+
 def _say_traceback() -> None:
     import traceback
 
@@ -328,7 +335,7 @@ def compare(
     _check_output("--json", json_path, [reference, current, config])
     if alpha is not None:
         options["alpha"] = alpha
-    with _cluster(scheduler, workers, threads) as client:
+    with _cluster(scheduler, workers, threads, quiet) as client:
         if dry_run:
             return _print_plan(_plan([reference, current], None, names, threads, client, options))
         with _progress(quiet) as progress:
@@ -392,7 +399,7 @@ def profile(
     if output == "-":
         raise click.UsageError("--output: a profile is written to a file, not to standard output")
     _check_output("--output", output, [data, like, config])
-    with _cluster(scheduler, workers, threads) as client:
+    with _cluster(scheduler, workers, threads, quiet) as client:
         if dry_run:
             return _print_plan(_plan([data], like, names, threads, client, options))
         with _progress(quiet) as progress:
@@ -688,7 +695,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
 
 
 @contextmanager
-def _cluster(scheduler: str, workers: int, threads: int) -> Iterator[Any]:
+def _cluster(scheduler: str, workers: int, threads: int, quiet: bool) -> Iterator[Any]:
     """Open the cluster that ``--scheduler`` names; None for threads of this process."""
     if workers and scheduler != "local":
         raise click.UsageError(f"--workers: it goes with --scheduler local, not with {scheduler!r}")
@@ -697,12 +704,28 @@ def _cluster(scheduler: str, workers: int, threads: int) -> Iterator[Any]:
         return
     from gpudrift.engine import open_cluster
 
-    with open_cluster(scheduler, workers, threads, verbose="--debug" in sys.argv) as client:
+    debug = "--debug" in sys.argv
+    with _warnings(quiet, debug), open_cluster(scheduler, workers, threads, verbose=debug) as client:
         yield client
 
 
+@contextmanager
+def _warnings(quiet: bool, debug: bool) -> Iterator[None]:
+    """Say our own warnings in one line each, and those of Dask (in tables, of packages) only when asked for."""
+    import warnings
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+        if debug or (not quiet and Path(filename).parent == Path(gpudrift.__file__).parent):
+            _say_warning(str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
 def _print_plan(plan: Plan) -> int:
-    _say(str(plan))
+    for line in str(plan).split("\n"):  # `_say` spells line breaks out
+        _say(line)
     return 0
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import signal
 import sys
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -255,7 +257,7 @@ class _Work:
         except MemoryError:
             raise _OutOfMemory(at, here) from None
         except FileNotFoundError as error:
-            if at.stage != "open" or worker is None:
+            if at.stage not in ("find", "footers", "open") or worker is None:
                 raise
             raise FileNotFoundError(f"{error} on worker {here}; workers read the files themselves") from None
         packet = result[1] if isinstance(result, tuple) and len(result) > 1 else result
@@ -285,7 +287,7 @@ class DaskCluster:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.client = settings, settings.client
-        self.name = f"gpudrift-{uuid.uuid4().hex[:12]}"
+        self.name = uuid.uuid4().hex[:12]
         self.futures: list[Any] = []
         self.queue: SimpleQueue[Any] = SimpleQueue()
         self.names: Callable[[Place], str] = str
@@ -336,13 +338,22 @@ class DaskCluster:
         found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"] if self.client else {}
         return found
 
+    def key(self, place: Place) -> str:
+        """The name of a task for Dask, the stage first.
+
+        Dask takes tasks that agree up to a hexadecimal word for one group, learns how long those of a group take, and
+        spreads a large group over all workers. With the name of the run first all stages were one group, and half of
+        the workers began by waiting.
+        """
+        return f"gpudrift-{place.stage}-{self.name}-{place.block}-{place.start}-{place.stop}"
+
     def submit(self, place: Place, function: Callable[..., Any], *arguments: Any) -> Any:
         """A task of its own, whose result stays on its worker; with small arguments only."""
         if self.client is None:
             return self.task(place, function, *arguments)
         self.submitted += 1
         work = _Work(self.name, function)
-        future = self.client.submit(work, str(place), *arguments, key=f"{self.name}-{place}", pure=False)
+        future = self.client.submit(work, str(place), *arguments, key=self.key(place), pure=False)
         self.futures.append(future)
         return future
 
@@ -352,7 +363,7 @@ class DaskCluster:
 
         self.submitted += 1
         call = delayed(_Work(self.name, function), pure=False, traverse=False)
-        return call(str(place), *arguments, dask_key_name=f"{self.name}-{place}")
+        return call(str(place), *arguments, dask_key_name=self.key(place))
 
     def many(
         self, places: Sequence[Place], function: Callable[..., Any], inputs: Sequence[Sequence[Any]], *constants: Any
@@ -363,8 +374,7 @@ class DaskCluster:
         self.submitted += len(places)
         call = delayed(_Work(self.name, function, constants, spanned=True), pure=False, traverse=False)
         return [
-            call(str(place), *own, dask_key_name=f"{self.name}-{place}")
-            for place, own in zip(places, inputs, strict=True)
+            call(str(place), *own, dask_key_name=self.key(place)) for place, own in zip(places, inputs, strict=True)
         ]
 
     def start(self, roots: Sequence[Any]) -> list[Any]:
@@ -438,7 +448,8 @@ class DaskCluster:
             return MemoryError(f"worker {error.worker} has no memory left to {self._what(error.place)}; {_ADVICE}")
         if isinstance(error, KilledWorker):
             key = str(error.task)
-            place = Place.of(key) if key.startswith(self.name) else None
+            found = re.fullmatch(rf"gpudrift-([a-z]+)-{self.name}-(\d+)-(\d+)-(\d+)", key)
+            place = Place(found[1], *map(int, found.groups()[1:])) if found else None
             worker = getattr(error.last_worker, "address", error.last_worker)
             tries = self._workers_lost(error)
             return MemoryError(
@@ -466,13 +477,24 @@ _ADVICE = (
 def _check_versions(client: Any) -> None:
     """Refuse a scheduler (which unpacks graphs) or workers with another gpudrift, or a Python that cannot read ours."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    versions = client.get_versions(packages=["gpudrift"])
+    versions = client.get_versions()
     for who, told in {"the scheduler": versions["scheduler"], **versions["workers"]}.items():
         theirs = ".".join(str(told["host"]["python"]).split(".")[:2])
         if theirs != python:
             raise ValueError(_version_trouble(who, "Python", theirs, python))
-        if told["packages"].get("gpudrift") != __version__:
-            raise ValueError(_version_trouble(who, "gpudrift", told["packages"].get("gpudrift"), __version__))
+    # The package that is imported, not what the metadata of an installation says: it may be another one, or none. Asked
+    # by a builtin, since a function of ours could not be unpacked where there is none.
+    question = "__import__('gpudrift').__version__"
+    found: dict[str, Any] = client.run(eval, question, {}, on_error="return")
+    try:
+        found["the scheduler"] = client.run_on_scheduler(eval, question, {})
+    except ModuleNotFoundError:
+        found["the scheduler"] = None
+    for who, version in found.items():
+        if version != __version__:
+            raise ValueError(
+                _version_trouble(who, "gpudrift", version if isinstance(version, str) else None, __version__)
+            )
 
 
 # --- clusters to work on ---------------------------------------------------------------------------------------------
@@ -544,11 +566,31 @@ def _local(workers: int, threads: int, verbose: bool) -> Iterator[Any]:
         make = LocalCUDACluster
     else:
         shape["processes"] = True
-    with (
-        make(**{name: value for name, value in shape.items() if value is not None}) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
+    opened = ExitStack()
+    try:
+        with _interrupt_held():
+            cluster = opened.enter_context(make(**{name: value for name, value in shape.items() if value is not None}))
+        yield opened.enter_context(Client(cluster))
+    finally:
+        with _interrupt_held():
+            opened.close()
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the end; threads that begin here, and processes that those start, never see it.
+
+    A terminal sends it to worker processes too, and each would print a traceback; they end with this process. And a
+    cluster that is interrupted while it starts or ends cannot be closed in order.
+    """
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()  # else the thread that starts it gets the signal back
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _has_gpus() -> bool:
@@ -560,16 +602,35 @@ def _has_gpus() -> bool:
 
 @contextmanager
 def _reached(scheduler: str) -> Iterator[Any]:
-    from distributed import Client
+    import asyncio
+
+    from distributed import Client, Security
+    from distributed.comm import connect
 
     address = scheduler if "://" in scheduler else _address_in(scheduler)
+
+    async def greet() -> None:
+        """Say hello and hang up; a Client alone waits forever for whoever takes the call and says nothing."""
+        called = connect(address, CONNECT_SECONDS - 0.5, **Security().get_connection_args("client"))
+        (await asyncio.wait_for(called, CONNECT_SECONDS)).abort()
+
     try:
+        asyncio.run(greet())
         client = Client(address, timeout=CONNECT_SECONDS, name="gpudrift")
-    except (OSError, TimeoutError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ConnectionError(f"scheduler {address!r} cannot be reached within {CONNECT_SECONDS} s: {reason}") from None
+    except (OSError, ValueError, TypeError, ImportError) as error:
+        raise ConnectionError(f"scheduler {address!r} cannot be reached: {_why(error)}") from None
     with client:
         yield client
+
+
+def _why(error: Exception) -> str:
+    """Dask's reason, without the names of its objects."""
+    if isinstance(error, TypeError) and "ssl_context" in str(error):
+        return "no certificates; Dask's configuration names them: distributed.comm.tls.ca-file, client.cert, client.key"
+    late = isinstance(error, TimeoutError) or str(error).startswith("Timed out")
+    reason = " ".join(str(error.__cause__ or ("" if late else error)).split()).rpartition(">: ")[2][:200]
+    reason = reason or ("" if late else type(error).__name__)
+    return ", ".join([f"no answer within {CONNECT_SECONDS} s"] * late + [reason] * bool(reason))
 
 
 def _address_in(path: str) -> str:
@@ -580,6 +641,9 @@ def _address_in(path: str) -> str:
     if not Path(path).is_file():
         raise FileNotFoundError(f"scheduler {path!r}: no such file; {expected}")
     try:
-        return str(json.loads(Path(path).read_text("utf-8"))["address"])
+        address = json.loads(Path(path).read_text("utf-8"))["address"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"scheduler {path!r}: it is no scheduler file (JSON with an address); {expected}") from None
+        address = None
+    if not isinstance(address, str):
+        raise ValueError(f"scheduler {path!r}: it is no scheduler file (JSON with an address); {expected}")
+    return address

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.conversion import logical_type
@@ -36,6 +37,10 @@ MOST_TASKS = 20_000
 """Of one table: a scheduler handles a few thousand a second and keeps some kilobytes for each."""
 AT_ONCE = 16 << 20
 """Bytes of the columns of one part that a task on a cluster reads together; see ``LARGEST_BLOCK``."""
+FILES_AT_ONCE = 32
+"""Files whose footers one task reads."""
+FAN_IN = 8
+"""Results that one task adds."""
 BLOCK_SLOTS = 1 << 18
 """Most slots of a block on a cluster: 128 numeric columns, a result of 1 to 4 MB, edges of 2 MB."""
 GUESSED_SLOTS, GUESSED_TEXT_SLOTS = 2_048, 2 * SKETCH_SIZE
@@ -206,9 +211,12 @@ def cut_for_cluster(
     block_bytes = tuple(sum(sizes[start:stop]) for start, stop in columns)
     block_slots = tuple(sum(slots[start:stop]) for start, stop in columns)
     runs = []
+    # Rows before each part; parts, where rows are not known.
+    weights = np.array([1 if part.rows is None else part.rows for part in source.parts], dtype=np.int64)
+    done = np.concatenate([[0], np.cumsum(weights)])
     for own_size, own_slots in zip(block_bytes, block_slots, strict=True):
         share = -(-wanted * own_size // size) if size else 1
-        runs.append(_runs(source, max(1, min(share, most_runs, _most_runs(own_size, own_slots, parts)))))
+        runs.append(_runs(done, max(1, min(share, most_runs, _most_runs(own_size, own_slots, parts)))))
     return Cut(tuple(columns), block_bytes, block_slots, tuple(runs))
 
 
@@ -230,14 +238,10 @@ def _most_runs(size: int, slots: int, parts: int) -> int:
     return max(1, min(parts, size // max(1, BYTES_PER_SLOT * slots)))
 
 
-def _runs(source: Source, count: int) -> tuple[tuple[int, int], ...]:
-    """Cut the parts into at most so many ranges of about equal rows (or parts, where rows are not known)."""
-    if not source.parts:
-        return ()
-    weights = np.array([1 if part.rows is None else part.rows for part in source.parts], dtype=np.int64)
-    done = np.concatenate([[0], np.cumsum(weights)])
+def _runs(done: npt.NDArray[np.int64], count: int) -> tuple[tuple[int, int], ...]:
+    """Cut the parts into at most so many ranges of about equal rows; ``done`` are the rows before each, and all."""
     goals = done[-1] * np.arange(count + 1) / count
-    ends = sorted({0, weights.size, *np.searchsorted(done, goals[1:-1], side="left").tolist()})
+    ends = sorted({0, done.size - 1, *np.searchsorted(done, goals[1:-1], side="left").tolist()})
     return tuple((start, stop) for start, stop in pairwise(ends) if stop > start)
 
 
@@ -402,13 +406,13 @@ def plan_table(source: Source, fields: Sequence[Field], cut: Cut, *, workers: in
     sent = 0
     if workers:
         sent = sum(
-            TRAVELLING * slots * (len(runs) + len(runs) // 7) + EDGES * slots * workers for _, slots, runs in pairs
+            TRAVELLING * slots * (len(runs) + _additions(len(runs))) + EDGES * slots * workers
+            for _, slots, runs in pairs
         )
         if fits and not held:
             rows = min(source.rows or 0, 65_536)
             sent += sum(source.column_bytes(one.name) * rows // max(source.rows or 1, 1) for one in fields)
     readings = 2 if fits and not held else 1
-    tasks = cut.tasks * readings + len(pairs)
     return TablePlan(
         source.label,
         source.rows,
@@ -416,11 +420,29 @@ def plan_table(source: Source, fields: Sequence[Field], cut: Cut, *, workers: in
         len(source.files),
         sum(cut.bytes),
         readings,
-        tasks,
+        _cluster_tasks(source, cut, fits=fits, held=held) if workers else cut.tasks * readings,
         largest,
         sent,
         reads + COUNTING * slots,
     )
+
+
+def _cluster_tasks(source: Source, cut: Cut, *, fits: bool, held: bool) -> int:
+    """Tasks on a cluster: the first ones find and open the files."""
+    blocks, opening = len(cut.columns), 2 + -(-len(source.files) // FILES_AT_ONCE)
+    if held:
+        return opening + blocks
+    samples = 0 if not fits else cut.tasks if source.columnar else 2
+    return opening + blocks + samples + cut.tasks + sum(_additions(len(runs)) for runs in cut.runs)
+
+
+def _additions(leaves: int) -> int:
+    """Tasks that add the results of so many others."""
+    tasks = 0
+    while leaves > 1:
+        leaves = -(-leaves // FAN_IN)
+        tasks += leaves
+    return tasks
 
 
 def measured_rates() -> Rates | None:

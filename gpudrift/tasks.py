@@ -7,7 +7,10 @@ they take sources, names and schemas, and return samples, columns, profiles or p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from queue import Empty, Queue
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import numpy as np
@@ -198,17 +201,30 @@ def typed_again(fields: Iterable[Field], source: Source) -> list[Field]:
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
+def read_parts(source: Source, parts: Iterable[Part], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of some parts, one part after the other."""
+    return (batch for part in parts for batch in source.batches(part, names))
+
+
 def fit_held_block(
-    source: Source, block: Block, sample: Sample, options: FitOptions, count: Count[T]
+    source: Source,
+    block: Block,
+    sample: Sample,
+    options: FitOptions,
+    count: Count[T],
+    reading: Iterable[pa.RecordBatch] | None = None,
 ) -> tuple[T, Schema, dict[str, str]]:
-    """One block of the reference: read once, held, sampled, fitted, counted; and what could not be read, and why."""
+    """One block of the reference: read once, held, sampled, fitted, counted; and what could not be read, and why.
+
+    ``reading`` are its batches, if somebody reads them already.
+    """
     readable, broken = block.readable, {}
     try:
-        batches = [batch for part in source.parts for batch in source.batches(part, readable)]
+        batches = list(read_parts(source, source.parts, readable) if reading is None else reading)
     except READING_ERRORS as error:
         broken = unreadable_columns(source, source.parts, readable, error)
         readable = [name for name in readable if name not in broken]
-        batches = [batch for part in source.parts for batch in source.batches(part, readable)]
+        batches = list(read_parts(source, source.parts, readable))
     sampled: Sampled = {name: [] for name in readable}
     start = 0
     for batch in batches:
@@ -224,26 +240,33 @@ def count_run(
     schema: Schema,
     count: Count[T],
     count_now: Callable[[Iterator[pa.RecordBatch], Schema], Profile],
+    reading: Iterator[pa.RecordBatch] | None = None,
 ) -> tuple[T | Profile, dict[str, str]]:
     """Count some columns of some parts; a column that cannot be read is skipped, with its reason.
 
-    ``count`` is told first; ``count_now`` where that failed and the readable columns are counted again.
+    ``count`` is told first, of ``reading`` if somebody reads already; ``count_now`` where that failed and the readable
+    columns are counted again.
     """
-    names = list(schema.names)
+    names = counted_names(schema)
     try:
-        return count((batch for part in run for batch in source.batches(part, names)), schema), {}
+        return count(read_parts(source, run, names) if reading is None else reading, schema), {}
     except READING_ERRORS as error:
         broken = unreadable_columns(source, run, names, error)
         if not broken:
             raise
         rest = [name for name in names if name not in broken]
-        profile = count_now((batch for part in run for batch in source.batches(part, rest)), schema)
+        profile = count_now(read_parts(source, run, rest), schema)
         return profile.skip(broken, dict.fromkeys(broken, "unreadable")), broken
+
+
+def counted_names(schema: Schema) -> list[str]:
+    """The columns that a schema counts: those that it skips are not read."""
+    return [column.name for column in schema.columns if column.kind != "skipped"]
 
 
 def unreadable_columns(source: Source, parts: Sequence[Part], names: Iterable[str], error: Exception) -> dict[str, str]:
     """Which columns fail when they are read on their own, and why; what concerns no column is raised as it is."""
-    if isinstance(error, SourceChangedError):
+    if isinstance(error, SourceChangedError | MemoryError):  # Arrow's is also one of reading
         raise error
     broken = {}
     for name in names:
@@ -251,7 +274,7 @@ def unreadable_columns(source: Source, parts: Sequence[Part], names: Iterable[st
             for part in parts:
                 for _ in source.batches(part, [name]):
                     pass
-        except SourceChangedError:
+        except (SourceChangedError, MemoryError):
             raise
         except READING_ERRORS as its_error:
             broken[name] = (str(its_error).splitlines() or ["unreadable"])[0]
@@ -288,6 +311,96 @@ class Reading:
         for batch in batches:
             self.bytes += batch.nbytes
             yield batch
+
+
+class Pieces:
+    """The batches of several pieces of work, one after the other, while the system fetches what comes next.
+
+    A piece is some columns of the same parts. From a disk the pages of the next columns are asked for while those
+    before are decoded and counted; of a table larger than memory, disk and core would otherwise wait for each other. It
+    costs no core: a worker of one thread shall keep one core busy.
+
+    Parameters
+    ----------
+    source : Source
+    parts : sequence of Part
+    pieces : sequence of sequences of str
+        Columns of each; taken by :meth:`batches` in this order.
+    """
+
+    def __init__(self, source: Source, parts: Sequence[Part], pieces: Sequence[Sequence[str]]) -> None:
+        self.source, self.parts, self.pieces = source, parts, pieces
+
+    def __enter__(self) -> Pieces:
+        self.soon(0, 0)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        return
+
+    def soon(self, number: int, at: int) -> None:
+        """Have a part of a piece fetched, or of the next piece after its last part."""
+        if at == len(self.parts):
+            number, at = number + 1, 0
+        if number < len(self.pieces) and at < len(self.parts):
+            self.source.soon(self.parts[at], self.pieces[number])
+
+    def batches(self, number: int) -> Iterator[pa.RecordBatch]:
+        """The batches of one piece."""
+        for at, part in enumerate(self.parts):
+            self.soon(number, at + 1)
+            yield from self.source.batches(part, self.pieces[number])
+
+
+class DistantPieces(Pieces):
+    """The same from a store that answers slowly: a thread reads while the batches before are counted."""
+
+    depth = 1
+    """Batches that wait to be taken; one more is being read."""
+
+    def __enter__(self) -> DistantPieces:
+        self.queue: Queue[tuple[int, pa.RecordBatch | BaseException | None]] = Queue(self.depth)
+        self.stopped = Event()
+        self.thread = Thread(target=self._read, name="gpudrift-read", daemon=True)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stopped.set()
+        while self.thread.is_alive():
+            with suppress(Empty):
+                self.queue.get(timeout=0.01)
+
+    def _read(self) -> None:
+        for number, names in enumerate(self.pieces):
+            end: BaseException | None = None
+            try:
+                for batch in read_parts(self.source, self.parts, names):
+                    self.queue.put((number, batch))
+                    if self.stopped.is_set():
+                        return
+            except BaseException as error:
+                end = error
+            self.queue.put((number, end))
+            if self.stopped.is_set():
+                return
+
+    def batches(self, number: int) -> Iterator[pa.RecordBatch]:
+        """The batches of one piece; what remains of those before is dropped."""
+        while True:
+            at, item = self.queue.get()
+            if at < number:
+                continue
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                return
+            yield item
+
+
+def pieces_of(source: Source, parts: Sequence[Part], pieces: Sequence[Sequence[str]]) -> Pieces:
+    """Pieces of work as their source is read best."""
+    return (DistantPieces if source.remote else Pieces)(source, parts, pieces)
 
 
 def sample_run(
@@ -337,14 +450,27 @@ def fit_batches(
 def fit_and_count(
     opened: Opened, columns: tuple[int, int], sample: Sample, options: FitOptions, backend: str, fingerprint: str
 ) -> tuple[Schema, Packet]:
-    """Fit and count a block of columns whose rows fit into memory, reading them once."""
-    fields = opened.checked(fingerprint).fields[slice(*columns)]
-    reading, count = Reading(), load_backend(backend)
-    profile, schema, broken = fit_held_block(
-        opened.source, Block(fields, 0), sample, options, lambda batches, schema: count(reading(batches), schema)
-    )
-    del broken  # its columns are skipped in the schema, with their reasons
-    return schema, Packet.of(profile, ((0, len(opened.source.parts)),), reading.bytes, schema.digest)
+    """Fit and count a block of columns whose rows fit into memory, reading them once, some columns at a time."""
+    source, fields = opened.checked(fingerprint).source, opened.fields[slice(*columns)]
+    sizes = [source.column_bytes(one.name) for one in fields]
+    blocks = [Block(fields[start:stop], 0) for start, stop in cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1)]
+    reading, load = Reading(), load_backend(backend)
+    with pieces_of(source, source.parts, [block.readable for block in blocks]) as ahead:
+        done = [
+            fit_held_block(
+                source,
+                block,
+                sample,
+                options,
+                lambda batches, schema: load(reading(batches), schema),
+                ahead.batches(number),
+            )
+            for number, block in enumerate(blocks)
+        ]
+    schema = Schema.concatenate([schema for _, schema, _ in done])
+    profile = Profile.concatenate([profile for profile, _, _ in done])
+    everything = ((0, len(source.parts)),) if source.parts else ()
+    return schema, Packet.of(profile, everything, reading.bytes, schema.digest)
 
 
 def count_parts(opened: Opened, schema: Schema, parts: tuple[int, int], backend: str, fingerprint: str) -> Packet:
@@ -355,16 +481,19 @@ def count_parts(opened: Opened, schema: Schema, parts: tuple[int, int], backend:
         return load(reading(batches), schema)
 
     run = source.parts[slice(*parts)]
-    if source.columnar:
-        widest = max((part.rows or 0 for part in run), default=0) / max(source.rows or 1, 1)
-        sizes = [int(source.column_bytes(name) * widest) for name in schema.names]
-        pieces = [
-            count_run(source, run, schema.select(schema.names[start:stop]), count, count)[0]
-            for start, stop in cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1)
-        ]
-        profile = replace(Profile.concatenate(pieces), schema=schema)
-    else:
+    if not source.columnar:
         profile = total((count_text(source, part, schema, count) for part in run), schema)
+        return Packet.of(profile, (parts,), reading.bytes, schema.digest)
+    widest = max((part.rows or 0 for part in run), default=0) / max(source.rows or 1, 1)
+    sizes = [int(source.column_bytes(name) * widest) for name in schema.names]
+    pieces = [
+        schema.select(schema.names[start:stop]) for start, stop in cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1)
+    ]
+    with pieces_of(source, run, [counted_names(piece) for piece in pieces]) as ahead:
+        counted = [
+            count_run(source, run, piece, count, count, ahead.batches(number))[0] for number, piece in enumerate(pieces)
+        ]
+    profile = replace(Profile.concatenate(counted), schema=schema)
     return Packet.of(profile, (parts,), reading.bytes, schema.digest)
 
 

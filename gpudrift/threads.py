@@ -165,7 +165,7 @@ def _profile_columnar(
     )
     for number, block in enumerate(blocks):
         if block.bytes > settings.budget:
-            schema = Schema(_fit_large(source, block, sample, options, settings))
+            schema = Schema(_fit_large(source, block, sample, options, settings, failures))
             done[number] = _count_blocks(source, [(block, schema)], settings, count, failures, tally)[0]
     return _checked(source, Profile.concatenate(done), failures)
 
@@ -238,7 +238,7 @@ def _read_and_fit(source: Source, block: Block, sample: Sample, options: FitOpti
 
 
 def _fit_large(
-    source: Source, block: Block, sample: Sample, options: FitOptions, settings: Settings
+    source: Source, block: Block, sample: Sample, options: FitOptions, settings: Settings, failures: dict[str, str]
 ) -> tuple[Column, ...]:
     """Columns that are too long to be held: a first reading takes the sample only."""
     names = block.readable
@@ -249,6 +249,7 @@ def _fit_large(
         broken = reasons | broken
         for name, chunks in sampled.items():
             together[name] += chunks
+    failures |= broken
     return fit_block(block.fields, together, options, broken)
 
 

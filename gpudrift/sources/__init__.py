@@ -31,21 +31,34 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from gpudrift.sources.base import CsvTypesChanged, Field, Part, Source
+from gpudrift.sources.datafile import File
 from gpudrift.sources.delimited import csv_source
 from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
 from gpudrift.sources.ipc import ipc_source
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.memory import memory_source
-from gpudrift.sources.parquet import parquet_source
+from gpudrift.sources.parquet import Summary, parquet_source, summaries
 from gpudrift.sources.streams import stream_source
 from gpudrift.sources.trouble import hidden
 
-__all__ = ["CsvTypesChanged", "Field", "Part", "Source", "is_saved_profile", "is_uri", "open_source"]
+__all__ = [
+    "CsvTypesChanged",
+    "Field",
+    "Found",
+    "Part",
+    "Source",
+    "Summary",
+    "find_source",
+    "is_saved_profile",
+    "is_uri",
+    "open_source",
+]
 
 
 def open_source(data: object, storage_options: Mapping[str, Any] | None = None) -> Source:
@@ -72,9 +85,9 @@ def open_source(data: object, storage_options: Mapping[str, Any] | None = None) 
         For anything else.
     """
     if isinstance(data, str | os.PathLike):
-        return _open_paths([os.fsdecode(data)], storage_options)
+        return find_source([os.fsdecode(data)], storage_options).open()
     if isinstance(data, list | tuple) and data and all(isinstance(path, str | os.PathLike) for path in data):
-        return _open_paths([os.fsdecode(path) for path in data], storage_options)
+        return find_source([os.fsdecode(path) for path in data], storage_options).open()
     if storage_options is not None:
         raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; this is {kind_of(data)}")
     if isinstance(data, pa.RecordBatchReader) or instance_of(data, "pyarrow.dataset", "Dataset"):
@@ -90,9 +103,26 @@ def open_source(data: object, storage_options: Mapping[str, Any] | None = None) 
     return source
 
 
-def _open_paths(given: Sequence[str], options: Mapping[str, Any] | None) -> Source:
-    files = find_files(given, options)
-    first = hidden(given[0]) if is_uri(given[0]) else given[0]
-    label = first if len(given) == 1 else f"{first} and {len(given) - 1} more"
-    openers = {"Parquet": parquet_source, "Arrow IPC": ipc_source, "CSV": csv_source}
-    return openers[files[0].format](label, files)
+@dataclass(frozen=True)
+class Found:
+    """Files that were found and not opened yet; ``label`` is what the user gave, without secrets."""
+
+    label: str
+    files: tuple[File, ...]
+
+    def open(self, found: Sequence[Summary] | None = None) -> Source:
+        """Open them; Parquet files need not be read where their summaries are given."""
+        if self.files[0].format == "Parquet":
+            return parquet_source(self.label, self.files, found)
+        return {"Arrow IPC": ipc_source, "CSV": csv_source}[self.files[0].format](self.label, self.files)
+
+    def summaries(self, start: int, stop: int) -> list[Summary]:
+        """Of some Parquet files; none of other formats."""
+        return summaries(self.files[start:stop], self.label) if self.files[0].format == "Parquet" else []
+
+
+def find_source(paths: Sequence[str], storage_options: Mapping[str, Any] | None = None) -> Found:
+    """Find the files that paths name, for :func:`open_source` in pieces; errors as there."""
+    files = find_files(paths, storage_options)
+    first = hidden(paths[0]) if is_uri(paths[0]) else paths[0]
+    return Found(first if len(paths) == 1 else f"{first} and {len(paths) - 1} more", tuple(files))

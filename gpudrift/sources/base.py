@@ -10,8 +10,8 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -37,6 +37,7 @@ __all__ = [
     "plain_type",
     "positions_of",
     "shared",
+    "width_of",
 ]
 
 NAN_IS_NULL = {b"gpudrift.nan": b"null"}
@@ -126,6 +127,13 @@ class Source(Protocol):
         With none of them the batches have rows and no columns.
         """
 
+    @property
+    def remote(self) -> bool:
+        """Whether the files lie in a store that answers slowly, so that waiting for it is worth a thread."""
+
+    def soon(self, part: Part, columns: Sequence[str]) -> None:
+        """Have the system fetch what :meth:`batches` will be asked for next, where it can; returns at once."""
+
     def with_types(self, types: Mapping[str, pa.DataType]) -> Source:
         """Parse these columns of CSV files as these types; other sources return themselves."""
 
@@ -213,7 +221,7 @@ class OpenedSource:
         return {name: self._size(name) for name in self.types}
 
     def _size(self, name: str) -> int:
-        width, size = _width(self.types[name]), 0
+        width, size = width_of(self.types[name]), 0
         held = [(places[name], parts) for places, parts in self.layouts if name in places]
         if not held or (width and self.rows is not None and len(held) == len(self.layouts)):
             return (self.rows or 0) * (width or 4)
@@ -229,6 +237,13 @@ class OpenedSource:
     def column_bytes(self, name: str) -> int:
         return self.sizes.get(name, 0)
 
+    def with_sizes(self, known: Mapping[str, int]) -> OpenedSource:
+        """The same source, with the bytes of some columns as they are known."""
+        rest = {name: self._size(name) for name in self.types if name not in known}
+        made = replace(self)
+        made.__dict__["sizes"] = {name: known[name] if name in known else rest[name] for name in self.types}
+        return made
+
     def batches(self, part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         here, keys, rows = self.places[part.detail[0]], self.keys[part.detail[0]], 0
         own = {name: here[name] for name in columns if name in here and name in self.types}
@@ -243,6 +258,18 @@ class OpenedSource:
                 yield _complete(batch, columns, positions, keys)
         if part.rows not in (None, rows):
             raise ValueError(f"cannot read {part.label!r}: it has {rows} rows where {part.rows} should be")
+
+    @cached_property
+    def remote(self) -> bool:
+        return any(file.filesystem.type_name != "local" for file in self.origins)
+
+    def soon(self, part: Part, columns: Sequence[str]) -> None:
+        here = self.places[part.detail[0]]
+        own = {name: here[name] for name in columns if name in here and name in self.types}
+        fetch = getattr(self.reader, "soon", None)
+        if fetch is not None and own and not self.remote:
+            with suppress(OSError, ValueError):  # whoever reads it will say what is wrong
+                fetch(self, part, own)
 
     def with_types(self, types: Mapping[str, pa.DataType]) -> OpenedSource:
         return self
@@ -307,7 +334,7 @@ def shared(make: Callable[[_Key], _Value], keys: Iterable[_Key]) -> tuple[_Value
     return tuple(made[key] if key in made else made.setdefault(key, make(key)) for key in keys)
 
 
-def _width(kind: pa.DataType | None) -> int:
+def width_of(kind: pa.DataType | None) -> int:
     """Bytes of a value, 0 where they vary."""
     try:
         return 0 if kind is None or is_type.is_dictionary(kind) else max(1, int(kind.bit_width) // 8)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,12 @@ from pyarrow import types as is_type
 
 from gpudrift.files import says_sealed
 from gpudrift.sources import footers
-from gpudrift.sources.base import OpenedSource, Part, Source, fields_of, file_source, shared
+from gpudrift.sources.base import OpenedSource, Part, Source, fields_of, file_source, shared, width_of
 from gpudrift.sources.datafile import File
 from gpudrift.sources.libraries import arrow_module
 from gpudrift.sources.trouble import named
 
-__all__ = ["parquet_source"]
+__all__ = ["Summary", "parquet_source", "summaries"]
 
 BATCH_ROWS, GROUP_ROWS, GROUP_BYTES = 1 << 20, 1 << 23, 1 << 30
 """A row group with more rows or more uncompressed bytes than the last two is read batch by batch."""
@@ -73,6 +74,19 @@ class _Parquet:
             fields += [table.schema.field(name) for name in some]
         yield from pa.Table.from_arrays(arrays, schema=pa.schema(fields)).to_batches()
 
+    def soon(self, source: OpenedSource, part: Part, places: Mapping[str, range]) -> None:
+        file, group = part.detail
+        footer = self.footer(source, file)
+        if group >= footer.num_row_groups or not hasattr(os, "posix_fadvise"):
+            return
+        chunks = [footer.row_group(group).column(leaf) for place in places.values() for leaf in place]
+        descriptor = os.open(source.origins[file].path, os.O_RDONLY)
+        try:
+            for start, stop in _spans(chunks):
+                os.posix_fadvise(descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(descriptor)
+
     def reader(self, source: OpenedSource, file: int) -> Any:
         """Open a file in this thread, or take it from the last few that were."""
         opened: OrderedDict[int, Any] = self.opened.__dict__.setdefault("files", OrderedDict())
@@ -89,8 +103,24 @@ class _Parquet:
     def open(self, source: OpenedSource, file: int, footer: Any) -> Any:
         # No memory map: a file that is truncated while it is mapped kills the process. No pre_buffer: it
         # would hold whole column chunks.
-        options = {"metadata": footer, "read_dictionary": self.texts[file], "pre_buffer": False}
-        return arrow_module("parquet").ParquetFile(source.origins[file].open(), buffer_size=READ_BUFFER, **options)
+        # From a store, though, each read of a buffer is a request: there, ranges are fetched whole and side by side.
+        options = {"metadata": footer, "read_dictionary": self.texts[file]}
+        if source.remote:
+            options |= {"pre_buffer": True}
+        else:
+            options |= {"pre_buffer": False, "buffer_size": READ_BUFFER}
+        return arrow_module("parquet").ParquetFile(source.origins[file].open(), **options)
+
+
+def _spans(chunks: Iterable[Any]) -> list[tuple[int, int]]:
+    """Where column chunks lie in their file; neighbours as one."""
+    spans: list[tuple[int, int]] = []
+    for chunk in chunks:
+        offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
+        start = min(offset for offset in offsets if offset)
+        stop = start + chunk.total_compressed_size
+        spans.append((spans.pop()[0], stop) if spans and spans[-1][1] == start else (start, stop))
+    return spans
 
 
 def _chunk_bytes(group: Any, leaves: range) -> int:
@@ -105,35 +135,104 @@ def _row_group(file: File, footer: Any, part: Part) -> Any:
     raise file.changed("its row groups are others than when the run began")
 
 
-def parquet_source(label: str, files: Sequence[File]) -> Source:
-    """Source of Parquet files; a part is a row group."""
+@dataclass(frozen=True)
+class Summary:
+    """What a source needs to know of the footer of a file.
 
-    def open_footer(file: File) -> tuple[Any, pa.Schema]:
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+    rows : tuple of int
+        Of each row group.
+    texts : tuple of str
+        Columns to read as dictionaries.
+    sizes : mapping of column name to int
+        Bytes of the columns whose values have no one width.
+    """
+
+    schema: pa.Schema
+    rows: tuple[int, ...]
+    texts: tuple[str, ...]
+    sizes: Mapping[str, int]
+
+
+def summaries(files: Sequence[File], label: str = "") -> list[Summary]:
+    """Read the footers of some files and keep the little that matters; equal schemas are one object."""
+    found = (summary for summary, _ in _parsed(files, label))
+    known: list[tuple[pa.Schema, dict[tuple[str, ...], tuple[str, ...]]]] = []
+    kept = []
+    for one in found:
+        schema, texts = next((entry for entry in known if entry[0].equals(one.schema)), (None, {}))
+        if schema is None:
+            known.append((schema := one.schema, texts))
+        kept.append(Summary(schema, one.rows, texts.setdefault(one.texts, one.texts), one.sizes))
+    return kept
+
+
+def _parsed(files: Sequence[File], label: str) -> Iterator[tuple[Summary, Any]]:
+    """Summary and footer of each file, some files at a time."""
+
+    def parse(file: File) -> tuple[Summary, Any]:
         with named(file.label, file.secrets), file.open() as stream:
             if says_sealed(stream):
                 hint = "compare it as it is" if file.label == label else "leave it out of the folder or glob"
                 raise ValueError(f"{file.label!r} is a saved profile, not data; {hint}")
             stream.seek(0)
             reader = arrow_module("parquet").ParquetFile(stream, pre_buffer=False)
-            return reader.metadata, reader.schema_arrow
+            footer, schema = reader.metadata, reader.schema_arrow
+        groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
+        leaves = _leaves(schema)
+        sizes = {
+            name: sum(_chunk_bytes(group, leaves[name]) for group in groups)
+            for name, kind in zip(schema.names, schema.types, strict=True)
+            if width_of(kind) == 0
+        }
+        rows = tuple(group.num_rows for group in groups)
+        return Summary(schema, rows, _dictionaries(footer, schema, leaves), sizes), footer
 
-    with ThreadPoolExecutor(min(8, len(files))) as pool:
-        parsed, schemas = zip(*pool.map(open_footer, files), strict=True)
+    with ThreadPoolExecutor(min(8, max(len(files), 1))) as pool:
+        # Not all at once: footers wait to be taken, and a thousand of 5,000 columns are 5 GB.
+        for start in range(0, len(files), 8):
+            yield from pool.map(parse, files[start : start + 8])
+
+
+def parquet_source(label: str, files: Sequence[File], found: Sequence[Summary] | None = None) -> Source:
+    """Source of Parquet files; a part is a row group.
+
+    Parameters
+    ----------
+    label : str
+    files : sequence of File
+    found : sequence of Summary, optional
+        Of the files, if they have been read elsewhere. By default they are read here, and their footers kept.
+    """
+    parsed: tuple[Any, ...] | None = None
+    if found is None:
+        found, parsed = zip(*_parsed(files, label), strict=True)
     distinct: list[tuple[pa.Schema, dict[str, range]]] = []  # thousands of files share a few schemas
     places = []
-    for schema in schemas:
-        leaves = next((leaves for known, leaves in distinct if known.equals(schema)), None)
+    for one in found:
+        leaves = next((leaves for known, leaves in distinct if known.equals(one.schema)), None)
         if leaves is None:
-            distinct.append((schema, leaves := _leaves(schema)))
+            distinct.append((one.schema, leaves := _leaves(one.schema)))
         places.append(leaves)
-    groups = [(file, group) for file, footer in enumerate(parsed) for group in range(footer.num_row_groups)]
+    groups = [(file, group) for file, one in enumerate(found) for group in range(len(one.rows))]
     parts = (
-        Part(files[file].label, parsed[file].row_group(group).num_rows, at, (file, group))
-        for at, (file, group) in enumerate(groups)
+        Part(files[file].label, found[file].rows[group], at, (file, group)) for at, (file, group) in enumerate(groups)
     )
-    texts = shared(tuple, map(_dictionaries, parsed, schemas, places))
+    texts = shared(tuple, (one.texts for one in found))
     reader = _Parquet(texts, parsed)
-    return file_source(label, files, fields_of(schema for schema, _ in distinct), parts, reader, places)
+    source = file_source(label, files, fields_of(schema for schema, _ in distinct), parts, reader, places)
+    return source.with_sizes(_sizes(source, found))
+
+
+def _sizes(source: OpenedSource, found: Sequence[Summary]) -> dict[str, int]:
+    """Bytes of the columns whose values have no one width: at least four a row, which is what indices take."""
+    sizes: dict[str, int] = {}
+    for one in found:
+        for name, size in one.sizes.items():
+            sizes[name] = sizes.get(name, 0) + max(size, 4 * sum(one.rows))
+    return {name: size for name, size in sizes.items() if name in source.types}
 
 
 def _leaves(schema: pa.Schema) -> dict[str, range]:

@@ -1,0 +1,774 @@
+"""A local Dask cluster on generated files: how it scales, what it costs beside reading, its memory, and each task.
+
+Cases, each written to ``cluster-<case>.json``:
+
+- ``workers``: the same table on one worker and on two, in turn, beside the same workers only reading it and beside
+  plain arithmetic, which says what two busy cores of this machine can do at most;
+- ``wide``: a table larger than memory, read and dropped, profiled, read and dropped, counted, and so on in turn;
+- ``rows``: tables of more and more rows, each on a fresh cluster: peak memory of a worker must not grow with them;
+- ``overhead``: what a task, an opened file, a packet and a byte cost; makes gpudrift/data/rates.json, and feeds
+  scale_model.py.
+
+*Reading* is the engine's own graph with the counting left out: the same cluster, cut, row groups and columns, through
+the same readers with footers kept, each batch dropped when the next one comes. That is the fastest bare read there is
+here: a ``ParquetFile`` opened anew in each task parses the footer each time.
+
+Peaks are what the kernel says of a process (VmHWM), set back before each measurement. The scheduler lives in the
+client's process. Network bytes are what crosses the loopback device, whoever sends it: heartbeats as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import pickle
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import end_to_end
+import generate
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import gpudrift as gd
+from gpudrift import planning, tasks
+from gpudrift.engine import DaskCluster, Settings
+from gpudrift.fitting import FitOptions
+from gpudrift.graphs import Place, open_files
+from gpudrift.packed import Packet, add_packets
+from gpudrift.planning import AT_ONCE, Rates, column_slots, cut_columns, cut_for_cluster, obstacle
+from gpudrift.sources import open_source
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+RATES = ROOT / "gpudrift" / "data" / "rates.json"
+FORMAT = "gpudrift/cluster/1"
+FAN_IN = 8
+"""Of the trees of tasks that do nothing, as in graphs.py."""
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A table as files of so many rows, in row groups of so many.
+
+    Float columns take turns as in generate.py; every second one is rounded to two decimals, as prices and measurements
+    are, and takes 1 to 2 bytes a value in the file instead of up to 10.
+    """
+
+    rows: int
+    floats: int
+    strings: tuple[int, ...] = ()
+    file_rows: int = 1_000_000
+    group_rows: int = 250_000
+
+    @property
+    def files(self) -> int:
+        return -(-self.rows // self.file_rows)
+
+    def folder(self, within: Path) -> Path:
+        """Tables of other lengths share their files."""
+        return within / f"{self.floats}+{'-'.join(map(str, self.strings)) or 0}-{self.file_rows}-{self.group_rows}"
+
+
+def group(shape: Shape, rows: int, *seed: int) -> pa.Table:
+    """One row group."""
+    rng = np.random.default_rng([shape.floats, *seed])
+    columns = {}
+    for at in range(shape.floats):
+        values = generate.floats(rng, at, rows, 0.0)
+        columns[f"f{at}"] = pa.array(np.round(values, 2) if at % 2 else values)
+    for at, distinct in enumerate(shape.strings):
+        texts = pa.array([f"value-{i:06d}" for i in range(distinct)])
+        columns[f"s{at}"] = generate.strings(rng, texts, rows, 0.0)
+    return pa.table(columns)
+
+
+def write(shape: Shape, path: Path, number: int) -> None:
+    """Write one file, unless it is there."""
+    if path.exists():
+        return
+    temporary = path.with_suffix(".unfinished")
+    writer: pq.ParquetWriter | None = None
+    rows = min(shape.file_rows, shape.rows - number * shape.file_rows)
+    for start in range(0, rows, shape.group_rows):
+        piece = group(shape, min(shape.group_rows, rows - start), number, start)
+        writer = writer or pq.ParquetWriter(temporary, piece.schema)
+        writer.write_table(piece, row_group_size=piece.num_rows)
+    assert writer is not None
+    writer.close()
+    temporary.rename(path)
+
+
+def prepare(shape: Shape, within: Path) -> list[str]:
+    """Paths of the files of a table, made by processes of their own unless they are there."""
+    folder = shape.folder(within)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{number:05d}.parquet" for number in range(shape.files)]
+    missing = [number for number, path in enumerate(paths) if not path.exists()]
+    if missing:
+        say(f"writing {len(missing)} files to {folder}")
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), mp_context=spawn) as pool:
+            done = [pool.submit(write, shape, paths[number], number) for number in missing]
+            for one in done:
+                one.result()
+    return [str(path) for path in paths]
+
+
+def table_entry(shape: Shape, paths: Sequence[str]) -> dict[str, Any]:
+    groups = sum(pq.read_metadata(path).num_row_groups for path in paths)
+    return {
+        "rows": shape.rows,
+        "floats": shape.floats,
+        "strings": list(shape.strings),
+        "files": len(paths),
+        "row_groups": groups,
+        "file_bytes": sum(Path(path).stat().st_size for path in paths),
+    }
+
+
+# --- clusters --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def local_cluster(workers: int, threads: int = 1) -> Iterator[Any]:
+    """Worker processes on this machine, and a client of theirs that is nobody's default."""
+    from distributed import Client, LocalCluster
+
+    shape = {"n_workers": workers, "threads_per_worker": threads, "processes": True, "dashboard_address": ":0"}
+    with LocalCluster(host="127.0.0.1", **shape) as cluster, Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+def peak_bytes() -> int:
+    """Peak memory of this process since it was last set back."""
+    return status_bytes("VmHWM")
+
+
+def resident_bytes() -> int:
+    return status_bytes("VmRSS")
+
+
+def status_bytes(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
+
+
+def forget_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def loopback_bytes() -> int:
+    """Bytes that were sent through the loopback device since the machine started."""
+    lines = Path("/proc/net/dev").read_text().splitlines()
+    return next((int(line.partition(":")[2].split()[8]) for line in lines if line.strip().startswith("lo:")), 0)
+
+
+def observed(client: Any, work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
+    """Do something on a cluster: seconds, peaks, what crossed the network, and what the profile says it took."""
+    client.run(forget_peak)
+    forget_peak()
+    before, start = loopback_bytes(), time.perf_counter()
+    result = work()
+    seconds = time.perf_counter() - start
+    entry = {"seconds": seconds, "network_bytes": loopback_bytes() - before}
+    entry |= {"worker_peak_bytes": max(client.run(peak_bytes).values()), "client_peak_bytes": peak_bytes()}
+    if isinstance(result, gd.Profile):
+        told = result.provenance["cluster"]
+        entry |= {name: told[name] for name in ("workers", "threads", "tasks", "bytes_counted", "bytes_sent")}
+        entry["share_sent"] = told["bytes_sent"] / told["bytes_counted"]
+        entry["share_network"] = entry["network_bytes"] / told["bytes_counted"]
+    else:
+        entry["bytes_read"] = result
+    return entry, result
+
+
+# --- what is measured ------------------------------------------------------------------------------------------------
+
+
+def profile(client: Any, paths: Sequence[str]) -> gd.Profile:
+    """Fit and count."""
+    return gd.profile(list(paths), client=client)
+
+
+def count(client: Any, paths: Sequence[str], schema: gd.Schema) -> gd.Profile:
+    """Count under a schema that is known, as the table is counted that is compared with a reference."""
+    return gd.profile(list(paths), schema=schema, client=client)
+
+
+def read(client: Any, paths: Sequence[str], schema: gd.Schema | None = None) -> int:
+    """The graph of :func:`count` (with a schema) or :func:`profile` with nothing but reading in it; bytes in memory."""
+    with DaskCluster(Settings(client=client)) as cluster:
+        shared, opened = open_files(cluster, list(paths), None, None, FitOptions(), None)
+        source, fields = opened.source, opened.fields
+        sizes = [source.column_bytes(one.name) for one in fields if obstacle(one) is None]
+        whole = schema is None and max(sizes, default=0) <= cluster.budget
+        held = cluster.budget if whole else None
+        cut = cut_for_cluster(source, fields, column_slots(fields, schema), cluster.threads, held=held)
+        roots = [
+            cluster.task(Place("read", block, *run), read_parts, shared, span, run, whole)
+            for block, span in enumerate(cut.columns)
+            for run in cut.runs[block]
+        ]
+        return sum(size for _, size in cluster.results(cluster.start(roots)))
+
+
+def read_parts(opened: tasks.Opened, columns: tuple[int, int], parts: tuple[int, int], whole: bool) -> int:
+    """Read some columns of some parts as the tasks of the engine do, and drop them."""
+    source, run = opened.source, opened.source.parts[slice(*parts)]
+    names = [one.name for one in opened.fields[slice(*columns)] if obstacle(one) is None]
+    widest = max((part.rows or 0 for part in run), default=0) / max(source.rows or 1, 1)
+    sizes = [int(source.column_bytes(name) * widest) for name in names]
+    spans = [(0, len(names))] if whole else cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1)
+    size = 0
+    for start, stop in spans:
+        for part in run:
+            for batch in source.batches(part, names[start:stop]):
+                size += batch.nbytes
+    return size
+
+
+def same_bytes(found: int, counted: int) -> None:
+    """A bare read that reads something else measures nothing."""
+    if found != counted:
+        sys.exit(f"the bare read took {found:,} bytes, counting {counted:,}")
+
+
+def arithmetic(client: Any, rounds: int) -> float:
+    """Seconds for two pieces of arithmetic within a core's own cache, however many workers share them."""
+    start = time.perf_counter()
+    client.gather([client.submit(sort_often, rounds, number, pure=False) for number in range(2)])
+    return time.perf_counter() - start
+
+
+def sort_often(rounds: int, number: int) -> int:
+    values = np.random.default_rng(number).normal(size=20_000)
+    return sum(int(np.sort(values).size) for _ in range(rounds))
+
+
+def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Median seconds, the largest of all else."""
+    least = {name: max(run[name] for run in runs) for name in runs[0] if name != "seconds"}
+    seconds = [run["seconds"] for run in runs]
+    return {"seconds": median(seconds), "all_seconds": seconds, **least}
+
+
+def ratios(over: Sequence[float], under: Sequence[float]) -> dict[str, Any]:
+    """Ratios of neighbours, and of the medians."""
+    pairs = [a / b for a, b in zip(over, under, strict=True)]
+    return {"median": median(pairs), "all": pairs, "of_medians": median(over) / median(under)}
+
+
+# --- two workers beside one ------------------------------------------------------------------------------------------
+
+
+def workers_case(given: argparse.Namespace) -> dict[str, Any]:
+    """Speed-up of two workers, of one thread each, over one."""
+    shape: Shape = given.sizes.workers
+    paths = prepare(shape, given.folder)
+    with ExitStack() as stack:
+        clients = {number: stack.enter_context(local_cluster(number)) for number in (1, 2)}
+        schema = profile(clients[1], paths).schema
+        jobs: dict[str, Callable[[Any], Any]] = {
+            "profile": lambda client: profile(client, paths),
+            "read_profile": lambda client: read(client, paths),
+            "count": lambda client: count(client, paths, schema),
+            "read_count": lambda client: read(client, paths, schema),
+        }
+        entry: dict[str, Any] = {"table": table_entry(shape, paths), "target": 1.8}
+        for name, job in jobs.items():
+            for client in clients.values():
+                job(client)
+            runs: dict[int, list[dict[str, Any]]] = {1: [], 2: []}
+            for _ in range(given.pairs):
+                for number, client in clients.items():
+                    runs[number].append(observed(client, partial(job, client))[0])
+            one, two = ([run["seconds"] for run in runs[number]] for number in (1, 2))
+            entry[name] = {str(number): summary(found) for number, found in runs.items()} | {"ratio": ratios(one, two)}
+            say(
+                f"{name:<14} {median(one):8.2f} s with one, {median(two):8.2f} s with two: {said(entry[name]['ratio'])}"
+            )
+        seconds = [[arithmetic(client, given.sizes.rounds) for client in clients.values()] for _ in range(given.pairs)]
+        entry["arithmetic"] = {"ratio": ratios(*zip(*seconds, strict=True))}
+        say(f"arithmetic     {said(entry['arithmetic']['ratio'])}")
+    same_bytes(entry["read_count"]["1"]["bytes_read"], entry["count"]["1"]["bytes_counted"])
+    return entry
+
+
+def said(ratio: dict[str, Any]) -> str:
+    return f"{ratio['median']:.2f} ({', '.join(f'{one:.2f}' for one in ratio['all'])})"
+
+
+# --- larger than memory ----------------------------------------------------------------------------------------------
+
+
+def wide_case(given: argparse.Namespace) -> dict[str, Any]:
+    """Fitting and counting, each after the bare read through its own cut."""
+    shape: Shape = given.sizes.wide
+    paths = prepare(shape, given.folder)
+    entry: dict[str, Any] = {"table": table_entry(shape, paths), "target": 1.5}
+    entry["fits_into_memory"] = shape.rows * shape.floats * 8 < end_to_end.machine()["memory_bytes"]
+    with local_cluster(2) as client:
+        warm_up(client, given)
+        runs: dict[str, list[dict[str, Any]]] = {"read_profile": [], "profile": [], "read_count": [], "count": []}
+        for _ in range(given.pairs):
+            for name, job in (("read_profile", read), ("profile", profile)):
+                found, result = observed(client, partial(job, client, paths))
+                runs[name].append(found)
+                say(f"{name:<14} {found['seconds']:8.2f} s")
+            schema = result.schema
+            for name, job in (("read_count", read), ("count", count)):
+                found, result = observed(client, partial(job, client, paths, schema))
+                runs[name].append(found)
+                say(f"{name:<14} {found['seconds']:8.2f} s")
+    for name, found in runs.items():
+        entry[name] = summary(found)
+    for name in ("profile", "count"):
+        same_bytes(entry[f"read_{name}"]["bytes_read"], entry[name]["bytes_counted"])
+        seconds = ([run["seconds"] for run in runs[which]] for which in (name, f"read_{name}"))
+        entry[name]["ratio"] = ratios(*seconds)
+        shares = f"results {entry[name]['share_sent']:.3%}, network {entry[name]['share_network']:.3%} of the bytes"
+        say(f"{name:<14} {said(entry[name]['ratio'])} times the read; {shares}")
+    return entry
+
+
+def warm_up(client: Any, given: argparse.Namespace) -> None:
+    """Have the workers import everything and load compiled code."""
+    paths = prepare(given.sizes.tiny, given.folder)
+    count(client, paths, profile(client, paths).schema)
+
+
+# --- more and more rows ----------------------------------------------------------------------------------------------
+
+
+def rows_case(given: argparse.Namespace) -> dict[str, Any]:
+    """Peak memory of a worker from few rows to many; the first table is smaller than the work of one task."""
+    entry: dict[str, Any] = {"target": 1.25, "sizes": {}}
+    for shape in given.sizes.rows:
+        paths = prepare(shape, given.folder)
+        found: dict[str, Any] = {"table": table_entry(shape, paths)}
+        with local_cluster(2) as client:
+            warm_up(client, given)
+            found["profile"], counted = observed(client, partial(profile, client, paths))
+            found["count"], _ = observed(client, partial(count, client, paths, counted.schema))
+            found["read_count"], _ = observed(client, partial(read, client, paths, counted.schema))
+        same_bytes(found["read_count"]["bytes_read"], found["count"]["bytes_counted"])
+        for name in ("profile", "count"):
+            one = found[name]
+            one["rows_per_second"] = shape.rows / one["seconds"]
+            say(
+                f"{shape.rows:>12,} rows  {name:<8} {one['seconds']:8.2f} s  "
+                f"worker {one['worker_peak_bytes'] / 1e6:6.0f} MB  client {one['client_peak_bytes'] / 1e6:6.0f} MB  "
+                f"network {one['share_network']:.3%}"
+            )
+        say(f"{shape.rows:>12,} rows  read     {found['read_count']['seconds']:8.2f} s")
+        entry["sizes"][str(shape.rows)] = found
+    *_, before, last = entry["sizes"].values()
+    for name in ("profile", "count"):
+        entry[f"{name}_memory_ratio"] = last[name]["worker_peak_bytes"] / before[name]["worker_peak_bytes"]
+        say(f"{name}: memory of a worker at the last size over the one before: {entry[f'{name}_memory_ratio']:.2f}")
+    return entry
+
+
+# --- what each thing costs -------------------------------------------------------------------------------------------
+
+
+def overhead_case(given: argparse.Namespace) -> dict[str, Any]:
+    """Costs of tasks, files, packets and bytes, for scale_model.py; and the rates that ship with the package."""
+    entry: dict[str, Any] = {}
+    with local_cluster(2) as client:
+        entry["start"] = first_task(client, given)
+        entry["process_bytes"] = max(client.run(resident_bytes).values())
+        entry["reading"] = speeds(client, given)
+        entry["nothing"] = nothing_tasks(client, given)
+        entry["tiny"] = tiny_tasks(client, given)
+        entry["opening"] = openings(client, given)
+    with local_cluster(1) as client:
+        entry["reading_alone"] = speeds(client, given)
+    entry["packets"] = packets(given)
+    entry["columns"] = column_costs(given)
+    entry["costs"] = costs(entry)
+    rates = rates_of(entry, f"{end_to_end.machine()['cpu']}, {datetime.now(UTC).date().isoformat()}")
+    entry["rates"] = asdict(rates)
+    if given.rates is not None:
+        given.rates.write_text(json.dumps(asdict(rates), indent=1) + "\n")
+        say(f"wrote {given.rates}")
+    for name, value in entry["costs"].items():
+        say(f"{name:<28} {value:.4g}")
+    return entry
+
+
+def timed(work: Callable[[], Any], times: int = 1) -> float:
+    """Median seconds."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
+
+
+def first_task(client: Any, given: argparse.Namespace) -> dict[str, float]:
+    """How long workers that have imported nothing yet take longer than others: imports, and Numba's compiled code."""
+    paths = prepare(given.sizes.tiny, given.folder)
+    first, second = timed(lambda: profile(client, paths)), timed(lambda: profile(client, paths), 3)
+    return {"first_seconds": first, "again_seconds": second}
+
+
+def speeds(client: Any, given: argparse.Namespace) -> dict[str, Any]:
+    """Bytes of columns in memory that each thread reads, and reads and counts, in a second, from the page cache."""
+    threads = sum(client.nthreads().values())
+    tiny = prepare(given.sizes.tiny, given.folder)
+    fixed = timed(lambda: profile(client, tiny), 3)
+    found: dict[str, Any] = {"threads": threads, "fixed_seconds": fixed}
+    for name, shape in (("float64", given.sizes.floats), ("string", given.sizes.texts)):
+        paths = prepare(shape, given.folder)
+        schema = profile(client, paths).schema
+        size = count(client, paths, schema).provenance["cluster"]["bytes_counted"]
+        seconds = {
+            "count": timed(partial(count, client, paths, schema), given.pairs),
+            "read": timed(partial(read, client, paths, schema), given.pairs),
+        }
+        found[name] = {"bytes": size, "table": table_entry(shape, paths)}
+        for job, its_seconds in seconds.items():
+            # A toy table can take less than the fixed part of it.
+            each = size / max(its_seconds - fixed, its_seconds / 10) / threads
+            found[name][job] = {"seconds": its_seconds, "bytes_per_second": each}
+            say(f"{name}: {job} {each / 1e6:.0f} MB/s a thread, {threads} busy")
+    return found
+
+
+def nothing(*_results: Any) -> None:
+    """The work of a task that is measured itself."""
+
+
+def nothing_tasks(client: Any, given: argparse.Namespace) -> dict[str, float]:
+    """Trees of tasks that do nothing: built, submitted, done."""
+    runs, blocks = given.sizes.nothing
+    with DaskCluster(Settings(client=client)) as cluster:
+        used, start = time.process_time(), time.perf_counter()
+        roots = []
+        for block in range(blocks):
+            places = [Place("count", block, at, at + 1) for at in range(runs)]
+            level, leaves = 0, cluster.many(places, nothing, [[]] * runs)
+            while len(leaves) > 1:
+                level += 1
+                leaves = [
+                    cluster.task(Place("add", block, level, at), nothing, *leaves[at : at + FAN_IN])
+                    for at in range(0, len(leaves), FAN_IN)
+                ]
+            roots += leaves
+        built = time.perf_counter()
+        futures = cluster.start(roots)
+        submitted = time.perf_counter()
+        for _ in cluster.results(futures):
+            pass
+        done = time.perf_counter()
+        number = cluster.submitted
+    return {
+        "tasks": number,
+        "build_seconds": built - start,
+        "submit_seconds": submitted - built,
+        "seconds": done - start,
+        "seconds_per_task": (done - start) / number,
+        "client_and_scheduler_cpu_per_task": (time.process_time() - used) / number,
+    }
+
+
+@contextmanager
+def lowered() -> Iterator[None]:
+    """Let the engine cut as finely as there are parts."""
+    kept = planning.BYTES_PER_SLOT, planning.CLUSTER_TASK, planning.SMALLEST_BLOCK
+    planning.BYTES_PER_SLOT, planning.CLUSTER_TASK, planning.SMALLEST_BLOCK = 0, 1, 1
+    try:
+        yield
+    finally:
+        planning.BYTES_PER_SLOT, planning.CLUSTER_TASK, planning.SMALLEST_BLOCK = kept
+
+
+def tiny_tasks(client: Any, given: argparse.Namespace) -> dict[str, float]:
+    """Counting the same tiny row groups in thousands of tasks and in a few."""
+    paths = prepare(given.sizes.many_groups, given.folder)
+    schema = profile(client, paths).schema
+    few, few_seconds = count(client, paths, schema), timed(lambda: count(client, paths, schema), 3)
+    with lowered():
+        many, many_seconds = count(client, paths, schema), timed(lambda: count(client, paths, schema), 3)
+    numbers = [one.provenance["cluster"]["tasks"] for one in (few, many)]
+    if few.digest != many.digest:
+        sys.exit("the cut changed the counts")
+    return {
+        "few_tasks": numbers[0],
+        "few_seconds": few_seconds,
+        "many_tasks": numbers[1],
+        "many_seconds": many_seconds,
+        "seconds_per_task": max(many_seconds - few_seconds, 0.0) / max(numbers[1] - numbers[0], 1),
+    }
+
+
+def openings(client: Any, given: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Finding files and reading their footers in one task, and what then travels to every worker."""
+    found = {}
+    shapes = {
+        "tiny": given.sizes.tiny,
+        "files": given.sizes.many_files,
+        "parts": given.sizes.many_groups,
+        "chunks": given.sizes.many_columns,
+    }
+    for name, shape in shapes.items():
+        paths = prepare(shape, given.folder)
+        table = table_entry(shape, paths)
+        opened_once(client, paths)
+        seconds = timed(partial(opened_once, client, paths), 3)
+        opened = tasks.Opened(open_source(paths), ())
+        packed = pickle.dumps(opened, protocol=pickle.HIGHEST_PROTOCOL)
+        tracemalloc.start()
+        again = pickle.loads(packed)  # made above
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        del again
+        found[name] = {
+            "files": table["files"],
+            "parts": table["row_groups"],
+            "chunks": table["row_groups"] * (table["floats"] + len(table["strings"])),
+            "seconds": seconds,
+            "packed_bytes": len(packed),
+            "held_bytes": held,
+            "footer_bytes": footer_bytes(client, paths),
+        }
+    return found
+
+
+def opened_once(client: Any, paths: Sequence[str]) -> None:
+    with DaskCluster(Settings(client=client)) as cluster:
+        open_files(cluster, list(paths), None, None, FitOptions(), None)
+
+
+def footer_bytes(client: Any, paths: Sequence[str]) -> int:
+    """Memory that a worker takes for the footers of files that it has opened."""
+    return int(client.submit(opened_bytes, list(paths), pure=False).result())
+
+
+def opened_bytes(paths: list[str]) -> int:
+    import gc
+
+    gc.collect()
+    pa.default_memory_pool().release_unused()
+    before = resident_bytes()
+    footers = [pq.read_metadata(path) for path in paths for _ in range(4)]
+    after = resident_bytes()
+    return max(after - before, 0) // 4 if footers else 0
+
+
+def packets(given: argparse.Namespace) -> list[dict[str, float]]:
+    """Results of one task over more and more rows; what it costs to add them, and to make a profile of one."""
+    paths = prepare(given.sizes.floats, given.folder)
+    chosen = [one.name for one in open_source(paths).fields[:16]]
+    schema = gd.fit(paths, columns=chosen)
+    found, number = [], 1
+    while number <= len(paths):
+        counted = gd.profile(paths[:number], schema=schema, columns=chosen)
+        one = Packet.of(counted, ((number, 2 * number),), 0, schema.digest)
+        sizes = {"rows": one.rows, "slots": one.slots, "bytes": one.nbytes}
+        found.append(sizes | {"bytes_per_slot": one.nbytes / one.slots})
+        number *= 2
+    several = [replace(one, parts=((at, at + 1),)) for at in range(FAN_IN)]
+    adding = timed(partial(add_packets, several), 5) / len(several)
+    unpacking = timed(partial(one.profile, schema), 5)
+    found[-1] |= {"add_seconds_per_slot": adding / one.slots, "profile_seconds_per_slot": unpacking / one.slots}
+    return found
+
+
+def column_costs(given: argparse.Namespace) -> dict[str, float]:
+    """What a column costs whatever its rows: fitting it from a full sample, and preparing it in a task."""
+    source = open_source(prepare(given.sizes.floats, given.folder))
+    fields = source.fields[:16]
+    batches = list(source.batches(source.parts[0], [one.name for one in fields]))
+    sampled: tasks.Sampled = {one.name: [] for one in fields}
+    tasks.take_sample(batches[0], np.arange(min(batches[0].num_rows, 65_536)), sampled)
+    fitting = timed(lambda: tasks.fit_block(fields, sampled, FitOptions()), 3) / len(fields)
+    schema = gd.Schema(tasks.fit_block(fields, sampled, FitOptions()))
+    few = pa.Table.from_batches(batches).slice(0, 10)
+    counting = timed(lambda: gd.profile(few, schema=schema, threads=1), 5) / len(fields)
+    return {"fit_seconds": fitting, "prepare_seconds": counting}
+
+
+def costs(entry: dict[str, Any]) -> dict[str, float]:
+    """The figures that scale_model.py takes, each in one unit of what it is for."""
+    opening, packed, reading = entry["opening"], entry["packets"], entry["reading"]
+    chunk = per_unit(opening, "chunks", "seconds", {})
+    part = per_unit(opening, "parts", "seconds", {"chunks": chunk})
+    file = per_unit(opening, "files", "seconds", {"chunks": chunk, "parts": part})
+    part_bytes = per_unit(opening, "parts", "packed_bytes", {})
+    held = per_unit(opening, "parts", "held_bytes", {})
+    floats = reading["float64"]
+    return {
+        "bytes_per_second": floats["count"]["bytes_per_second"],
+        "read_bytes_per_second": floats["read"]["bytes_per_second"],
+        "string_bytes_per_second": reading["string"]["count"]["bytes_per_second"],
+        "string_read_bytes_per_second": reading["string"]["read"]["bytes_per_second"],
+        "stored_share": floats["table"]["file_bytes"] / floats["bytes"],
+        "start_seconds": entry["start"]["first_seconds"],
+        "task_seconds": entry["nothing"]["seconds_per_task"],
+        "open_seconds": opening["tiny"]["seconds"],
+        "open_chunk_seconds": chunk,
+        "open_part_seconds": part,
+        "open_file_seconds": file,
+        "source_part_bytes": part_bytes,
+        "source_file_bytes": per_unit(opening, "files", "packed_bytes", {"parts": part_bytes}),
+        "held_part_bytes": held,
+        "held_file_bytes": per_unit(opening, "files", "held_bytes", {"parts": held}),
+        "footer_chunk_bytes": opening["chunks"]["footer_bytes"] / opening["chunks"]["chunks"],
+        "packet_rows": packed[-1]["rows"],
+        "packet_slot_bytes": packed[-1]["bytes_per_slot"],
+        "add_slot_seconds": packed[-1]["add_seconds_per_slot"],
+        "client_slot_seconds": packed[-1]["profile_seconds_per_slot"],
+        "fit_column_seconds": entry["columns"]["fit_seconds"],
+        "column_seconds": entry["columns"]["prepare_seconds"],
+        "process_bytes": entry["process_bytes"],
+    }
+
+
+def per_unit(opening: dict[str, dict[str, float]], unit: str, what: str, known: dict[str, float]) -> float:
+    """What one more file, part or chunk takes, of the table that has most of them, once the known units are off."""
+    many, few = opening[unit], opening["tiny"]
+    rest = many[what] - few[what] - sum((many[one] - few[one]) * each for one, each in known.items())
+    return max(rest, 0.0) / max(many[unit] - few[unit], 1)
+
+
+def rates_of(entry: dict[str, Any], made_on: str) -> Rates:
+    """What plans take: a thread's speed while all cores are busy, which is how a cluster runs."""
+    found = entry["costs"]
+    return Rates(
+        bytes_per_second=round(found["bytes_per_second"]),
+        task_seconds=found["task_seconds"],
+        start_seconds=found["start_seconds"],
+        process_bytes=round(found["process_bytes"]),
+        made_on=made_on,
+    )
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Tables of all cases; ``nothing`` is runs and blocks of tasks that do nothing."""
+
+    workers: Shape = Shape(4_000_000, 50, end_to_end.DISTINCT, 500_000, 125_000)
+    rounds: int = 5_000
+    wide: Shape = Shape(1_000_000, 5_000, (), 100_000, 100_000)
+    rows: tuple[Shape, ...] = tuple(Shape(rows, 20) for rows in (1_000_000, 10_000_000, 100_000_000))
+    tiny: Shape = Shape(1_000, 2, (5,), 1_000, 1_000)
+    floats: Shape = Shape(4_000_000, 48, (), 500_000, 250_000)
+    texts: Shape = Shape(4_000_000, 0, end_to_end.DISTINCT, 500_000, 250_000)
+    nothing: tuple[int, int] = (10_000, 5)
+    many_groups: Shape = Shape(200_000, 5, (), 20_000, 100)
+    many_files: Shape = Shape(40_000, 5, (), 100, 100)
+    many_columns: Shape = Shape(3_200, 1_000, (), 800, 100)
+
+
+QUICK = Sizes(
+    workers=Shape(20_000, 6, (5, 500), 5_000, 2_500),
+    rounds=20,
+    wide=Shape(4_000, 120, (), 1_000, 1_000),
+    rows=tuple(Shape(rows, 4, (), 5_000, 1_250) for rows in (5_000, 20_000)),
+    floats=Shape(80_000, 16, (), 20_000, 10_000),
+    texts=Shape(80_000, 0, (5, 500), 20_000, 10_000),
+    nothing=(40, 2),
+    many_groups=Shape(4_000, 5, (), 1_000, 100),
+    many_files=Shape(2_000, 5, (), 100, 100),
+    many_columns=Shape(400, 200, (), 200, 100),
+)
+CASES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "workers": workers_case,
+    "wide": wide_case,
+    "rows": rows_case,
+    "overhead": overhead_case,
+}
+PAIRS = {"workers": 5, "wide": 2, "rows": 1, "overhead": 3}
+"""Measurements of each, unless told otherwise."""
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def versions() -> dict[str, str]:
+    found = end_to_end.versions()
+    for name in ("dask", "distributed"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("cases", nargs="+", choices=list(CASES), metavar="CASE", help="of " + ", ".join(CASES))
+    parser.add_argument("--folder", type=Path, help="where the data lies or is put, and stays; temporary by default")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        help="measurements of each (default: " + ", ".join(f"{name} {number}" for name, number in PAIRS.items()) + ")",
+    )
+    parser.add_argument("--output", type=Path, help="folder of the results; benchmarks/results, or none with --quick")
+    parser.add_argument("--rates", type=Path, help="file for the rates; the package's, or none with --quick")
+    parser.add_argument("--quick", action="store_true", help="toy tables, to see that it works")
+    given = parser.parse_args()
+    if given.pairs is not None and given.pairs < 1:
+        parser.error("--pairs: at least 1")
+    given.asked = given.pairs
+    given.sizes = QUICK if given.quick else Sizes()
+    if not given.quick:
+        given.output, given.rates = given.output or RESULTS, given.rates or RATES
+    return given
+
+
+def main() -> None:
+    given = options()
+    with ExitStack() as stack:
+        given.folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpudrift-")))
+        for name in given.cases:
+            given.pairs = given.asked or PAIRS[name]
+            say(f"--- {name}")
+            result = CASES[name](given)
+            document = {
+                "format": FORMAT,
+                "script": "benchmarks/cluster.py",
+                "date": datetime.now(UTC).isoformat(timespec="seconds"),
+                "commit": end_to_end.commit(),
+                "quick": given.quick,
+                "repeat": given.pairs,
+                "machine": end_to_end.machine(),
+                "versions": versions(),
+                "case": name,
+                "result": result,
+            }
+            if given.output is not None:
+                given.output.mkdir(parents=True, exist_ok=True)
+                path = given.output / f"cluster-{name}.json"
+                path.write_text(json.dumps(document, indent=1) + "\n")
+                say(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()
