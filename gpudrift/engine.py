@@ -12,6 +12,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -46,7 +47,7 @@ from gpudrift.version import __version__
 
 __all__ = ["Settings", "count_data", "fit_data", "open_cluster", "plan_data", "profile_data"]
 
-CONNECT_SECONDS = 8
+CONNECT_SECONDS = 7
 """To reach a scheduler: what is not there is an error within ten seconds."""
 GPU_DEVICE = "/dev/nvidiactl"
 """What NVIDIA's driver shows where there is a GPU."""
@@ -454,7 +455,7 @@ class DaskCluster:
             tries = self._workers_lost(error)
             return MemoryError(
                 f"{tries} died, one after the other and {worker} last, each while it was to {self._what(place)}: "
-                f"they were killed, most often because memory ran out; {_ADVICE}"
+                f"they were killed, most often because memory ran out (or cannot import gpudrift); {_ADVICE}"
             )
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "gpudrift":
             return ValueError(f"a worker has no gpudrift: install gpudrift {__version__} on every worker")
@@ -462,7 +463,8 @@ class DaskCluster:
 
     @staticmethod
     def _workers_lost(error: Any) -> str:
-        return f"{error.allowed_failures + 1} workers"
+        lost = error.allowed_failures + 1
+        return f"{lost} worker{'s' * (lost != 1)}"
 
     def _what(self, place: Place | None) -> str:
         return "compute a partition of the Dask DataFrame" if place is None else self.names(place)
@@ -518,7 +520,7 @@ def open_cluster(scheduler: str, workers: int = 0, threads: int = 0, *, verbose:
     Raises
     ------
     ConnectionError
-        If no scheduler answers within eight seconds.
+        If no scheduler answers within seven seconds.
     ValueError, FileNotFoundError
         If the word names none.
     ModuleNotFoundError
@@ -585,12 +587,20 @@ def _interrupt_held() -> Iterator[None]:
     """
     from multiprocessing import resource_tracker
 
+    came: list[int] = []
+    # Threads that are older than this (of BLAS, of a notebook) may take the signal, so the handler waits too.
+    held = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not None
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if held else None
     resource_tracker.ensure_running()  # else the thread that starts it gets the signal back
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        if held:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def _has_gpus() -> bool:

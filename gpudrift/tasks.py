@@ -31,6 +31,8 @@ Sampled = dict[str, list[tuple[pa.Array, pa.Field]]]
 T = TypeVar("T")
 Count = Callable[[Iterator[pa.RecordBatch], Schema], T]
 
+MANY_FILES = 64
+"""More than a thread keeps open."""
 READING_ERRORS = (pa.ArrowException, OSError, ValueError)
 
 
@@ -453,7 +455,7 @@ def fit_and_count(
     """Fit and count a block of columns whose rows fit into memory, reading them once, some columns at a time."""
     source, fields = opened.checked(fingerprint).source, opened.fields[slice(*columns)]
     sizes = [source.column_bytes(one.name) for one in fields]
-    blocks = [Block(fields[start:stop], 0) for start, stop in cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1)]
+    blocks = [Block(fields[start:stop], 0) for start, stop in _at_once(source.parts, sizes)]
     reading, load = Reading(), load_backend(backend)
     with pieces_of(source, source.parts, [block.readable for block in blocks]) as ahead:
         done = [
@@ -473,6 +475,12 @@ def fit_and_count(
     return schema, Packet.of(profile, everything, reading.bytes, schema.digest)
 
 
+def _at_once(parts: Sequence[Part], sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Ranges of columns to read together: few, so that memory is used again, unless each range opens many files."""
+    files = len({part.label for part in parts})
+    return cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1) if files <= MANY_FILES else [(0, len(sizes))]
+
+
 def count_parts(opened: Opened, schema: Schema, parts: tuple[int, int], backend: str, fingerprint: str) -> Packet:
     """Count the columns of a schema in some parts of a table."""
     source, reading, load = opened.checked(fingerprint).source, Reading(), load_backend(backend)
@@ -486,9 +494,7 @@ def count_parts(opened: Opened, schema: Schema, parts: tuple[int, int], backend:
         return Packet.of(profile, (parts,), reading.bytes, schema.digest)
     widest = max((part.rows or 0 for part in run), default=0) / max(source.rows or 1, 1)
     sizes = [int(source.column_bytes(name) * widest) for name in schema.names]
-    pieces = [
-        schema.select(schema.names[start:stop]) for start, stop in cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1)
-    ]
+    pieces = [schema.select(schema.names[start:stop]) for start, stop in _at_once(run, sizes)]
     with pieces_of(source, run, [counted_names(piece) for piece in pieces]) as ahead:
         counted = [
             count_run(source, run, piece, count, count, ahead.batches(number))[0] for number, piece in enumerate(pieces)
