@@ -51,6 +51,8 @@ CONNECT_SECONDS = 7
 """To reach a scheduler: what is not there is an error within ten seconds."""
 GPU_DEVICE = "/dev/nvidiactl"
 """What NVIDIA's driver shows where there is a GPU."""
+RETRIES = 3
+"""Of a task that fails: a rebalance moves results away from tasks that are about to use them, which fail with it."""
 GUESSED_THREADS = 8
 """Of a cluster that has no workers yet."""
 
@@ -354,7 +356,7 @@ class DaskCluster:
             return self.task(place, function, *arguments)
         self.submitted += 1
         work = _Work(self.name, function)
-        future = self.client.submit(work, str(place), *arguments, key=self.key(place), pure=False)
+        future = self.client.submit(work, str(place), *arguments, key=self.key(place), pure=False, retries=RETRIES)
         self.futures.append(future)
         return future
 
@@ -384,7 +386,7 @@ class DaskCluster:
             import dask
 
             return list(dask.compute(*roots, scheduler="threads", num_workers=self.settings.workers))
-        futures = self.client.compute(list(roots), optimize_graph=False)
+        futures = self.client.compute(list(roots), optimize_graph=False, retries=RETRIES)
         self.futures += futures
         return list(futures)
 
