@@ -31,8 +31,8 @@ TASKS_PER_THREAD = 8
 BYTES_PER_SLOT = 1600
 """Fewest bytes that a task on a cluster counts for each slot of its result, so that results stay well below 1 % of
 what was read: 3.5 bytes a slot travel, and no slot needs more than 16."""
-CLUSTER_TASK = 512 << 20
-"""Bytes of a task on a cluster where the table is large enough: about a second of work, 1,000 times Dask's overhead."""
+CLUSTER_TASK = 1 << 30
+"""Bytes of a task on a cluster where the table is large enough: some seconds of work, 1,000 times Dask's overhead."""
 MOST_TASKS = 20_000
 """Of one table: a scheduler handles a few thousand a second and keeps some kilobytes for each."""
 AT_ONCE = 4 << 20
