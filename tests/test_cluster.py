@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cluster as clusters
+import clusters
 import dask
 import dask.dataframe as dd
 import numpy as np
@@ -21,7 +21,7 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from cluster import (
+from clusters import (
     Recorder,
     assert_nothing_left,
     assert_tiles,
