@@ -545,7 +545,7 @@ def open_cluster(scheduler: str, workers: int = 0, threads: int = 0, *, verbose:
 
 def _need_dask(scheduler: str) -> None:
     try:
-        import distributed  # noqa: F401
+        import distributed  # noqa: F401 - only to see whether it is there
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             f"scheduler {scheduler!r}: Dask is not installed; pip install 'gpudrift[dask]'"
