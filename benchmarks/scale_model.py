@@ -2,8 +2,10 @@
 
 The model, for a table that is cut as the engine cuts it (``gpudrift.planning.cut_for_cluster`` on a made-up source)::
 
-    time     = start + open + max(sampling + fitting + counting + adding, tasks * task_seconds) + client
-    open     = open_seconds + files * open_file + parts * open_part + chunks * open_chunk     (one task, all footers)
+    time     = start + fixed + open + max(sampling + fitting + counting + adding, tasks * task_seconds) + client
+    open     = footers + join
+    footers  = files * footer_file + parts * footer_part + chunks * footer_chunk, in tasks of 32 files
+    join     = files * join_file + parts * join_part                        (one task, the others wait for it)
     counting = waves * mean task;  waves = tasks / threads, rounded up
     task     = its bytes / (bytes a second of a thread) + its columns * column_seconds
     sampling = the same for reading alone, of the parts that hold sampled rows            (profiles of long tables)
@@ -37,14 +39,25 @@ import pyarrow as pa
 from cluster import versions
 
 from gpudrift.fitting import sample_blocks
-from gpudrift.planning import COUNTING, EDGES, MOST_TASKS, Cut, column_slots, cut_for_cluster, plan_table
+from gpudrift.planning import (
+    COUNTING,
+    EDGES,
+    FAN_IN,
+    FILES_AT_ONCE,
+    MOST_TASKS,
+    Cut,
+    additions,
+    column_slots,
+    cut_for_cluster,
+    plan_table,
+)
 from gpudrift.sources import Field, Part
 from gpudrift.threads import BUDGET
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FORMAT = "gpudrift/scale-model/1"
-FAN_IN = 8
-"""Packets that one task adds, as in graphs.py."""
+FOOTERS_AT_ONCE = 8
+"""That a task holds while it reads those of its files, as in sources/parquet.py."""
 MOST_PARTS = 1 << 15
 """Of a made-up source: the cut looks at each part once a block, and coarser parts give the same number of tasks."""
 LARGEST_SLOT = 16
@@ -67,10 +80,13 @@ class Costs:
     """Bytes in the file of a byte in memory."""
     start_seconds: float
     task_seconds: float
-    open_seconds: float
-    open_chunk_seconds: float
-    open_part_seconds: float
-    open_file_seconds: float
+    fixed_seconds: float
+    """Of a table that has next to no data: finding it, its profile, and the way there and back."""
+    footer_chunk_seconds: float
+    footer_part_seconds: float
+    footer_file_seconds: float
+    join_part_seconds: float
+    join_file_seconds: float
     source_part_bytes: float
     source_file_bytes: float
     held_part_bytes: float
@@ -145,15 +161,6 @@ def waves(tasks: int, threads: int) -> int:
     return -(-tasks // max(threads, 1))
 
 
-def tree(leaves: int) -> int:
-    """Tasks that add so many packets."""
-    added = 0
-    while leaves > 1:
-        leaves = -(-leaves // FAN_IN)
-        added += leaves
-    return added
-
-
 def packet_bytes(costs: Costs, rows: float) -> float:
     """Bytes of a slot in the result of a task that counted so many rows."""
     longer = 0.25 * log2(max(rows, 1) / costs.packet_rows)
@@ -175,7 +182,7 @@ def predict(
     """
     threads = workers * threads_each
     source, cut, held = cut_of(table, threads, fits=fits)
-    runs, adds = [len(own) for own in cut.runs], sum(tree(len(own)) for own in cut.runs)
+    runs, adds = [len(own) for own in cut.runs], sum(additions(len(own)) for own in cut.runs)
     columns = [stop - start for start, stop in cut.columns]
 
     # Seconds of work, all threads together.
@@ -189,23 +196,24 @@ def predict(
 
     seconds = {
         "start": 0.0 if warm else costs.start_seconds,
-        "open": opening(table, costs),
+        "fixed": costs.fixed_seconds,
+        "open": opening(table, costs, threads),
         "sampling": in_waves(reading * sampled / table.parts, sampling_tasks, threads),
         "fitting": in_waves(fitting, len(runs), threads),
         "counting": in_waves(busy, cut.tasks, threads),
         "adding": sum(map(int.__mul__, cut.slots, runs)) * costs.add_slot_seconds / threads if adds else 0.0,
         "client": sum(cut.slots) * costs.client_slot_seconds,
     }
-    tasks = cut.tasks + sampling_tasks + adds + len(runs) + 1
+    tasks = cut.tasks + sampling_tasks + adds + len(runs) + footer_tasks(table) + 2
     scheduler = tasks * costs.task_seconds
     work = sum(seconds[name] for name in ("sampling", "fitting", "counting", "adding"))
-    total = seconds["start"] + seconds["open"] + max(work, scheduler) + seconds["client"]
+    total = sum(seconds[name] for name in ("start", "fixed", "open", "client")) + max(work, scheduler)
 
     traffic = traffic_of(table, costs, cut, workers, sampled=bool(sampled))
     sent = sum(traffic.values())
     plan = plan_table(source, source.fields, cut, workers=workers, fits=fits, held=held)
     opened = table.parts * costs.held_part_bytes + table.files * costs.held_file_bytes
-    chunks = table.parts * table.columns
+    footers = min(FOOTERS_AT_ONCE, table.files) * table.parts / table.files * table.columns * costs.footer_chunk_bytes
     stored = table.bytes * costs.stored_share
     return {
         "workers": workers,
@@ -219,7 +227,7 @@ def predict(
         "traffic": traffic | {"all": sent, "share": sent / table.bytes},
         "worker_bytes": costs.process_bytes + opened + threads_each * plan.held,
         "counted_bytes_per_slot": COUNTING,
-        "opening_bytes": costs.process_bytes + opened + chunks * costs.footer_chunk_bytes,
+        "opening_bytes": costs.process_bytes + opened + threads_each * footers,
         "scheduler_seconds": scheduler,
         "scheduler_load": scheduler / max(work, scheduler),
         "waves": waves(cut.tasks, threads),
@@ -234,14 +242,19 @@ def in_waves(busy: float, tasks: int, threads: int) -> float:
     return waves(tasks, threads) * busy / tasks if tasks else 0.0
 
 
-def opening(table: Table, costs: Costs) -> float:
-    chunks = table.parts * table.columns
-    return (
-        costs.open_seconds
-        + table.files * costs.open_file_seconds
-        + table.parts * costs.open_part_seconds
-        + chunks * costs.open_chunk_seconds
-    )
+def opening(table: Table, costs: Costs, threads: int) -> float:
+    """Seconds until the table is known: many tasks read footers, then one puts together what they found."""
+    footers = table.files * costs.footer_file_seconds + table.parts * costs.footer_part_seconds
+    footers += table.parts * table.columns * costs.footer_chunk_seconds
+    return in_waves(footers, footer_tasks(table), threads) + joining(table, costs)
+
+
+def joining(table: Table, costs: Costs) -> float:
+    return table.files * costs.join_file_seconds + table.parts * costs.join_part_seconds
+
+
+def footer_tasks(table: Table) -> int:
+    return -(-table.files // FILES_AT_ONCE)
 
 
 def sampled_parts(table: Table) -> int:
@@ -277,7 +290,7 @@ def machines_for(table: Table, costs: Costs, threads_each: int, seconds: float, 
         found = predict(table, costs, machines, threads_each, fits=fits)
         if found["seconds"]["all"] <= seconds:
             return machines
-        if found["threads"] > max(MOST_TASKS, table.parts) or opening(table, costs) > seconds:
+        if found["threads"] > max(MOST_TASKS, table.parts) or joining(table, costs) > seconds:
             return None
         machines = max(machines + 1, machines * 21 // 20)
 
@@ -287,11 +300,11 @@ def limits(table: Table, found: dict[str, Any]) -> list[str]:
     told, seconds = [], found["seconds"]
     if found["opening_bytes"] > MACHINE_MEMORY:
         told.append(
-            f"the task that opens the files reads all footers: {found['opening_bytes'] / 1e9:,.0f} GB in one process "
-            f"({table.parts * table.columns:,} column chunks)"
+            f"{found['opening_bytes'] / 1e9:,.0f} GB in each worker while it reads footers "
+            f"({table.parts * table.columns // table.files:,} column chunks in each)"
         )
     if seconds["open"] > 60:
-        told.append(f"opening {table.files:,} files takes one task {said(seconds['open'])}, all others wait for it")
+        told.append(f"opening {table.files:,} files takes {said(seconds['open'])}, and all else waits for it")
     if found["worker_bytes"] > MACHINE_MEMORY:
         told.append(
             f"{found['worker_bytes'] / 1e9:,.0f} GB in each worker, most of it the list of {table.parts:,} parts"

@@ -191,7 +191,7 @@ def _add(*packets: Packet) -> Packet:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-def _open(
+def open_found(
     found: Found,
     columns: Sequence[str] | None,
     options: FitOptions | None,
@@ -253,7 +253,7 @@ def open_files(
     spans = [(start, min(start + FILES_AT_ONCE, len(files))) for start in range(0, len(files), FILES_AT_ONCE)]
     summaries = cluster.many([Place("footers", 0, *span) for span in spans], _summaries, [[found]] * len(spans))
     place = Place("open", 0, 0, len(files))
-    [shared] = cluster.start([cluster.task(place, _open, found, *asked, *summaries)])
+    [shared] = cluster.start([cluster.task(place, open_found, found, *asked, *summaries)])
     opened: Opened = shared.result()
     return shared, opened
 

@@ -407,7 +407,7 @@ def plan_table(source: Source, fields: Sequence[Field], cut: Cut, *, workers: in
     sent = 0
     if workers:
         sent = sum(
-            TRAVELLING * slots * (len(runs) + _additions(len(runs))) + EDGES * slots * workers
+            TRAVELLING * slots * (len(runs) + additions(len(runs))) + EDGES * slots * workers
             for _, slots, runs in pairs
         )
         if fits and not held:
@@ -434,10 +434,10 @@ def _cluster_tasks(source: Source, cut: Cut, *, fits: bool, held: bool) -> int:
     if held:
         return opening + blocks
     samples = 0 if not fits else cut.tasks if source.columnar else 2
-    return opening + blocks + samples + cut.tasks + sum(_additions(len(runs)) for runs in cut.runs)
+    return opening + blocks + samples + cut.tasks + sum(additions(len(runs)) for runs in cut.runs)
 
 
-def _additions(leaves: int) -> int:
+def additions(leaves: int) -> int:
     """Tasks that add the results of so many others."""
     tasks = 0
     while leaves > 1:

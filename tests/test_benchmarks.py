@@ -234,14 +234,20 @@ def test_scale_model_by_hand(scale_model):
 
 def test_scale_model_adds_up_opening_and_the_scheduler(scale_model):
     table = scale_model.Table(256_000_000, 1, files=4, parts=256)
-    costs = made_up_costs(
-        scale_model, open_seconds=1.0, open_file_seconds=10.0, open_part_seconds=0.5, open_chunk_seconds=0.25
-    )
-    assert scale_model.predict(table, costs, 2, 1, fits=False)["seconds"]["all"] == pytest.approx(1 + 40 + 128 + 64)
+    alone = {"fixed_seconds": 1.0, "join_file_seconds": 10.0, "join_part_seconds": 0.5}
+    spread = {"footer_file_seconds": 3.0, "footer_part_seconds": 0.25, "footer_chunk_seconds": 0.125}
+    costs = made_up_costs(scale_model, **alone, **spread)
+    found = scale_model.predict(table, costs, 2, 1, fits=False)
+    assert found["seconds"]["all"] == pytest.approx(1 + (40 + 128) + (12 + 64 + 32))
+    # 64 files are read by two tasks, side by side; their sources are put together by one.
+    table = dataclasses.replace(table, files=64)
+    found = scale_model.predict(table, costs, 2, 1, fits=False)
+    assert found["seconds"]["all"] == pytest.approx(1 + (640 + 128) + (192 + 64 + 32) / 2)
+    table = dataclasses.replace(table, files=4)
     costs = made_up_costs(scale_model, task_seconds=1.0, start_seconds=7.0)
     found = scale_model.predict(table, costs, 2, 1, fits=False)
-    # 16 counts, 2 and 1 that add them, the schema of the block, and the one that opens.
-    assert found["tasks"] == 16 + 3 + 1 + 1
+    # 16 counts, 2 and 1 that add them, the schema of the block; one that finds, one that reads footers, one that opens.
+    assert found["tasks"] == 16 + 3 + 1 + 3
     assert found["scheduler_load"] == 1
     assert found["seconds"]["all"] == pytest.approx(7 + found["tasks"])
     assert scale_model.predict(table, costs, 2, 1, fits=False, warm=True)["seconds"]["start"] == 0
@@ -266,7 +272,7 @@ def test_scale_model_counts_machines_for_an_hour(scale_model):
     costs = made_up_costs(scale_model, bytes_per_second=1e9)
     machines = scale_model.machines_for(table, costs, 1, seconds / 10, fits=False)
     assert machines == pytest.approx(10, abs=1)
-    never = made_up_costs(scale_model, open_seconds=1e6)
+    never = made_up_costs(scale_model, join_file_seconds=1e6)
     assert scale_model.machines_for(table, never, 1, 3600, fits=False) is None
 
 
