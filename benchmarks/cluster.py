@@ -2,8 +2,9 @@
 
 Cases, each written to ``cluster-<case>.json``:
 
-- ``workers``: the same table on one worker and on two, in turn, beside the same workers only reading it and beside
-  plain arithmetic, which says what two busy cores of this machine can do at most;
+- ``workers``: the same table on one worker and on two, in turn, beside the same workers only reading it; beside the
+  same counting in processes that have no scheduler, and beside plain arithmetic, which say what two busy cores of this
+  machine can do at most;
 - ``wide``: a table larger than memory, read and dropped, profiled, read and dropped, counted, and so on in turn;
 - ``rows``: tables of more and more rows, each on a fresh cluster: peak memory of a worker must not grow with them;
 - ``overhead``: what a task, an opened file, a packet and a byte cost; makes gpudrift/data/rates.json, and feeds
@@ -35,6 +36,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -269,12 +271,52 @@ def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def ratios(over: Sequence[float], under: Sequence[float]) -> dict[str, Any]:
-    """Ratios of neighbours, and of the medians."""
+    """Ratios of neighbours, of the medians, and of the sums."""
     pairs = [a / b for a, b in zip(over, under, strict=True)]
-    return {"median": median(pairs), "all": pairs, "of_medians": median(over) / median(under)}
+    whole = sum(over) / sum(under)
+    return {"median": median(pairs), "all": pairs, "of_medians": median(over) / median(under), "of_sums": whole}
 
 
 # --- two workers beside one ------------------------------------------------------------------------------------------
+
+
+class PlainProcesses:
+    """Processes that count a table between them and know nothing of Dask: what two of them gain is the machine's."""
+
+    runs = 16
+    """Of parts, as many as the engine cuts for two workers."""
+
+    def __init__(self, number: int, paths: Sequence[str], schema: gd.Schema) -> None:
+        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # as Dask starts its workers
+        spawn = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(number, spawn, _open_here, (list(paths), schema))
+        parts = len(open_source(paths).parts)
+        ends = [parts * at // self.runs for at in range(self.runs + 1)]
+        self.spans = list(pairwise(ends))
+
+    def __enter__(self) -> PlainProcesses:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.pool.shutdown()
+
+    def seconds(self) -> float:
+        start = time.perf_counter()
+        add_packets(self.pool.map(_count_here, self.spans))
+        return time.perf_counter() - start
+
+
+_here: list[Any] = []
+
+
+def _open_here(paths: list[str], schema: gd.Schema) -> None:
+    source = open_source(paths)
+    _here[:] = [tasks.Opened(source, source.fields), schema]
+
+
+def _count_here(span: tuple[int, int]) -> Packet:
+    opened, schema = _here
+    return tasks.count_parts(opened, schema, span, "numba", opened.source.fingerprint)
 
 
 def workers_case(given: argparse.Namespace) -> dict[str, Any]:
@@ -294,25 +336,32 @@ def workers_case(given: argparse.Namespace) -> dict[str, Any]:
         for job in jobs.values():
             for client in clients.values():
                 job(client)
+        alone = [stack.enter_context(PlainProcesses(number, paths, schema)) for number in clients]
+        for processes in alone:
+            processes.seconds()
         runs: dict[str, dict[int, list[dict[str, Any]]]] = {name: {1: [], 2: []} for name in jobs}
-        plain: list[list[float]] = []
+        plain: dict[str, list[list[float]]] = {"processes": [], "arithmetic": []}
         for _ in range(given.pairs):
             for name, job in jobs.items():
                 for number, client in clients.items():
                     runs[name][number].append(observed(client, partial(job, client))[0])
-            plain.append([arithmetic(client, given.sizes.rounds) for client in clients.values()])
+            plain["processes"].append([processes.seconds() for processes in alone])
+            plain["arithmetic"].append([arithmetic(client, given.sizes.rounds) for client in clients.values()])
     for name, found in runs.items():
         one, two = ([run["seconds"] for run in found[number]] for number in (1, 2))
         entry[name] = {str(number): summary(some) for number, some in found.items()} | {"ratio": ratios(one, two)}
         say(f"{name:<14} {median(one):8.2f} s with one, {median(two):8.2f} s with two: {said(entry[name]['ratio'])}")
-    entry["arithmetic"] = {"ratio": ratios(*zip(*plain, strict=True))}
-    say(f"arithmetic     {said(entry['arithmetic']['ratio'])}")
+    for name, seconds in plain.items():
+        one, two = zip(*seconds, strict=True)
+        entry[name] = {"1": {"all_seconds": one}, "2": {"all_seconds": two}, "ratio": ratios(one, two)}
+        say(f"{name:<14} {median(one):8.2f} s in one, {median(two):8.2f} s in two: {said(entry[name]['ratio'])}")
     same_bytes(entry["read_count"]["1"]["bytes_read"], entry["count"]["1"]["bytes_counted"])
     return entry
 
 
 def said(ratio: dict[str, Any]) -> str:
-    return f"{ratio['median']:.2f} ({', '.join(f'{one:.2f}' for one in ratio['all'])})"
+    pairs = ", ".join(f"{one:.2f}" for one in ratio["all"])
+    return f"{ratio['median']:.2f} ({pairs}; all together {ratio['of_sums']:.2f})"
 
 
 # --- larger than memory ----------------------------------------------------------------------------------------------

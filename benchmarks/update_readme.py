@@ -170,6 +170,7 @@ def workers_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
         "fit and count": "profile",
         "count": "count",
         "only read": "read_count",
+        "the same counting in plain processes": "processes",
         "plain arithmetic on this machine": "arithmetic",
     }
     told = ", ".join(f"{words} {result[name]['ratio']['median']:.2f}" for words, name in each.items())

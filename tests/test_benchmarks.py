@@ -149,6 +149,7 @@ def test_cluster_compares_with_reading_the_same(cluster_results):
     for name in ("profile", "read_profile", "count", "read_count"):
         assert results["workers"][name]["ratio"]["median"] > 0
     assert results["workers"]["arithmetic"]["ratio"]["median"] > 0
+    assert results["workers"]["processes"]["ratio"]["median"] > 0
     assert results["wide"]["count"]["bytes_counted"] == results["wide"]["read_count"]["bytes_read"]
     assert results["wide"]["fits_into_memory"]
     sizes = results["rows"]["sizes"]
