@@ -397,7 +397,7 @@ def _hold(size: int, held: Any, done: Any) -> None:
 
 
 def wide_case(given: argparse.Namespace) -> dict[str, Any]:
-    """Fitting and counting, each after the bare read through its own cut, of a table that the page cache cannot hold."""
+    """Fitting and counting, each after the bare read through its own cut; the page cache cannot hold the table."""
     shape: Shape = given.sizes.wide
     paths = prepare(shape, given.folder)
     entry: dict[str, Any] = {"table": table_entry(shape, paths), "target": 1.5}
