@@ -16,7 +16,7 @@ from gpudrift.planning import Plan, Progress, TablePlan, measured_rates
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.schema import Schema
-from gpudrift.sources import is_saved_profile
+from gpudrift.sources import is_saved_profile, lies_on_gpu
 from gpudrift.verdict import ALPHA, judge_comparison
 from gpudrift.version import __version__
 
@@ -79,7 +79,7 @@ def profile(
         For instance ``{"zip": "categorical"}``; see :class:`gpudrift.schema.Column`.
     edges : mapping of column name to sequence, optional
         Bin edges of your own.
-    backend : {"auto", "numba", "numpy"}
+    backend : {"auto", "cuda", "numba", "numpy"}
         The result does not depend on it.
     threads : int
         0 means one for each core.
@@ -104,7 +104,7 @@ def profile(
     ValueError
         For unreadable files, columns that are not there, or options that make no sense.
     """
-    chosen, why = choose_backend(backend)
+    chosen, why = choose_backend(backend, on_gpu=lies_on_gpu(data))
     settings = Settings(chosen, threads, progress, client=client)
     if schema is None:
         counted = profile_data(data, _options(kinds, edges), columns, settings, storage_options)

@@ -241,7 +241,7 @@ _running = _options(
     [
         click.option(
             "--backend",
-            type=click.Choice(["auto", "numba", "numpy"]),
+            type=click.Choice(["auto", "cuda", "numba", "numpy"]),
             default="auto",
             show_default=True,
             help="What counts; the numbers do not depend on it.",
@@ -436,16 +436,18 @@ def info(profile_path: str | None) -> int:
     import platform
     from importlib.metadata import version
 
-    from gpudrift.backends import BACKENDS, choose_backend
+    from gpudrift.backends import BACKENDS, choose_backend, why_not_cuda
     from gpudrift.threads import usable_cores
 
     chosen, why = choose_backend()
+    without = why_not_cuda()
     lines = {
         "gpudrift": f"{gpudrift.__version__} in {Path(gpudrift.__file__).parent}",
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "cores": f"{usable_cores()} that this process may use",
         "memory": _memory(),
-        "backends": ", ".join(BACKENDS),
+        "backends": ", ".join(BACKENDS if without else ("cuda", *BACKENDS)),
+        "cuda": _one_line_of(f"not used: {without}" if without else "can be used: --backend cuda"),
         "would run": f"{chosen} ({why})",
         "kernels": _kernels(),
         **{name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},

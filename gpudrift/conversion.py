@@ -34,6 +34,8 @@ __all__ = [
     "kinds_for",
     "logical_type",
     "numeric_values",
+    "stored_type",
+    "stored_values",
 ]
 
 NAN_IS_NULL = {b"gpudrift.nan": b"null"}
@@ -201,6 +203,48 @@ def numeric_values(array: pa.Array, column: Column, *, nan_is_null: bool = False
     if column.family == "real":
         return _real_values(array, word, column, nan_is_null)
     return _integer_values(array, word, column)
+
+
+def stored_values(array: pa.Array, column: Column, *, nan_is_null: bool = False) -> tuple[str, NumericValues]:
+    """One batch of a numeric column as it is stored, where the GPU's kernels convert it themselves.
+
+    That is as :func:`numeric_values`, but floats and integers keep their width, which halves what travels to a device.
+
+    Returns
+    -------
+    str
+        Type of the values: a NumPy name, or ``decimal128``.
+    NumericValues
+        With values of that type.
+    """
+    plain = _plain_array(array)
+    stored = stored_type(plain.type, column)
+    if stored is None:
+        values = numeric_values(array, column, nan_is_null=nan_is_null)
+        return str(values.values.dtype), values
+    bitmap, offset = validity(plain)
+    dtype = np.dtype((np.void, 16)) if stored == "decimal128" else np.dtype(stored)
+    real = column.family == "real"
+    return stored, NumericValues(fixed_width(plain, dtype), bitmap, offset, nan_is_null and real)
+
+
+def stored_type(given: pa.DataType, column: Column) -> str | None:
+    """The type of the numbers in an array's buffer, if no more than widening makes them what the schema counts."""
+    types = pa.types
+    if types.is_dictionary(given) or types.is_null(given):
+        return None
+    word, _ = logical_type(given)
+    if column.family == "real":
+        plain = word == "float" and column.type in ("float", "null")
+        return f"float{given.bit_width}" if plain else None
+    if word != column.type:
+        return None
+    if word == "integer":
+        return str(given)
+    if word == "decimal":
+        same = types.is_decimal128(given) and column.unit == f"decimal[{given.scale}]"
+        return "decimal128" if same and given.precision <= DECIMAL_DIGITS else None
+    return f"int{given.bit_width}" if given == _unit_type(column, given) else None
 
 
 def coded_values(array: pa.Array, column: Column) -> CodedValues:

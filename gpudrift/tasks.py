@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import load_backend
+from gpudrift.backends.cuda_columns import host_array
 from gpudrift.buffers import arrow_integers
 from gpudrift.errors import SourceChangedError
 from gpudrift.fitting import LARGEST_SAMPLE, FitOptions, Sample, fit_column, sample_blocks
@@ -46,7 +47,7 @@ def take_sample(batch: pa.RecordBatch, positions: npt.NDArray[np.int64], into: S
     for index, described in enumerate(batch.schema):
         if described.name in into and positions.size:
             array = batch.column(index)
-            into[described.name].append((array if indices is None else array.take(indices), described))
+            into[described.name].append((host_array(array) if indices is None else array.take(indices), described))
 
 
 def sample_parts(

@@ -52,7 +52,7 @@ class Settings:
 
     Parameters
     ----------
-    backend : {"numba", "numpy"}
+    backend : {"cuda", "numba", "numpy"}
     threads : int
         0 means one for each core that this process may use.
     progress : callable, optional

@@ -508,6 +508,13 @@ def test_info_says_what_would_run_and_why():
     assert Path(words["kernels"].split(" (")[0]).is_dir() or "compiled in every process" in words["kernels"]
     assert {"numpy", "scipy", "pyarrow", "numba", "python", "backends"} <= set(words)
     assert "would run  numba (auto: the compiled CPU engine)" in run("info").out
+    assert words["cuda"].startswith(("not used: ", "can be used"))
+
+
+def test_cuda_where_it_cannot_run_is_refused_in_one_line(folder, monkeypatch):
+    monkeypatch.setattr("gpudrift.backends.cuda.why_not", lambda: "CuPy is not installed")
+    error = fails("compare", folder / "a.parquet", folder / "b.parquet", "--backend", "cuda")
+    assert error.strip().endswith("backend 'cuda': CuPy is not installed")
 
 
 @pytest.mark.parametrize("like", ["a.parquet", "missing", "."])

@@ -80,12 +80,13 @@ def test_every_example_is_a_screen_and_listed(script):
 
 # --- environment.yml
 
-CONDA_NAMES = {"python-xxhash": "xxhash"}
+CONDA_NAMES = {"python-xxhash": "xxhash", "cupy-core": "cupy-cuda13x", "cuda-nvrtc": "nvidia-cuda-nvrtc"}
 
 
 def test_both_environments_list_the_same_packages_and_bounds():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    listed = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["test"]]
+    extras = project["project"]["optional-dependencies"]
+    listed = [*project["project"]["dependencies"], *extras["test"], *extras["cuda13"]]
     listed += [*project["build-system"]["requires"], f"python{project['project']['requires-python']}", "pip"]
     wanted = {Requirement(one).name: str(Requirement(one).specifier) for one in listed}
     lines = (ROOT / "environment.yml").read_text().partition("dependencies:\n")[2].splitlines()
@@ -93,3 +94,13 @@ def test_both_environments_list_the_same_packages_and_bounds():
     given = {CONDA_NAMES.get(entry.name, entry.name): str(entry.specifier) for entry in entries}
     assert given == wanted
     assert len(entries) == len(given)
+
+
+def test_the_cuda_extras_differ_in_their_cuda_alone_and_exclude_each_other():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    packages = {extra: [Requirement(one) for one in extras[extra]] for extra in ("cuda13", "cuda12")}
+    assert [one.name for one in packages["cuda13"]] == ["cupy-cuda13x", "nvidia-cuda-nvrtc"]
+    assert [one.name for one in packages["cuda12"]] == ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12"]
+    assert packages["cuda13"][0].specifier == packages["cuda12"][0].specifier
+    assert project["tool"]["uv"]["conflicts"] == [[{"extra": "cuda13"}, {"extra": "cuda12"}]]

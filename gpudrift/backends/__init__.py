@@ -17,25 +17,43 @@ if TYPE_CHECKING:
 
     Count = Callable[[Iterable[pa.RecordBatch], Schema], Profile]
 
-__all__ = ["BACKENDS", "choose_backend", "load_backend"]
+__all__ = ["BACKENDS", "choose_backend", "load_backend", "why_not_cuda"]
 
 BACKENDS = ("numba", "numpy")
-"""In the order of preference of ``auto``."""
+"""Those that run everywhere, in the order of preference of ``auto``. ``cuda`` needs a GPU."""
 
 
-def choose_backend(name: str = "auto") -> tuple[str, str]:
+def choose_backend(name: str = "auto", *, on_gpu: bool = False) -> tuple[str, str]:
     """The backend that will run, and why, in words.
+
+    Parameters
+    ----------
+    name : {"auto", "cuda", "numba", "numpy"}
+    on_gpu : bool
+        Whether the data lies on a GPU.
 
     Raises
     ------
     ValueError
-        If there is no backend of that name.
+        If there is no backend of that name, or if it cannot run here; with the reason.
     """
     if name == "auto":
+        if on_gpu and why_not_cuda() is None:
+            return "cuda", "auto: the data lies on a GPU"
         return "numba", "auto: the compiled CPU engine"
-    if name not in BACKENDS:
-        raise ValueError(f"backend {name!r}: choose auto, {' or '.join(BACKENDS)}")
+    if name == "cuda":
+        why = why_not_cuda()
+        if why is not None:
+            raise ValueError(f"backend 'cuda': {why}")
+    elif name not in BACKENDS:
+        raise ValueError(f"backend {name!r}: choose auto, cuda, {' or '.join(BACKENDS)}")
     return name, "asked for"
+
+
+def why_not_cuda() -> str | None:
+    """Why the CUDA engine cannot run here, in words; None where it can."""
+    why: str | None = import_module("gpudrift.backends.cuda").why_not()
+    return why
 
 
 def load_backend(name: str) -> Count:

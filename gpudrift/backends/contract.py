@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gpudrift.backends.cuda_columns import host_array
 from gpudrift.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
 from gpudrift.conversion import (
     NAN_IS_NULL,
@@ -25,7 +26,7 @@ from gpudrift.errors import IncompatibleColumnError
 from gpudrift.profiles import Profile, Tail
 from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 
-__all__ = ["Kernels", "count_frame"]
+__all__ = ["Kernels", "State", "count_frame", "says_nan_is_null"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -68,13 +69,13 @@ def count_frame(frame: Iterable[pa.RecordBatch], schema: Schema, kernels: Kernel
     -------
     Profile
     """
-    state = _State(schema, kernels)
+    state = State(schema, kernels)
     for batch in frame:
         state.add(batch)
     return state.profile()
 
 
-class _State:
+class State:
     """Counters of one call of ``count``: added to in place, handed out once."""
 
     def __init__(self, schema: Schema, kernels: Kernels) -> None:
@@ -113,8 +114,7 @@ class _State:
 
     def _add_numeric(self, position: int, array: pa.Array, field: pa.Field, special: Integers) -> None:
         column = self.schema.columns[position]
-        nan_is_null = bool(field.metadata) and NAN_IS_NULL.items() <= field.metadata.items()
-        values = numeric_values(array, column, nan_is_null=nan_is_null)
+        values = numeric_values(host_array(array), column, nan_is_null=says_nan_is_null(field))
         if position not in self.prepared:
             self.prepared[position] = self.kernels.prepare(column)
         start = int(self.schema.offsets[position])
@@ -132,7 +132,7 @@ class _State:
 
     def _add_categorical(self, position: int, array: pa.Array, special: Integers) -> None:
         column = self.schema.columns[position]
-        values = coded_values(array, column)
+        values = coded_values(host_array(array), column)
         by_code = self.kernels.codes(values.codes, values.valid, len(values.texts))
         start = int(self.schema.offsets[position])
         counts = self.counts[start : start + column.bins]
@@ -181,6 +181,11 @@ class _State:
             if position in self.tails:
                 self.tails[position] = Tail.empty()
         return self.counts, self.sums, self.low, self.high, self.tails
+
+
+def says_nan_is_null(field: pa.Field) -> bool:
+    """Whether the container that a column came from could not tell NaN from null."""
+    return bool(field.metadata) and NAN_IS_NULL.items() <= field.metadata.items()
 
 
 def _smallest(hashes: npt.NDArray[np.uint64], size: int) -> np.uint64:

@@ -73,12 +73,12 @@ WELL_SPREAD = 0.6
 
 def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
     """Count a frame under a schema with compiled loops; see :func:`gpudrift.backends.contract.count_frame`."""
-    return count_frame(frame, schema, _NumbaKernels())
+    return count_frame(frame, schema, NumbaKernels())
 
 
 def warm_up() -> None:
     """Load the compiled loop of reals from the cache, or compile it, so that the first column does not wait."""
-    kernels = _NumbaKernels()
+    kernels = NumbaKernels()
     edges = np.array([-1.0, 0.0, 1.0])
     counts, sums, special = np.zeros(2, np.int64), np.zeros(2, np.int64), np.zeros(5, np.int64)
     kernels.numeric(NumericValues(edges, None), kernels._prepare(edges, integer=False), counts, sums, special)
@@ -99,7 +99,7 @@ class _Prepared:
     """Whether the guide was tried on values yet."""
 
 
-class _NumbaKernels:
+class NumbaKernels:
     def prepare(self, column: Column) -> _Prepared:
         assert column.edges is not None
         return self._prepare(column.edges, integer=column.family == "integer")

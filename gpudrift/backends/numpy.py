@@ -39,7 +39,7 @@ __all__ = ["count", "xxh64"]
 
 def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
     """Count a frame under a schema with NumPy; see :func:`gpudrift.backends.contract.count_frame`."""
-    return count_frame(frame, schema, _NumpyKernels())
+    return count_frame(frame, schema, NumpyKernels())
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class _Prepared:
     keeps: npt.NDArray[np.bool_]
 
 
-class _NumpyKernels:
+class NumpyKernels:
     def prepare(self, column: Column) -> _Prepared:
         assert column.edges is not None
         edges = column.edges

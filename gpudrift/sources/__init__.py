@@ -42,7 +42,7 @@ from gpudrift.sources.delimited import csv_source
 from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
 from gpudrift.sources.ipc import ipc_source
 from gpudrift.sources.libraries import instance_of, kind_of
-from gpudrift.sources.memory import memory_source
+from gpudrift.sources.memory import lies_on_gpu, memory_source
 from gpudrift.sources.parquet import Summary, parquet_source, summaries
 from gpudrift.sources.streams import stream_source
 from gpudrift.sources.trouble import hidden
@@ -57,6 +57,7 @@ __all__ = [
     "find_source",
     "is_saved_profile",
     "is_uri",
+    "lies_on_gpu",
     "open_source",
 ]
 
@@ -70,8 +71,8 @@ def open_source(data: object, storage_options: Mapping[str, Any] | None = None) 
         Paths name Parquet, Arrow IPC or CSV files, folders (read recursively, without names that start with
         "." or "_"), globs with ``* ? [ **``, or URIs such as ``s3://bucket/folder``. Folders named
         ``key=value`` below a folder, or below the first wildcard of a glob, become columns. Also: pyarrow
-        Table, RecordBatch, Dataset, RecordBatchReader (read once), pandas and Polars DataFrames, whatever
-        exports an Arrow stream, and mappings of names to one-dimensional arrays.
+        Table, RecordBatch, Dataset, RecordBatchReader (read once), pandas, Polars and cuDF DataFrames,
+        whatever exports an Arrow stream, and mappings of names to one-dimensional arrays, also on a GPU.
     storage_options : mapping, optional
         Open URIs through the library fsspec, with these options; only URIs.
 

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from gpudrift.backends.cuda_columns import DeviceBatch
 from gpudrift.sources.datafile import File
 from gpudrift.sources.trouble import named
 
@@ -284,6 +285,8 @@ def _complete(
     batch: pa.RecordBatch, columns: Sequence[str], positions: Mapping[str, int], keys: Mapping[str, pa.Scalar]
 ) -> pa.RecordBatch:
     """Those of ``columns`` that are in the batch (at ``positions``) or among the ``keys`` of its file."""
+    if isinstance(batch, DeviceBatch):  # of a table in memory: no file, no keys, plain types
+        return batch.select([name for name in dict.fromkeys(columns) if name in positions])
     arrays, fields = [], []
     for name in dict.fromkeys(columns):
         if name in positions:

@@ -1,7 +1,11 @@
-"""Tables in memory: Arrow, pandas, Polars and mappings of arrays, converted part by part where need be."""
+"""Tables in memory: Arrow, pandas, Polars, cuDF and mappings of arrays, converted part by part where need be.
+
+Columns in the memory of a GPU stay there: batches then hold :class:`gpudrift.backends.cuda_columns.DeviceColumn`.
+"""
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,14 +19,17 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from gpudrift.backends.cuda_columns import DeviceBatch, DeviceColumn, on_gpu
 from gpudrift.sources.base import NAN_IS_NULL, Field, OpenedSource, Part, Source, plain_type
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.trouble import first_line
 
-__all__ = ["memory_source"]
+__all__ = ["lies_on_gpu", "memory_source"]
 
 PART_ROWS = 1 << 22
 """Rows of a part of a table in memory."""
+DEVICE_PART_ROWS = 1 << 28
+"""Where a column lies on a GPU: each part is a launch."""
 
 CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
@@ -37,6 +44,7 @@ class _Column:
     nbytes: int = 0
     nan_is_null: bool = False
     problem: str | None = None
+    on_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,8 @@ class _Memory:
         return place.nbytes * (part.rows or 0) // max(1, place.rows)
 
     def read(self, source: OpenedSource, part: Part, places: Mapping[str, _Column]) -> Iterator[pa.RecordBatch]:
-        arrays, fields = [], []
+        arrays: list[Any] = []
+        fields = []
         for name, column in places.items():
             try:
                 array = column.take(*part.detail[1:]) if column.take else pa.nulls(part.rows)
@@ -55,7 +64,11 @@ class _Memory:
                 raise ValueError(f"cannot read column {name!r} of {part.label}: {first_line(error)}") from error
             arrays.append(array)
             fields.append(pa.field(name, array.type, metadata=NAN_IS_NULL if column.nan_is_null else None))
-        yield from pa.Table.from_arrays(arrays, schema=pa.schema(fields)).to_batches()
+        schema = pa.schema(fields)
+        if any(column.on_device for column in places.values()):
+            yield DeviceBatch([_one_chunk(array) for array in arrays], schema)
+        else:
+            yield from pa.Table.from_arrays(arrays, schema=schema).to_batches()
 
 
 def memory_source(data: Any) -> Source | None:
@@ -66,6 +79,9 @@ def memory_source(data: Any) -> Source | None:
         named = [(str(name), _pandas_column(data.iloc[:, at])) for at, name in enumerate(data.columns)]
     elif instance_of(data, "polars", "DataFrame"):
         named = [(series.name, _column(series.name, series)) for series in data.get_columns()]
+    elif instance_of(data, "cudf", "DataFrame"):
+        rows = len(data)
+        named = [(str(name), _gpu_column(str(name), data.iloc[:, at])) for at, name in enumerate(data.columns)]
     elif isinstance(data, Mapping):
         label, named = "dict of arrays", [(str(name), _column(str(name), data[name])) for name in data]
     elif hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
@@ -90,7 +106,8 @@ def _table_source(label: str, named: Sequence[tuple[str, _Column]], rows: int | 
             raise ValueError(f"the columns of a table must be equally long, but {both}")
         problem = column.problem if repeats[name] == 1 else f"the name occurs {repeats[name]} times"
         fields[name] = Field(name, None if problem or column.type is None else plain_type(column.type), problem)
-    spans = [(start, min(start + PART_ROWS, rows)) for start in range(0, max(rows, 1), PART_ROWS)]
+    step = DEVICE_PART_ROWS if any(column.on_device for _, column in named) else PART_ROWS
+    spans = [(start, min(start + step, rows)) for start in range(0, max(rows, 1), step)]
     parts = (Part(f"the {label}", stop - start, at, (0, start, stop)) for at, (start, stop) in enumerate(spans))
     return OpenedSource(label, tuple(fields.values()), tuple(parts), _Memory(), (dict(named),))
 
@@ -110,12 +127,50 @@ def _column(name: str, values: Any) -> _Column:
             return _unconvertible(len(values), error)
     if isinstance(values, list | tuple | range):
         return _converted(len(values), values)
+    if instance_of(values, "cudf", "Series") or on_gpu(values):
+        return _gpu_column(name, values)
     if not hasattr(values, "__array__"):
         raise TypeError(f"column {name!r}: expected a one-dimensional array, got {kind_of(values)}")
     array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     if array.ndim != 1:
         raise ValueError(f"column {name!r}: expected a one-dimensional array, got one of shape {array.shape}")
     return _numpy_column(array)
+
+
+def lies_on_gpu(data: Any) -> bool:
+    """Whether columns of a table in memory lie on a GPU."""
+    if isinstance(data, Mapping):
+        return any(instance_of(values, "cudf", "Series") or on_gpu(values) for values in data.values())
+    return instance_of(data, "cudf", "DataFrame")
+
+
+def _device_column(name: str, values: Any) -> _Column:
+    column_of = importlib.import_module("gpudrift.backends.cuda").column_of
+    try:
+        column = column_of(values)
+    except ValueError as error:
+        raise ValueError(f"column {name!r}: {error}") from None
+    if isinstance(column, str):
+        return _Column(len(values), problem=first_line(column))
+    return _Column(column.rows, column.type, partial(DeviceColumn.slice, column), column.nbytes, on_device=True)
+
+
+def _gpu_column(name: str, series: Any) -> _Column:
+    """Numbers stay on the GPU; of cuDF, everything else comes to the host."""
+    if not instance_of(series, "cudf", "Series"):
+        return _device_column(name, series)
+    if series.dtype.kind in "iufmM" and hasattr(series, "__cuda_array_interface__"):
+        found = _device_column(name, series)
+        if found.problem is None:
+            return found
+    return _column(name, series.to_arrow())
+
+
+def _one_chunk(array: Any) -> Any:
+    """An array of what a column gave: Arrow's rows may come in chunks."""
+    if not isinstance(array, pa.ChunkedArray):
+        return array
+    return array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
 
 
 def _arrow_column(array: Any) -> _Column:

@@ -1,0 +1,299 @@
+"""The CUDA engine: kernels/count.cu on an NVIDIA GPU through CuPy; the only module that imports cupy.
+
+Numbers are counted on the device, categories by the compiled CPU engine. What is counted is equal to the other
+backends to the bit; :mod:`gpudrift.backends.cuda_launch` says how the work is laid out, kernels/count.cu how it is
+done.
+
+One process counts on one device: CUDA's first, of those that ``CUDA_VISIBLE_DEVICES`` leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, wraps
+from threading import Lock
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from gpudrift.backends.cuda_columns import DeviceColumn, device_column
+from gpudrift.backends.cuda_launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
+from gpudrift.backends.cuda_staging import SlabPool, count_on
+from gpudrift.profiles import Profile
+from gpudrift.schema import Schema
+
+__all__ = ["CupyDevice", "column_of", "count", "device", "why_not"]
+
+OPTIONS = ("--std=c++17", "--fmad=false")
+"""Contraction would round differences once less than the slot rule does."""
+SHARE, MOST = 0.25, 512 << 20
+"""Of the free memory of a device, and bytes, for values on their way: beyond some hundred megabytes a copy is as fast
+as it gets, and as much page-locked host memory is taken."""
+TO_DEVICE, TO_HOST = 1, 2
+"""cudaMemcpyKind."""
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@cache
+def why_not() -> str | None:
+    """Why this engine cannot run here, in words; None where it can."""
+    try:
+        cupy = _cupy()
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
+        why = "CuPy is not installed" if missing else f"CuPy cannot be imported ({error})"
+        return f"{why}: pip install 'gpudrift[cuda13]', or cuda12 for drivers older than 580"
+    try:
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # of the driver, and of libraries that it lacks
+        return f"no GPU can be used ({str(error).splitlines()[0]})"
+    return None if devices else "this machine has no GPU"
+
+
+def count(frame: Iterable[Any], schema: Schema) -> Profile:
+    """Count a frame under a schema on the GPU; see :func:`gpudrift.backends.contract.count_frame`.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no GPU that can be used.
+    MemoryError
+        If it has no memory for the smallest step.
+    """
+    from gpudrift.backends.numba import NumbaKernels
+
+    own = device()
+    return count_on(frame, schema, own, NumbaKernels(), own.pool)
+
+
+def column_of(values: Any) -> DeviceColumn | str:
+    """The column of an array that lies on a GPU, or why it cannot be counted.
+
+    Parameters
+    ----------
+    values : object
+        With ``__cuda_array_interface__``, or with DLPack's methods.
+
+    Raises
+    ------
+    ValueError
+        If there is no GPU that can be used, if the array lies on another one, or has not one dimension.
+    """
+    why = why_not()
+    if why is not None:
+        raise ValueError(f"it lies on a GPU, which gpudrift cannot use: {why}")
+    try:
+        if not hasattr(values, "__cuda_array_interface__"):
+            values = _cupy().from_dlpack(values)
+        column = device_column(values, device())
+    except (BufferError, RuntimeError, TypeError) as error:  # a tensor that wants its gradient, for instance
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(column, DeviceColumn) and column.rows:
+        device().check_place(column.pointer)
+    return column
+
+
+def _cupy() -> Any:
+    import cupy
+
+    return cupy
+
+
+_making = Lock()
+
+
+def device() -> CupyDevice:
+    """The device of this process.
+
+    Raises
+    ------
+    RuntimeError
+        If there is none that can be used.
+    """
+    why = why_not()
+    if why is not None:
+        raise RuntimeError(f"backend cuda: {why}")
+    with _making:  # many threads ask first
+        return _device()
+
+
+@cache
+def _device() -> CupyDevice:
+    return CupyDevice()
+
+
+def _there(function: _Function) -> _Function:
+    """The same with the device as the current one of the thread, whose memory comes from the device's own stream."""
+
+    @wraps(function)
+    def called(self: CupyDevice, *arguments: Any, **options: Any) -> Any:
+        with self._cupy.cuda.Device(self.number), self._stream:
+            return function(self, *arguments, **options)
+
+    return cast("_Function", called)
+
+
+class _Array:
+    """See :class:`gpudrift.backends.cuda_launch.DeviceArray`."""
+
+    def __init__(self, device: CupyDevice, memory: Any, size: int) -> None:
+        self.device, self.memory, self.size = device, memory, size
+
+    @property
+    def pointer(self) -> int:
+        return int(self.memory.ptr)
+
+    def read(self) -> npt.NDArray[np.uint8]:
+        return self.device.fetch(self.pointer, self.size)
+
+
+class _Slab:
+    """See :class:`gpudrift.backends.cuda_launch.Slab`; copies and kernels of a slab have a stream of their own."""
+
+    def __init__(self, cupy: Any, size: int) -> None:
+        self.stream = cupy.cuda.Stream(non_blocking=True)
+        self._cupy = cupy
+        self._memory = cupy.cuda.alloc(size)
+        try:
+            self._locked = cupy.cuda.alloc_pinned_memory(size)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise MemoryError(f"{size} bytes of page-locked host memory: {error}") from error
+        self.host = np.frombuffer(self._locked, np.uint8, size)
+        self.alive: list[Any] = []
+        """What kernels of this stream still read."""
+
+    @property
+    def pointer(self) -> int:
+        return int(self._memory.ptr)
+
+    def send(self, size: int) -> None:
+        runtime = self._cupy.cuda.runtime
+        runtime.memcpyAsync(self.pointer, self.host.ctypes.data, size, TO_DEVICE, self.stream.ptr)
+
+    def wait(self) -> None:
+        self.stream.synchronize()
+        self.alive.clear()
+
+
+class CupyDevice:
+    """A GPU; implements :class:`gpudrift.backends.cuda_launch.Device` and `gpudrift.backends.cuda_columns.Memory`.
+
+    Parameters
+    ----------
+    number : int
+        As CUDA counts those that this process may see.
+    """
+
+    def __init__(self, number: int = 0) -> None:
+        self._cupy = cupy = _cupy()
+        self.number = number
+        with cupy.cuda.Device(number) as own:
+            attributes = own.attributes
+            self.multiprocessors = int(attributes["MultiProcessorCount"])
+            self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+            # CuPy compiles for this very device and keeps what it compiled in its cache on disk.
+            self._module = cupy.RawModule(code=kernel_source("count.cu"), options=OPTIONS)
+        self._kernels: dict[str, Any] = {}
+        self._largest: dict[str, int] = {}
+        self._lock = Lock()
+        self.pool = SlabPool(self, self._budget())
+
+    @property
+    def name(self) -> str:
+        return str(self._cupy.cuda.runtime.getDeviceProperties(self.number)["name"].decode())
+
+    @_there
+    def _budget(self) -> int:
+        """Bytes for values on their way."""
+        free, _ = self._cupy.cuda.runtime.memGetInfo()
+        return int(min(SHARE * free, MOST))
+
+    def check_place(self, pointer: int) -> None:
+        """Refuse memory of another device.
+
+        Raises
+        ------
+        ValueError
+        """
+        place = int(self._cupy.cuda.runtime.pointerGetAttributes(pointer).device)
+        if place != self.number:
+            raise ValueError(
+                f"it lies on GPU {place}, and this process counts on GPU {self.number}: "
+                f"start it with CUDA_VISIBLE_DEVICES={place}"
+            )
+        # Whoever made the array may have a stream of its own; this happens once a column.
+        with self._cupy.cuda.Device(self.number):
+            self._cupy.cuda.runtime.deviceSynchronize()
+
+    @_there
+    def _empty(self, size: int) -> _Array:
+        return _Array(self, self._cupy.cuda.alloc(max(size, 1)), size)
+
+    @_there
+    def array(self, contents: npt.NDArray[Any]) -> _Array:
+        flat = np.ascontiguousarray(contents)
+        made = self._empty(flat.nbytes)
+        if flat.nbytes:  # from pageable memory: copied to a staging buffer before this returns
+            runtime = self._cupy.cuda.runtime
+            runtime.memcpyAsync(made.pointer, flat.ctypes.data, flat.nbytes, TO_DEVICE, self._stream.ptr)
+        return made
+
+    @_there
+    def zeros(self, size: int) -> _Array:
+        made = self._empty(size)
+        if size:
+            self._cupy.cuda.runtime.memsetAsync(made.pointer, 0, size, self._stream.ptr)
+        return made
+
+    @_there
+    def slab(self, size: int) -> _Slab:
+        # What a pool holds back may be what is missing.
+        self._cupy.get_default_memory_pool().free_all_blocks()
+        return _Slab(self._cupy, size)
+
+    @_there
+    def fetch(self, pointer: int, size: int) -> npt.NDArray[np.uint8]:
+        runtime = self._cupy.cuda.runtime
+        runtime.deviceSynchronize()
+        host = np.empty(size, np.uint8)
+        if size:
+            runtime.memcpyAsync(host.ctypes.data, pointer, size, TO_HOST, self._stream.ptr)
+            self._stream.synchronize()
+        return host
+
+    def rows(
+        self, pointer: int, size: int, stride: int, rows: int, chosen: npt.NDArray[np.int64] | None = None
+    ) -> DeviceArray:
+        return take_rows(self, pointer, size, stride, rows, chosen)
+
+    @_there
+    def launch(
+        self,
+        kernel: str,
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int,
+        arguments: Sequence[Any],
+        slab: Slab | None = None,
+    ) -> None:
+        given = tuple(np.uint64(one.pointer) if isinstance(one, _Array) else one for one in arguments)
+        stream = self._stream
+        if slab is not None:
+            own = cast("_Slab", slab)
+            stream = own.stream
+            stream.wait_event(self._stream.record())
+            own.alive.append(arguments)
+        with stream:
+            self._kernel(kernel, shared)(grid, (threads, 1, 1), given, shared_mem=shared)
+
+    def _kernel(self, name: str, shared: int) -> Any:
+        with self._lock:
+            if name not in self._kernels:
+                self._kernels[name] = self._module.get_function(name)
+            kernel = self._kernels[name]
+            if shared > self._largest.get(name, USUAL_SHARED):
+                kernel.max_dynamic_shared_size_bytes = self._largest[name] = shared
+            return kernel

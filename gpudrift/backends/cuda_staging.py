@@ -1,0 +1,215 @@
+"""From batches to a profile on a device: in which steps columns are brought there and counted.
+
+Columns that lie in host memory travel through *slabs*: page-locked memory that is filled while the device still copies
+and counts the one before. A column longer than a slab is cut; counts add, so no number depends on where. Columns that
+lie on the device are counted where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import Condition
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gpudrift.backends.contract import Integers, Kernels, State, says_nan_is_null
+from gpudrift.backends.cuda_columns import DeviceColumn, host_array
+from gpudrift.backends.cuda_launch import Counters, Device, Slab, device_values
+from gpudrift.conversion import NumericValues, stored_type, stored_values
+from gpudrift.profiles import Profile
+from gpudrift.schema import Schema
+
+__all__ = ["SlabPool", "Stager", "count_on"]
+
+Placed = tuple[int, str, int, int, int, int, bool]
+
+
+class SlabPool:
+    """Pairs of slabs that all threads of a process share, kept for the next count: locking pages is slow.
+
+    Parameters
+    ----------
+    device : Device
+    budget : int
+        Bytes of device memory for all of them. Where it is more than there is, half of it is tried, and so on.
+    pairs : int
+        At most so many threads stage columns at a time; others wait.
+    """
+
+    smallest = 1 << 16
+
+    def __init__(self, device: Device, budget: int, pairs: int = 4) -> None:
+        self.device, self.pairs = device, pairs
+        self.size = max(budget // (2 * pairs), self.smallest)
+        self.made = 0
+        self.free: list[tuple[Slab, Slab]] = []
+        self.changed = Condition()
+
+    @contextmanager
+    def pair(self) -> Iterator[tuple[Slab, Slab]]:
+        """Two slabs, for as long as the context lasts.
+
+        Raises
+        ------
+        MemoryError
+            If there is not even memory for the smallest pair.
+        """
+        pair = self._take()
+        try:
+            yield pair
+        finally:
+            for slab in pair:  # whoever takes part in a count that failed lets go of memory that kernels still write
+                slab.wait()
+            with self.changed:
+                self.free.append(pair)
+                self.changed.notify()
+
+    def _take(self) -> tuple[Slab, Slab]:
+        with self.changed:
+            while True:
+                if self.free:
+                    return self.free.pop()
+                if self.made < self.pairs:
+                    try:
+                        pair = self.device.slab(self.size), self.device.slab(self.size)
+                    except MemoryError:
+                        if self.made:  # do with those that there are
+                            self.pairs = self.made
+                            continue
+                        if self.size <= self.smallest:
+                            raise
+                        self.size = max(self.size // 2, self.smallest)
+                    else:
+                        self.made += 1
+                        return pair
+                else:
+                    self.changed.wait()
+
+
+class Stager:
+    """Brings columns of host memory to the device, a slab at a time, and has each slab counted.
+
+    Parameters
+    ----------
+    counters : Counters
+    slabs : (Slab, Slab)
+    """
+
+    def __init__(self, counters: Counters, slabs: tuple[Slab, Slab]) -> None:
+        self.counters, self.slabs = counters, slabs
+        self.turn = 0
+        self.used = 0
+        self.waiting: list[Placed] = []
+
+    def add(self, position: int, stored: str, values: NumericValues) -> None:
+        """Take a column; what is handed in is copied before this returns."""
+        size = values.values.dtype.itemsize
+        room = self.slabs[0].host.size
+        row = 0
+        while row < values.values.size:
+            # A row takes its bytes and a bit; 48 bytes are lost to alignment and to bits of other rows at most.
+            rows = min((room - self.used - 48) * 8 // (8 * size + 1), values.values.size - row)
+            if rows <= 0 or (rows < values.values.size - row and self.used):
+                self.flush()
+                continue
+            self._place(position, stored, values, row, rows)
+            row += rows
+
+    def _place(self, position: int, stored: str, values: NumericValues, row: int, rows: int) -> None:
+        slab = self.slabs[self.turn]
+        if not self.used:
+            slab.wait()
+        pointer, validity, bit = slab.pointer + self.used, 0, 0
+        self._copy(slab, values.values[row : row + rows].view(np.uint8))
+        if values.validity is not None:
+            first, last = values.offset + row, values.offset + row + rows
+            validity, bit = slab.pointer + self.used, first & 7
+            self._copy(slab, values.validity[first >> 3 : (last + 7) >> 3])
+        self.waiting.append((position, stored, rows, pointer, validity, bit, values.nan_is_null))
+
+    def _copy(self, slab: Slab, content: npt.NDArray[np.uint8]) -> None:
+        slab.host[self.used : self.used + content.size] = content
+        self.used += -(-content.size // 16) * 16
+
+    def flush(self) -> None:
+        """Send what is waiting, have it counted, and go on in the other slab."""
+        if self.waiting:
+            slab = self.slabs[self.turn]
+            slab.send(self.used)
+            self.counters.add(device_values(self.waiting), slab)
+            self.turn = 1 - self.turn
+        self.used = 0
+        self.waiting = []
+
+
+def count_on(frame: Iterable[Any], schema: Schema, device: Device, host: Kernels, pool: SlabPool) -> Profile:
+    """Count a frame: numbers on a device, texts and their like by the kernels of a CPU backend.
+
+    Parameters
+    ----------
+    frame : iterable of pyarrow.RecordBatch or DeviceBatch
+    schema : Schema
+    device : Device
+    host : Kernels
+        For categorical columns.
+    pool : SlabPool
+        That columns of host memory pass through.
+    """
+    with ExitStack() as held:
+        state = _DeviceState(schema, device, host, pool, held)
+        for batch in frame:
+            state.add(batch)
+        return state.profile()
+
+
+class _DeviceState(State):
+    """The counters of one call of ``count``: those of numbers are on the device until the end."""
+
+    def __init__(self, schema: Schema, device: Device, host: Kernels, pool: SlabPool, held: ExitStack) -> None:
+        super().__init__(schema, host)
+        self.counters = Counters(device, schema)
+        self.pool, self.held = pool, held
+        self.stager: Stager | None = None
+        self.there: list[Placed] = []
+        """Columns of the batch at hand that lie on the device."""
+        self.kept: list[DeviceColumn] = []
+        """The same, for as long as kernels read them."""
+
+    def add(self, batch: Any) -> None:
+        self.kept = []
+        super().add(batch)
+        if self.there:
+            self.counters.add(device_values(self.there))
+            self.there = []
+
+    def _add_numeric(self, position: int, array: Any, field: pa.Field, special: Integers) -> None:
+        column = self.schema.columns[position]
+        if isinstance(array, DeviceColumn):
+            stored = stored_type(array.type, column)
+            if stored is not None:
+                packed = array.packed()
+                self.kept.append(packed)
+                validity = packed.validity, packed.validity_bit
+                self.there.append((position, stored, packed.rows, packed.pointer, *validity, False))
+                return
+        if self.stager is None:
+            self.stager = Stager(self.counters, self.held.enter_context(self.pool.pair()))
+        stored, values = stored_values(host_array(array), column, nan_is_null=says_nan_is_null(field))
+        self.stager.add(position, stored, values)
+        # Of floats that entered an integer column; the kernel sees them as nulls.
+        negative, positive = values.infinities
+        special += np.array([negative, positive, 0, -negative - positive, 0])
+
+    def profile(self) -> Profile:
+        if self.stager is not None:
+            self.stager.flush()
+        counts, sums, low, high = (one[0] for one in self.counters.read())
+        self.counts += counts
+        self.sums += sums
+        np.minimum(self.low, low, out=self.low)
+        np.maximum(self.high, high, out=self.high)
+        return super().profile()

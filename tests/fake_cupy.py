@@ -1,0 +1,180 @@
+"""CuPy as far as gpudrift uses it, on a machine without a GPU: memory is the host's, kernels run by the emulation.
+
+What is asked of it here must exist in CuPy: test_cuda.py compares the names with the real one where that is installed.
+Streams do nothing but check that what they are asked for makes sense; copies are made at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from pathlib import Path
+from threading import local
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import emulated_gpu
+import numpy as np
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+class Pointer:
+    def __init__(self, size: int) -> None:
+        self.memory = np.full(size, 0xCD, np.uint8)
+        self.ptr = self.memory.ctypes.data
+
+
+class Current(local):
+    """Streams that a thread uses, the innermost last."""
+
+    def __init__(self) -> None:
+        self.streams: list[Any] = []
+
+
+CURRENT = Current()
+
+
+class Stream:
+    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
+        self.ptr = id(self)
+
+    def __enter__(self) -> Stream:
+        CURRENT.streams.append(self)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        assert CURRENT.streams.pop() is self
+
+    def synchronize(self) -> None:
+        return
+
+    def record(self) -> str:
+        return "event"
+
+    def wait_event(self, event: str) -> None:
+        assert event == "event"
+
+
+class Function:
+    def __init__(self, kernels: emulated_gpu.Kernels, name: str, told: list[Any]) -> None:
+        self.kernels, self.name, self.told = kernels, name, told
+        self.max_dynamic_shared_size_bytes = 48 << 10
+
+    def __call__(self, grid: tuple, block: tuple, args: Sequence[Any], *, shared_mem: int = 0) -> None:
+        assert CURRENT.streams, "kernels are launched on a stream of their own"
+        assert shared_mem <= self.max_dynamic_shared_size_bytes
+        assert all(isinstance(one, np.generic) for one in args)
+        self.kernels.launch(self.name, grid, block[0], shared_mem, args)
+        self.told.append((self.name, grid, shared_mem))
+
+
+class Array:
+    """A CuPy array as others see it."""
+
+    def __init__(self, values: np.ndarray, mask: np.ndarray | None = None, stream: int | None = 1) -> None:
+        self.values, self.mask, self.stream = values, mask, stream
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        found = dict(self.values.__array_interface__)
+        found |= {"version": 3, "stream": self.stream}
+        found.pop("descr")
+        if self.mask is not None:
+            shown = dict(self.mask.__array_interface__) | {"shape": self.values.shape, "typestr": "<t1"}
+            found["mask"] = SimpleNamespace(__cuda_array_interface__=shown)
+        return found
+
+
+class Tensor:
+    """An array that speaks DLPack only."""
+
+    def __init__(self, values: np.ndarray, device: tuple[int, int] = (2, 0)) -> None:
+        self.values, self.device = values, device
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.device
+
+    def __dlpack__(self, **_options: Any) -> Any:
+        raise NotImplementedError
+
+
+def made(
+    library: Path, *, devices: int = 1, memory: int = 1 << 30, shared: int = 227 << 10, place: int = 0
+) -> ModuleType:
+    """The module, with so many devices and bytes of memory; arrays lie on device ``place``."""
+    cupy = ModuleType("cupy")
+    kernels = emulated_gpu.Kernels(library)
+    told: list[Any] = []
+    room = [memory]
+
+    class Device:
+        def __init__(self, number: int = 0) -> None:
+            self.id = number
+            self.attributes = {"MultiProcessorCount": 3, "MaxSharedMemoryPerBlockOptin": shared}
+
+        def __enter__(self) -> Device:
+            return self
+
+        def __exit__(self, *_error: object) -> None:
+            return
+
+    class RawModule:
+        def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+            assert "#include" not in code
+            assert "--fmad=false" in options
+
+        def get_function(self, name: str) -> Function:
+            return Function(kernels, name, told)
+
+    def alloc(size: int) -> Pointer:
+        assert CURRENT.streams, "memory is taken on the stream that uses it"
+        if size > room[0]:
+            raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
+        return Pointer(size)
+
+    def alloc_pinned_memory(size: int) -> Any:
+        if 2 * size > memory:
+            raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
+        return (ctypes.c_uint8 * size)()
+
+    def memcpy_async(target: int, source: int, size: int, kind: int, stream: int) -> None:
+        assert kind in (1, 2)
+        ctypes.memmove(target, source, size)
+
+    def memset_async(target: int, value: int, size: int, stream: int) -> None:
+        ctypes.memset(target, value, size)
+
+    cupy.cuda = SimpleNamespace(
+        Device=Device,
+        Stream=Stream,
+        alloc=alloc,
+        alloc_pinned_memory=alloc_pinned_memory,
+        runtime=SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            getDeviceCount=lambda: devices,
+            getDeviceProperties=lambda number: {"name": b"Emulated GPU"},
+            memGetInfo=lambda: (memory, memory),
+            memcpyAsync=memcpy_async,
+            memsetAsync=memset_async,
+            deviceSynchronize=lambda: None,
+            pointerGetAttributes=lambda pointer: SimpleNamespace(device=place),
+        ),
+    )
+    cupy.RawModule = RawModule
+    cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
+    cupy.from_dlpack = lambda tensor: Array(tensor.values)
+    cupy.told = told
+    return cupy

@@ -1,0 +1,137 @@
+"""The kernels as NVIDIA's compilers take them, for every architecture that is supported: nothing may spill.
+
+NVRTC is what compiles them where they run (CuPy calls it); nvcc says the same with more words, where there is one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+import pytest
+
+from gpudrift.backends.cuda import OPTIONS
+from gpudrift.backends.cuda_launch import STORED, THREADS, kernel_source
+
+ARCHITECTURES = (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)
+"""What CUDA 13 compiles for; RAPIDS begins with 75 too."""
+KERNELS = {*(f"gd_count_{stored}" for stored in STORED), "gd_build_guides", "gd_take"}
+REGISTERS = 65_536
+"""Of a multiprocessor."""
+
+
+def resources(told: str) -> dict[str, dict[str, int]]:
+    """What ptxas -v says of each kernel."""
+    found = {}
+    for block in told.split("Compiling entry function '")[1:]:
+        numbers = {
+            "registers": r"Used (\d+) registers",
+            "stack": r"(\d+) bytes stack frame",
+            "spill_stores": r"(\d+) bytes spill stores",
+            "spill_loads": r"(\d+) bytes spill loads",
+        }
+        matches = {what: re.search(pattern, block) for what, pattern in numbers.items()}
+        assert all(matches.values()), block
+        found[block.split("'")[0]] = {what: int(match[1]) for what, match in matches.items() if match}
+    return found
+
+
+def check(found: dict[str, dict[str, int]]) -> None:
+    assert set(found) == KERNELS
+    for name, one in found.items():
+        assert one["spill_stores"] == one["spill_loads"] == one["stack"] == 0, (name, one)
+        assert one["registers"] * THREADS <= REGISTERS // 2, f"{name}: two blocks shall fit a multiprocessor"
+
+
+def with_nvcc(folder: Path, architecture: int) -> str:
+    source = folder / "count.cu"
+    source.write_text(kernel_source("count.cu"))
+    command = ["nvcc", "-cubin", f"-arch=sm_{architecture}", "-Xptxas", "-v", *OPTIONS, "-Werror", "all-warnings"]
+    output = ["-o", str(folder / "count.cubin")]
+    done = subprocess.run([*command, str(source), *output], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def nvrtc_library() -> Path | None:
+    """NVRTC's library in its wheel."""
+    try:
+        listed = files("nvidia-cuda-nvrtc") or []
+    except PackageNotFoundError:
+        return None
+    return next((Path(str(one.locate())) for one in listed if re.fullmatch(r"libnvrtc\.so\.\d+", one.name)), None)
+
+
+def with_nvrtc(library: Path, architecture: int) -> tuple[str, bytes]:
+    """The compiler's words, and the machine code."""
+    nvrtc = ctypes.CDLL(str(library))
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
+    source = kernel_source("count.cu").encode()
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"count.cu", 0, None, None) == 0
+    # CuPy prefixes nothing to the code; it adds the architecture to the options.
+    options = [f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v", *OPTIONS]
+    given = (ctypes.c_char_p * len(options))(*[one.encode() for one in options])
+    failed = nvrtc.nvrtcCompileProgram(program, len(options), given)
+    assert nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size)) == 0
+    told = ctypes.create_string_buffer(size.value)
+    assert nvrtc.nvrtcGetProgramLog(program, told) == 0
+    assert not failed, told.value.decode()
+    assert nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size)) == 0
+    code = ctypes.create_string_buffer(size.value)
+    assert nvrtc.nvrtcGetCUBIN(program, code) == 0
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return told.value.decode(), code.raw
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES if nvrtc_library() is None else ARCHITECTURES[::5])
+def test_nothing_spills_with_nvcc(tmp_path, architecture):
+    if shutil.which("nvcc") is None:
+        pytest.skip("there is no nvcc here")
+    check(resources(with_nvcc(tmp_path, architecture)))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nothing_spills_with_nvrtc(architecture):
+    library = nvrtc_library()
+    if library is None:
+        pytest.skip("there is no NVRTC here")
+    told, code = with_nvrtc(library, architecture)
+    check(resources(told))
+    assert all(name.encode() in code for name in KERNELS)
+
+
+def test_a_compiler_was_there():
+    assert shutil.which("nvcc") or nvrtc_library() or sys.platform != "linux"
+
+
+def test_a_spill_is_seen():
+    told = """ptxas info    : Compiling entry function 'gd_count_float32' for 'sm_90'
+ptxas info    : Function properties for gd_count_float32
+    16 bytes stack frame, 12 bytes spill stores, 12 bytes spill loads
+ptxas info    : Used 128 registers, used 1 barriers
+"""
+    found = resources(told)
+    assert found == {"gd_count_float32": {"registers": 128, "stack": 16, "spill_stores": 12, "spill_loads": 12}}
+    with pytest.raises(AssertionError):
+        check(found)
+
+
+def table() -> None:
+    """Print the registers of every kernel on every architecture; spills and stack are 0 where this returns."""
+    library = nvrtc_library()
+    assert library is not None, "pip install nvidia-cuda-nvrtc"
+    found = {architecture: resources(with_nvrtc(library, architecture)[0]) for architecture in ARCHITECTURES}
+    for one in found.values():
+        check(one)
+    registers = {f"sm_{at}": {name: one["registers"] for name, one in sorted(own.items())} for at, own in found.items()}
+    sys.stdout.write(json.dumps(registers, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    table()
