@@ -7,6 +7,7 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
 - ``help``: what ``gpudrift --help`` prints;
 - ``benchmarks``: the newest result of each case among benchmarks/results/*.json, made by end_to_end.py;
 - ``cluster``: the newest result there of each case of cluster.py, and what scale_model.py makes of them;
+- ``gpu``: the newest result there of device.py, "not measured" where there is none;
 - ``accuracy``: some shapes of the newest result there that was made by statistics_error.py.
 
 ``--check`` writes nothing and exits with 1 where a block is out of date, time stamps aside.
@@ -235,11 +236,70 @@ def model_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
+GPU_LINES = (
+    ("`pytest -m gpu`: equal to NumPy and Numba to the bit", "all pass"),
+    ("float32, 1,024 quantile bins with sums, uniform and normal: share of the copy bandwidth", "≥ 50 %"),
+    ("float32, the same, the worst shape", "≥ 30 %"),
+    ("float64, the same, uniform and normal", "≥ 70 %"),
+    ("beside CUB `HistogramRange` on the same edges", "≥ 10 ×"),
+    ("beside `cupy.histogram` on the same edges", "≥ 20 ×"),
+    ("5,000 float32 columns × 1,000,000 rows: share of the time in which the GPU had nothing to do", "< 5 %"),
+)
+
+
+def gpu() -> str:
+    """What a GPU does; "not measured" where no result has been committed."""
+    found = results("gpudrift/device/1")
+    told = gpu_figures(found[-1]) if found else ["not measured"] * len(GPU_LINES)
+    rows = [f"| {what} | {value} | {wanted} |" for (what, wanted), value in zip(GPU_LINES, told, strict=True)]
+    lines = ["| on a GPU | measured | wanted |", "| --- | --- | --- |", *rows]
+    if found:
+        ours, document = found[-1], found[-1]["bench"]
+        versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
+        lines += [
+            "",
+            f"{document['device']}, driver {document['details']['driver']}, a copy "
+            f"{document['copy_bytes_per_second'] / 1e9:,.0f} GB/s; {versions}; commit {ours['commit'][:10]}, "
+            f"{ours['date'][:10]}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def gpu_figures(document: dict[str, Any]) -> list[str]:
+    """One for each of GPU_LINES."""
+    tests, measured = document["tests"], document["bench"]["measured"]
+    ours = [one for one in measured if one["who"] == "gpudrift"]
+    shapes = {(one["dtype"], one["shape"]): one["share"] for one in ours if one["part"] == "shapes"}
+    worst = min((share, shape) for (dtype, shape), share in shapes.items() if dtype == "float32")
+    same = next(
+        one for one in ours if one["part"] == "shapes" and (one["dtype"], one["shape"]) == ("float32", "normal")
+    )
+    peers = {one["who"]: one["seconds"] / one["rows"] for one in measured if one["part"] == "peers"}
+    per_value = same["seconds"] / same["rows"]
+    wide = max((one for one in ours if one["part"] == "widths"), key=lambda one: one["columns"])
+
+    def beside(name: str) -> str:
+        why = document["bench"]["missing"].get(name, "not there")
+        return f"{peers[name] / per_value:.1f} ×" if name in peers else f"not measured: {why}"
+
+    return [
+        f"{tests['tests'] - tests['failures'] - tests['errors'] - tests['skipped']} pass, {tests['failures']} fail, "
+        f"{tests['skipped']} skipped",
+        f"{shapes['float32', 'uniform']:.0%}, {shapes['float32', 'normal']:.0%}",
+        f"{worst[0]:.0%} ({worst[1]})",
+        f"{shapes['float64', 'uniform']:.0%}, {shapes['float64', 'normal']:.0%}",
+        beside("CUB HistogramRange"),
+        beside("cupy.histogram"),
+        f"{wide['host']:.1%} ({wide['columns']:,} × {wide['rows']:,})",
+    ]
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "demo": demo,
     "help": usage,
     "benchmarks": benchmarks,
     "cluster": cluster,
+    "gpu": gpu,
     "accuracy": accuracy,
 }
 

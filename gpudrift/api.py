@@ -67,9 +67,9 @@ def profile(
     Parameters
     ----------
     data : path, list of paths, table or mapping
-        Parquet, CSV or Arrow IPC files, folders and globs of them; pyarrow tables and datasets; pandas and Polars
-        data frames; Dask DataFrames of pandas or cuDF; a mapping of names to NumPy arrays; anything with
-        ``__arrow_c_stream__``.
+        Parquet, CSV or Arrow IPC files, folders and globs of them; pyarrow tables and datasets; pandas, Polars and
+        cuDF data frames; Dask DataFrames of pandas or cuDF; a mapping of names to NumPy arrays, or to arrays on a GPU
+        (``__cuda_array_interface__`` or DLPack); anything with ``__arrow_c_stream__``.
     schema : Schema, Profile or path of a saved profile, optional
         Count under this schema, so that the profile can be compared with the one it comes from. By default one is
         fitted to the data.
@@ -80,7 +80,7 @@ def profile(
     edges : mapping of column name to sequence, optional
         Bin edges of your own.
     backend : {"auto", "cuda", "numba", "numpy"}
-        The result does not depend on it.
+        The result does not depend on it. "auto" is cuda where data lies on a GPU, else numba.
     threads : int
         0 means one for each core.
     progress : callable, optional

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import json
 import os
 import re
 import sys
@@ -479,6 +480,81 @@ def demo(json_path: str | None, rows: int) -> int:
         _say("")
     _write_report(report, json_path, quiet=False, rows=rows)
     return 0
+
+
+@main.command(short_help="Measure how fast this machine counts.")
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "cuda", "numba", "numpy"]),
+    default="auto",
+    show_default=True,
+    help="What counts; auto is cuda where there is a GPU.",
+)
+@click.option("--threads", type=click.IntRange(min=0), default=0, metavar="N", help="Of a CPU backend; 0 is each core.")
+@click.option("--values", type=click.IntRange(min=0), default=0, metavar="N", help="Of a long column.")
+@click.option("--parts", metavar="A,B", help="Only some of shapes, dtypes, bins, widths, peers.")
+@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Measurements of each figure.")
+@click.option("--quick", is_flag=True, help="Small columns, to see that it works.")
+@_json
+@_debug
+def bench(
+    backend: str, threads: int, values: int, parts: str | None, repeat: int, quick: bool, json_path: str | None
+) -> int:
+    r"""Count columns in memory, of the GPU where there is one, beside a plain copy and other libraries.
+
+    \b
+    values/s  values that are counted in a second, bins found and sums kept
+    bytes/s   of the values, which are read once
+    of copy   bytes/s over what a copy reads and writes in a second, here and now
+    host      share of the time in which the GPU had nothing to do
+
+    What is counted is compared with another backend before it is timed.
+    """
+    from gpudrift.backends import choose_backend, why_not_cuda
+    from gpudrift.bench import PARTS, Measured, Result
+    from gpudrift.bench import run as measure
+
+    _check_output("--json", json_path, ())
+    own = backend if backend != "auto" else "cuda" if why_not_cuda() is None else "numba"
+    chosen, _ = choose_backend(own)
+    quiet = json_path == "-"
+
+    def begin(found: Result) -> None:
+        if not quiet:
+            _say(f"{found.backend} on {found.device}; a copy: {found.copy_bytes_per_second / 1e9:,.1f} GB/s")
+
+    last: list[str] = []
+
+    def tell(one: Measured) -> None:
+        if quiet:
+            return
+        if last != [one.part]:
+            last[:] = [one.part]
+            _say("")
+            _say(f"{one.part:<30} columns        rows  bins  values/s     GB/s of copy   host")
+        words = one.who if one.part == "peers" else f"{one.dtype} {one.shape}"
+        size = f"{one.columns:>7,} {one.rows:>11,} {one.bins:>5,}"
+        speed = f"{_short(one.values_per_second):>9} {one.bytes_per_second / 1e9:>8,.2f} {one.share:>7.1%}"
+        host = f" {one.host:>6.1%}" if one.host is not None else " " * 7
+        _say(f"{words:<30} {size} {speed}{host}" + (f"  {one.note}" if one.note else ""))
+
+    asked = [part.strip() for part in parts.split(",")] if parts else list(PARTS)
+    found = measure(
+        chosen, rows=values, threads=threads, parts=asked, repeat=repeat, quick=quick, tell=tell, begin=begin
+    )
+    for name, why in found.missing.items():
+        if not quiet:
+            _say(f"{name:<30} not measured: {_one_line_of(why)}")
+    if json_path == "-":
+        _say(json.dumps(found.document(), indent=1))
+    elif json_path is not None:
+        found.save(json_path)
+    return 0
+
+
+def _short(number: float) -> str:
+    """A number of three or four digits, in millions or thousand millions."""
+    return f"{number / 1e9:,.1f} G" if number >= 1e9 else f"{number / 1e6:,.0f} M"
 
 
 def _check_output(option: str, output: str | None, inputs: Iterable[str | None]) -> None:

@@ -7,6 +7,7 @@ Streams do nothing but check that what they are asked for makes sense; copies ar
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from threading import local
@@ -60,6 +61,14 @@ class Stream:
 
     def wait_event(self, event: str) -> None:
         assert event == "event"
+
+
+class Event:
+    def record(self, stream: Stream) -> None:
+        self.time = time.perf_counter()
+
+    def synchronize(self) -> None:
+        assert self.time
 
 
 class Function:
@@ -151,7 +160,7 @@ def made(
         return (ctypes.c_uint8 * size)()
 
     def memcpy_async(target: int, source: int, size: int, kind: int, stream: int) -> None:
-        assert kind in (1, 2)
+        assert kind in (1, 2, 3)
         ctypes.memmove(target, source, size)
 
     def memset_async(target: int, value: int, size: int, stream: int) -> None:
@@ -160,13 +169,17 @@ def made(
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Stream=Stream,
+        Event=Event,
+        get_elapsed_time=lambda start, end: 1000 * (end.time - start.time),
         alloc=alloc,
         alloc_pinned_memory=alloc_pinned_memory,
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             getDeviceCount=lambda: devices,
-            getDeviceProperties=lambda number: {"name": b"Emulated GPU"},
+            getDeviceProperties=lambda number: {"name": b"Emulated GPU", "major": 9, "minor": 0},
             memGetInfo=lambda: (memory, memory),
+            driverGetVersion=lambda: 13000,
+            runtimeGetVersion=lambda: 13000,
             memcpyAsync=memcpy_async,
             memsetAsync=memset_async,
             deviceSynchronize=lambda: None,

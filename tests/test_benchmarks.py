@@ -9,8 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import emulated_gpu
+import fake_cupy
 import pyarrow.parquet as pq
 import pytest
+
+from gpudrift import bench
+from gpudrift.backends import cuda, why_not_cuda
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -21,6 +26,46 @@ def run(script: str, *arguments: object, status: int = 0) -> str:
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def test_device_says_why_nothing_can_be_measured(tmp_path):
+    if why_not_cuda() is None:
+        pytest.skip("there is a GPU here")
+    told = run("device.py", "--output", tmp_path / "none.json", status=3)
+    assert told.startswith("device.py: nothing can be measured here: ")
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_gpu_figures_are_made_of_a_result_of_device(tmp_path_factory, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import device
+    import update_readme
+
+    cupy = fake_cupy.made(emulated_gpu.build(tmp_path_factory.mktemp("emulation")))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(device, "VARIANTS", {"COPIES": (1, 4)})
+    cuda.why_not.cache_clear()
+    cuda._device.cache_clear()
+    try:
+        found = bench.run("cuda", rows=500, quick=True, repeat=1)
+        variants = device.measure_variants(quick=True, repeat=1)
+    finally:
+        cuda.why_not.cache_clear()
+        cuda._device.cache_clear()
+    assert [(one["constant"], one["value"], one["kept"]) for one in variants[::3]] == [
+        ("COPIES", 1, False),
+        ("COPIES", 4, True),
+    ]
+    tests = {"tests": 75, "failures": 0, "errors": 0, "skipped": 1, "status": 0, "failed": {}}
+    document = {"bench": found.document(), "tests": tests, "commit": "0" * 40, "date": "2026-11-23T00:00:00+00:00"}
+    told = update_readme.gpu_figures(document)
+    assert len(told) == len(update_readme.GPU_LINES)
+    assert told[0] == "74 pass, 0 fail, 1 skipped"
+    assert told[4].startswith("not measured: ")
+    monkeypatch.setattr(update_readme, "results", lambda made: [])
+    assert update_readme.gpu().count("| not measured |") == len(update_readme.GPU_LINES)
+    monkeypatch.setattr(update_readme, "results", lambda made: [document])
+    assert "Emulated GPU, driver 13000" in update_readme.gpu()
 
 
 def test_end_to_end(tmp_path):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from gpudrift.conversion import NumericValues
 from gpudrift.profiles import Profile
 from gpudrift.schema import MAX_BINS, SPECIAL_SLOTS, Column, Schema
 
-MORE = settings(deadline=None, max_examples=150)
+MORE = settings(deadline=None, max_examples=75)
 ORDERS = {"forward": emulated_gpu.FORWARD, "reverse": emulated_gpu.REVERSE, "shuffled": emulated_gpu.SHUFFLED}
 BUDGET = 1 << 20
 
@@ -342,10 +343,22 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def faulty(folder):
+    """All of them at work on all cores: three seconds for each to be built and tried."""
+
+    def tried(fault: str) -> subprocess.CompletedProcess[str]:
+        return process("faulty_kernels.py", emulated_gpu.build(folder, change=replaced(*FAULTS[fault])))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {fault: pool.submit(tried, fault) for fault in FAULTS}
+
+
 @pytest.mark.parametrize("fault", FAULTS)
-def test_planted_faults_are_caught(folder, fault):
-    done = process("faulty_kernels.py", emulated_gpu.build(folder, change=replaced(*FAULTS[fault])))
+def test_planted_faults_are_caught(faulty, fault):
+    done = faulty[fault].result()
     assert done.stdout != "same\n", fault
+    assert done.stdout == "different\n" or done.returncode != 0
 
 
 def test_without_a_fault_nothing_differs(library):
@@ -398,11 +411,6 @@ def sanitized(library: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_sanitizers_find_nothing(folder):
-    done = sanitized(emulated_gpu.build(folder, *SANITIZERS))
-    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr[-3000:]
-
-
 SANITIZED_FAULTS = {
     "beyond shared memory": (
         ("count.cu", "        scales[at] = ", "        scales[at + 1] = "),
@@ -419,10 +427,27 @@ SANITIZED_FAULTS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def checked(folder):
+    """The kernels under the sanitizers, as they are and with each fault, on all cores."""
+
+    def tried(fault: str | None) -> subprocess.CompletedProcess[str]:
+        change = None if fault is None else replaced(*SANITIZED_FAULTS[fault][0])
+        return sanitized(emulated_gpu.build(folder, *SANITIZERS, change=change))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {fault: pool.submit(tried, fault) for fault in (None, *SANITIZED_FAULTS)}
+
+
+def test_sanitizers_find_nothing(checked):
+    done = checked[None].result()
+    assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr[-3000:]
+
+
 @pytest.mark.parametrize("fault", SANITIZED_FAULTS)
-def test_sanitizers_find_planted_faults(folder, fault):
-    change, message = SANITIZED_FAULTS[fault]
-    done = sanitized(emulated_gpu.build(folder, *SANITIZERS, change=replaced(*change)))
+def test_sanitizers_find_planted_faults(checked, fault):
+    message = SANITIZED_FAULTS[fault][1]
+    done = checked[fault].result()
     assert done.returncode != 0
     assert message in done.stderr, done.stderr[-3000:]
 

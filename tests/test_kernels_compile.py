@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
@@ -89,19 +91,34 @@ def with_nvrtc(library: Path, architecture: int) -> tuple[str, bytes]:
     return told.value.decode(), code.raw
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES if nvrtc_library() is None else ARCHITECTURES[::5])
-def test_nothing_spills_with_nvcc(tmp_path, architecture):
-    if shutil.which("nvcc") is None:
+FOR_NVCC = ARCHITECTURES if nvrtc_library() is None else ARCHITECTURES[::5]
+
+
+@pytest.fixture(scope="module")
+def compiling(tmp_path_factory):
+    """Both compilers at work on all cores: four seconds for each architecture."""
+    nvrtc, found = nvrtc_library(), {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        if nvrtc is not None:
+            found |= {("nvrtc", one): pool.submit(with_nvrtc, nvrtc, one) for one in ARCHITECTURES}
+        if shutil.which("nvcc") is not None:
+            folders = {one: tmp_path_factory.mktemp("nvcc") for one in FOR_NVCC}
+            found |= {("nvcc", one): pool.submit(with_nvcc, folders[one], one) for one in FOR_NVCC}
+        yield found
+
+
+@pytest.mark.parametrize("architecture", FOR_NVCC)
+def test_nothing_spills_with_nvcc(compiling, architecture):
+    if ("nvcc", architecture) not in compiling:
         pytest.skip("there is no nvcc here")
-    check(resources(with_nvcc(tmp_path, architecture)))
+    check(resources(compiling["nvcc", architecture].result()))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_nothing_spills_with_nvrtc(architecture):
-    library = nvrtc_library()
-    if library is None:
+def test_nothing_spills_with_nvrtc(compiling, architecture):
+    if ("nvrtc", architecture) not in compiling:
         pytest.skip("there is no NVRTC here")
-    told, code = with_nvrtc(library, architecture)
+    told, code = compiling["nvrtc", architecture].result()
     check(resources(told))
     assert all(name.encode() in code for name in KERNELS)
 

@@ -30,7 +30,7 @@ OPTIONS = ("--std=c++17", "--fmad=false")
 SHARE, MOST = 0.25, 512 << 20
 """Of the free memory of a device, and bytes, for values on their way: beyond some hundred megabytes a copy is as fast
 as it gets, and as much page-locked host memory is taken."""
-TO_DEVICE, TO_HOST = 1, 2
+TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3
 """cudaMemcpyKind."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -225,17 +225,17 @@ class CupyDevice:
                 f"start it with CUDA_VISIBLE_DEVICES={place}"
             )
         # Whoever made the array may have a stream of its own; this happens once a column.
-        with self._cupy.cuda.Device(self.number):
-            self._cupy.cuda.runtime.deviceSynchronize()
+        self.synchronize()
 
     @_there
-    def _empty(self, size: int) -> _Array:
+    def empty(self, size: int) -> _Array:
+        """So many bytes, whatever is in them."""
         return _Array(self, self._cupy.cuda.alloc(max(size, 1)), size)
 
     @_there
     def array(self, contents: npt.NDArray[Any]) -> _Array:
         flat = np.ascontiguousarray(contents)
-        made = self._empty(flat.nbytes)
+        made = self.empty(flat.nbytes)
         if flat.nbytes:  # from pageable memory: copied to a staging buffer before this returns
             runtime = self._cupy.cuda.runtime
             runtime.memcpyAsync(made.pointer, flat.ctypes.data, flat.nbytes, TO_DEVICE, self._stream.ptr)
@@ -243,7 +243,7 @@ class CupyDevice:
 
     @_there
     def zeros(self, size: int) -> _Array:
-        made = self._empty(size)
+        made = self.empty(size)
         if size:
             self._cupy.cuda.runtime.memsetAsync(made.pointer, 0, size, self._stream.ptr)
         return made
@@ -268,6 +268,46 @@ class CupyDevice:
         self, pointer: int, size: int, stride: int, rows: int, chosen: npt.NDArray[np.int64] | None = None
     ) -> DeviceArray:
         return take_rows(self, pointer, size, stride, rows, chosen)
+
+    def synchronize(self) -> None:
+        """Wait for all work that was begun."""
+        with self._cupy.cuda.Device(self.number):
+            self._cupy.cuda.runtime.deviceSynchronize()
+
+    # --- for benchmarks ---
+
+    @_there
+    def free(self) -> int:
+        """Bytes of memory that are free, those that CuPy's pool holds back too."""
+        self._cupy.get_default_memory_pool().free_all_blocks()
+        return int(self._cupy.cuda.runtime.memGetInfo()[0])
+
+    @_there
+    def copy(self, target: _Array, source: _Array) -> None:
+        """Begin to copy an array to another one of the same size."""
+        runtime = self._cupy.cuda.runtime
+        runtime.memcpyAsync(target.pointer, source.pointer, source.size, ON_DEVICE, self._stream.ptr)
+
+    @_there
+    def timed(self, work: Callable[[], None]) -> float:
+        """Seconds from where the device begins with some work to where it ends; without what comes before."""
+        cuda = self._cupy.cuda
+        start, end = cuda.Event(), cuda.Event()
+        start.record(self._stream)
+        work()
+        end.record(self._stream)
+        end.synchronize()
+        return float(cuda.get_elapsed_time(start, end)) / 1000
+
+    def versions(self) -> dict[str, Any]:
+        """Of the driver and of CUDA, and the compute capability."""
+        runtime = self._cupy.cuda.runtime
+        properties = runtime.getDeviceProperties(self.number)
+        return {
+            "compute_capability": f"{properties['major']}.{properties['minor']}",
+            "driver": int(runtime.driverGetVersion()),
+            "runtime": int(runtime.runtimeGetVersion()),
+        }
 
     @_there
     def launch(

@@ -1,0 +1,299 @@
+"""How fast this machine counts: ``gpudrift bench``, on its GPU or on its cores, beside what else counts there.
+
+Columns lie in memory (of the GPU, where that counts), and each result is checked with ``==`` against another backend
+before it is timed. Every figure stands beside the bandwidth of a plain copy that was measured in the same run: a share
+of it says more than values a second, and travels from machine to machine.
+
+Definitions
+-----------
+values/s    rows times columns, over the median of the seconds of a count
+bytes/s     of the values alone, which are read once
+share       bytes/s over the bandwidth of a copy, which is counted as it is usual: bytes read plus bytes written
+host        share of the seconds of a count in which the GPU had nothing to do
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpudrift.bench.engines import Engine, cpu_engine, cuda_engine
+from gpudrift.bench.peers import Peer, peers_of
+from gpudrift.bench.shapes import SHAPES, column_of
+from gpudrift.files import write_whole
+from gpudrift.fitting import FitOptions
+from gpudrift.schema import Schema
+from gpudrift.sources import open_source
+from gpudrift.threads import Settings, fit_source
+from gpudrift.version import __version__
+
+__all__ = ["FORMAT", "PARTS", "Measured", "Result", "run"]
+
+FORMAT = "gpudrift/bench/1"
+PARTS = ("shapes", "dtypes", "bins", "widths", "peers")
+DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64")
+BINS = (16, 64, 256, 1024, 2700)
+WIDTHS = ((1, 64), (100, 64), (1_000, 16), (5_000, 4))
+"""Columns, and how often the rows that were asked for make all values of them together, at most."""
+WIDE_ROWS = 1_000_000
+USUAL_BINS = 1024
+LEAST_SECONDS = 0.1
+"""That one measurement takes; shorter counts are repeated within it."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One figure.
+
+    Parameters
+    ----------
+    part : str
+        One of :data:`PARTS`.
+    who : str
+        gpudrift, or a peer.
+    dtype, shape : str
+    bins : int
+        Of a column, as they were made.
+    rows, columns : int
+    seconds : float
+        Of one count of all columns, the median.
+    bytes : int
+        Of the values.
+    share : float
+        Of the bandwidth of a copy.
+    host : float or None
+        Share of the seconds in which the GPU had nothing to do.
+    note : str
+    """
+
+    part: str
+    who: str
+    dtype: str
+    shape: str
+    bins: int
+    rows: int
+    columns: int
+    seconds: float
+    bytes: int
+    share: float
+    host: float | None = None
+    note: str = ""
+
+    @property
+    def values_per_second(self) -> float:
+        return self.rows * self.columns / self.seconds
+
+    @property
+    def bytes_per_second(self) -> float:
+        return self.bytes / self.seconds
+
+    def described(self) -> dict[str, Any]:
+        """For JSON."""
+        rates = {"values_per_second": self.values_per_second, "bytes_per_second": self.bytes_per_second}
+        return asdict(self) | rates
+
+
+@dataclass
+class Result:
+    """All figures of a run."""
+
+    device: str
+    backend: str
+    copy_bytes_per_second: float
+    details: Mapping[str, Any]
+    repeat: int
+    quick: bool
+    measured: list[Measured] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+    """Peers that were not measured, and why."""
+
+    def document(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "format": FORMAT,
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "version": __version__,
+            "quick": self.quick,
+            "repeat": self.repeat,
+            "machine": {"system": f"{platform.system()} {platform.release()}", "cores": os.cpu_count()},
+            "device": self.device,
+            "backend": self.backend,
+            "details": dict(self.details),
+            "versions": _versions(),
+            "copy_bytes_per_second": self.copy_bytes_per_second,
+            "measured": [one.described() for one in self.measured],
+            "missing": self.missing,
+        }
+
+    def save(self, path: str) -> None:
+        """Write the JSON; the file appears whole or not at all."""
+        content = json.dumps(self.document(), indent=1, allow_nan=False) + "\n"
+        write_whole(path, content.encode())
+
+
+def run(
+    backend: str,
+    *,
+    rows: int = 0,
+    threads: int = 0,
+    parts: Sequence[str] = PARTS,
+    shapes: Sequence[str] = tuple(SHAPES),
+    repeat: int = 5,
+    quick: bool = False,
+    tell: Callable[[Measured], None] = lambda measured: None,
+    begin: Callable[[Result], None] = lambda result: None,
+) -> Result:
+    """Measure, part by part.
+
+    Parameters
+    ----------
+    backend : {"cuda", "numba", "numpy"}
+    rows : int
+        Of a long column; 0 means 2**26 on a GPU and 2**22 on cores.
+    threads : int
+        Of a CPU backend; 0 means one for each core.
+    parts : sequence of str
+        Some of :data:`PARTS`.
+    shapes : sequence of str
+        Some of :data:`gpudrift.bench.shapes.SHAPES`.
+    repeat : int
+        Measurements of each figure, of which the median is taken.
+    quick : bool
+        Small columns: to see that it works.
+    tell : callable
+        Called with each figure as it comes.
+    begin : callable
+        Called with what is known before the first one.
+
+    Raises
+    ------
+    ValueError
+        For an unknown part, or fewer than one row or measurement.
+    AssertionError
+        If two backends did not count the same.
+    """
+    unknown = [part for part in parts if part not in PARTS]
+    if unknown:
+        raise ValueError(f"bench: no part {unknown[0]!r}, only {', '.join(PARTS)}")
+    if rows < 0 or repeat < 1:
+        raise ValueError(f"bench: at least 1 row and 1 measurement, not {rows} and {repeat}")
+    engine = cuda_engine() if backend == "cuda" else cpu_engine(backend, threads)
+    rows = rows or (1 << 14 if quick else engine.usual_rows)
+    if quick:
+        engine.copied = 1 << 22
+    found = Result(engine.device, backend, engine.copy_bandwidth(), engine.details, repeat, quick)
+    begin(found)
+    bench = _Bench(engine, rows, shapes, repeat, quick, found)
+    for measured in bench.figures(parts):
+        found.measured.append(measured)
+        tell(measured)
+    return found
+
+
+@dataclass(frozen=True)
+class _Bench:
+    engine: Engine
+    rows: int
+    shapes: Sequence[str]
+    repeat: int
+    quick: bool
+    result: Result
+
+    def figures(self, parts: Sequence[str]) -> Iterator[Measured]:
+        if "shapes" in parts:
+            for dtype in ("float32", "float64"):
+                for shape in self.shapes:
+                    yield self.ours("shapes", dtype, shape, USUAL_BINS)
+        if "dtypes" in parts:
+            for dtype in DTYPES:
+                yield self.ours("dtypes", dtype, "normal", USUAL_BINS)
+        if "bins" in parts:
+            for bins in BINS:
+                yield self.ours("bins", "float32", "normal", bins)
+        if "widths" in parts:
+            for columns, times in WIDTHS:
+                rows = max(1, min(WIDE_ROWS, self.rows * times // columns, self.engine.room // (4 * columns)))
+                yield self.ours(
+                    "widths", "float32", "normal", USUAL_BINS, rows, min(columns, 50) if self.quick else columns
+                )
+        if "peers" in parts:
+            yield from self.peers()
+
+    def ours(self, part: str, dtype: str, shape: str, bins: int, rows: int = 0, columns: int = 1) -> Measured:
+        values = column_of(shape, dtype, rows or self.rows)
+        schema = schema_of(values, bins)
+        counting = self.engine.counting(values, schema, columns)
+        counting.check()
+        seconds, host = self.timed(counting.run, counting.idle)
+        size = values.nbytes * columns
+        share = size / seconds / self.result.copy_bytes_per_second
+        made = schema.columns[0].bins
+        return Measured(part, "gpudrift", dtype, shape, made, values.size, columns, seconds, size, share, host)
+
+    def peers(self) -> Iterator[Measured]:
+        values = column_of("normal", "float32", self.rows)
+        schema = schema_of(values, USUAL_BINS)
+        inner = schema.columns[0].edges
+        assert inner is not None
+        edges = np.unique(inner[np.abs(inner) < 1e30].astype(np.float32))
+        for peer in peers_of(self.engine.name):
+            try:
+                seconds, _ = self.timed(peer.counting(values, edges))
+            except Exception as error:  # whatever a library that is not ours does
+                self.result.missing[peer.name] = (str(error).splitlines() or [type(error).__name__])[0]
+                continue
+            yield self.peer(peer, values, edges.size - 1, seconds)
+
+    def peer(self, peer: Peer, values: npt.NDArray[Any], bins: int, seconds: float) -> Measured:
+        share = values.nbytes / seconds / self.result.copy_bytes_per_second
+        sizes = values.size, 1, seconds, values.nbytes, share
+        return Measured("peers", peer.name, "float32", "normal", peer.bins or bins, *sizes, note=peer.note)
+
+    def timed(self, work: Callable[[], object], idle: Callable[[], float] | None = None) -> tuple[float, float | None]:
+        """Seconds of one call, the median, and what share of them the GPU had nothing to do."""
+        start = time.perf_counter()
+        work()
+        once = time.perf_counter() - start
+        times = max(1, int((1e-3 if self.quick else LEAST_SECONDS) / max(once, 1e-7)))
+        seconds = []
+        for _ in range(self.repeat):
+            start = time.perf_counter()
+            for _ in range(times):
+                work()
+            seconds.append((time.perf_counter() - start) / times)
+        shares = sorted(idle() for _ in range(self.repeat)) if idle is not None else None
+        return float(np.median(seconds)), shares[len(shares) // 2] if shares else None
+
+
+def schema_of(values: npt.NDArray[Any], bins: int) -> Schema:
+    """Bins as they are fitted, or so many quantiles of a sample."""
+    edges: dict[str, Sequence[Any]] = {}
+    if bins != USUAL_BINS:
+        sample = values[:: max(1, values.size // 65_536)]
+        inner = np.unique(np.quantile(sample.astype(np.float64), np.arange(1, bins) / bins, method="nearest"))
+        edges = {"x": inner.tolist()}
+    source = open_source({"x": values})
+    return fit_source(source, FitOptions({"x": "real"} if values.dtype.kind == "f" else {}, edges), None, Settings())
+
+
+def _versions() -> dict[str, str]:
+    packages = ("gpudrift", "numpy", "pyarrow", "numba", "cupy-cuda13x", "cupy-cuda12x", "torch", "boost-histogram")
+    return {"python": platform.python_version()} | dict(_installed(packages))
+
+
+def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for name in packages:
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue

@@ -1,0 +1,41 @@
+"""Columns that are easy and hard to count: where many rows meet in a bin, counters wait for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["SHAPES", "column_of"]
+
+Reals = npt.NDArray[np.float64]
+
+
+def _zipf(rng: np.random.Generator, rows: int) -> Reals:
+    return np.minimum(rng.zipf(1.5, rows), 60_000).astype(np.float64)
+
+
+SHAPES: dict[str, Callable[[np.random.Generator, int], Reals]] = {
+    "uniform": lambda rng, rows: rng.random(rows),
+    "normal": lambda rng, rows: rng.standard_normal(rows),
+    "constant": lambda rng, rows: np.full(rows, 7.25),
+    "one bin": lambda rng, rows: np.where(rng.random(rows) < 0.9, 0.5, rng.standard_normal(rows)),
+    "sorted": lambda rng, rows: np.sort(rng.standard_normal(rows)),
+    "zipf": _zipf,
+    "nan": lambda rng, rows: np.where(rng.random(rows) < 0.5, np.nan, rng.standard_normal(rows)),
+}
+"""Uniform and normal; one value; 90 % in one bin, the rest normal; in order; few values often; half missing."""
+
+SCALE = {"int8": 30.0, "int16": 8_000.0, "int32": 1e8, "int64": 1e17}
+"""Of a normal column of integers."""
+
+
+def column_of(shape: str, dtype: str, rows: int) -> npt.NDArray[np.generic]:
+    """A column; the same each time."""
+    values = SHAPES[shape](np.random.default_rng(20_261_123), rows)
+    if dtype in SCALE:
+        limits = np.iinfo(dtype)
+        # The largest float64 below 2**63 is 1,024 below it.
+        return np.clip(values * SCALE[dtype], float(limits.min), float(limits.max) * (1 - 2.0**-53)).astype(dtype)
+    return values.astype(dtype)
