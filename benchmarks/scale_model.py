@@ -285,14 +285,19 @@ def traffic_of(table: Table, costs: Costs, cut: Cut, workers: int, *, sampled: b
 
 def machines_for(table: Table, costs: Costs, threads_each: int, seconds: float, *, fits: bool) -> int | None:
     """Fewest machines that finish in time, to 5 %; None where no number of them does."""
-    machines = 1
-    while True:
-        found = predict(table, costs, machines, threads_each, fits=fits)
-        if found["seconds"]["all"] <= seconds:
-            return machines
-        if found["threads"] > max(MOST_TASKS, table.parts) or joining(table, costs) > seconds:
+
+    def enough(machines: int) -> bool:
+        return bool(predict(table, costs, machines, threads_each, fits=fits)["seconds"]["all"] <= seconds)
+
+    few, many = 0, 1
+    while not enough(many):
+        if many * threads_each > max(MOST_TASKS, table.parts) or joining(table, costs) > seconds:
             return None
-        machines = max(machines + 1, machines * 21 // 20)
+        few, many = many, 2 * many
+    while many - few > max(1, many // 20):
+        middle = (few + many) // 2
+        few, many = (few, middle) if enough(middle) else (middle, many)
+    return many
 
 
 def limits(table: Table, found: dict[str, Any]) -> list[str]:

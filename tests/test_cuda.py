@@ -6,11 +6,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from types import SimpleNamespace
+from typing import Any
 
 import emulated_gpu
 import fake_cupy
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pytest
 import strategies
@@ -196,31 +196,52 @@ def test_one_that_lies_in_host_memory_is_none(cupy):
 
 
 def test_cudf_frames(cupy, monkeypatch):
-    frame = pd.DataFrame(numbers() | {"text": ["x", "y"] * 1_500})
+    rng = np.random.default_rng(0)
+    masked = pa.array(rng.normal(size=3_005), mask=rng.random(3_005) < 0.3).slice(5)
+    times = pa.array(rng.integers(0, 10**9, 3_000).astype("M8[ms]"))
+    table = pa.table({**{name: pa.array(own) for name, own in numbers().items()}, "masked": masked, "time": times})
+    table = table.append_column("text", pa.array(["x", "y"] * 1_500)).append_column("flag", pa.array([True] * 3_000))
+
+    class Column:
+        """Of pylibcudf."""
+
+        def __init__(self, array: pa.Array) -> None:
+            self.array = array
+            self.size, self.offset, self.null_count = array.__len__, lambda: array.offset, lambda: array.null_count
+
+        def data(self) -> Any:
+            return SimpleNamespace(ptr=self.array.buffers()[1].address)
+
+        def null_mask(self) -> Any:
+            return SimpleNamespace(ptr=self.array.buffers()[0].address)
 
     class Series:
-        def __init__(self, values: pd.Series) -> None:
-            self.values, self.dtype = values, values.dtype
-            if values.dtype.kind in "iufb":
-                self.__cuda_array_interface__ = fake_cupy.Array(values.to_numpy()).__cuda_array_interface__
+        def __init__(self, array: pa.Array) -> None:
+            self.array = array
+            self.dtype = np.dtype(object) if pa.types.is_string(array.type) else np.dtype(array.type.to_pandas_dtype())
 
         def __len__(self) -> int:
-            return len(self.values)
+            return len(self.array)
 
         def to_arrow(self) -> pa.Array:
-            return pa.array(self.values)
+            assert self.dtype.kind in "Ob"
+            return self.array
+
+        def to_pylibcudf(self) -> tuple[Column, dict]:
+            return Column(self.array), {}
 
     class DataFrame:
-        columns = frame.columns
-        iloc = type("", (), {"__getitem__": lambda self, at: Series(frame.iloc[at])})()
+        columns = table.column_names
+        iloc = type("", (), {"__getitem__": lambda self, at: Series(table.column(at[1]).combine_chunks())})()
 
         def __len__(self) -> int:
-            return len(frame)
+            return table.num_rows
 
     monkeypatch.setitem(sys.modules, "cudf", SimpleNamespace(DataFrame=DataFrame, Series=Series))
     found = gd.profile(DataFrame())
-    assert found == gd.profile(pa.table({name: pa.array(frame[name].to_numpy()) for name in frame}))
+    assert found == gd.profile(table)
     assert found.provenance["backend"] == "cuda"
+    assert gd.profile({"m": Series(masked)}) == gd.profile({"m": masked})
 
 
 @pytest.mark.parametrize(
@@ -282,6 +303,25 @@ def test_a_smaller_step_where_memory_is_short(library, monkeypatch):
         assert first[0].host.size <= 1 << 19
     with pool.pair() as again:
         assert again is first
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [("512MB", 512_000_000), ("1.5GiB", 3 << 29), ("4096", 4_096), ("640 kB", 640_000), ("800KiB", 800 << 10)],
+)
+def test_the_budget_may_be_asked_for(install, monkeypatch, asked, size):
+    monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", asked)
+    install()
+    pool = cuda.device().pool
+    assert pool.size == max(size // (2 * pool.pairs), pool.smallest)
+
+
+@pytest.mark.parametrize("asked", ["much", "-1", "1TB", "1e9", "5KB"])
+def test_a_budget_that_is_no_size_is_refused(install, monkeypatch, asked):
+    monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", asked)
+    install()
+    with pytest.raises(ValueError, match=r"^GPUDRIFT_GPU_MEMORY: a size such as 512MB or 2GiB was expected, not "):
+        gd.profile({"x": [1.0]}, backend="cuda")
 
 
 def test_threads_wait_for_a_pair_of_slabs(library):
@@ -375,6 +415,7 @@ def test_what_the_double_has_cupy_has(library):
         assert hasattr(real.cuda, name), name
     for name in vars(fake.cuda.runtime):
         assert hasattr(real.cuda.runtime, name), name
+    assert hasattr(real.RawKernel, "max_dynamic_shared_size_bytes")
     assert issubclass(real.cuda.memory.OutOfMemoryError, MemoryError)
     for name in ("synchronize", "record", "wait_event"):
         assert hasattr(real.cuda.Stream, name)

@@ -192,18 +192,18 @@ def test_the_most_bins_fit_the_shared_memory_of_every_architecture(library, most
     device = emulated_gpu.EmulatedDevice(library, shared_bytes=most)
     assert same(count_with(device, table, schema, 16 << 20), expected(table, schema))
     counters = Counters(device, schema)
-    assert bool(counters.how[0][2]) == (most > 64 << 10)
+    assert bool(counters.ways[0][2]) == (most > 64 << 10)
     needed = shared_bytes(
         schema.columns[0].bins, 2 * int(counters.columns[0]["mapping"]["half"]) + 1, 1, carries=most > 64 << 10
     )
-    assert needed <= counters.how[0][0] <= most
+    assert needed <= counters.ways[0][0] <= most
 
 
 def test_narrow_columns_take_little_shared_memory(library):
     values = np.random.default_rng(0).normal(size=10_000)
     schema = gd.fit({"x": values}, edges={"x": [-1.0, 0.0, 1.0]})
     counters = Counters(emulated_gpu.EmulatedDevice(library), schema)
-    assert counters.how[0][0] == 4 << 10
+    assert counters.ways[0][0] == 4 << 10
 
 
 @pytest.mark.parametrize("copies", [1, 2, 4])

@@ -74,7 +74,7 @@ def test_blocks_are_what_the_commands_print():
     done = run(sys.executable, "benchmarks/update_readme.py", "--check")
     assert done.returncode == 0, done.stderr
     names = re.findall(r"<!-- begin: (\w+) -->", README)
-    assert names == ["demo", "help", "accuracy", "benchmarks", "cluster"]
+    assert names == ["demo", "help", "accuracy", "benchmarks", "cluster", "gpu"]
 
 
 @pytest.mark.parametrize("page", PAGES)

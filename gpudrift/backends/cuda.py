@@ -9,6 +9,8 @@ One process counts on one device: CUDA's first, of those that ``CUDA_VISIBLE_DEV
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, wraps
 from threading import Lock
@@ -17,7 +19,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.backends.cuda_columns import DeviceColumn, device_column
+from gpudrift.backends.cuda_columns import DeviceColumn, cudf_column, device_column
 from gpudrift.backends.cuda_launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
 from gpudrift.backends.cuda_staging import SlabPool, count_on
 from gpudrift.profiles import Profile
@@ -30,6 +32,9 @@ OPTIONS = ("--std=c++17", "--fmad=false")
 SHARE, MOST = 0.25, 512 << 20
 """Of the free memory of a device, and bytes, for values on their way: beyond some hundred megabytes a copy is as fast
 as it gets, and as much page-locked host memory is taken."""
+BUDGET = "GPUDRIFT_GPU_MEMORY"
+"""Environment variable that says otherwise, for instance 2GB."""
+UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3
 """cudaMemcpyKind."""
 
@@ -74,7 +79,7 @@ def column_of(values: Any) -> DeviceColumn | str:
     Parameters
     ----------
     values : object
-        With ``__cuda_array_interface__``, or with DLPack's methods.
+        With ``__cuda_array_interface__``, or with DLPack's methods; or a cuDF Series of numbers or times.
 
     Raises
     ------
@@ -85,9 +90,13 @@ def column_of(values: Any) -> DeviceColumn | str:
     if why is not None:
         raise ValueError(f"it lies on a GPU, which gpudrift cannot use: {why}")
     try:
-        if not hasattr(values, "__cuda_array_interface__"):
-            values = _cupy().from_dlpack(values)
-        column = device_column(values, device())
+        column: DeviceColumn | str
+        if hasattr(values, "to_pylibcudf"):
+            column = cudf_column(values, device())
+        elif hasattr(values, "__cuda_array_interface__"):
+            column = device_column(values, device())
+        else:
+            column = device_column(_cupy().from_dlpack(values), device())
     except (BufferError, RuntimeError, TypeError) as error:  # a tensor that wants its gradient, for instance
         return (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(column, DeviceColumn) and column.rows:
@@ -207,7 +216,19 @@ class CupyDevice:
 
     @_there
     def _budget(self) -> int:
-        """Bytes for values on their way."""
+        """Bytes for values on their way.
+
+        Raises
+        ------
+        ValueError
+            If the environment says something that is no size.
+        """
+        asked = os.environ.get(BUDGET)
+        if asked:
+            read = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kMG]|[KMG]i|)B?", asked.strip())
+            if read is None:
+                raise ValueError(f"{BUDGET}: a size such as 512MB or 2GiB was expected, not {asked!r}")
+            return int(float(read[1]) * UNITS[read[2]])
         free, _ = self._cupy.cuda.runtime.memGetInfo()
         return int(min(SHARE * free, MOST))
 

@@ -1,7 +1,7 @@
 """Columns that lie in the memory of a GPU: where, of which type, and how rows of them come to the host.
 
-A column is seen through ``__cuda_array_interface__``, which CuPy, cuDF, PyTorch, Numba and JAX speak; nothing is copied
-until somebody asks for it. Batches of such columns look like Arrow's to those who only pass them on.
+A column is seen through ``__cuda_array_interface__``, which CuPy, PyTorch, Numba and JAX speak, or is a cuDF Series;
+nothing is copied until somebody asks for it. Batches of such columns look like Arrow's to those who only pass them on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from gpudrift.buffers import numbers
 
-__all__ = ["DeviceBatch", "DeviceColumn", "Memory", "device_column", "host_array", "on_gpu"]
+__all__ = ["DeviceBatch", "DeviceColumn", "Memory", "cudf_column", "device_column", "host_array", "on_gpu"]
 
 CUDA, CUDA_MANAGED = 2, 13
 """DLDeviceType of DLPack."""
@@ -155,7 +155,7 @@ def device_column(values: Any, memory: Memory) -> DeviceColumn | str:
     Parameters
     ----------
     values : object with ``__cuda_array_interface__``
-        One-dimensional. Its mask, if it has one, must be a bitmap (``<t1``), as cuDF's.
+        One-dimensional. Its mask, if it has one, must be a bitmap (``<t1``).
     memory : Memory
         Of the device that it lies on.
 
@@ -184,6 +184,20 @@ def device_column(values: Any, memory: Memory) -> DeviceColumn | str:
     if masking["typestr"][1:] != "t1":
         return f"its mask is of type {masking['typestr']}: a bitmap, <t1, was expected"
     return replace(column, validity=int(masking["data"][0] or 0), owner=(values, mask))
+
+
+def cudf_column(series: Any, memory: Memory) -> DeviceColumn:
+    """The column of a cuDF Series of numbers or times.
+
+    Through pylibcudf: what a Series shows as ``__cuda_array_interface__`` lacks the first bit of its mask (26.10).
+    """
+    column, _ = series.to_pylibcudf()
+    rows, first = int(column.size()), int(column.offset())
+    width, type_ = series.dtype.itemsize, TYPES[series.dtype.str[1:]]
+    pointer = int(column.data().ptr) + first * width if rows else 0
+    masked = rows > 0 and column.null_count() > 0
+    validity = int(column.null_mask().ptr) if masked else 0
+    return DeviceColumn(type_, rows, pointer, width, memory, (series, column), validity, first if masked else 0)
 
 
 class DeviceBatch:

@@ -249,10 +249,11 @@ class Counters:
         self.columns["counts"][numeric] = self.counts.pointer + 8 * offsets
         self.columns["sums"][numeric] = self.sums.pointer + 8 * offsets
         self.columns["bounds"][numeric] = self.bounds.pointer + 16 * np.array(numeric, np.uint64)
-        self.how = np.zeros((len(schema), 3), np.int64)
+        how = [self._how(*sizes) for sizes in zip(bins.tolist(), np.diff(cells).tolist(), strict=True)]
+        self.ways = sorted(set(how))
         """Shared memory of a column's blocks, copies of its sums, and whether these are carried in it."""
-        for at, own, its_cells in zip(numeric, bins.tolist(), np.diff(cells).tolist(), strict=True):
-            self.how[at] = self._how(own, its_cells)
+        self.way = np.zeros(len(schema), np.int64)
+        self.way[numeric] = [self.ways.index(one) for one in how]
         if numeric:
             device.launch("gd_build_guides", (len(numeric), 1, 1), THREADS, 0, [device.array(guides)])
 
@@ -281,13 +282,16 @@ class Counters:
         groups : ndarray of int64, shape (groups + 1,), optional
             First row of each group, and the end of the last one; the same for all columns, at most their rows.
         """
-        values = values[values["rows"] > 0]
-        keys = np.column_stack([values["stored"], self.how[values["position"]]])
-        launches, which = np.unique(keys, axis=0, return_inverse=True)
-        for number, (stored, *how) in enumerate(launches.tolist()):
-            own = values[which.reshape(-1) == number]
+        # 5,000 columns of a million rows take a GPU 5 ms: of records, take() is 10 times as fast as an index.
+        if not values["rows"].all():
+            values = values.take(np.flatnonzero(values["rows"]))
+        keys = values["stored"] * len(self.ways) + self.way[values["position"]]
+        launches = np.flatnonzero(np.bincount(keys)).tolist()
+        for key in launches:
+            own = values.take(np.flatnonzero(keys == key)) if len(launches) > 1 else values
+            stored, way = divmod(key, len(self.ways))
             for start in range(0, own.size, MOST_COLUMNS):
-                self._launch(STORED[stored], how, own[start : start + MOST_COLUMNS], slab, groups)
+                self._launch(STORED[stored], self.ways[way], own[start : start + MOST_COLUMNS], slab, groups)
 
     def _launch(
         self,
@@ -297,7 +301,7 @@ class Counters:
         slab: Slab | None,
         groups: npt.NDArray[np.int64] | None,
     ) -> None:
-        described = self.columns[values["position"]]
+        described = self.columns.take(values["position"])
         for name in ("values", "validity", "validity_bit", "rows", "nan_is_null"):
             described[name] = values[name]
         columns = self.device.array(described)

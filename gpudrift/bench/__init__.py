@@ -43,7 +43,7 @@ FORMAT = "gpudrift/bench/1"
 PARTS = ("shapes", "dtypes", "bins", "widths", "peers")
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64")
 BINS = (16, 64, 256, 1024, 2700)
-WIDTHS = ((1, 64), (100, 64), (1_000, 16), (5_000, 4))
+WIDTHS = ((1, 64), (100, 128), (1_000, 256), (5_000, 512))
 """Columns, and how often the rows that were asked for make all values of them together, at most."""
 WIDE_ROWS = 1_000_000
 USUAL_BINS = 1024
@@ -159,7 +159,7 @@ def run(
     ----------
     backend : {"cuda", "numba", "numpy"}
     rows : int
-        Of a long column; 0 means 2**26 on a GPU and 2**22 on cores.
+        Of a long column; 0 means 2**26 on a GPU and 2**20 on cores, of as many columns as these need.
     threads : int
         Of a CPU backend; 0 means one for each core.
     parts : sequence of str
@@ -229,8 +229,9 @@ class _Bench:
         if "peers" in parts:
             yield from self.peers()
 
-    def ours(self, part: str, dtype: str, shape: str, bins: int, rows: int = 0, columns: int = 1) -> Measured:
+    def ours(self, part: str, dtype: str, shape: str, bins: int, rows: int = 0, columns: int = 0) -> Measured:
         values = column_of(shape, dtype, rows or self.rows)
+        columns = columns or self.engine.usual_columns
         schema = schema_of(values, bins)
         counting = self.engine.counting(values, schema, columns)
         counting.check()

@@ -56,6 +56,10 @@ class Engine(Protocol):
     """Bytes of the copy whose bandwidth is measured."""
 
     @property
+    def usual_columns(self) -> int:
+        """So that all of it has work."""
+
+    @property
     def device(self) -> str:
         """In words."""
 
@@ -101,9 +105,13 @@ def _same(found: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], values: An
 class _Cpu:
     name: str
     settings: Settings
-    usual_rows: int = 1 << 22
+    usual_rows: int = 1 << 20
     copied: int = COPIED
     room: int = 4 << 30
+
+    @property
+    def usual_columns(self) -> int:
+        return 8 * self.settings.workers
 
     @property
     def details(self) -> Mapping[str, Any]:
@@ -146,6 +154,7 @@ class _Cuda:
     own: Any
     name: str = "cuda"
     usual_rows: int = 1 << 26
+    usual_columns: int = 1
     copied: int = 1 << 30
 
     @property
@@ -196,8 +205,11 @@ class _Cuda:
         def idle() -> float:
             self.own.synchronize()
             start = time.perf_counter()
-            busy = self.own.timed(lambda: counters.add(described))
-            return max(0.0, 1.0 - float(busy) / (time.perf_counter() - start))
+            run()
+            whole = time.perf_counter() - start
+            # Behind another one, so that the device need not wait for the host when it comes to it.
+            counters.add(described)
+            return max(0.0, 1.0 - float(self.own.timed(lambda: counters.add(described))) / whole)
 
         return Counting(run, check, idle, held)
 

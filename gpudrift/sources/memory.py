@@ -159,7 +159,7 @@ def _gpu_column(name: str, series: Any) -> _Column:
     """Numbers stay on the GPU; of cuDF, everything else comes to the host."""
     if not instance_of(series, "cudf", "Series"):
         return _device_column(name, series)
-    if series.dtype.kind in "iufmM" and hasattr(series, "__cuda_array_interface__"):
+    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "iufmM":
         found = _device_column(name, series)
         if found.problem is None:
             return found
