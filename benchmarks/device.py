@@ -40,7 +40,7 @@ VARIANTS: dict[str, tuple[int, ...]] = {
     "MOST_BITS": (5, 6, 7, 8, 9, 10),
     "LEAST_ROWS": (1 << 13, 1 << 15, 1 << 17),
 }
-VARIED_SHAPES = ("normal", "one bin", "zipf")
+VARIED_SHAPES = ("normal", "drifted to a bin", "zipf")
 
 
 def run_tests() -> dict[str, Any]:

@@ -337,6 +337,7 @@ FAULTS = {
         "at < bins + GD_SPECIALS - 2; at += blockDim.x)\n        if",
     ),
     "a residual that overflows": ("count.cu", "GD_ROWS_OF_A_FLUSH = 65536", "GD_ROWS_OF_A_FLUSH = 65538"),
+    "a run that is not ended": ("count.cu", "    gd_end_run(column.bins, block, seen);\n}", "}"),
     "sums that are not carried": ("count.cu", "carried[bin] += sums[at] >> 16;", ";"),
     "a guide that is too high": ("count.cu", "        guide[at] = ", "        guide[at] = 1 + "),
     "bounds of one lane": ("count.cu", "low = min(low, __shfl_xor_sync(0xFFFFFFFFu, low, distance));", ""),

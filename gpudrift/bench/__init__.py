@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from gpudrift.bench.engines import Engine, cpu_engine, cuda_engine
 from gpudrift.bench.peers import Peer, peers_of
-from gpudrift.bench.shapes import SHAPES, column_of
+from gpudrift.bench.shapes import OF_NORMAL, SHAPES, column_of
 from gpudrift.files import write_whole
 from gpudrift.fitting import FitOptions
 from gpudrift.schema import Schema
@@ -232,7 +232,7 @@ class _Bench:
     def ours(self, part: str, dtype: str, shape: str, bins: int, rows: int = 0, columns: int = 0) -> Measured:
         values = column_of(shape, dtype, rows or self.rows)
         columns = columns or self.engine.usual_columns
-        schema = schema_of(values, bins)
+        schema = schema_of(column_of("normal", dtype, values.size) if shape in OF_NORMAL else values, bins)
         counting = self.engine.counting(values, schema, columns)
         counting.check()
         seconds, host = self.timed(counting.run, counting.idle)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["SHAPES", "column_of"]
+__all__ = ["OF_NORMAL", "SHAPES", "column_of"]
 
 Reals = npt.NDArray[np.float64]
 
@@ -24,8 +24,16 @@ SHAPES: dict[str, Callable[[np.random.Generator, int], Reals]] = {
     "sorted": lambda rng, rows: np.sort(rng.standard_normal(rows)),
     "zipf": _zipf,
     "nan": lambda rng, rows: np.where(rng.random(rows) < 0.5, np.nan, rng.standard_normal(rows)),
+    "drifted to a value": lambda rng, rows: np.full(rows, 0.5001),
+    "drifted to a bin": lambda rng, rows: np.where(
+        rng.random(rows) < 0.9, 0.5 + 1e-3 * rng.random(rows), rng.standard_normal(rows)
+    ),
 }
-"""Uniform and normal; one value; 90 % in one bin, the rest normal; in order; few values often; half missing."""
+"""Uniform and normal; one value; 90 % one value, the rest normal; in order; few values often; half missing; and columns
+that have moved away from the bins of a normal one, all of them or 90 % into one that is no point: the hardest there is,
+because then sums meet."""
+OF_NORMAL = ("drifted to a value", "drifted to a bin")
+"""Counted in the bins of a normal column."""
 
 SCALE = {"int8": 30.0, "int16": 8_000.0, "int32": 1e8, "int64": 1e17}
 """Of a normal column of integers."""

@@ -19,8 +19,10 @@ What the hardware does with the odd line:
 
 - `atomicAdd(&counts[slot], 1u)`, literal 1, result unused: ATOMS.POPC.INC from sm_80 on, which merges the lanes of a
   warp that meet in a slot. A variable would be ATOMS.ADD, one after the other: constant columns would be 32 times slower.
-- Residuals differ, so their sums cannot be merged; where most rows are in one bin lanes meet. `copies` of the sums
-  (1, 2, 4 …), one for each lane modulo that, divide the queue.
+- Residuals differ, so the hardware cannot merge them; where most rows are in one bin lanes would queue. A thread adds up
+  the residuals of consecutive rows of one bin in a register: a column that has drifted into a single bin makes no
+  atomics at all, one with 90 % there a fifth. `copies` of the sums (1, 2, 4 …), one for each lane modulo that, divide
+  the queue that is left.
 - 64-bit atomics on shared memory are compare-and-swap loops. So sums are 32 bits and are emptied every 65,536 rows:
   65,536 residuals of at most 65,535, added to at most 65,535 that stay, are at most 2^32 - 1, and not one more. They
   are emptied into `carried`, or into global memory where 64 KiB (sm_75) do not hold that as well.
@@ -126,22 +128,33 @@ struct GdBlock {
     int copies;
 };
 
-/* The smallest and largest finite value so far; low is above high where there is none. */
+/* What a thread keeps in registers: the smallest and largest finite value so far (low is above high where there is none),
+   and the residuals of its last rows, which all were in one bin. */
 template <class Rank>
 struct GdSeen {
     Rank low, high;
+    int slot;
+    gd_u32 residuals;
 };
+
+template <class Number, class Rank>
+__device__ __forceinline__ void gd_end_run(int bins, const GdBlock<Number>& block, GdSeen<Rank>& seen)
+{
+    if (seen.residuals)
+        atomicAdd(&block.sums[seen.slot + bins * (threadIdx.x & (block.copies - 1))], seen.residuals);
+    seen.residuals = 0;
+}
 
 __device__ __forceinline__ GdSeen<double> gd_nothing(double)
 {
-    return {__longlong_as_double(0x7FF0000000000000LL), -__longlong_as_double(0x7FF0000000000000LL)};
+    return {__longlong_as_double(0x7FF0000000000000LL), -__longlong_as_double(0x7FF0000000000000LL), -1, 0};
 }
 __device__ __forceinline__ GdSeen<float> gd_nothing(float)
 {
-    return {__uint_as_float(0x7F800000u), -__uint_as_float(0x7F800000u)};
+    return {__uint_as_float(0x7F800000u), -__uint_as_float(0x7F800000u), -1, 0};
 }
-__device__ __forceinline__ GdSeen<int> gd_nothing(int) { return {0x7FFFFFFF, -0x7FFFFFFF - 1}; }
-__device__ __forceinline__ GdSeen<gd_i64> gd_nothing(gd_i64) { return {GD_LARGEST_INTEGER, GD_SMALLEST_INTEGER}; }
+__device__ __forceinline__ GdSeen<int> gd_nothing(int) { return {0x7FFFFFFF, -0x7FFFFFFF - 1, -1, 0}; }
+__device__ __forceinline__ GdSeen<gd_i64> gd_nothing(gd_i64) { return {GD_LARGEST_INTEGER, GD_SMALLEST_INTEGER, -1, 0}; }
 
 __device__ __forceinline__ int gd_special(double x)
 {
@@ -167,9 +180,10 @@ __device__ __forceinline__ void gd_count_one(
         slot = gd_bin(x, block.edges, block.guide, gd_cell((double)rank, column.mapping));
         seen.low = min(seen.low, rank);
         seen.high = max(seen.high, rank);
-        const gd_u32 residual = gd_residual(x, block.edges[slot], block.scales[slot]);
-        if (residual)
-            atomicAdd(&block.sums[slot + column.bins * (threadIdx.x & (block.copies - 1))], residual);
+        if (slot != seen.slot)
+            gd_end_run(column.bins, block, seen);
+        seen.slot = slot;
+        seen.residuals += gd_residual(x, block.edges[slot], block.scales[slot]);
     }
     atomicAdd(&block.counts[slot], 1u);
 }
@@ -206,6 +220,7 @@ __device__ __forceinline__ void gd_count_rows(
     }
     for (gd_i64 row = tail + threadIdx.x; row < last; row += blockDim.x)
         gd_count_one(Type::rank(values[row]), valid(row), column, block, seen);
+    gd_end_run(column.bins, block, seen);
 }
 
 /* Smallest and largest of a warp, then of the column. */
