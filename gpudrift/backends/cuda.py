@@ -271,6 +271,8 @@ class CupyDevice:
 
     @_there
     def slab(self, size: int) -> _Slab:
+        # Memory that the pool hands on may still be read by kernels of our stream, and slabs have streams of their own.
+        self._stream.synchronize()
         # What a pool holds back may be what is missing.
         self._cupy.get_default_memory_pool().free_all_blocks()
         return _Slab(self._cupy, size)

@@ -148,6 +148,7 @@ def run(
     threads: int = 0,
     parts: Sequence[str] = PARTS,
     shapes: Sequence[str] = tuple(SHAPES),
+    dtypes: Sequence[str] = ("float32", "float64"),
     repeat: int = 5,
     quick: bool = False,
     tell: Callable[[Measured], None] = lambda measured: None,
@@ -166,6 +167,8 @@ def run(
         Some of :data:`PARTS`.
     shapes : sequence of str
         Some of :data:`gpudrift.bench.shapes.SHAPES`.
+    dtypes : sequence of str
+        That shapes are measured in.
     repeat : int
         Measurements of each figure, of which the median is taken.
     quick : bool
@@ -193,7 +196,7 @@ def run(
         engine.copied = 1 << 22
     found = Result(engine.device, backend, engine.copy_bandwidth(), engine.details, repeat, quick)
     begin(found)
-    bench = _Bench(engine, rows, shapes, repeat, quick, found)
+    bench = _Bench(engine, rows, shapes, dtypes, repeat, quick, found)
     for measured in bench.figures(parts):
         found.measured.append(measured)
         tell(measured)
@@ -205,13 +208,14 @@ class _Bench:
     engine: Engine
     rows: int
     shapes: Sequence[str]
+    dtypes: Sequence[str]
     repeat: int
     quick: bool
     result: Result
 
     def figures(self, parts: Sequence[str]) -> Iterator[Measured]:
         if "shapes" in parts:
-            for dtype in ("float32", "float64"):
+            for dtype in self.dtypes:
                 for shape in self.shapes:
                     yield self.ours("shapes", dtype, shape, USUAL_BINS)
         if "dtypes" in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -39,11 +40,14 @@ SCALE = {"int8": 30.0, "int16": 8_000.0, "int32": 1e8, "int64": 1e17}
 """Of a normal column of integers."""
 
 
+@lru_cache(maxsize=3)  # sorting 67 million values takes longer than all that is measured on them
 def column_of(shape: str, dtype: str, rows: int) -> npt.NDArray[np.generic]:
-    """A column; the same each time."""
+    """A column; the same each time, and not to be written to."""
     values = SHAPES[shape](np.random.default_rng(20_261_123), rows)
     if dtype in SCALE:
         limits = np.iinfo(dtype)
         # The largest float64 below 2**63 is 1,024 below it.
-        return np.clip(values * SCALE[dtype], float(limits.min), float(limits.max) * (1 - 2.0**-53)).astype(dtype)
-    return values.astype(dtype)
+        values = np.clip(values * SCALE[dtype], float(limits.min), float(limits.max) * (1 - 2.0**-53))
+    made: npt.NDArray[np.generic] = values.astype(dtype)
+    made.flags.writeable = False
+    return made
