@@ -36,6 +36,7 @@ __all__ = [
     "numeric_values",
     "stored_type",
     "stored_values",
+    "utf8_texts",
 ]
 
 NAN_IS_NULL = {b"gpudrift.nan": b"null"}
@@ -274,7 +275,7 @@ def coded_values(array: pa.Array, column: Column) -> CodedValues:
 
 
 def _decoded(array: pa.DictionaryArray) -> CodedValues:
-    texts, indices = _texts(array.dictionary), array.indices
+    texts, indices = utf8_texts(array.dictionary), array.indices
     codes = fixed_width(indices, indices.type.to_pandas_dtype())
     valid = validity_booleans(indices)
     if texts.null_count:
@@ -284,8 +285,14 @@ def _decoded(array: pa.DictionaryArray) -> CodedValues:
     return CodedValues(codes, valid, texts)
 
 
-def _texts(dictionary: pa.Array) -> pa.Array:
-    """The values of a dictionary as UTF-8 bytes."""
+def utf8_texts(dictionary: pa.Array) -> pa.Array:
+    """The values of a dictionary as UTF-8 bytes.
+
+    Raises
+    ------
+    IncompatibleColumnError
+        'unreadable' where a text is not valid UTF-8.
+    """
     dictionary = _plain_array(dictionary)
     if not _is_text(dictionary.type):
         dictionary = dictionary.cast(pa.string())  # true, false; decimal text

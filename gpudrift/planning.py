@@ -23,6 +23,9 @@ from gpudrift.sources import Field, Part, Source
 SMALLEST_BLOCK, LARGEST_BLOCK = 2 << 20, 16 << 20
 """Bytes of a block of columns. Reading 5,000 columns x 100,000 rows in blocks of 6 MB took 0.66 s for each 0.8 GB, in
 blocks of 50 MB 1.6 s: the allocator gives larger ones back to the system, and the time goes into page faults."""
+DEVICE_BLOCK, DEVICE_COLUMNS, DEVICE_RUN = 1 << 30, 256, 4 << 30
+"""The same for columns that are read onto a GPU, their number, and bytes of a run. A call of its reader takes some
+milliseconds, and a GPU works on as many columns at a time as there are."""
 RUN = 128 << 20
 """Bytes of a run of parts that one task counts, one after the other: a task prepares each column anew (0.25 ms)."""
 TASKS_PER_THREAD = 8
@@ -104,12 +107,12 @@ def obstacle(one: Field) -> str | None:
 def block_columns(source: Source, fields: Sequence[Field], workers: int) -> list[Block]:
     """Cut the columns into blocks of about equal bytes, for threads."""
     sizes = [source.column_bytes(one.name) if obstacle(one) is None else 0 for one in fields]
-    wanted = sum(sizes) // (workers * TASKS_PER_THREAD) + 1
-    wanted = min(max(wanted, SMALLEST_BLOCK), LARGEST_BLOCK)
-    return [
-        Block(tuple(fields[start:stop]), sum(sizes[start:stop]))
-        for start, stop in cut_columns(sizes, [0] * len(sizes), wanted, 1)
-    ]
+    if source.on_device:
+        ranges = cut_columns(sizes, [1] * len(sizes), DEVICE_BLOCK, DEVICE_COLUMNS)
+    else:
+        wanted = sum(sizes) // (workers * TASKS_PER_THREAD) + 1
+        ranges = cut_columns(sizes, [0] * len(sizes), min(max(wanted, SMALLEST_BLOCK), LARGEST_BLOCK), 1)
+    return [Block(tuple(fields[start:stop]), sum(sizes[start:stop])) for start, stop in ranges]
 
 
 def cut_columns(sizes: Sequence[int], slots: Sequence[int], most_bytes: int, most_slots: int) -> list[tuple[int, int]]:
@@ -128,11 +131,12 @@ def cut_columns(sizes: Sequence[int], slots: Sequence[int], most_bytes: int, mos
 
 def cut_parts(source: Source, block: Block) -> list[Sequence[Part]]:
     """Cut the parts of a block into runs of about ``RUN`` bytes, for threads."""
+    most = DEVICE_RUN if source.on_device else RUN
     per_row = block.bytes / max(source.rows or 1, 1)
     runs: list[list[Part]] = [[]]
     size = 0.0
     for part in source.parts:
-        if runs[-1] and size + per_row * (part.rows or 0) > RUN:
+        if runs[-1] and size + per_row * (part.rows or 0) > most:
             runs.append([])
             size = 0.0
         runs[-1].append(part)

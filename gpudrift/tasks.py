@@ -17,16 +17,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.backends import load_backend
+from gpudrift.backends import device_reader, load_backend
 from gpudrift.backends.cuda_columns import host_array
 from gpudrift.buffers import arrow_integers
 from gpudrift.errors import SourceChangedError
 from gpudrift.fitting import LARGEST_SAMPLE, FitOptions, Sample, fit_column, sample_blocks
 from gpudrift.packed import Packet
-from gpudrift.planning import AT_ONCE, Block, cut_columns, obstacle
+from gpudrift.planning import AT_ONCE, DEVICE_BLOCK, DEVICE_COLUMNS, Block, cut_columns, obstacle
 from gpudrift.profiles import Profile, total
 from gpudrift.schema import Column, Schema
-from gpudrift.sources import CsvTypesChanged, Field, Part, Source, open_source
+from gpudrift.sources import CsvTypesChanged, Field, Part, Source, open_source, read_onto
 
 Sampled = dict[str, list[tuple[pa.Array, pa.Field]]]
 T = TypeVar("T")
@@ -35,6 +35,23 @@ Count = Callable[[Iterator[pa.RecordBatch], Schema], T]
 MANY_FILES = 64
 """More than a thread keeps open."""
 READING_ERRORS = (pa.ArrowException, OSError, ValueError)
+
+
+def readable_by(source: Source, backend: str, share: int = 1) -> Source:
+    """A source as a backend reads it best: onto the GPU where that counts, cuDF is installed, and it can.
+
+    Parameters
+    ----------
+    source : Source
+    backend : str
+    share : int
+        How many read at a time, of those that share the device's memory.
+    """
+    found = device_reader(backend)
+    if found is None:
+        return source
+    reader, budget = found
+    return read_onto(source, reader, budget // share)
 
 
 # --- sampling and fitting --------------------------------------------------------------------------------------------
@@ -206,7 +223,7 @@ def typed_again(fields: Iterable[Field], source: Source) -> list[Field]:
 
 def read_parts(source: Source, parts: Iterable[Part], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Batches of some parts, one part after the other."""
-    return (batch for part in parts for batch in source.batches(part, names))
+    return (batch for part in source.joined(list(parts)) for batch in source.batches(part, names))
 
 
 def fit_held_block(
@@ -332,7 +349,7 @@ class Pieces:
     """
 
     def __init__(self, source: Source, parts: Sequence[Part], pieces: Sequence[Sequence[str]]) -> None:
-        self.source, self.parts, self.pieces = source, parts, pieces
+        self.source, self.parts, self.pieces = source, source.joined(parts), pieces
 
     def __enter__(self) -> Pieces:
         self.soon(0, 0)
@@ -356,7 +373,7 @@ class Pieces:
 
 
 class DistantPieces(Pieces):
-    """The same from a store that answers slowly: a thread reads while the batches before are counted."""
+    """The same from a store that answers slowly, or onto a GPU: a thread reads while the batches before are counted."""
 
     depth = 1
     """Batches that wait to be taken; one more is being read."""
@@ -403,18 +420,22 @@ class DistantPieces(Pieces):
 
 def pieces_of(source: Source, parts: Sequence[Part], pieces: Sequence[Sequence[str]]) -> Pieces:
     """Pieces of work as their source is read best."""
-    return (DistantPieces if source.remote else Pieces)(source, parts, pieces)
+    return (DistantPieces if source.remote or source.on_device else Pieces)(source, parts, pieces)
 
 
 def sample_run(
-    opened: Opened, parts: tuple[int, int], columns: tuple[int, int], sample: Sample, fingerprint: str
+    opened: Opened,
+    parts: tuple[int, int],
+    columns: tuple[int, int],
+    sample: Sample,
+    fingerprint: str,
+    backend: str = "numba",
 ) -> tuple[list[pa.RecordBatch], dict[str, str]]:
     """The sampled rows of a run as batches of one column and type, and the columns that cannot be read."""
     fields = opened.fields[slice(*columns)]
     names = [one.name for one in fields if obstacle(one) is None]
-    sampled, broken = sample_parts(
-        opened.checked(fingerprint).source, opened.source.parts[slice(*parts)], names, sample
-    )
+    source = readable_by(opened.checked(fingerprint).source, backend)
+    sampled, broken = sample_parts(source, source.parts[slice(*parts)], names, sample)
     return _as_batches(sampled), broken
 
 
@@ -454,9 +475,9 @@ def fit_and_count(
     opened: Opened, columns: tuple[int, int], sample: Sample, options: FitOptions, backend: str, fingerprint: str
 ) -> tuple[Schema, Packet]:
     """Fit and count a block of columns whose rows fit into memory, reading them once, some columns at a time."""
-    source, fields = opened.checked(fingerprint).source, opened.fields[slice(*columns)]
+    source, fields = readable_by(opened.checked(fingerprint).source, backend), opened.fields[slice(*columns)]
     sizes = [source.column_bytes(one.name) for one in fields]
-    blocks = [Block(fields[start:stop], 0) for start, stop in _at_once(source.parts, sizes)]
+    blocks = [Block(fields[start:stop], 0) for start, stop in _at_once(source, source.parts, sizes)]
     reading, load = Reading(), load_backend(backend)
     with pieces_of(source, source.parts, [block.readable for block in blocks]) as ahead:
         done = [
@@ -476,15 +497,17 @@ def fit_and_count(
     return schema, Packet.of(profile, everything, reading.bytes, schema.digest)
 
 
-def _at_once(parts: Sequence[Part], sizes: Sequence[int]) -> list[tuple[int, int]]:
+def _at_once(source: Source, parts: Sequence[Part], sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Ranges of columns to read together: few, so that memory is used again, unless each range opens many files."""
+    if source.on_device:
+        return cut_columns(sizes, [1] * len(sizes), DEVICE_BLOCK, DEVICE_COLUMNS)
     files = len({part.label for part in parts})
     return cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1) if files <= MANY_FILES else [(0, len(sizes))]
 
 
 def count_parts(opened: Opened, schema: Schema, parts: tuple[int, int], backend: str, fingerprint: str) -> Packet:
     """Count the columns of a schema in some parts of a table."""
-    source, reading, load = opened.checked(fingerprint).source, Reading(), load_backend(backend)
+    source, reading, load = readable_by(opened.checked(fingerprint).source, backend), Reading(), load_backend(backend)
 
     def count(batches: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
         return load(reading(batches), schema)
@@ -495,7 +518,7 @@ def count_parts(opened: Opened, schema: Schema, parts: tuple[int, int], backend:
         return Packet.of(profile, (parts,), reading.bytes, schema.digest)
     widest = max((part.rows or 0 for part in run), default=0) / max(source.rows or 1, 1)
     sizes = [int(source.column_bytes(name) * widest) for name in schema.names]
-    pieces = [schema.select(schema.names[start:stop]) for start, stop in _at_once(run, sizes)]
+    pieces = [schema.select(schema.names[start:stop]) for start, stop in _at_once(source, run, sizes)]
     with pieces_of(source, run, [counted_names(piece) for piece in pieces]) as ahead:
         counted = [
             count_run(source, run, piece, count, count, ahead.batches(number))[0] for number, piece in enumerate(pieces)
@@ -525,15 +548,27 @@ def count_text(
 # --- the partitions of a Dask DataFrame ------------------------------------------------------------------------------
 
 
-def partition_batches(partition: Any, names: Sequence[str], number: int) -> Iterator[pa.RecordBatch]:
+def partition_batches(
+    partition: Any, names: Sequence[str], number: int, *, on_gpu: bool = False
+) -> Iterator[pa.RecordBatch]:
     """Batches of a partition: a pandas or cuDF data frame, or whatever else can be read in memory.
+
+    Parameters
+    ----------
+    partition : object
+    names : sequence of str
+        Columns that are expected.
+    number : int
+        Of the partition, for messages.
+    on_gpu : bool
+        Leave what lies on a GPU there.
 
     Raises
     ------
     ValueError
         If its columns are not the ones that the Dask DataFrame says it has.
     """
-    if hasattr(partition, "to_arrow"):  # cuDF; nothing of it leaves the device but the columns
+    if hasattr(partition, "to_arrow") and not on_gpu:  # cuDF
         partition = partition.to_arrow(preserve_index=False)
     source = open_source(partition)
     found = [one.name for one in source.fields]
@@ -585,5 +620,6 @@ def count_partition(
 ) -> Packet:
     """Count all columns of a partition."""
     reading = Reading()
-    profile = load_backend(backend)(reading(partition_batches(partition, names, span[0])), schema)
+    batches = partition_batches(partition, names, span[0], on_gpu=backend == "cuda")
+    profile = load_backend(backend)(reading(batches), schema)
     return Packet.of(profile, (span,), reading.bytes, schema.digest)

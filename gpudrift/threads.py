@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from gpudrift.backends import load_backend
 from gpudrift.fitting import FitOptions, Sample, sample_blocks
-from gpudrift.planning import Block, Progress, block_columns, cut_parts, obstacle
+from gpudrift.planning import DEVICE_BLOCK, Block, Progress, block_columns, cut_parts, obstacle
 from gpudrift.profiles import Profile, total
 from gpudrift.schema import Column, Schema
 from gpudrift.sources import Field, Part, Source
@@ -33,6 +33,7 @@ from gpudrift.tasks import (
     count_text,
     fit_block,
     fit_held_block,
+    readable_by,
     sample_parts,
     sample_stream,
     typed_again,
@@ -42,6 +43,9 @@ __all__ = ["Settings", "count_source", "fit_source", "profile_source", "usable_c
 
 BUDGET = 192 << 20
 """Bytes that one task may hold in memory. A column of 20 million float64 fits."""
+
+DEVICE_THREADS = 2
+"""That read onto a GPU: while one waits for its disk, the other one's columns are decoded."""
 
 T = TypeVar("T")
 
@@ -96,6 +100,7 @@ def profile_source(source: Source, options: FitOptions, columns: Sequence[str] |
     """
     fields = selected_fields(source, columns, options)
     count = _Counter(settings.backend)
+    source, settings = _placed(source, settings)
     if source.columnar and source.rows is not None:
         profile = _profile_columnar(source, fields, options, settings, count)
     else:
@@ -127,7 +132,7 @@ def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, 
         if unknown:
             raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
         schema = schema.select(columns)
-    source = source.with_types(arrow_types(schema))
+    source, settings = _placed(source.with_types(arrow_types(schema)), settings)
     count = _Counter(settings.backend)
     given = {one.name: one for one in source.fields}
     fields = [given.get(name, Field(name, pa.null())) for name in schema.names]
@@ -139,6 +144,15 @@ def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, 
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in schema}
     profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable")) if reasons else profile
     return replace(profile, seen=seen_types(shown))
+
+
+def _placed(source: Source, settings: Settings) -> tuple[Source, Settings]:
+    """The source as the backend reads it, and how many threads do, each with how much memory."""
+    threads = min(settings.workers, DEVICE_THREADS)
+    placed = readable_by(source, settings.backend, threads)
+    if not placed.on_device:
+        return placed, settings
+    return placed, replace(settings, threads=threads, budget=DEVICE_BLOCK)
 
 
 # --- tables whose columns can be read on their own -------------------------------------------------------------------

@@ -1,7 +1,12 @@
-"""Options of the test run."""
+"""Options of the test run, and doubles of the libraries that need a GPU."""
 
 from __future__ import annotations
 
+import sys
+
+import emulated_gpu
+import fake_cupy
+import fake_pylibcudf
 import pytest
 
 
@@ -30,3 +35,45 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         from gpudrift.backends import why_not_cuda
 
         pytest.fail(f"--require-gpu: {why_not_cuda()}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory):
+    return emulated_gpu.build(tmp_path_factory.mktemp("emulation"))
+
+
+@pytest.fixture
+def install(library, monkeypatch):
+    """Put the double in CuPy's place, with whatever it shall have."""
+
+    def put(**options):
+        cupy = fake_cupy.made(library, **options)
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        fake_cupy.forget()
+        return cupy
+
+    yield put
+    fake_cupy.forget()
+
+
+@pytest.fixture
+def cupy(install):
+    return install()
+
+
+@pytest.fixture
+def with_cudf(install, monkeypatch):
+    """Put doubles in the places of CuPy and pylibcudf."""
+
+    def put(memory=1 << 40, **options):
+        install(**options)
+        plc = fake_pylibcudf.made(memory=memory)
+        monkeypatch.setitem(sys.modules, "pylibcudf", plc)
+        return plc
+
+    return put
+
+
+@pytest.fixture
+def plc(with_cudf):
+    return with_cudf()

@@ -137,6 +137,9 @@ class EmulatedDevice:
     ) -> cuda_launch.DeviceArray:
         return cuda_launch.take_rows(self, pointer, size, stride, rows, chosen)
 
+    def finish(self) -> None:
+        return
+
     def launch(
         self,
         kernel: str,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from threading import local
 from types import ModuleType, SimpleNamespace
@@ -16,6 +17,8 @@ from typing import Any
 
 import emulated_gpu
 import numpy as np
+
+from gpudrift.backends import cuda
 
 
 class CUDARuntimeError(RuntimeError):
@@ -42,11 +45,11 @@ class Current(local):
 CURRENT = Current()
 
 
-class Stream:
+class PlainStream:
     def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
         self.ptr = id(self)
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> PlainStream:
         CURRENT.streams.append(self)
         return self
 
@@ -64,7 +67,7 @@ class Stream:
 
 
 class Event:
-    def record(self, stream: Stream) -> None:
+    def record(self, stream: PlainStream) -> None:
         self.time = time.perf_counter()
 
     def synchronize(self) -> None:
@@ -72,15 +75,15 @@ class Event:
 
 
 class Function:
-    def __init__(self, kernels: emulated_gpu.Kernels, name: str, told: list[Any]) -> None:
-        self.kernels, self.name, self.told = kernels, name, told
+    def __init__(self, kernels: emulated_gpu.Kernels, name: str, told: list[Any], work: Work) -> None:
+        self.kernels, self.name, self.told, self.work = kernels, name, told, work
         self.max_dynamic_shared_size_bytes = 48 << 10
 
     def __call__(self, grid: tuple, block: tuple, args: Sequence[Any], *, shared_mem: int = 0) -> None:
         assert CURRENT.streams, "kernels are launched on a stream of their own"
         assert shared_mem <= self.max_dynamic_shared_size_bytes
         assert all(isinstance(one, np.generic) for one in args)
-        self.kernels.launch(self.name, grid, block[0], shared_mem, args)
+        self.work.begin(partial(self.kernels.launch, self.name, grid, block[0], shared_mem, args))
         self.told.append((self.name, grid, shared_mem))
 
 
@@ -120,14 +123,58 @@ class Tensor:
         raise NotImplementedError
 
 
+def forget() -> None:
+    """Have gpudrift look again whether there is a GPU."""
+    cuda.why_not.cache_clear()
+    cuda._device.cache_clear()
+
+
+class Work:
+    """Kernels that were begun; where ``late``, they run when somebody waits for them and not before."""
+
+    def __init__(self, late: bool) -> None:
+        self.late = late
+        self.begun: list[Any] = []
+        self.memory: list[Pointer] = []
+        """That a pool would not hand on before they are done."""
+
+    def begin(self, kernel: Any) -> None:
+        if self.late:
+            self.begun.append((CURRENT.streams[-1], kernel))
+        else:
+            kernel()
+
+    def finish(self, stream: Any = None) -> None:
+        """Run what was begun on a stream, or all of it."""
+        begun, self.begun = self.begun, []
+        for own, kernel in begun:
+            if stream in (None, own):
+                kernel()
+            else:
+                self.begun.append((own, kernel))
+        if not self.begun:
+            self.memory.clear()
+
+
 def made(
-    library: Path, *, devices: int = 1, memory: int = 1 << 30, shared: int = 227 << 10, place: int = 0
+    library: Path,
+    *,
+    devices: int = 1,
+    memory: int = 1 << 30,
+    shared: int = 227 << 10,
+    place: int = 0,
+    late: bool = False,
 ) -> ModuleType:
     """The module, with so many devices and bytes of memory; arrays lie on device ``place``."""
     cupy = ModuleType("cupy")
     kernels = emulated_gpu.Kernels(library)
     told: list[Any] = []
     room = [memory]
+    work = Work(late)
+
+    class Stream(PlainStream):
+        def synchronize(self) -> None:
+            work.finish(self)
 
     class Device:
         def __init__(self, number: int = 0) -> None:
@@ -146,13 +193,16 @@ def made(
             assert "--fmad=false" in options
 
         def get_function(self, name: str) -> Function:
-            return Function(kernels, name, told)
+            return Function(kernels, name, told, work)
 
     def alloc(size: int) -> Pointer:
         assert CURRENT.streams, "memory is taken on the stream that uses it"
         if size > room[0]:
             raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
-        return Pointer(size)
+        made = Pointer(size)
+        if late:
+            work.memory.append(made)
+        return made
 
     def alloc_pinned_memory(size: int) -> Any:
         if 2 * size > memory:
@@ -161,6 +211,8 @@ def made(
 
     def memcpy_async(target: int, source: int, size: int, kind: int, stream: int) -> None:
         assert kind in (1, 2, 3)
+        if kind == 2:
+            work.finish()
         ctypes.memmove(target, source, size)
 
     def memset_async(target: int, value: int, size: int, stream: int) -> None:
@@ -182,7 +234,7 @@ def made(
             runtimeGetVersion=lambda: 13000,
             memcpyAsync=memcpy_async,
             memsetAsync=memset_async,
-            deviceSynchronize=lambda: None,
+            deviceSynchronize=work.finish,
             pointerGetAttributes=lambda pointer: SimpleNamespace(device=place),
         ),
     )

@@ -6,7 +6,6 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from types import SimpleNamespace
-from typing import Any
 
 import emulated_gpu
 import fake_cupy
@@ -21,35 +20,6 @@ import gpudrift as gd
 from gpudrift.backends import cuda, cuda_staging, load_backend
 from gpudrift.backends.cuda_columns import DeviceColumn, device_column
 from gpudrift.backends.cuda_staging import SlabPool
-
-
-@pytest.fixture(scope="session")
-def library(tmp_path_factory):
-    return emulated_gpu.build(tmp_path_factory.mktemp("emulation"))
-
-
-def forget() -> None:
-    cuda.why_not.cache_clear()
-    cuda._device.cache_clear()
-
-
-@pytest.fixture
-def install(library, monkeypatch):
-    """Put the double in CuPy's place, with whatever it shall have."""
-
-    def put(**options):
-        cupy = fake_cupy.made(library, **options)
-        monkeypatch.setitem(sys.modules, "cupy", cupy)
-        forget()
-        return cupy
-
-    yield put
-    forget()
-
-
-@pytest.fixture
-def cupy(install):
-    return install()
 
 
 def numbers(rows: int = 3_000, seed: int = 0) -> dict[str, np.ndarray]:
@@ -195,55 +165,6 @@ def test_one_that_lies_in_host_memory_is_none(cupy):
         gd.profile({"x": fake_cupy.Tensor(np.zeros(3), device=(1, 0))})
 
 
-def test_cudf_frames(cupy, monkeypatch):
-    rng = np.random.default_rng(0)
-    masked = pa.array(rng.normal(size=3_005), mask=rng.random(3_005) < 0.3).slice(5)
-    times = pa.array(rng.integers(0, 10**9, 3_000).astype("M8[ms]"))
-    table = pa.table({**{name: pa.array(own) for name, own in numbers().items()}, "masked": masked, "time": times})
-    table = table.append_column("text", pa.array(["x", "y"] * 1_500)).append_column("flag", pa.array([True] * 3_000))
-
-    class Column:
-        """Of pylibcudf."""
-
-        def __init__(self, array: pa.Array) -> None:
-            self.array = array
-            self.size, self.offset, self.null_count = array.__len__, lambda: array.offset, lambda: array.null_count
-
-        def data(self) -> Any:
-            return SimpleNamespace(ptr=self.array.buffers()[1].address)
-
-        def null_mask(self) -> Any:
-            return SimpleNamespace(ptr=self.array.buffers()[0].address)
-
-    class Series:
-        def __init__(self, array: pa.Array) -> None:
-            self.array = array
-            self.dtype = np.dtype(object) if pa.types.is_string(array.type) else np.dtype(array.type.to_pandas_dtype())
-
-        def __len__(self) -> int:
-            return len(self.array)
-
-        def to_arrow(self) -> pa.Array:
-            assert self.dtype.kind in "Ob"
-            return self.array
-
-        def to_pylibcudf(self) -> tuple[Column, dict]:
-            return Column(self.array), {}
-
-    class DataFrame:
-        columns = table.column_names
-        iloc = type("", (), {"__getitem__": lambda self, at: Series(table.column(at[1]).combine_chunks())})()
-
-        def __len__(self) -> int:
-            return table.num_rows
-
-    monkeypatch.setitem(sys.modules, "cudf", SimpleNamespace(DataFrame=DataFrame, Series=Series))
-    found = gd.profile(DataFrame())
-    assert found == gd.profile(table)
-    assert found.provenance["backend"] == "cuda"
-    assert gd.profile({"m": Series(masked)}) == gd.profile({"m": masked})
-
-
 @pytest.mark.parametrize(
     ("column", "message"),
     [
@@ -312,8 +233,9 @@ def test_a_smaller_step_where_memory_is_short(library, monkeypatch):
 def test_the_budget_may_be_asked_for(install, monkeypatch, asked, size):
     monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", asked)
     install()
-    pool = cuda.device().pool
-    assert pool.size == max(size // (2 * pool.pairs), pool.smallest)
+    own = cuda.device()
+    assert own.budget == size
+    assert own.pool.size == max(min(size // 2, 512 << 20) // (2 * own.pool.pairs), own.pool.smallest)
 
 
 @pytest.mark.parametrize("asked", ["much", "-1", "1TB", "1e9", "5KB"])
@@ -362,9 +284,9 @@ def test_pinned_memory_that_is_missing_is_an_error_of_memory(install):
 @pytest.fixture
 def without_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    forget()
+    fake_cupy.forget()
     yield
-    forget()
+    fake_cupy.forget()
 
 
 def test_without_cupy_the_reason_is_one_line(without_cupy):
@@ -391,12 +313,12 @@ def test_without_a_device_the_reason_is_one_line(monkeypatch, devices, why):
 
     runtime = SimpleNamespace(getDeviceCount=number)
     monkeypatch.setitem(sys.modules, "cupy", SimpleNamespace(cuda=SimpleNamespace(runtime=runtime)))
-    forget()
+    fake_cupy.forget()
     try:
         assert cuda.why_not().startswith(why)
         assert "\n" not in cuda.why_not()
     finally:
-        forget()
+        fake_cupy.forget()
 
 
 def test_auto_is_a_cpu_engine(without_cupy):

@@ -383,8 +383,8 @@ def test_a_file_that_shrinks_after_it_was_opened(tmp_path):
 
 def test_rows_must_be_as_many_as_the_footer_says(tmp_path, monkeypatch):
     source = open_source(write(tmp_path / "a.parquet"))
-    read = parquet._Parquet.read
-    monkeypatch.setattr(parquet._Parquet, "read", lambda *args: (batch.slice(1) for batch in read(*args)))
+    read = parquet.ParquetReader.read
+    monkeypatch.setattr(parquet.ParquetReader, "read", lambda *args: (batch.slice(1) for batch in read(*args)))
     with pytest.raises(ValueError, match="5 rows where 6 should be") as error:
         values(source)
     one_line(error, "a.parquet")
@@ -645,7 +645,7 @@ def test_every_type_keeps_its_type(tmp_path):
         assert types(source) == dict(zip(table.schema.names, table.schema.types, strict=True))
         assert values(source) == table.to_pydict()
         assert all(source.column_bytes(field.name) > 0 for field in source.fields)
-    leaves = parquet._leaves(table.schema)
+    leaves = parquet.leaves_of(table.schema)
     assert leaves["wide"].stop == pq.read_metadata(tmp_path / "a.parquet").num_columns
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from gpudrift.backends.cuda_cudf import ColumnReader
     from gpudrift.profiles import Profile
     from gpudrift.schema import Schema
 
     Count = Callable[[Iterable[pa.RecordBatch], Schema], Profile]
 
-__all__ = ["BACKENDS", "choose_backend", "load_backend", "why_not_cuda"]
+__all__ = ["BACKENDS", "choose_backend", "device_reader", "load_backend", "why_not_cuda"]
 
 BACKENDS = ("numba", "numpy")
 """Those that run everywhere, in the order of preference of ``auto``. ``cuda`` needs a GPU."""
@@ -54,6 +55,17 @@ def why_not_cuda() -> str | None:
     """Why the CUDA engine cannot run here, in words; None where it can."""
     why: str | None = import_module("gpudrift.backends.cuda").why_not()
     return why
+
+
+def device_reader(name: str) -> tuple[ColumnReader, int] | None:
+    """What reads Parquet into the memory that a backend counts in, and bytes that it may take; None where nothing does.
+
+    For ``cuda`` that is cuDF, if it is installed.
+    """
+    if name != "cuda":
+        return None
+    found: tuple[ColumnReader, int] | None = import_module("gpudrift.backends.cuda").column_reader()
+    return found
 
 
 def load_backend(name: str) -> Count:

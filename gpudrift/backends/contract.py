@@ -14,13 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.backends.cuda_columns import host_array
+from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, host_array
 from gpudrift.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
 from gpudrift.conversion import (
     NAN_IS_NULL,
     NumericValues,
     coded_values,
+    logical_type,
     numeric_values,
+    utf8_texts,
 )
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.profiles import Profile, Tail
@@ -130,18 +132,24 @@ class State:
         self.low[position] = min(int(self.low[position]), low)
         self.high[position] = max(int(self.high[position]), high)
 
-    def _add_categorical(self, position: int, array: pa.Array, special: Integers) -> None:
+    def _add_categorical(self, position: int, array: Any, special: Integers) -> None:
         column = self.schema.columns[position]
-        values = coded_values(host_array(array), column)
-        by_code = self.kernels.codes(values.codes, values.valid, len(values.texts))
+        values = array.texts if isinstance(array, DeviceColumn) else array
+        if isinstance(values, DeviceTexts) and logical_type(values.type)[0] == column.type:
+            grouped = values.grouped(column.categories, SKETCH_SIZE)
+            texts, by_code, others = utf8_texts(grouped.values), grouped.counts, grouped.others
+        else:
+            coded = coded_values(host_array(array), column)
+            texts, others = coded.texts, 0
+            by_code = self.kernels.codes(coded.codes, coded.valid, len(coded.texts))
         start = int(self.schema.offsets[position])
         counts = self.counts[start : start + column.bins]
-        listed = np.full(len(values.texts), -1, dtype=np.int64)
-        if column.categories and len(values.texts):
+        listed = np.full(len(texts), -1, dtype=np.int64)
+        if column.categories and len(texts):
             if position not in self.prepared:
                 self.prepared[position] = arrow_texts(column.categories)
-            wanted = self.prepared[position].cast(values.texts.type)
-            found = pc.index_in(values.texts, value_set=wanted)
+            wanted = self.prepared[position].cast(texts.type)
+            found = pc.index_in(texts, value_set=wanted)
             is_listed = validity_booleans(found)
             listed = numbers(found).astype(np.int64)
             if is_listed is not None:
@@ -150,9 +158,9 @@ class State:
         np.add.at(counts, listed[frequent], by_code[frequent])
         rest = np.flatnonzero(~frequent & (by_code > 0))
         if rest.size:
-            counts[-1] += int(by_code[rest].sum())
-            self.tails[position] = self.tails[position] + self._tail(values.texts, rest, by_code)
-        special[NULL] += len(array) - int(by_code.sum())
+            counts[-1] += int(by_code[rest].sum()) + others
+            self.tails[position] = self.tails[position] + self._tail(texts, rest, by_code)
+        special[NULL] += len(array) - int(by_code.sum()) - others
 
     def _tail(self, texts: pa.Array, rest: Integers, by_code: Integers) -> Tail:
         hashes = self.kernels.hashes(texts)[rest]

@@ -1,8 +1,8 @@
 """The CUDA engine: kernels/count.cu on an NVIDIA GPU through CuPy; the only module that imports cupy.
 
-Numbers are counted on the device, categories by the compiled CPU engine. What is counted is equal to the other
-backends to the bit; :mod:`gpudrift.backends.cuda_launch` says how the work is laid out, kernels/count.cu how it is
-done.
+Numbers are counted by our kernels. Categories in GPU memory are counted by cuDF, others by the compiled CPU engine.
+What is counted is equal to the other backends to the bit; :mod:`gpudrift.backends.cuda_launch` says how the work is
+laid out, kernels/count.cu how it is done.
 
 One process counts on one device: CUDA's first, of those that ``CUDA_VISIBLE_DEVICES`` leaves it.
 """
@@ -12,26 +12,30 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache, wraps
+from functools import cache, cached_property, wraps
+from importlib.util import find_spec
 from threading import Lock
 from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.backends.cuda_columns import DeviceColumn, cudf_column, device_column
+from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, device_column
+from gpudrift.backends.cuda_cudf import ColumnReader, Cudf
 from gpudrift.backends.cuda_launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
 from gpudrift.backends.cuda_staging import SlabPool, count_on
 from gpudrift.profiles import Profile
 from gpudrift.schema import Schema
 
-__all__ = ["CupyDevice", "column_of", "count", "device", "why_not"]
+__all__ = ["CupyDevice", "column_of", "column_reader", "count", "device", "why_not"]
 
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Contraction would round differences once less than the slot rule does."""
-SHARE, MOST = 0.25, 512 << 20
-"""Of the free memory of a device, and bytes, for values on their way: beyond some hundred megabytes a copy is as fast
-as it gets, and as much page-locked host memory is taken."""
+SHARE = 0.25
+"""Of the free memory of a device: what values on their way take, half of it what is read, half of it what is staged."""
+MOST_STAGED = 512 << 20
+"""Bytes for columns from host memory: beyond some hundred megabytes a copy is as fast as it gets, and as much
+page-locked host memory is taken."""
 BUDGET = "GPUDRIFT_GPU_MEMORY"
 """Environment variable that says otherwise, for instance 2GB."""
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
@@ -73,13 +77,14 @@ def count(frame: Iterable[Any], schema: Schema) -> Profile:
     return count_on(frame, schema, own, NumbaKernels(), own.pool)
 
 
-def column_of(values: Any) -> DeviceColumn | str:
+def column_of(values: Any) -> DeviceColumn | DeviceTexts | str:
     """The column of an array that lies on a GPU, or why it cannot be counted.
 
     Parameters
     ----------
     values : object
-        With ``__cuda_array_interface__``, or with DLPack's methods; or a cuDF Series of numbers or times.
+        With ``__cuda_array_interface__``, or with DLPack's methods; or a cuDF Series of numbers, times, texts or
+        categories.
 
     Raises
     ------
@@ -90,9 +95,9 @@ def column_of(values: Any) -> DeviceColumn | str:
     if why is not None:
         raise ValueError(f"it lies on a GPU, which gpudrift cannot use: {why}")
     try:
-        column: DeviceColumn | str
+        column: DeviceColumn | DeviceTexts | str
         if hasattr(values, "to_pylibcudf"):
-            column = cudf_column(values, device())
+            column = device().cudf.series(values)
         elif hasattr(values, "__cuda_array_interface__"):
             column = device_column(values, device())
         else:
@@ -102,6 +107,20 @@ def column_of(values: Any) -> DeviceColumn | str:
     if isinstance(column, DeviceColumn) and column.rows:
         device().check_place(column.pointer)
     return column
+
+
+def column_reader() -> tuple[ColumnReader, int] | None:
+    """What reads files into the memory of the device, and bytes that it may take; None without cuDF.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no GPU that can be used.
+    """
+    if find_spec("pylibcudf") is None:
+        return None
+    own = device()
+    return own.cudf, own.budget // 2
 
 
 def _cupy() -> Any:
@@ -186,6 +205,20 @@ class _Slab:
         self.alive.clear()
 
 
+class _Stream:
+    """A stream of CuPy's as cuDF takes it."""
+
+    def __init__(self, stream: Any) -> None:
+        self.stream = stream
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, int(self.stream.ptr)
+
+    def synchronize(self) -> None:
+        """Wait for all work that was begun on it."""
+        self.stream.synchronize()
+
+
 class CupyDevice:
     """A GPU; implements :class:`gpudrift.backends.cuda_launch.Device` and `gpudrift.backends.cuda_columns.Memory`.
 
@@ -208,7 +241,9 @@ class CupyDevice:
         self._kernels: dict[str, Any] = {}
         self._largest: dict[str, int] = {}
         self._lock = Lock()
-        self.pool = SlabPool(self, self._budget())
+        self.budget = self._budget()
+        """Bytes for values on their way."""
+        self.pool = SlabPool(self, min(self.budget // 2, MOST_STAGED))
 
     @property
     def name(self) -> str:
@@ -230,7 +265,27 @@ class CupyDevice:
                 raise ValueError(f"{BUDGET}: a size such as 512MB or 2GiB was expected, not {asked!r}")
             return int(float(read[1]) * UNITS[read[2]])
         free, _ = self._cupy.cuda.runtime.memGetInfo()
-        return int(min(SHARE * free, MOST))
+        return int(SHARE * free)
+
+    @cached_property
+    def cudf(self) -> Cudf:
+        """cuDF, at work on this device.
+
+        Raises
+        ------
+        ImportError
+            If it is not installed.
+        """
+        with self._cupy.cuda.Device(self.number):
+            return Cudf(self)
+
+    @_there
+    def stream_of(self) -> Any:
+        """A new stream, for work that this device's own does not wait for."""
+        return _Stream(self._cupy.cuda.Stream(non_blocking=True))
+
+    def finish(self) -> None:
+        self._stream.synchronize()
 
     def check_place(self, pointer: int) -> None:
         """Refuse memory of another device.

@@ -1,6 +1,6 @@
 """Columns that lie in the memory of a GPU: where, of which type, and how rows of them come to the host.
 
-A column is seen through ``__cuda_array_interface__``, which CuPy, PyTorch, Numba and JAX speak, or is a cuDF Series;
+A column is seen through ``__cuda_array_interface__``, which CuPy, PyTorch, Numba and JAX speak, or is one of cuDF's;
 nothing is copied until somebody asks for it. Batches of such columns look like Arrow's to those who only pass them on.
 """
 
@@ -16,7 +16,17 @@ import pyarrow as pa
 
 from gpudrift.buffers import numbers
 
-__all__ = ["DeviceBatch", "DeviceColumn", "Memory", "cudf_column", "device_column", "host_array", "on_gpu"]
+__all__ = [
+    "DeviceBatch",
+    "DeviceColumn",
+    "DeviceTexts",
+    "Grouped",
+    "Grouping",
+    "Memory",
+    "device_column",
+    "host_array",
+    "on_gpu",
+]
 
 CUDA, CUDA_MANAGED = 2, 13
 """DLDeviceType of DLPack."""
@@ -55,6 +65,95 @@ class DeviceBytes(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class Grouped:
+    """The different values of some rows.
+
+    Parameters
+    ----------
+    values : pyarrow.Array
+        Without nulls and without repeats, of the column's type or as text.
+    counts : ndarray of int64
+        Rows of each.
+    others : int
+        Valid rows of values that are not among them.
+    """
+
+    values: pa.Array
+    counts: npt.NDArray[np.int64]
+    others: int = 0
+
+
+class Grouping(Protocol):
+    """What is asked of cuDF about one of its columns."""
+
+    def slice(self, column: Any, start: int, stop: int) -> Any:
+        """Rows start to stop - 1, without a copy."""
+
+    def take(self, column: Any, chosen: npt.NDArray[np.int64], type_: pa.DataType) -> pa.Array:
+        """Some rows, on the host."""
+
+    def to_arrow(self, column: Any, type_: pa.DataType) -> pa.Array:
+        """All rows, on the host."""
+
+    def grouped(self, column: Any, listed: Sequence[bytes], keep: int) -> Grouped:
+        """How often each value occurs.
+
+        Where there are many, only those that are ``listed`` (by their UTF-8 bytes) and, of the others, those whose hash
+        is not above the ``keep`` smallest.
+
+        Raises
+        ------
+        IncompatibleColumnError
+            'unreadable' where a text is not valid UTF-8.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceTexts:
+    """A column of cuDF: of texts, or of what may be counted like texts.
+
+    Parameters
+    ----------
+    type : pyarrow.DataType
+    rows : int
+    column : pylibcudf.Column
+    grouping : Grouping
+    size : int
+        Bytes on the device.
+    """
+
+    type: pa.DataType
+    rows: int
+    column: Any
+    grouping: Grouping
+    size: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+    @property
+    def nbytes(self) -> int:
+        return self.size
+
+    def slice(self, start: int, stop: int) -> DeviceTexts:
+        """Rows start to stop - 1."""
+        size = self.size * (stop - start) // max(self.rows, 1)
+        return replace(self, rows=stop - start, column=self.grouping.slice(self.column, start, stop), size=size)
+
+    def take(self, indices: pa.Array) -> pa.Array:
+        """Some rows, on the host; only these are copied."""
+        return self.grouping.take(self.column, numbers(indices).astype(np.int64), self.type)
+
+    def to_arrow(self) -> pa.Array:
+        """All rows, on the host."""
+        return self.grouping.to_arrow(self.column, self.type)
+
+    def grouped(self, listed: Sequence[bytes], keep: int) -> Grouped:
+        """See :meth:`Grouping.grouped`."""
+        return self.grouping.grouped(self.column, listed, keep)
+
+
+@dataclass(frozen=True, eq=False)
 class DeviceColumn:
     """Values of one column in device memory.
 
@@ -73,6 +172,8 @@ class DeviceColumn:
         Device address of Arrow's bitmap; 0 where every row is valid.
     validity_bit : int
         Of row 0.
+    texts : DeviceTexts, optional
+        The same column to be counted by value, where cuDF made it.
     """
 
     type: pa.DataType
@@ -83,6 +184,7 @@ class DeviceColumn:
     owner: Any = None
     validity: int = 0
     validity_bit: int = 0
+    texts: DeviceTexts | None = None
 
     def __len__(self) -> int:
         return self.rows
@@ -100,7 +202,8 @@ class DeviceColumn:
         """Rows start to stop - 1."""
         bit = self.validity_bit + start
         pointer = self.pointer + start * self.stride
-        return replace(self, rows=stop - start, pointer=pointer, validity_bit=bit)
+        texts = self.texts.slice(start, stop) if self.texts is not None else None
+        return replace(self, rows=stop - start, pointer=pointer, validity_bit=bit, texts=texts)
 
     def packed(self) -> DeviceColumn:
         """The same with its values one after the other; a copy on the device where they are not."""
@@ -186,20 +289,6 @@ def device_column(values: Any, memory: Memory) -> DeviceColumn | str:
     return replace(column, validity=int(masking["data"][0] or 0), owner=(values, mask))
 
 
-def cudf_column(series: Any, memory: Memory) -> DeviceColumn:
-    """The column of a cuDF Series of numbers or times.
-
-    Through pylibcudf: what a Series shows as ``__cuda_array_interface__`` lacks the first bit of its mask (26.10).
-    """
-    column, _ = series.to_pylibcudf()
-    rows, first = int(column.size()), int(column.offset())
-    width, type_ = series.dtype.itemsize, TYPES[series.dtype.str[1:]]
-    pointer = int(column.data().ptr) + first * width if rows else 0
-    masked = rows > 0 and column.null_count() > 0
-    validity = int(column.null_mask().ptr) if masked else 0
-    return DeviceColumn(type_, rows, pointer, width, memory, (series, column), validity, first if masked else 0)
-
-
 class DeviceBatch:
     """Rows of some columns, of which at least one is on a device: what is used of a `pyarrow.RecordBatch`.
 
@@ -233,4 +322,4 @@ class DeviceBatch:
 
 def host_array(array: Any) -> Any:
     """An Arrow array of whatever a batch holds."""
-    return array.to_arrow() if isinstance(array, DeviceColumn) else array
+    return array.to_arrow() if isinstance(array, DeviceColumn | DeviceTexts) else array

@@ -28,6 +28,7 @@ __all__ = [
     "kernel_source",
     "shared_bytes",
     "take_rows",
+    "valid_texts",
 ]
 
 MAPPING = np.dtype([("centre", "f8"), ("spread", "f4"), ("shift", "i4"), ("base", "i4"), ("half", "i4")], align=True)
@@ -152,6 +153,9 @@ class Device(Protocol):
         Arguments are device arrays and NumPy scalars; arrays live until the kernel is done.
         """
 
+    def finish(self) -> None:
+        """Wait for the kernels that were launched without a slab: what they read may be given back then."""
+
 
 def device_values(rows: Iterable[tuple[int, str, int, int, int, int, bool]]) -> npt.NDArray[Any]:
     """Of (position, stored type, rows, address of the values, of the bitmap, its first bit, whether NaN is null)."""
@@ -204,6 +208,25 @@ def take_rows(
         blocks = min(-(-rows // THREADS), 1 << 16)
         device.launch("gd_take", (blocks, 1, 1), THREADS, 0, [np.uint64(pointer), which, *numbers, target])
     return target
+
+
+def valid_texts(device: Device, texts: int, starts: int, count: int, *, wide: bool) -> bool:
+    """Whether texts are UTF-8.
+
+    Parameters
+    ----------
+    device : Device
+    texts : int
+        Address of their bytes.
+    starts : int
+        Address of ``count + 1`` offsets, of 64 bits where ``wide``, else of 32.
+    """
+    bad = device.zeros(4)
+    if count:
+        blocks = min(-(-count // THREADS), 1 << 16)
+        arguments = [np.uint64(texts), np.uint64(starts), np.int32(wide), np.int64(count), bad]
+        device.launch("gd_check_texts", (blocks, 1, 1), THREADS, 0, arguments)
+    return not bad.read().any()
 
 
 class Counters:

@@ -160,6 +160,7 @@ def count_on(frame: Iterable[Any], schema: Schema, device: Device, host: Kernels
         That columns of host memory pass through.
     """
     with ExitStack() as held:
+        held.callback(device.finish)  # columns outlive their kernels, whatever happens
         state = _DeviceState(schema, device, host, pool, held)
         for batch in frame:
             state.add(batch)
@@ -171,6 +172,7 @@ class _DeviceState(State):
 
     def __init__(self, schema: Schema, device: Device, host: Kernels, pool: SlabPool, held: ExitStack) -> None:
         super().__init__(schema, host)
+        self.device = device
         self.counters = Counters(device, schema)
         self.pool, self.held = pool, held
         self.stager: Stager | None = None
@@ -180,8 +182,11 @@ class _DeviceState(State):
         """The same, for as long as kernels read them."""
 
     def add(self, batch: Any) -> None:
-        self.kept = []
+        before, self.kept = self.kept, []
         super().add(batch)
+        if before:
+            # Counted while the batch at hand was read; only now may its memory be taken again.
+            self.device.finish()
         if self.there:
             self.counters.add(device_values(self.there))
             self.there = []

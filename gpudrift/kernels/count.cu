@@ -378,3 +378,30 @@ extern "C" __global__ void __launch_bounds__(512) gd_take(
         for (int byte = 0; byte < size; ++byte)
             target[at * size + byte] = source[(rows ? rows[at] : at) * stride + byte];
 }
+
+/* Whether texts are UTF-8 (the well-formed sequences of Unicode's table 3-7): one thread a text; `bad` becomes 1 where
+ * one is not. `starts` are count + 1 offsets into `bytes`, of 64 bits where `wide`. A text that is cut inside a
+ * character is bad even where the next one begins with the rest of it. */
+extern "C" __global__ void __launch_bounds__(512) gd_check_texts(
+    const gd_u8* bytes, const void* starts, int wide, gd_i64 count, int* bad)
+{
+    for (gd_i64 at = blockIdx.x * (gd_i64)blockDim.x + threadIdx.x; at < count; at += gridDim.x * (gd_i64)blockDim.x) {
+        gd_i64 here = wide ? ((const gd_i64*)starts)[at] : (gd_i64)((const int*)starts)[at];
+        gd_i64 end = wide ? ((const gd_i64*)starts)[at + 1] : (gd_i64)((const int*)starts)[at + 1];
+        bool good = true;
+        while (good && here < end) {
+            unsigned lead = bytes[here];
+            int more = lead < 0x80 ? 0 : lead < 0xC2 ? -1 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : lead < 0xF5 ? 3 : -1;
+            good = more >= 0 && here + more < end;
+            for (int next = 1; good && next <= more; ++next) {
+                unsigned byte = bytes[here + next];
+                /* No longer form than needed, no half of a surrogate pair, nothing beyond U+10FFFF. */
+                unsigned low = next > 1 ? 0x80 : lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
+                unsigned high = next > 1 ? 0xBF : lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+                good = low <= byte && byte <= high;
+            }
+            here += more + 1;
+        }
+        if (!good) *bad = 1;
+    }
+}

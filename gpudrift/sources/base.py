@@ -135,6 +135,13 @@ class Source(Protocol):
     def soon(self, part: Part, columns: Sequence[str]) -> None:
         """Have the system fetch what :meth:`batches` will be asked for next, where it can; returns at once."""
 
+    @property
+    def on_device(self) -> bool:
+        """Whether files are read onto a GPU."""
+
+    def joined(self, parts: Sequence[Part]) -> Sequence[Part]:
+        """Consecutive parts as those that are read best; the same rows in the same order."""
+
     def with_types(self, types: Mapping[str, pa.DataType]) -> Source:
         """Parse these columns of CSV files as these types; other sources return themselves."""
 
@@ -272,6 +279,14 @@ class OpenedSource:
             with suppress(OSError, ValueError):  # whoever reads it will say what is wrong
                 fetch(self, part, own)
 
+    @property
+    def on_device(self) -> bool:
+        return bool(getattr(self.reader, "on_device", False))
+
+    def joined(self, parts: Sequence[Part]) -> Sequence[Part]:
+        join = getattr(self.reader, "joined", None)
+        return parts if join is None else join(self, parts)
+
     def with_types(self, types: Mapping[str, pa.DataType]) -> OpenedSource:
         return self
 
@@ -282,11 +297,9 @@ def empty_rows(rows: int | None) -> pa.RecordBatch:
 
 
 def _complete(
-    batch: pa.RecordBatch, columns: Sequence[str], positions: Mapping[str, int], keys: Mapping[str, pa.Scalar]
+    batch: Any, columns: Sequence[str], positions: Mapping[str, int], keys: Mapping[str, pa.Scalar]
 ) -> pa.RecordBatch:
     """Those of ``columns`` that are in the batch (at ``positions``) or among the ``keys`` of its file."""
-    if isinstance(batch, DeviceBatch):  # of a table in memory: no file, no keys, plain types
-        return batch.select([name for name in dict.fromkeys(columns) if name in positions])
     arrays, fields = [], []
     for name in dict.fromkeys(columns):
         if name in positions:
@@ -297,7 +310,12 @@ def _complete(
         elif name in keys:
             arrays.append(_repeat(keys[name], batch.num_rows))
             fields.append(pa.field(name, arrays[-1].type))
-    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)) if arrays else empty_rows(batch.num_rows)
+    if not arrays:
+        return empty_rows(batch.num_rows)
+    schema = pa.schema(fields)
+    if isinstance(batch, DeviceBatch):
+        return DeviceBatch(arrays, schema)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _repeat(value: pa.Scalar, rows: int) -> pa.Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from gpudrift.sources.datafile import File
@@ -21,10 +22,25 @@ CHUNKS_KEPT = 250_000
 _Key = tuple[str, int, int | None]
 
 
-class Footers:
-    """The footers used last, for any number of threads."""
+def arrow_footer(file: File) -> Any:
+    """Read the footer of a file."""
+    with file.open() as stream:
+        return arrow_module("parquet").ParquetFile(stream, pre_buffer=False).metadata
 
-    def __init__(self) -> None:
+
+class Footers:
+    """The footers used last, for any number of threads.
+
+    Parameters
+    ----------
+    weight : callable
+        How many column chunks one describes; by default one of Arrow's.
+    """
+
+    def __init__(
+        self, weight: Callable[[Any], int] = lambda footer: footer.num_columns * footer.num_row_groups
+    ) -> None:
+        self._weight = weight
         self._lock = threading.Lock()
         self._kept: OrderedDict[_Key, tuple[Any, Any]] = OrderedDict()
         self._loading: dict[_Key, threading.Lock] = {}
@@ -33,7 +49,7 @@ class Footers:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def of(self, file: File) -> Any:
+    def of(self, file: File, load: Callable[[File], Any] = arrow_footer) -> Any:
         """Footer of a file; of several threads that ask at once one loads it."""
         key = file.path, file.size, file.modified
         with self._lock:
@@ -47,8 +63,7 @@ class Footers:
             if found is not None:
                 return found
             try:
-                with file.open() as stream:
-                    footer = arrow_module("parquet").ParquetFile(stream, pre_buffer=False).metadata
+                footer = load(file)
                 with self._lock:
                     self._keep(key, file, footer)
             finally:
@@ -66,17 +81,13 @@ class Footers:
     def _keep(self, key: _Key, file: File, footer: Any) -> None:
         self._drop(key)
         self._kept[key] = file.filesystem, footer
-        self._chunks += _chunks(footer)
+        self._chunks += self._weight(footer)
         while self._chunks > CHUNKS_KEPT and len(self._kept) > 1:
             self._drop(next(iter(self._kept)))
 
     def _drop(self, key: _Key) -> None:
         _, footer = self._kept.pop(key, (None, None))
-        self._chunks -= _chunks(footer) if footer is not None else 0
-
-
-def _chunks(footer: Any) -> int:
-    return int(footer.num_columns * footer.num_row_groups)
+        self._chunks -= self._weight(footer) if footer is not None else 0
 
 
 KEPT = Footers()

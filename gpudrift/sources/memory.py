@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import types as is_type
 
-from gpudrift.backends.cuda_columns import DeviceBatch, DeviceColumn, on_gpu
+from gpudrift.backends.cuda_columns import DeviceBatch, on_gpu
 from gpudrift.sources.base import NAN_IS_NULL, Field, OpenedSource, Part, Source, plain_type
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.trouble import first_line
@@ -144,26 +144,18 @@ def lies_on_gpu(data: Any) -> bool:
     return instance_of(data, "cudf", "DataFrame")
 
 
-def _device_column(name: str, values: Any) -> _Column:
+def _gpu_column(name: str, values: Any) -> _Column:
+    """Numbers stay on the GPU; of cuDF also texts and categories, and whatever else it has comes to the host."""
     column_of = importlib.import_module("gpudrift.backends.cuda").column_of
     try:
         column = column_of(values)
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from None
     if isinstance(column, str):
+        if instance_of(values, "cudf", "Series"):
+            return _column(name, values.to_arrow())
         return _Column(len(values), problem=first_line(column))
-    return _Column(column.rows, column.type, partial(DeviceColumn.slice, column), column.nbytes, on_device=True)
-
-
-def _gpu_column(name: str, series: Any) -> _Column:
-    """Numbers stay on the GPU; of cuDF, everything else comes to the host."""
-    if not instance_of(series, "cudf", "Series"):
-        return _device_column(name, series)
-    if isinstance(series.dtype, np.dtype) and series.dtype.kind in "iufmM":
-        found = _device_column(name, series)
-        if found.problem is None:
-            return found
-    return _column(name, series.to_arrow())
+    return _Column(column.rows, column.type, column.slice, column.nbytes, on_device=True)
 
 
 def _one_chunk(array: Any) -> Any:

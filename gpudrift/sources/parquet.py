@@ -22,7 +22,7 @@ from gpudrift.sources.datafile import File
 from gpudrift.sources.libraries import arrow_module
 from gpudrift.sources.trouble import named
 
-__all__ = ["Summary", "parquet_source", "summaries"]
+__all__ = ["ParquetReader", "Summary", "leaves_of", "parquet_source", "spans_of", "summaries"]
 
 BATCH_ROWS, GROUP_ROWS, GROUP_BYTES = 1 << 20, 1 << 23, 1 << 30
 """A row group with more rows or more uncompressed bytes than the last two is read batch by batch."""
@@ -36,7 +36,7 @@ them two columns at a time opened files 25,000 times, for 7.5 ms each; one that 
 
 
 @dataclass(frozen=True, eq=False)
-class _Parquet:
+class ParquetReader:
     """Parquet files: the text columns to read as dictionaries, and the footers, each parsed once.
 
     Footers are not pickled; where there are none, those of the process are used. A part is (file, row group),
@@ -84,7 +84,7 @@ class _Parquet:
         chunks = [footer.row_group(group).column(leaf) for place in places.values() for leaf in place]
         descriptor = os.open(source.origins[file].path, os.O_RDONLY)
         try:
-            for start, stop in _spans(chunks):
+            for start, stop in spans_of(chunks):
                 os.posix_fadvise(descriptor, start, stop - start, os.POSIX_FADV_WILLNEED)
         finally:
             os.close(descriptor)
@@ -98,6 +98,14 @@ class _Parquet:
                 opened.popitem(last=False)
         opened.move_to_end(file)
         return opened[file]
+
+    def check_groups(self, source: OpenedSource, part: Part) -> None:
+        """Refuse row groups that are not those that were found first; a part may have several."""
+        file, *groups = part.detail
+        footer = self.footer(source, file)
+        last = max(groups, default=-1)
+        if last >= footer.num_row_groups or sum(footer.row_group(at).num_rows for at in groups) != part.rows:
+            raise source.origins[file].changed("its row groups are others than when the run began")
 
     def footer(self, source: OpenedSource, file: int) -> Any:
         return footers.KEPT.of(source.origins[file]) if self.footers is None else self.footers[file]
@@ -114,7 +122,7 @@ class _Parquet:
         return arrow_module("parquet").ParquetFile(source.origins[file].open(), **options)
 
 
-def _spans(chunks: Iterable[Any]) -> list[tuple[int, int]]:
+def spans_of(chunks: Iterable[Any]) -> list[tuple[int, int]]:
     """Where column chunks lie in their file; neighbours as one."""
     spans: list[tuple[int, int]] = []
     for chunk in chunks:
@@ -183,7 +191,7 @@ def _parsed(files: Sequence[File], label: str) -> Iterator[tuple[Summary, Any]]:
             reader = arrow_module("parquet").ParquetFile(stream, pre_buffer=False)
             footer, schema = reader.metadata, reader.schema_arrow
         groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
-        leaves = _leaves(schema)
+        leaves = leaves_of(schema)
         sizes = {
             name: sum(_chunk_bytes(group, leaves[name]) for group in groups)
             for name, kind in zip(schema.names, schema.types, strict=True)
@@ -216,14 +224,14 @@ def parquet_source(label: str, files: Sequence[File], found: Sequence[Summary] |
     for one in found:
         leaves = next((leaves for known, leaves in distinct if known.equals(one.schema)), None)
         if leaves is None:
-            distinct.append((one.schema, leaves := _leaves(one.schema)))
+            distinct.append((one.schema, leaves := leaves_of(one.schema)))
         places.append(leaves)
     groups = [(file, group) for file, one in enumerate(found) for group in range(len(one.rows))]
     parts = (
         Part(files[file].label, found[file].rows[group], at, (file, group)) for at, (file, group) in enumerate(groups)
     )
     texts = shared(tuple, (one.texts for one in found))
-    reader = _Parquet(texts, parsed)
+    reader = ParquetReader(texts, parsed)
     source = file_source(label, files, fields_of(schema for schema, _ in distinct), parts, reader, places)
     return source.with_sizes(_sizes(source, found))
 
@@ -237,7 +245,7 @@ def _sizes(source: OpenedSource, found: Sequence[Summary]) -> dict[str, int]:
     return {name: size for name, size in sizes.items() if name in source.types}
 
 
-def _leaves(schema: pa.Schema) -> dict[str, range]:
+def leaves_of(schema: pa.Schema) -> dict[str, range]:
     """Leaf columns of each top-level column."""
 
     def count(kind: pa.DataType) -> int:

@@ -1,0 +1,479 @@
+"""Parquet onto a GPU, and what is counted there by value: with doubles of CuPy and pylibcudf, and emulated kernels."""
+
+from __future__ import annotations
+
+import sys
+from datetime import date, datetime, time
+from decimal import Decimal
+from types import SimpleNamespace
+
+import fake_pylibcudf
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import strategies
+import tables
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import gpudrift as gd
+from gpudrift.backends import cuda, cuda_cudf
+from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, host_array
+from gpudrift.backends.cuda_launch import valid_texts
+from gpudrift.sources import on_device, open_source
+from gpudrift.tasks import readable_by
+
+
+def write(path, table: pa.Table, **options):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    pq.write_table(table, path, **{"row_group_size": 1_000} | options)
+    return str(path)
+
+
+def numbers(rows: int = 5_000, seed: int = 0) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    gaps = rng.random(rows) < 0.2
+    return pa.table(
+        {
+            "x": pa.array(rng.normal(size=rows)),
+            "f": pa.array(rng.normal(size=rows).astype(np.float32), mask=gaps),
+            "n": pa.array(rng.integers(-9, 9, rows).astype(np.int16), mask=~gaps),
+            "u": pa.array(rng.integers(0, 2**63, rows, dtype=np.uint64)),
+            "t": pa.array(rng.integers(0, 10**15, rows).astype("M8[us]")),
+        }
+    )
+
+
+def everything(rows: int = 3_000) -> pa.Table:
+    """Columns of types that cuDF reads, and of types that only Arrow does."""
+    rng = np.random.default_rng(1)
+    whole = rng.integers(0, 40, rows)
+    times = rng.integers(0, 86_400_000, rows)
+    mixed = {
+        "text": pa.array([f"é{at}" for at in whole], mask=whole == 7),
+        "large": pa.array([f"l{at}" for at in whole], pa.large_string()),
+        "coded": pa.array([f"c{at}" for at in whole]).dictionary_encode(),
+        "coded numbers": pa.array(whole).dictionary_encode(),
+        "flag": pa.array(whole % 3 == 0, mask=whole == 9),
+        "half": pa.array(rng.normal(size=rows).astype(np.float16)),
+        "zoned": pa.array(times, pa.timestamp("ms", "Europe/Berlin")),
+        "seconds": pa.array(times, pa.timestamp("s")),
+        "day": pa.array([date.fromordinal(730_000 + int(at)) for at in whole]),
+        "clock": pa.array([time(microsecond=int(at)) for at in whole]),
+        "watch": pa.array(times, pa.int32()).cast(pa.time32("ms")),
+        "span": pa.array(times, pa.duration("us")),
+        "price": pa.array([Decimal(int(at)).scaleb(-2) for at in whole], pa.decimal128(12, 2), mask=whole == 3),
+        "wide": pa.array([Decimal(int(at)).scaleb(-2) for at in whole], pa.decimal128(30, 2)),
+        "wider": pa.array([Decimal(int(at)).scaleb(-2) for at in whole], pa.decimal256(50, 2)),
+        "a.b": pa.array(rng.normal(size=rows)),
+        "a": pa.array([{"b": float(at)} for at in whole]),
+        "list": pa.array([[int(at)] for at in whole]),
+        "nothing": pa.nulls(rows),
+        "bytes": pa.array([b"x"] * rows),
+    }
+    return pa.table({**dict(zip(numbers().column_names, numbers(rows).columns, strict=True)), **mixed})
+
+
+def same(path, **options) -> gd.Profile:
+    found = gd.profile(path, backend="cuda", **options)
+    assert found == gd.profile(path, backend="numba", **options)
+    return found
+
+
+def read_by(plc) -> list:
+    return [one for one in plc.told if isinstance(one, tuple)]
+
+
+# --- the same result ---------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(first=strategies.tables(max_rows=60), second=st.data())
+def test_files_of_every_type_equal_the_cpu(plc, tmp_path_factory, first, second):
+    folder = tmp_path_factory.mktemp("files")
+    other = second.draw(strategies.like(first, 60))
+    try:
+        before = write(folder / "before.parquet", first, row_group_size=7)
+        after = write(folder / "after.parquet", other, row_group_size=11)
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):  # a type that Parquet has not
+        return
+    schema = same(before).schema
+    same(after, schema=schema)
+
+
+def test_columns_of_every_kind(plc, tmp_path):
+    path = write(tmp_path / "a.parquet", everything())
+    found = same(path)
+    assert found.provenance["backend"] == "cuda"
+    names = everything().column_names
+    there = {names[place] for _, places, _ in read_by(plc) for place in places}
+    host = {"half", "watch", "wider"}
+    never = {"a", "list", "bytes", "nothing"}
+    assert there == set(names) - host - never
+
+
+def test_files_with_other_columns_and_folders_that_are_columns(plc, tmp_path):
+    write(tmp_path / "k=1" / "a.parquet", numbers())
+    write(tmp_path / "k=2" / "a.parquet", numbers(seed=1).select(["n", "x"]))
+    write(tmp_path / "k=3" / "a.parquet", numbers(0))
+    found = same(str(tmp_path))
+    assert found["f"].special["absent"] == 5_000
+    same(str(tmp_path), columns=["k"])
+
+
+def test_the_order_in_which_columns_are_asked_for(plc, tmp_path):
+    path = write(tmp_path / "a.parquet", numbers())
+    schema = gd.fit(numbers().select(["t", "f", "x"]))
+    same(path, schema=schema)
+
+
+@pytest.mark.skipif(not tables.available(), reason="the shared tables are not here")
+@pytest.mark.parametrize("name", ["adult", "bike_sharing", "hotel_bookings", "nycflights_planes", "occupancy", "secom"])
+def test_real_tables(plc, name):
+    same(str(tables.path(name)))
+    assert read_by(plc)
+
+
+def test_several_threads_and_blocks(plc, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpudrift.planning.DEVICE_COLUMNS", 3)
+    monkeypatch.setattr("gpudrift.planning.DEVICE_RUN", 30_000)
+    path = write(tmp_path / "a.parquet", everything())
+    same(path, threads=4)
+    schema = gd.fit(everything())
+    same(path, schema=schema, threads=4)
+
+
+def test_a_block_too_large_to_be_held_is_read_twice(plc, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpudrift.threads.DEVICE_BLOCK", 1_000)
+    same(write(tmp_path / "a.parquet", everything()))
+
+
+# --- steps -------------------------------------------------------------------------------------------------------
+
+
+def test_row_groups_are_read_in_one_go_and_footers_once(plc, tmp_path):
+    schema = gd.fit(numbers())
+    for number in range(3):
+        write(tmp_path / f"{number}.parquet", numbers(seed=number))
+    before = fake_pylibcudf.FileMetaData.parsed
+    same(str(tmp_path), schema=schema)
+    same(str(tmp_path), schema=schema, threads=1)
+    assert fake_pylibcudf.FileMetaData.parsed - before == 3
+    assert [groups for groups, _, _ in read_by(plc)] == [[0, 1, 2, 3, 4]] * 6
+
+
+def test_memory_of_a_step_stays_within_the_budget(with_cudf, tmp_path, monkeypatch):
+    monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "4MiB")
+    plc = with_cudf()
+    path = write(tmp_path / "a.parquet", numbers(50_000), row_group_size=20_000)
+    same(path)
+    chunk, scratch = read_by(plc)[0][2]
+    assert 3 * chunk + 1.5 * scratch <= 2 << 20
+    rows = [one for one in plc.told if isinstance(one, int)]
+    assert sum(rows) == 50_000
+    assert max(rows) * (8 + 4 + 2 + 8 + 8) <= chunk
+
+
+@pytest.mark.parametrize("room", [200_000, 1_000_000, 3_000_000])
+def test_a_step_that_finds_no_memory_is_made_again_smaller(with_cudf, tmp_path, monkeypatch, room):
+    monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "64MiB")
+    plc = with_cudf(memory=room)
+    table = pa.table({**{f"x{at}": np.random.default_rng(at).normal(size=60_000) for at in range(9)}})
+    table = table.append_column("half", pa.array(np.arange(60_000) % 100, pa.float32()).cast(pa.float16()))
+    path = write(tmp_path / "a.parquet", table, row_group_size=7_000)
+    same(path, threads=1)
+    tried = [limits for _, _, limits in read_by(plc)]
+    assert len(set(tried)) > 2
+    assert sum(tried[-1]) <= room
+
+
+def test_no_memory_for_the_smallest_step_is_said(with_cudf, tmp_path):
+    with_cudf(memory=1_000)
+    path = write(tmp_path / "a.parquet", numbers(50_000), row_group_size=50_000)
+    with pytest.raises(MemoryError):
+        gd.profile(path, backend="cuda")
+
+
+def test_columns_live_until_they_are_counted(with_cudf, tmp_path, monkeypatch):
+    """Kernels run late, and memory that is given back is overwritten."""
+    monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "4MiB")
+    with_cudf(late=True)
+    path = write(tmp_path / "a.parquet", numbers(60_000), row_group_size=20_000)
+    schema = same(path).schema
+    for threads in (1, 2):
+        same(path, schema=schema, threads=threads)
+
+
+def test_what_cudf_cannot_read_is_skipped_with_its_reason(plc, tmp_path, monkeypatch):
+    reader = plc.io.parquet.ChunkedParquetReader
+
+    class Fails(reader):
+        def __init__(self, options, *arguments, **named):
+            if 1 in options.places:
+                raise RuntimeError("CUDF failure at: reader_impl.cu:1: Unsupported page encoding\nmore")
+            super().__init__(options, *arguments, **named)
+
+    monkeypatch.setattr(plc.io.parquet, "ChunkedParquetReader", Fails)
+    found = gd.profile(write(tmp_path / "a.parquet", numbers()), backend="cuda")
+    assert found.schema["f"].kind == "skipped"
+    assert "cuDF: CUDF failure at: reader_impl.cu:1: Unsupported page encoding" in found.schema["f"].reason
+    assert found.schema["x"].kind == "real"
+
+
+def test_a_codec_that_only_arrow_knows(plc, tmp_path):
+    same(write(tmp_path / "a.parquet", numbers(), compression="brotli"))
+    assert not read_by(plc)
+
+
+def test_a_file_that_changes_is_said(plc, tmp_path):
+    path = write(tmp_path / "a.parquet", numbers())
+    source = readable_by(open_source(path), "cuda")
+    assert source.on_device
+    write(tmp_path / "a.parquet", numbers(7_000))
+    with pytest.raises(gd.SourceChangedError, match=r"changed while it was read"):
+        list(source.batches(source.parts[0], ["x"]))
+
+
+def test_batches_are_on_the_device_and_in_row_order(plc, tmp_path):
+    table = everything()
+    source = readable_by(open_source(write(tmp_path / "a.parquet", table)), "cuda")
+    (part,) = source.joined(source.parts)
+    assert part.rows == table.num_rows
+    names = ["price", "half", "text", "x"]
+    batches = list(source.batches(part, names))
+    kinds = [[type(one) for one in batch.columns] for batch in batches]
+    assert {tuple(one) for one in kinds} == {(DeviceColumn, pa.HalfFloatArray, DeviceTexts, DeviceColumn)}
+    read = pa.concat_tables(
+        pa.table(dict(zip(names, map(host_array, batch.columns), strict=True))) for batch in batches
+    )
+    assert read.combine_chunks().equals(table.select(names).combine_chunks())
+
+
+def test_without_cudf_arrow_reads(cupy, tmp_path):
+    source = open_source(write(tmp_path / "a.parquet", numbers()))
+    assert readable_by(source, "cuda") is source
+    same(str(tmp_path))
+
+
+def test_other_files_and_tables_are_left_alone(plc, tmp_path):
+    table = numbers()
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    same(str(tmp_path / "a.arrow"))
+    assert gd.profile(table, backend="cuda") == gd.profile(table)
+    assert not read_by(plc)
+
+
+# --- stores ------------------------------------------------------------------------------------------------------
+
+
+def test_stores_are_read_by_their_own_file_system(plc, tmp_path, monkeypatch):
+    fsspec = pytest.importorskip("fsspec")
+    monkeypatch.setattr(on_device, "REMOTE_PIECE", 5_000)
+    memory = fsspec.filesystem("memory")
+    path = write(tmp_path / "a.parquet", everything())
+    memory.put(path, "/gpudrift/a.parquet")
+    try:
+        found = gd.profile("memory://gpudrift/a.parquet", backend="cuda", storage_options={})
+        wanted = gd.profile("memory://gpudrift/a.parquet", backend="numba", storage_options={})
+    finally:
+        memory.rm("/gpudrift", recursive=True)
+    assert found == wanted
+    assert read_by(plc)
+
+
+def test_only_what_is_needed_is_fetched(tmp_path):
+    path = write(tmp_path / "a.parquet", numbers())
+    origin = open_source(path).origins[0]
+    whole = (tmp_path / "a.parquet").read_bytes()
+    content = on_device.fetched(origin, [(100, 5_000), (20_000, 20_001)])
+    assert type(content) is bytes
+    assert len(content) == len(whole)
+    assert content[100:5_000] == whole[100:5_000]
+    assert content[20_000] == whole[20_000]
+    assert content[30_000:] != whole[30_000:]
+
+
+# --- by value ----------------------------------------------------------------------------------------------------
+
+
+def many(rows: int = 60_000) -> pa.Table:
+    rng = np.random.default_rng(2)
+    which = rng.integers(0, 30_000, rows)
+    return pa.table(
+        {
+            "text": pa.array([f"v{at}" for at in which], mask=which % 11 == 0),
+            "code": pa.array(which - 15_000),
+            "flag": pa.array(which % 2 == 0),
+        }
+    )
+
+
+@pytest.mark.parametrize("few", [None, 10])
+def test_many_values_are_chosen_on_the_device(plc, tmp_path, monkeypatch, few):
+    if few is not None:
+        monkeypatch.setattr(cuda_cudf, "FEW_VALUES", few)
+    table = many()
+    path = write(tmp_path / "a.parquet", table, row_group_size=40_000)
+    kinds = {"code": "categorical", "text": "categorical"}
+    found = same(path, kinds=kinds)
+    assert len(found.tails) == 3
+    moved = many().set_column(1, "code", pa.array(np.arange(60_000)))
+    same(write(tmp_path / "b.parquet", moved, row_group_size=40_000), schema=found.schema)
+
+
+def test_floats_of_whole_numbers_in_a_column_of_codes(plc, tmp_path):
+    schema = gd.fit(many(), kinds={"code": "categorical"})
+    floats = many().set_column(1, "code", pa.array(np.arange(60_000) % 7, pa.float64()))
+    same(write(tmp_path / "a.parquet", floats), schema=schema)
+
+
+def not_utf8(good: int, bad: bytes) -> pa.Array:
+    texts = pa.array([b"t%d" % at for at in range(good)] + [bad], pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(texts), texts.buffers())
+
+
+@pytest.mark.parametrize("good", [5, 20_000])
+def test_a_text_that_is_no_text_is_unreadable(plc, tmp_path, good):
+    """Whether it would be among those that come to the host or not."""
+    schema = gd.fit({"s": [f"t{at}" for at in range(5_000)]}, kinds={"s": "categorical"})
+    path = write(tmp_path / "a.parquet", pa.table({"s": not_utf8(good, b"\xc3")}), row_group_size=30_000)
+    found = same(path, schema=schema)
+    assert found.skipped == {"s": "a text is not valid UTF-8"}
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    texts=st.lists(st.one_of(st.binary(max_size=5), st.text(max_size=4).map(lambda own: own.encode())), max_size=8),
+    wide=st.booleans(),
+)
+def test_utf8_is_what_python_says_it_is(cupy, texts, wide):
+    assert checked(texts, wide) == all(map(is_utf8, texts))
+
+
+def test_every_pair_of_bytes_after_every_lead(cupy):
+    """The edges of Unicode's table 3-7."""
+    bounds = (0x00, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xFF)
+    for lead in range(256):
+        texts = [bytes([lead])]
+        texts += [bytes([lead, one]) for one in bounds]
+        texts += [bytes([lead, one, other]) for one in bounds for other in (0x7F, 0x80, 0xBF, 0xC0)]
+        texts += [bytes([lead, one, other, 0x80]) for one in bounds for other in (0x80, 0xBF)]
+        good = [one for one in texts if is_utf8(one)]
+        assert checked(good, False)
+        for one in texts:
+            if one not in good and lead in (0x80, 0xC1, 0xC2, 0xE0, 0xE1, 0xED, 0xEF, 0xF0, 0xF3, 0xF4, 0xF5, 0xFF):
+                assert not checked([one], False), one
+
+
+def is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def checked(texts: list[bytes], wide: bool) -> bool:
+    content = np.frombuffer(b"".join(texts) + b"\x80", np.uint8).copy()
+    starts = np.cumsum([0, *map(len, texts)]).astype(np.int64 if wide else np.int32)
+    return valid_texts(cuda.device(), content.ctypes.data, starts.ctypes.data, len(texts), wide=wide)
+
+
+# --- cuDF's own tables -------------------------------------------------------------------------------------------
+
+
+class Series:
+    """Of cuDF."""
+
+    def __init__(self, array: pa.Array) -> None:
+        self.array = array
+        coded = pa.types.is_dictionary(array.type)
+        zoned = pa.types.is_timestamp(array.type) and array.type.tz
+        named = "category" if coded else "datetime64[us, UTC]" if zoned else None
+        self.dtype = named or np.dtype(array.type.to_pandas_dtype())
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def to_arrow(self) -> pa.Array:
+        assert self.dtype == "datetime64[us, UTC]" or self.array.type == pa.decimal128(9, 2)
+        return self.array
+
+    def to_pylibcudf(self):
+        return fake_pylibcudf.Column(self.array), {}
+
+    @property
+    def cat(self):
+        codes = self.array.indices.fill_null(-1)
+        return SimpleNamespace(codes=Series(codes), categories=SimpleNamespace(to_arrow=lambda: self.array.dictionary))
+
+
+@pytest.fixture
+def cudf_of(plc, monkeypatch):
+    def frame(table: pa.Table):
+        def column(_self, at):
+            return Series(table.column(at[1]).combine_chunks())
+
+        rows = SimpleNamespace() if table is None else type("", (), {"__getitem__": column})()
+        body = {"columns": table.column_names, "iloc": rows, "__len__": lambda _self: table.num_rows}
+        frames = type("DataFrame", (), body)
+        monkeypatch.setitem(sys.modules, "cudf", SimpleNamespace(DataFrame=frames, Series=Series))
+        return frames()
+
+    return frame
+
+
+def test_frames_of_cudf(cudf_of):
+    rng = np.random.default_rng(0)
+    table = numbers(3_000).append_column("text", pa.array(["x", "y", None] * 1_000))
+    table = table.append_column("flag", pa.array([True, None, False] * 1_000))
+    table = table.append_column("masked", pa.array(rng.normal(size=3_005), mask=rng.random(3_005) < 0.3).slice(5))
+    table = table.append_column("coded", pa.array(["p", None, "q"] * 1_000).dictionary_encode())
+    table = table.append_column("zoned", pa.array([datetime(2026, 1, 1)] * 3_000, pa.timestamp("us", "UTC")))
+    table = table.append_column("price", pa.array([Decimal("1.25")] * 3_000, pa.decimal128(9, 2)))
+    found = gd.profile(cudf_of(table))
+    assert found == gd.profile(table)
+    assert found.provenance["backend"] == "cuda"
+    assert gd.profile(cudf_of(table), backend="numba") == found
+
+
+@pytest.mark.parametrize("backend", ["cuda", "numba"])
+def test_sliced_series_of_cudf(cudf_of, backend):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "x": pa.array(rng.normal(size=3_013), mask=rng.random(3_013) < 0.3),
+        "n": pa.array(rng.integers(-9, 9, 3_013).astype(np.int16)),
+        "text": pa.array(["x", "y", None] * 1_005)[:3_013],
+        "flag": pa.array([True, None, False] * 1_005)[:3_013],
+        "coded": pa.array(["p", None, "q"] * 1_005).dictionary_encode()[:3_013],
+    }
+    sliced = {name: array.slice(13) for name, array in arrays.items()}
+    cudf_of(pa.table({"x": [1]}))
+    there = {name: Series(array) for name, array in sliced.items()}
+    assert gd.profile(there, kinds={"n": "categorical"}, backend=backend) == gd.profile(
+        sliced, kinds={"n": "categorical"}
+    )
+    assert gd.profile(there, backend=backend) == gd.profile(sliced)
+
+
+def test_the_double_has_what_the_real_one_has():
+    plc = pytest.importorskip("pylibcudf")
+    double = fake_pylibcudf.made()
+    assert callable(plc.io.parquet.ChunkedParquetReader)
+    assert callable(plc.io.parquet_metadata.FileMetaData.from_bytes)
+    assert callable(plc.io.types.SourceInfo)
+    for name, own in vars(double).items():
+        if not name.startswith("_") and name != "told":
+            assert hasattr(plc, name), name
+            for inner in vars(own) if isinstance(own, SimpleNamespace) else ():
+                assert hasattr(getattr(plc, name), inner), (name, inner)
+    for kind in fake_pylibcudf.TypeId:
+        assert hasattr(plc.TypeId, kind.name)
+
+
+def test_a_column_of_cudf_without_rows(plc):
+    empty = pa.array([], pa.float64())
+    column = cuda.device().cudf.column(fake_pylibcudf.Column(empty), pa.float64())
+    assert (column.rows, column.pointer) == (0, 0)
