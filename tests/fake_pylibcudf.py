@@ -149,7 +149,8 @@ class Scalar:
         self.value = value
 
     @classmethod
-    def from_py(cls, value: Any, _dtype: DataType) -> Scalar:
+    def from_numpy(cls, value: np.generic) -> Scalar:
+        assert value.dtype == np.uint64
         return cls(value)
 
 

@@ -45,6 +45,7 @@ class MadeUp:
     label: str = "made up"
     files: tuple[str, ...] = ()
     columnar: bool = True
+    on_device: bool = False
 
     @property
     def rows(self) -> int | None:

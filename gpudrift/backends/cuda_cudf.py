@@ -264,7 +264,7 @@ class Cudf:
         if table.num_rows() > keep:
             hashes = plc.hashing.xxhash_64(plc.Table(table.columns()[:1]), 0)
             smallest = _numbers(plc.sorting.top_k(hashes, keep, plc.types.Order.ASCENDING))
-            bound = plc.Scalar.from_py(int(smallest.max()), plc.DataType(plc.TypeId.UINT64))
+            bound = plc.Scalar.from_numpy(np.uint64(smallest.max()))
             small = plc.binaryop.binary_operation(
                 hashes, bound, plc.binaryop.BinaryOperator.LESS_EQUAL, plc.DataType(plc.TypeId.BOOL8)
             )
