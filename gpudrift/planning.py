@@ -104,11 +104,11 @@ def obstacle(one: Field) -> str | None:
     return None
 
 
-def block_columns(source: Source, fields: Sequence[Field], workers: int) -> list[Block]:
-    """Cut the columns into blocks of about equal bytes, for threads."""
+def block_columns(source: Source, fields: Sequence[Field], workers: int, held: int = DEVICE_BLOCK) -> list[Block]:
+    """Cut the columns into blocks of about equal bytes, for threads; on a device, of at most ``held``."""
     sizes = [source.column_bytes(one.name) if obstacle(one) is None else 0 for one in fields]
     if source.on_device:
-        ranges = cut_columns(sizes, [1] * len(sizes), DEVICE_BLOCK, DEVICE_COLUMNS)
+        ranges = cut_columns(sizes, [1] * len(sizes), min(held, DEVICE_BLOCK), DEVICE_COLUMNS)
     else:
         wanted = sum(sizes) // (workers * TASKS_PER_THREAD) + 1
         ranges = cut_columns(sizes, [0] * len(sizes), min(max(wanted, SMALLEST_BLOCK), LARGEST_BLOCK), 1)

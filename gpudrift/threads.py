@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from gpudrift.backends import load_backend
+from gpudrift.backends import device_reader, load_backend
 from gpudrift.fitting import FitOptions, Sample, sample_blocks
 from gpudrift.planning import DEVICE_BLOCK, Block, Progress, block_columns, cut_parts, obstacle
 from gpudrift.profiles import Profile, total
@@ -148,11 +148,12 @@ def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, 
 
 def _placed(source: Source, settings: Settings) -> tuple[Source, Settings]:
     """The source as the backend reads it, and how many threads do, each with how much memory."""
+    found = device_reader(settings.backend)
     threads = min(settings.workers, DEVICE_THREADS)
     placed = readable_by(source, settings.backend, threads)
-    if not placed.on_device:
+    if found is None or not placed.on_device:
         return placed, settings
-    return placed, replace(settings, threads=threads, budget=DEVICE_BLOCK)
+    return placed, replace(settings, threads=threads, budget=min(DEVICE_BLOCK, found[1] // threads))
 
 
 # --- tables whose columns can be read on their own -------------------------------------------------------------------
@@ -162,7 +163,7 @@ def _profile_columnar(
     source: Source, fields: list[Field], options: FitOptions, settings: Settings, count: _Counter
 ) -> Profile:
     sample = sample_blocks(source.rows or 0, len(source.fields))
-    blocks = block_columns(source, fields, settings.workers)
+    blocks = block_columns(source, fields, settings.workers, settings.budget)
     failures: dict[str, str] = {}
     tally = _Tally(settings.progress, (source.rows or 0) * len(fields))
     done: list[Profile] = [Profile.empty(Schema(())) for _ in blocks]

@@ -136,7 +136,7 @@ class Work:
         self.late = late
         self.begun: list[Any] = []
         self.memory: list[Pointer] = []
-        """That a pool would not hand on before they are done."""
+        """Kept: a pool would not hand it on before they are done, and another thread may be about to begin one."""
 
     def begin(self, kernel: Any) -> None:
         if self.late:
@@ -152,8 +152,6 @@ class Work:
                 kernel()
             else:
                 self.begun.append((own, kernel))
-        if not self.begun:
-            self.memory.clear()
 
 
 def made(

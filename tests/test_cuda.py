@@ -235,7 +235,7 @@ def test_the_budget_may_be_asked_for(install, monkeypatch, asked, size):
     install()
     own = cuda.device()
     assert own.budget == size
-    assert own.pool.size == max(min(size // 2, 512 << 20) // (2 * own.pool.pairs), own.pool.smallest)
+    assert own.pool.size == max(min(size // 4, 512 << 20) // (2 * own.pool.pairs), own.pool.smallest)
 
 
 @pytest.mark.parametrize("asked", ["much", "-1", "1TB", "1e9", "5KB"])

@@ -58,9 +58,9 @@ def why_not_cuda() -> str | None:
 
 
 def device_reader(name: str) -> tuple[ColumnReader, int] | None:
-    """What reads Parquet into the memory that a backend counts in, and bytes that it may take; None where nothing does.
+    """What reads Parquet into the memory that a backend counts in, and how much of it; None where nothing does.
 
-    For ``cuda`` that is cuDF, if it is installed.
+    As many bytes again may hold what was read. For ``cuda`` that is cuDF, if it is installed.
     """
     if name != "cuda":
         return None

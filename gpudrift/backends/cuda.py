@@ -32,7 +32,9 @@ __all__ = ["CupyDevice", "column_of", "column_reader", "count", "device", "why_n
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Contraction would round differences once less than the slot rule does."""
 SHARE = 0.25
-"""Of the free memory of a device: what values on their way take, half of it what is read, half of it what is staged."""
+"""Of the free memory of a device, for values on their way. A quarter of that is what is being read from files, a
+quarter what is held for two uses, a quarter what comes from host memory; the rest is for counters, edges and what was
+not foreseen."""
 MOST_STAGED = 512 << 20
 """Bytes for columns from host memory: beyond some hundred megabytes a copy is as fast as it gets, and as much
 page-locked host memory is taken."""
@@ -110,7 +112,7 @@ def column_of(values: Any) -> DeviceColumn | DeviceTexts | str:
 
 
 def column_reader() -> tuple[ColumnReader, int] | None:
-    """What reads files into the memory of the device, and bytes that it may take; None without cuDF.
+    """What reads files into the memory of the device, and bytes that it may take, and hold; None without cuDF.
 
     Raises
     ------
@@ -120,7 +122,7 @@ def column_reader() -> tuple[ColumnReader, int] | None:
     if find_spec("pylibcudf") is None:
         return None
     own = device()
-    return own.cudf, own.budget // 2
+    return own.cudf, own.budget // 4
 
 
 def _cupy() -> Any:
@@ -243,7 +245,7 @@ class CupyDevice:
         self._lock = Lock()
         self.budget = self._budget()
         """Bytes for values on their way."""
-        self.pool = SlabPool(self, min(self.budget // 2, MOST_STAGED))
+        self.pool = SlabPool(self, min(self.budget // 4, MOST_STAGED))
 
     @property
     def name(self) -> str:
