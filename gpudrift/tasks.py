@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import device_reader, load_backend
-from gpudrift.backends.cuda_columns import host_array
+from gpudrift.backends.cuda_columns import host_array, host_batch
 from gpudrift.buffers import arrow_integers
 from gpudrift.errors import SourceChangedError
 from gpudrift.fitting import LARGEST_SAMPLE, FitOptions, Sample, fit_column, sample_blocks
@@ -165,7 +165,7 @@ class StreamSampler:
     ) -> tuple[npt.NDArray[np.int64], pa.RecordBatch]:
         wanted = np.flatnonzero(numbers % self.stride < self.longest)
         if wanted.size == numbers.size:
-            return numbers, batch
+            return numbers, host_batch(batch)
         return numbers[wanted], batch.take(arrow_integers(wanted))
 
     def sampled(self, names: Iterable[str]) -> Sampled:
@@ -593,11 +593,11 @@ def partition_rows(partition: Any) -> int:
 
 
 def thin_partition(
-    partition: Any, names: Sequence[str], before: int, span: tuple[int, int], columns: int
+    partition: Any, names: Sequence[str], before: int, span: tuple[int, int], columns: int, backend: str = "numba"
 ) -> StreamSampler:
     """What may be sampled of a partition that begins after so many rows, of a table with so many columns."""
     sampler = StreamSampler(columns, before)
-    for batch in partition_batches(partition, names, span[0]):
+    for batch in partition_batches(partition, names, span[0], on_gpu=backend == "cuda"):
         sampler.add(batch)
     return sampler
 

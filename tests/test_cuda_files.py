@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -21,8 +22,20 @@ import gpudrift as gd
 from gpudrift.backends import cuda, cuda_cudf
 from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, host_array
 from gpudrift.backends.cuda_launch import valid_texts
+from gpudrift.fitting import FitOptions, sample_blocks
 from gpudrift.sources import on_device, open_source
-from gpudrift.tasks import readable_by
+from gpudrift.tasks import (
+    Opened,
+    count_partition,
+    count_parts,
+    fit_and_count,
+    fit_batches,
+    fit_sampler,
+    join_samplers,
+    readable_by,
+    sample_run,
+    thin_partition,
+)
 
 
 def write(path, table: pa.Table, **options):
@@ -477,3 +490,48 @@ def test_a_column_of_cudf_without_rows(plc):
     empty = pa.array([], pa.float64())
     column = cuda.device().cudf.column(fake_pylibcudf.Column(empty), pa.float64())
     assert (column.rows, column.pointer) == (0, 0)
+
+
+# --- tasks -------------------------------------------------------------------------------------------------------
+
+
+def test_partitions_of_cudf_stay_on_the_device_and_nothing_of_it_leaves_a_task(cudf_of):
+    table = many(9_000).append_column("x", pa.array(np.random.default_rng(0).normal(size=9_000)))
+    names = table.column_names
+    options = FitOptions({"code": "categorical"}, {})
+    fields = open_source(table).fields
+    samplers = [
+        [
+            thin_partition(frame, names, start, (at, at + 1), len(names), backend)
+            for at, start in enumerate((0, 100, 5_000))
+            for frame in [make(table.slice(start, (100, 4_900, 4_000)[at]))]
+        ]
+        for make, backend in ((cudf_of, "cuda"), (lambda own: own, "numba"))
+    ]
+    assert all(isinstance(batch, pa.RecordBatch) for _, batch in samplers[0][0].kept)
+    pickle.dumps(samplers[0])
+    schemas = [fit_sampler(join_samplers(own), fields, options) for own in samplers]
+    assert schemas[0].digest == schemas[1].digest
+    on_gpu = count_partition(cudf_of(table), names, schemas[0], (0, 1), "cuda")
+    on_cpu = count_partition(table, names, schemas[0], (0, 1), "numba")
+    assert on_gpu.profile(schemas[0]) == on_cpu.profile(schemas[0])
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_tasks_of_a_cluster_read_onto_the_device(plc, tmp_path, held):
+    for number in range(2):
+        write(tmp_path / f"{number}.parquet", everything(4_000))
+    source = open_source(str(tmp_path))
+    fields = tuple(one for one in source.fields if one.problem is None)
+    opened, sample = Opened(source, fields), sample_blocks(source.rows, len(source.fields))
+    span, parts, mark = (0, len(fields)), (0, len(source.parts)), source.fingerprint
+    found = {}
+    for backend in ("cuda", "numba"):
+        if held:
+            schema, packet = fit_and_count(opened, span, sample, FitOptions(), backend, mark)
+        else:
+            schema = fit_batches(fields, [sample_run(opened, parts, span, sample, mark, backend)], FitOptions())
+            packet = count_parts(opened, schema, parts, backend, mark)
+        found[backend] = packet.profile(schema)
+    assert found["cuda"] == found["numba"]
+    assert read_by(plc)

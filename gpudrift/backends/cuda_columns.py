@@ -25,6 +25,7 @@ __all__ = [
     "Memory",
     "device_column",
     "host_array",
+    "host_batch",
     "on_gpu",
 ]
 
@@ -323,3 +324,10 @@ class DeviceBatch:
 def host_array(array: Any) -> Any:
     """An Arrow array of whatever a batch holds."""
     return array.to_arrow() if isinstance(array, DeviceColumn | DeviceTexts) else array
+
+
+def host_batch(batch: Any) -> pa.RecordBatch:
+    """A batch as Arrow has it, its columns on the host."""
+    if not isinstance(batch, DeviceBatch):
+        return batch
+    return pa.RecordBatch.from_arrays([host_array(one) for one in batch.columns], schema=batch.schema)
