@@ -314,7 +314,8 @@ def _fit_sampled(cluster: Cluster, shared: Any, opened: Opened, options: FitOpti
     for block, span in enumerate(cut.columns):
         sampled = [run for run in cut.runs[block] if sample.positions(starts[run[0]], starts[run[1]]).size]
         places = [Place("sample", block, *run) for run in sampled]
-        samples = cluster.many(places, tasks.sample_run, [[shared]] * len(places), span, sample, source.fingerprint)
+        sampling = span, sample, source.fingerprint, cluster.settings.backend
+        samples = cluster.many(places, tasks.sample_run, [[shared]] * len(places), *sampling)
         own = _options_of(options, fields[slice(*span)])
         schema = cluster.task(Place("edges", block), _fit_samples, shared, span, own, *samples)
         counts = _counts(cluster, block, cut, (shared, source.fingerprint), schema)
@@ -521,8 +522,17 @@ def _empty_frame(frame: Any) -> Any:
     """A data frame without rows that has the columns and types that Dask says; on the host."""
     import pandas as pd
 
-    types = {str(name): dtype for name, dtype in zip(frame.columns, frame.dtypes, strict=True)}
+    types = {str(name): _host_type(dtype) for name, dtype in zip(frame.columns, frame.dtypes, strict=True)}
     return pd.DataFrame({name: pd.Series([], dtype=dtype) for name, dtype in types.items()})
+
+
+def _host_type(dtype: Any) -> Any:
+    """The type that pandas has for one of cuDF's own (categories, decimals, lists)."""
+    import pandas as pd
+
+    if hasattr(dtype, "to_pandas"):
+        return dtype.to_pandas()
+    return pd.ArrowDtype(dtype.to_arrow()) if hasattr(dtype, "to_arrow") else dtype
 
 
 def profile_frame(cluster: Cluster, data: Any, options: FitOptions, columns: Sequence[str] | None) -> Profile:
@@ -538,7 +548,7 @@ def profile_frame(cluster: Cluster, data: Any, options: FitOptions, columns: Seq
     for number, partition in enumerate(frame.partitions[:-1]):
         befores.append(cluster.task(Place("rows", 0, number, number + 1), _rows_after, partition, befores[-1]))
     inputs = [[partition, names, before] for partition, before in zip(frame.partitions, befores, strict=True)]
-    samplers = cluster.many(places, tasks.thin_partition, inputs, frame.columns)
+    samplers = cluster.many(places, tasks.thin_partition, inputs, frame.columns, cluster.settings.backend)
     level = 0
     while len(samplers) > 1:
         level += 1
