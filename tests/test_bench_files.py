@@ -18,11 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import gpudrift as gd
-from gpudrift import tasks
+from gpudrift import tasks, threads
 from gpudrift.backends import cuda, cuda_bench, numba
 from gpudrift.bench import files
 from gpudrift.bench.clock import Clock, TimedSource, replaced
 from gpudrift.cli import main
+from gpudrift.fitting import FitOptions
 from gpudrift.profiles import Profile
 from gpudrift.sources import open_source
 from gpudrift.sources.base import OpenedSource
@@ -227,6 +228,29 @@ def test_the_engines_read_is_the_engine_without_counting(tables, monkeypatch):
     assert numba.count is not count  # the one that fails is back in its place
     with pytest.raises(pytest.fail.Exception):
         numba.count((), schema)
+
+
+def test_each_step_belongs_to_its_part(tables):
+    clock = Clock()
+    profile, sample = gd.profile(tables[0]), open_source(tables[0])
+    batch = next(sample.batches(sample.parts[0], ["x"]))
+    # Names are looked up when a step is taken: what is called is what the engine would call.
+    steps = {
+        "add": lambda: profile + profile,
+        "side by side": lambda: Profile.concatenate([profile]),
+        "sample": lambda: tasks.take_sample(batch, np.arange(3), {"x": []}),
+        "bins": lambda: tasks.fit_block((), {}, FitOptions()),
+        "bins on threads": lambda: threads.fit_block((), {}, FitOptions()),
+        "count": lambda: numba.count([batch], profile.schema),
+    }
+    found = {}
+    with replaced(files._Files(tables[0], tables[1], Settings("numba")).steps(clock)):
+        for name, step in steps.items():
+            clock.seconds.clear()
+            step()
+            [found[name]] = clock.seconds
+    parts = {"add": "merge", "side by side": "merge", "sample": "fit", "bins": "fit", "bins on threads": "fit"}
+    assert found == parts | {"count": "count"}
 
 
 def test_a_wrong_count_is_not_timed(tables, monkeypatch):

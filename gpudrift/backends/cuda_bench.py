@@ -74,7 +74,6 @@ def watched() -> Iterator[Peak]:
             least = min(least, _free_now())
             peak.used_bytes = held + before - least
 
-    peak.used_bytes = held
     watcher = Thread(target=watch, name="gpudrift-memory", daemon=True)
     watcher.start()
     try:
