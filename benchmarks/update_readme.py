@@ -236,62 +236,159 @@ def model_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-GPU_LINES = (
-    ("`pytest -m gpu`: equal to NumPy and Numba to the bit", "all pass"),
-    ("float32, 1,024 quantile bins with sums, uniform and normal: share of the copy bandwidth", "≥ 50 %"),
-    ("float32, the same, the worst shape", "≥ 30 %"),
-    ("float64, the same, uniform and normal", "≥ 70 %"),
-    ("beside CUB `HistogramRange` on the same edges", "≥ 10 ×"),
-    ("beside `cupy.histogram` on the same edges", "≥ 20 ×"),
-    ("5,000 float32 columns × 1,000,000 rows: share of the time in which the GPU had nothing to do", "< 5 %"),
+# --- a GPU -----------------------------------------------------------------------------------------------------------
+
+Document = dict[str, Any]
+NOT_MEASURED = "not measured"
+
+
+def newest_parts() -> dict[str, Document]:
+    """The newest result of device.py that has each part; of files, each case for itself, as "files CASE"."""
+    newest: dict[str, Document] = {}
+    for document in results("gpudrift/device/1"):
+        parts = [part for part in ("tests", "bench", "variants", "cluster") if part in document]
+        parts += [f"files {case}" for case in document.get("files", ())]
+        newest |= dict.fromkeys(parts, document)
+    return newest
+
+
+def outcomes(newest: dict[str, Document]) -> str:
+    tests = newest["tests"]["tests"]
+    passed = tests["tests"] - tests["failures"] - tests["errors"] - tests["skipped"]
+    return f"{passed} pass, {tests['failures']} fail, {tests['skipped']} skipped"
+
+
+def ours_of(newest: dict[str, Document], part: str) -> list[Document]:
+    return [one for one in newest["bench"]["bench"]["measured"] if (one["who"], one["part"]) == ("gpudrift", part)]
+
+
+def shares(newest: dict[str, Document]) -> dict[tuple[str, str], float]:
+    return {(one["dtype"], one["shape"]): one["share"] for one in ours_of(newest, "shapes")}
+
+
+def usual_shares(dtype: str) -> Callable[[dict[str, Document]], str]:
+    def told(newest: dict[str, Document]) -> str:
+        found = shares(newest)
+        return f"{found[dtype, 'uniform']:.0%}, {found[dtype, 'normal']:.0%}"
+
+    return told
+
+
+def worst_share(newest: dict[str, Document]) -> str:
+    share, shape = min((share, shape) for (dtype, shape), share in shares(newest).items() if dtype == "float32")
+    return f"{share:.0%} ({shape})"
+
+
+def beside_peer(name: str) -> Callable[[dict[str, Document]], str]:
+    def told(newest: dict[str, Document]) -> str:
+        document = newest["bench"]["bench"]
+        same = next(one for one in ours_of(newest, "shapes") if (one["dtype"], one["shape"]) == ("float32", "normal"))
+        peers = {one["who"]: one["seconds"] / one["rows"] for one in document["measured"] if one["part"] == "peers"}
+        if name not in peers:
+            return f"{NOT_MEASURED}: {document['missing'].get(name, 'not there')}"
+        return f"{peers[name] / (same['seconds'] / same['rows']):.1f} ×"
+
+    return told
+
+
+def idle_share(newest: dict[str, Document]) -> str:
+    wide = max(ours_of(newest, "widths"), key=lambda one: one["columns"])
+    return f"{wide['host']:.1%} ({wide['columns']:,} × {wide['rows']:,})"
+
+
+def file_cases(newest: dict[str, Document], *, wide: bool) -> list[Document]:
+    """Tables that were read from files, the shortest first; those of thousands of columns, or the others."""
+    cases = [document["files"][name.removeprefix("files ")] for name, document in newest.items() if "files " in name]
+    chosen = [one for one in cases if (one["tables"]["reference"]["columns"] >= 1_000) == wide]
+    return sorted(chosen, key=lambda one: one["tables"]["reference"]["rows"])
+
+
+def beside_bare_read(*, wide: bool) -> Callable[[dict[str, Document]], str]:
+    """Fit and count, and count alone, over the bare read: cuDF's, or the engine's own where there is no cuDF."""
+
+    def told(newest: dict[str, Document]) -> str:
+        parts = []
+        for case in file_cases(newest, wide=wide):
+            table = case["tables"]["reference"]
+            ours = {one["table"]: one for one in case["measured"] if one["what"] == "profile"}
+            key, words = ("over_library", "") if case["library"] else ("over_engine", " the engine's own read")
+            steps = (("fit and count", ours["reference"]), ("count", ours["current"]))
+            ratios = ", ".join(f"{step} {one[key]:.2f} ×{words}" for step, one in steps)
+            why = "".join(f"; {NOT_MEASURED} beside {name}: {reason}" for name, reason in case["missing"].items())
+            parts.append(f"{table['rows']:,} × {table['columns']:,}: {ratios}{why}")
+        return "; ".join(parts) or NOT_MEASURED
+
+    return told
+
+
+def gpu_memory(newest: dict[str, Document]) -> str:
+    cases = [*file_cases(newest, wide=False), *file_cases(newest, wide=True)]
+    if not cases:
+        return NOT_MEASURED
+    most = max(cases, key=lambda case: case["memory"]["gpu_peak_over_budget"])
+    table, memory = most["tables"]["reference"], most["memory"]
+    sizes = f"{memory['gpu_peak_bytes'] / 1e6:,.0f} MB of {memory['gpu_budget_bytes'] / 1e6:,.0f} MB"
+    return f"{memory['gpu_peak_over_budget']:.2f} ({sizes}, {table['rows']:,} × {table['columns']:,})"
+
+
+def cluster_of_one(newest: dict[str, Document]) -> str:
+    found = newest["cluster"]["cluster"]
+    table = found["table"]
+    return f"equal; {found['ratio']:.2f} × this process ({table['rows']:,} × {table['floats']:,})"
+
+
+GPU_LINES: tuple[tuple[str, str, str, Callable[[dict[str, Document]], str]], ...] = (
+    ("`pytest -m gpu`: equal to NumPy and Numba to the bit", "all pass", "tests", outcomes),
+    (
+        "float32, 1,024 quantile bins with sums, uniform and normal: share of the copy bandwidth",
+        "≥ 50 %",
+        "bench",
+        usual_shares("float32"),
+    ),
+    ("float32, the same, the worst shape", "≥ 30 %", "bench", worst_share),
+    ("float64, the same, uniform and normal", "≥ 70 %", "bench", usual_shares("float64")),
+    ("beside CUB `HistogramRange` on the same edges", "≥ 10 ×", "bench", beside_peer("CUB HistogramRange")),
+    ("beside `cupy.histogram` on the same edges", "≥ 20 ×", "bench", beside_peer("cupy.histogram")),
+    (
+        "5,000 float32 columns × 1,000,000 rows: share of the time in which the GPU had nothing to do",
+        "< 5 %",
+        "bench",
+        idle_share,
+    ),
+    (
+        "Parquet to profile beside `cudf.read_parquet` of the same columns",
+        "≤ 1.1 ×",
+        "files",
+        beside_bare_read(wide=False),
+    ),
+    ("the same, 5,000 columns", "≤ 1.1 ×", "files", beside_bare_read(wide=True)),
+    ("the same: peak of GPU memory over the budget", "≤ 1", "files", gpu_memory),
+    ("a cluster of one GPU: its profile, and its time", "equal to the bit", "cluster", cluster_of_one),
 )
 
 
 def gpu() -> str:
     """What a GPU does; "not measured" where no result has been committed."""
-    found = results("gpudrift/device/1")
-    told = gpu_figures(found[-1]) if found else ["not measured"] * len(GPU_LINES)
-    rows = [f"| {what} | {value} | {wanted} |" for (what, wanted), value in zip(GPU_LINES, told, strict=True)]
+    newest = newest_parts()
+    rows = []
+    for what, wanted, part, told in GPU_LINES:
+        there = part == "files" or part in newest
+        rows.append(f"| {what} | {told(newest) if there else NOT_MEASURED} | {wanted} |")
     lines = ["| on a GPU | measured | wanted |", "| --- | --- | --- |", *rows]
-    if found:
-        ours, document = found[-1], found[-1]["bench"]
-        versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
-        lines += [
-            "",
-            f"{document['device']}, driver {document['details']['driver']}, a copy "
-            f"{document['copy_bytes_per_second'] / 1e9:,.0f} GB/s; {versions}; commit {ours['commit'][:10]}, "
-            f"{ours['date'][:10]}",
-        ]
-    return "\n".join(lines) + "\n"
+    notes = dict.fromkeys(note for name, document in newest.items() if (note := device_note(name, document)))
+    return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)]) + "\n"
 
 
-def gpu_figures(document: dict[str, Any]) -> list[str]:
-    """One for each of GPU_LINES."""
-    tests, measured = document["tests"], document["bench"]["measured"]
-    ours = [one for one in measured if one["who"] == "gpudrift"]
-    shapes = {(one["dtype"], one["shape"]): one["share"] for one in ours if one["part"] == "shapes"}
-    worst = min((share, shape) for (dtype, shape), share in shapes.items() if dtype == "float32")
-    same = next(
-        one for one in ours if one["part"] == "shapes" and (one["dtype"], one["shape"]) == ("float32", "normal")
-    )
-    peers = {one["who"]: one["seconds"] / one["rows"] for one in measured if one["part"] == "peers"}
-    per_value = same["seconds"] / same["rows"]
-    wide = max((one for one in ours if one["part"] == "widths"), key=lambda one: one["columns"])
-
-    def beside(name: str) -> str:
-        why = document["bench"]["missing"].get(name, "not there")
-        return f"{peers[name] / per_value:.1f} ×" if name in peers else f"not measured: {why}"
-
-    return [
-        f"{tests['tests'] - tests['failures'] - tests['errors'] - tests['skipped']} pass, {tests['failures']} fail, "
-        f"{tests['skipped']} skipped",
-        f"{shapes['float32', 'uniform']:.0%}, {shapes['float32', 'normal']:.0%}",
-        f"{worst[0]:.0%} ({worst[1]})",
-        f"{shapes['float64', 'uniform']:.0%}, {shapes['float64', 'normal']:.0%}",
-        beside("CUB HistogramRange"),
-        beside("cupy.histogram"),
-        f"{wide['host']:.1%} ({wide['columns']:,} × {wide['rows']:,})",
-    ]
+def device_note(part: str, document: Document) -> str:
+    """What a part was measured with; nothing for those that say it elsewhere."""
+    made = f"commit {document['commit'][:10]}, {document['date'][:10]}" if document["commit"] else document["date"][:10]
+    head = document.get("bench") if part == "bench" else document.get("files", {}).get(part.removeprefix("files "))
+    if head is None:
+        return f"{document.get('device', 'a GPU')}: {part}; {made}" if part == "cluster" else ""
+    versions = ", ".join(f"{name} {number}" for name, number in head["versions"].items())
+    copy = f", a copy {head['copy_bytes_per_second'] / 1e9:,.0f} GB/s" if part == "bench" else ""
+    what = "counting" if part == "bench" else "from files"
+    return f"{what}: {head['device']}, driver {head['details']['driver']}{copy}; {versions}; {made}"
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

@@ -36,36 +36,119 @@ def test_device_says_why_nothing_can_be_measured(tmp_path):
     assert not (tmp_path / "none.json").exists()
 
 
-def test_gpu_figures_are_made_of_a_result_of_device(tmp_path_factory, monkeypatch):
+def test_device_refuses_what_makes_no_sense():
+    assert "--only: 'speed' is none of tests, kernels" in run("device.py", "--only", "files,speed", status=2)
+    assert "--cases: '1e9' is none of 1e6" in run("device.py", "--cases", "1e9", status=2)
+
+
+@pytest.fixture
+def device(monkeypatch, tmp_path_factory):
+    """The script on the double of a GPU."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import device
-    import update_readme
 
     cupy = fake_cupy.made(emulated_gpu.build(tmp_path_factory.mktemp("emulation")))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(device, "VARIANTS", {"COPIES": (1, 4)})
     cuda.why_not.cache_clear()
     cuda._device.cache_clear()
-    try:
-        found = bench.run("cuda", rows=500, quick=True, repeat=1)
-        variants = device.measure_variants(quick=True, repeat=1)
-    finally:
-        cuda.why_not.cache_clear()
-        cuda._device.cache_clear()
-    assert [(one["constant"], one["value"], one["kept"]) for one in variants[::3]] == [
+    yield device
+    cuda.why_not.cache_clear()
+    cuda._device.cache_clear()
+
+
+def test_gpu_figures_are_made_of_results_of_device(device, update_readme, monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "VARIANTS", {"COPIES": (1, 4)})
+    monkeypatch.setattr(device, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["device.py", "--quick", "--repeat", "1", "--only", "variants,files"])
+    found = bench.run("cuda", rows=500, quick=True, repeat=1)
+    with pytest.raises(SystemExit) as ended:
+        device.main()
+    assert ended.value.code == 0
+    told = json.loads((tmp_path / "device-emulated-gpu-variants-files.json").read_text())
+    assert {"tests", "bench", "cluster"}.isdisjoint(told)
+    assert [(one["constant"], one["value"], one["kept"]) for one in told["variants"][::3]] == [
         ("COPIES", 1, False),
         ("COPIES", 4, True),
     ]
-    tests = {"tests": 75, "failures": 0, "errors": 0, "skipped": 1, "status": 0, "failed": {}}
-    document = {"bench": found.document(), "tests": tests, "commit": "0" * 40, "date": "2026-11-23T00:00:00+00:00"}
-    told = update_readme.gpu_figures(document)
-    assert len(told) == len(update_readme.GPU_LINES)
-    assert told[0] == "74 pass, 0 fail, 1 skipped"
-    assert told[4].startswith("not measured: ")
+    assert set(told["files"]) == {"1e6", "wide"}
+    cases = told["files"]
+    assert [cases[name]["tables"]["reference"]["columns"] for name in cases] == [6, 60]
+    assert [cases[name]["table"]["row_groups"] for name in cases] == [4, 2]
+    assert all(one["memory"]["gpu_peak_over_budget"] > 0 for one in cases.values())
+
+    # Shown as device.py writes them, in files of their own, and by the newest of each part.
     monkeypatch.setattr(update_readme, "results", lambda made: [])
-    assert update_readme.gpu().count("| not measured |") == len(update_readme.GPU_LINES)
+    assert update_readme.gpu().count(f"| {update_readme.NOT_MEASURED} |") == len(update_readme.GPU_LINES)
+    tests = {"tests": 75, "failures": 0, "errors": 0, "skipped": 1, "status": 0, "failed": {}}
+    head = {"commit": "0" * 40, "date": "2026-11-23T00:00:00+00:00", "device": told["device"]}
+    kernels = head | {"bench": found.document(), "tests": tests}
+    monkeypatch.setattr(update_readme, "results", lambda made: [kernels])
+    shown = update_readme.gpu()
+    assert "| 74 pass, 0 fail, 1 skipped | all pass |" in shown
+    assert "counting: Emulated GPU, driver 13000, a copy " in shown
+    assert shown.count(f"| {update_readme.NOT_MEASURED} |") == 4
+    assert "`cupy.histogram` on the same edges | not measured: " in shown
+    cases["wide"]["tables"]["reference"]["columns"] = 5_000
+    later = head | {"files": {"1e6": cases["1e6"]}}
+    monkeypatch.setattr(update_readme, "results", lambda made: [kernels, head | {"files": cases}, later])
+    shown = update_readme.gpu()
+    assert "2,000 × 6: fit and count " in shown
+    assert "the engine's own read; not measured beside cudf.read_parquet: not installed" in shown
+    assert "500 × 5,000: fit and count " in shown
+    assert "from files: Emulated GPU, driver 13000; python" in shown
+
+
+def made_up_case(rows: int, columns: int, *, over: float, peak: int, library: str = "cudf.read_parquet") -> dict:
+    """Of files, as much as is shown."""
+    measured = [
+        {"what": "profile", "table": table, "over_engine": 7.0, "over_library": ratio if library else None}
+        for table, ratio in (("reference", over + 1), ("current", over))
+    ]
+    return {
+        "tables": {"reference": {"rows": rows, "columns": columns}},
+        "measured": [*measured, {"what": "read", "table": "current", "over_engine": 1.0, "over_library": 1.0}],
+        "library": library,
+        "missing": {} if library else {"cudf.read_parquet": "not installed"},
+        "memory": {"gpu_peak_bytes": peak, "gpu_budget_bytes": 500_000_000, "gpu_peak_over_budget": peak / 5e8},
+        "device": "a GPU",
+        "versions": {"cudf": "26"},
+        "details": {"driver": 13000},
+    }
+
+
+def test_figures_from_files_are_shown(update_readme, monkeypatch):
+    cases = {
+        "1e7": made_up_case(10**7, 50, over=1.03, peak=400_000_000),
+        "1e6": made_up_case(10**6, 50, over=1.07, peak=450_000_000),
+        "wide": made_up_case(10**6, 5_000, over=1.2, peak=100_000_000, library=""),
+    }
+    one = {"ratio": 1.25, "table": {"rows": 1000, "floats": 6}}
+    document = {"files": cases, "cluster": one, "commit": None, "date": "2026-11-23T00:00:00+00:00"}
     monkeypatch.setattr(update_readme, "results", lambda made: [document])
-    assert "Emulated GPU, driver 13000" in update_readme.gpu()
+    shown = update_readme.gpu().splitlines()
+    narrow = "1,000,000 × 50: fit and count 2.07 ×, count 1.07 ×; 10,000,000 × 50: fit and count 2.03 ×, count 1.03 ×"
+    assert f"| Parquet to profile beside `cudf.read_parquet` of the same columns | {narrow} | ≤ 1.1 × |" in shown
+    own = "fit and count 7.00 × the engine's own read, count 7.00 × the engine's own read"
+    missing = "not measured beside cudf.read_parquet: not installed"
+    assert f"| the same, 5,000 columns | 1,000,000 × 5,000: {own}; {missing} | ≤ 1.1 × |" in shown
+    memory = "0.90 (450 MB of 500 MB, 1,000,000 × 50)"
+    assert f"| the same: peak of GPU memory over the budget | {memory} | ≤ 1 |" in shown
+    equal = "equal; 1.25 × this process (1,000 × 6)"
+    assert f"| a cluster of one GPU: its profile, and its time | {equal} | equal to the bit |" in shown
+    assert "- from files: a GPU, driver 13000; cudf 26; 2026-11-23" in shown
+
+
+def test_a_cluster_of_one_counts_the_same(monkeypatch, capsys):
+    """As device.py measures it, by a worker process without a GPU."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import device
+
+    told = device.measure_cluster(device.QUICK_CASES["1e6"], quick=True, backend="numba")
+    assert told["workers"] == 1
+    assert [len(seconds) for seconds in told["all_seconds"].values()] == [1, 1]
+    assert told["ratio"] == told["all_seconds"]["cluster"][0] / told["all_seconds"]["process"][0]
+    assert told["table"]["rows"] == 2_000
+    assert "a cluster of one: " in capsys.readouterr().out
 
 
 def test_end_to_end(tmp_path):
