@@ -1,4 +1,4 @@
-"""Fill the marked blocks of README.md from commands and from committed results; no number there is typed by hand.
+"""Fill the marked blocks of README.md and benchmarks/README.md; no measured number there is typed by hand.
 
 A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
 
@@ -8,7 +8,8 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
 - ``benchmarks``: the newest result of each case among benchmarks/results/*.json, made by end_to_end.py;
 - ``cluster``: the newest result there of each case of cluster.py, and what scale_model.py makes of them;
 - ``gpu``: the newest result there of device.py, "not measured" where there is none;
-- ``accuracy``: some shapes of the newest result there that was made by statistics_error.py.
+- ``accuracy``: some shapes of the newest result there that was made by statistics_error.py;
+- and those of notebook.py, which benchmarks/README.md has beside some of these.
 
 ``--check`` writes nothing and exits with 1 where a block is out of date, time stamps aside.
 """
@@ -16,7 +17,6 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -25,8 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+import committed
+import notebook
+from committed import NOT_MEASURED, Document
+
+PAGES = (committed.ROOT / "README.md", committed.ROOT / "benchmarks" / "README.md")
 WIDTH = 100
 BLOCK = re.compile(r"<!-- begin: (?P<name>[a-z]+) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
 TIME_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\+00:00|Z)")
@@ -68,16 +71,9 @@ def usage() -> str:
     return printed("--help")
 
 
-def results(made: str) -> list[dict[str, Any]]:
-    """Committed results of one format, the oldest first; toy runs are none."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    wanted = [one for one in found if one.get("format") == made and not one.get("quick")]
-    return sorted(wanted, key=lambda one: one["date"])
-
-
 def benchmarks() -> str:
     newest: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-    for document in results("gpudrift/benchmark/1"):
+    for document in committed.results("gpudrift/benchmark/1"):
         newest |= {name: (result, document) for name, result in document["cases"].items()}
     if not newest:
         return "No result has been committed yet.\n"
@@ -85,7 +81,7 @@ def benchmarks() -> str:
     rows = []
     for name in sorted(newest):
         result, document = newest[name]
-        note = notes.setdefault(surroundings(document), len(notes) + 1)
+        note = notes.setdefault(committed.surroundings(document), len(notes) + 1)
         columns = f"{result['floats']:,} float64" + (f", {len(result['strings'])} string" if result["strings"] else "")
         read, ours = result["read"], result["gpudrift"]
         rows.append(
@@ -99,19 +95,8 @@ def benchmarks() -> str:
     return "\n".join([head, rule, *rows, "", *listed]) + "\n"
 
 
-def surroundings(document: dict[str, Any]) -> str:
-    """Machine, versions, commit and day of a result, as one sentence."""
-    machine = document["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
-    commit = f", commit {document['commit'][:10]}" if document["commit"] else ""
-    return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB of memory, "
-        f"{machine['system']}; {versions}{commit}; medians of {document['repeat']} pairs, {document['date'][:10]}"
-    )
-
-
 def accuracy() -> str:
-    found = results("gpudrift/accuracy/1")
+    found = committed.results("gpudrift/accuracy/1")
     if not found:
         return "No result has been committed yet.\n"
     document = found[-1]
@@ -139,8 +124,8 @@ def accuracy() -> str:
 
 def cluster() -> str:
     """What a cluster on this machine does, and what follows for larger ones; "not measured" where nothing was."""
-    found = {one["case"]: one for one in results("gpudrift/cluster/1")}
-    models = results("gpudrift/scale-model/1")
+    found = {one["case"]: one for one in committed.results("gpudrift/cluster/1")}
+    models = committed.results("gpudrift/scale-model/1")
     notes: dict[str, int] = {}
     rows = []
     for name, (what, target, described) in CLUSTER_ROWS.items():
@@ -148,10 +133,10 @@ def cluster() -> str:
         if document is None:
             rows.append(f"| {what} | not measured | {target} | |")
             continue
-        note = notes.setdefault(surroundings(document), len(notes) + 1)
+        note = notes.setdefault(committed.surroundings(document), len(notes) + 1)
         rows += [f"| {label} | {value} | {wanted} | {note} |" for label, value, wanted in described(document["result"])]
     if models:
-        note = notes.setdefault(surroundings(models[-1]), len(notes) + 1)
+        note = notes.setdefault(committed.surroundings(models[-1]), len(notes) + 1)
         rows += [f"| {label} | {value} | | {note} |" for label, value in model_rows(models[-1])]
     else:
         rows.append("| scale model: error, and what it predicts | not measured | | |")
@@ -237,19 +222,6 @@ def model_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 # --- a GPU -----------------------------------------------------------------------------------------------------------
-
-Document = dict[str, Any]
-NOT_MEASURED = "not measured"
-
-
-def newest_parts() -> dict[str, Document]:
-    """The newest result of device.py that has each part; of files, each case for itself, as "files CASE"."""
-    newest: dict[str, Document] = {}
-    for document in results("gpudrift/device/1"):
-        parts = [part for part in ("tests", "bench", "variants", "cluster") if part in document]
-        parts += [f"files {case}" for case in document.get("files", ())]
-        newest |= dict.fromkeys(parts, document)
-    return newest
 
 
 def outcomes(newest: dict[str, Document]) -> str:
@@ -369,7 +341,7 @@ GPU_LINES: tuple[tuple[str, str, str, Callable[[dict[str, Document]], str]], ...
 
 def gpu() -> str:
     """What a GPU does; "not measured" where no result has been committed."""
-    newest = newest_parts()
+    newest = committed.newest_parts()
     rows = []
     for what, wanted, part, told in GPU_LINES:
         there = part == "files" or part in newest
@@ -398,6 +370,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cluster": cluster,
     "gpu": gpu,
     "accuracy": accuracy,
+    **notebook.BLOCKS,
 }
 
 
@@ -407,7 +380,7 @@ def filled(text: str) -> str:
     def block(found: re.Match[str]) -> str:
         name = found["name"]
         if name not in BLOCKS:
-            sys.exit(f"README.md: no block {name!r}, only {', '.join(BLOCKS)}")
+            sys.exit(f"no block {name!r}, only {', '.join(BLOCKS)}")
         return f"<!-- begin: {name} -->\n{BLOCKS[name]()}<!-- end: {name} -->"
 
     return BLOCK.sub(block, text)
@@ -417,20 +390,27 @@ def timeless(text: str) -> str:
     return TIME_STAMP.sub("TIME", text)
 
 
+def stale(page: Path, *, check: bool) -> list[str]:
+    """Names of the blocks that are out of date; without ``check`` they are made anew."""
+    before = page.read_text(encoding="utf-8")
+    after = filled(before)
+    if timeless(before) == timeless(after):
+        return []
+    if not check:
+        page.write_text(after, encoding="utf-8")
+    old, new = ({m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after))
+    return [name for name in new if old.get(name) != new[name]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="exit with 1 where a block is out of date; write nothing")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--readme", type=Path, action="append", help="default: README.md and benchmarks/README.md")
     given = parser.parse_args()
-    before = given.readme.read_text(encoding="utf-8")
-    after = filled(before)
-    if timeless(before) == timeless(after):
-        return
-    if given.check:
-        old, new = ({m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after))
-        stale = [name for name in new if old.get(name) != new[name]]
-        sys.exit(f"{given.readme}: out of date: {', '.join(stale)} (run python benchmarks/update_readme.py)")
-    given.readme.write_text(after, encoding="utf-8")
+    found = {page: stale(page, check=given.check) for page in given.readme or PAGES}
+    told = [f"{page}: out of date: {', '.join(names)}" for page, names in found.items() if names]
+    if given.check and told:
+        sys.exit("; ".join(told) + " (run python benchmarks/update_readme.py)")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import emulated_gpu
 import fake_cupy
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpudrift import bench
-from gpudrift.backends import cuda, why_not_cuda
+from gpudrift.backends import cuda, cuda_launch, why_not_cuda
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -77,12 +79,12 @@ def test_gpu_figures_are_made_of_results_of_device(device, update_readme, monkey
     assert all(one["memory"]["gpu_peak_over_budget"] > 0 for one in cases.values())
 
     # Shown as device.py writes them, in files of their own, and by the newest of each part.
-    monkeypatch.setattr(update_readme, "results", lambda made: [])
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [])
     assert update_readme.gpu().count(f"| {update_readme.NOT_MEASURED} |") == len(update_readme.GPU_LINES)
     tests = {"tests": 75, "failures": 0, "errors": 0, "skipped": 1, "status": 0, "failed": {}}
     head = {"commit": "0" * 40, "date": "2026-11-23T00:00:00+00:00", "device": told["device"]}
     kernels = head | {"bench": found.document(), "tests": tests}
-    monkeypatch.setattr(update_readme, "results", lambda made: [kernels])
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [kernels])
     shown = update_readme.gpu()
     assert "| 74 pass, 0 fail, 1 skipped | all pass |" in shown
     assert "counting: Emulated GPU, driver 13000, a copy " in shown
@@ -90,23 +92,37 @@ def test_gpu_figures_are_made_of_results_of_device(device, update_readme, monkey
     assert "`cupy.histogram` on the same edges | not measured: " in shown
     cases["wide"]["tables"]["reference"]["columns"] = 5_000
     later = head | {"files": {"1e6": cases["1e6"]}}
-    monkeypatch.setattr(update_readme, "results", lambda made: [kernels, head | {"files": cases}, later])
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [kernels, head | {"files": cases}, later])
     shown = update_readme.gpu()
     assert "2,000 × 6: fit and count " in shown
     assert "the engine's own read; not measured beside cudf.read_parquet: not installed" in shown
     assert "500 × 5,000: fit and count " in shown
     assert "from files: Emulated GPU, driver 13000; python" in shown
+    # And in the notebook.
+    assert "| 2 × 500 × 5,000 | not measured | " in update_readme.notebook.files()
+    assert update_readme.notebook.kernels().count("| gpudrift |") == len(ours_of(found))
+    assert "| bare decode by cuDF | 20 to 50 GB/s | not measured |" in update_readme.notebook.tuning()
+
+
+def ours_of(found: bench.Result) -> list:
+    return [one for one in found.measured if one.who == "gpudrift"]
 
 
 def made_up_case(rows: int, columns: int, *, over: float, peak: int, library: str = "cudf.read_parquet") -> dict:
     """Of files, as much as is shown."""
     measured = [
-        {"what": "profile", "table": table, "over_engine": 7.0, "over_library": ratio if library else None}
+        {
+            "what": "profile",
+            "table": table,
+            "who": "gpudrift",
+            "over_engine": 7.0,
+            "over_library": ratio if library else None,
+        }
         for table, ratio in (("reference", over + 1), ("current", over))
     ]
     return {
         "tables": {"reference": {"rows": rows, "columns": columns}},
-        "measured": [*measured, {"what": "read", "table": "current", "over_engine": 1.0, "over_library": 1.0}],
+        "measured": measured,
         "library": library,
         "missing": {} if library else {"cudf.read_parquet": "not installed"},
         "memory": {"gpu_peak_bytes": peak, "gpu_budget_bytes": 500_000_000, "gpu_peak_over_budget": peak / 5e8},
@@ -124,7 +140,7 @@ def test_figures_from_files_are_shown(update_readme, monkeypatch):
     }
     one = {"ratio": 1.25, "table": {"rows": 1000, "floats": 6}}
     document = {"files": cases, "cluster": one, "commit": None, "date": "2026-11-23T00:00:00+00:00"}
-    monkeypatch.setattr(update_readme, "results", lambda made: [document])
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [document])
     shown = update_readme.gpu().splitlines()
     narrow = "1,000,000 × 50: fit and count 2.07 ×, count 1.07 ×; 10,000,000 × 50: fit and count 2.03 ×, count 1.03 ×"
     assert f"| Parquet to profile beside `cudf.read_parquet` of the same columns | {narrow} | ≤ 1.1 × |" in shown
@@ -136,6 +152,72 @@ def test_figures_from_files_are_shown(update_readme, monkeypatch):
     equal = "equal; 1.25 × this process (1,000 × 6)"
     assert f"| a cluster of one GPU: its profile, and its time | {equal} | equal to the bit |" in shown
     assert "- from files: a GPU, driver 13000; cudf 26; 2026-11-23" in shown
+
+
+def test_blocks_say_what_is_not_measured(update_readme):
+    for name, block in update_readme.notebook.BLOCKS.items():
+        assert update_readme.NOT_MEASURED in block(), name
+
+
+def test_notebook_shows_what_device_measured(update_readme, monkeypatch):
+    one = {"who": "gpudrift", "columns": 1, "rows": 100, "bins": 1023, "host": 0.25, "bytes_per_second": 3e12}
+    one |= {"values_per_second": 4e11, "share": 0.5, "dtype": "float64"}
+    shapes = [one | {"part": "shapes", "shape": shape} for shape in ("uniform", "normal")]
+    measured = [*shapes, *(shape | {"dtype": "float32", "share": 0.25} for shape in shapes)]
+    measured += [one | {"part": "widths", "shape": "normal", "bytes_per_second": speed * 1e12} for speed in (1, 2, 9)]
+    measured.append(one | {"part": "peers", "shape": "normal", "who": "a peer", "host": None})
+    variants = [
+        {"constant": "COPIES", "value": value, "shape": shape, "share": share}
+        for value, share in ((1, 0.2), (4, 0.3))
+        for shape in ("normal", "zipf")
+    ]
+    case = made_up_case(10**6, 5_000, over=1.03, peak=400_000_000)
+    read = {"what": "read", "table": "both", "seconds": 2.0, "over_engine": 1.0, "over_library": 1.0}
+    case["measured"] += [
+        read | {"who": "engine", "bytes_per_second": 1e9},
+        read | {"who": "cudf.read_parquet", "bytes_per_second": 25e9},
+        read | {"what": "to profile", "who": "gpudrift", "seconds": 3.0, "over_library": 1.5, "bytes_per_second": 2e10},
+    ]
+    case["split"] = {"share": {"read": 0.75, "count": 0.25}, "seconds": {"merge": 0.0035}}
+    narrow = case | {"tables": {"reference": {"rows": 10, "columns": 5}}, "split": {"seconds": {"merge": 9.0}}}
+    narrow["split"]["share"] = case["split"]["share"]
+    document = {"bench": {"measured": measured}, "variants": variants, "date": "2026-11-23", "commit": None}
+    document["files"] = {"wide": case, "1e1": narrow}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [document])
+    notebook = update_readme.notebook
+    shown = notebook.tuning().splitlines()
+    share = "uniform 400 G values/s, 50%, normal 400 G values/s, 50%"
+    assert (
+        f"| float64 on an H200, 1,024 bins with sums | 340 G values/s, two thirds of the copy | {share} |  |" in shown
+    )
+    [copies] = [line for line in shown if "`COPIES`" in line]
+    assert copies.endswith(f"| 1: 20%, 20%; 4: 30%, 30% (normal, zipf) | {cuda_launch.COPIES} |")
+    [threads] = [line for line in shown if "`THREADS`" in line]
+    assert threads.endswith(f"| not measured | {cuda_launch.THREADS} |")
+    assert "| bare decode by cuDF | 20 to 50 GB/s | 25.0 |  |" in shown
+    assert "| Parquet to profile over the bare read, bins known | 1.02 to 1.05 | 1.03 |  |" in shown
+    assert "| counting of wide tables in GPU memory | 1 to 2 TB/s | 2.00 TB/s, the median of widths |  |" in shown
+    assert "| merging profiles of 5,000 columns, in ms | some | 3.5 |  |" in shown
+    kernels = notebook.kernels()
+    assert "| peers | a peer | float64 normal | 1 × 100 | 1,023 | 400.0 | 3,000 | 50% |  |" in kernels
+    assert "| shapes | gpudrift | float64 normal | 1 × 100 | 1,023 | 400.0 | 3,000 | 50% | 25.0% |" in kernels
+    files = notebook.files()
+    row = "| 2 × 1,000,000 × 5,000 | 2.00 s, 25.0 GB/s | 3.00 s | 1.50 | read 75%, count 25% | 0.80 |"
+    assert row in files
+
+
+def test_a_cluster_of_one_that_counts_otherwise_is_no_result(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import device
+
+    def profile(paths, *, client, backend, schema=None):
+        return SimpleNamespace(schema="bins", digest="here" if client is None else "there")
+
+    monkeypatch.setattr(device, "gd", SimpleNamespace(profile=profile))
+    client = SimpleNamespace(nthreads=lambda: {"one": 1})
+    monkeypatch.setattr(device, "open_cluster", lambda *_given, **_options: nullcontext(client))
+    with pytest.raises(AssertionError, match="counted differently"):
+        device.measure_cluster(device.QUICK_CASES["1e6"], quick=True)
 
 
 def test_a_cluster_of_one_counts_the_same(monkeypatch, capsys):
@@ -505,7 +587,7 @@ def update_readme(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import update_readme
 
-    monkeypatch.setattr(update_readme, "RESULTS", tmp_path)
+    monkeypatch.setattr(update_readme.committed, "RESULTS", tmp_path)
     return update_readme
 
 
@@ -579,3 +661,8 @@ def test_readme_is_filled_and_checked(tmp_path):
     assert text.startswith("before\n<!-- begin: help -->\n```text\nUsage: gpudrift")
     assert text.endswith("```\n<!-- end: help -->\nafter\n")
     run("update_readme.py", "--readme", readme, "--check")
+    other = tmp_path / "other.md"
+    other.write_text("<!-- begin: tuning -->\nold\n<!-- end: tuning -->\n")
+    told = run("update_readme.py", "--readme", readme, "--readme", other, "--check", status=1)
+    assert "out of date: tuning" in told
+    assert "help" not in told
