@@ -140,7 +140,9 @@ def test_figures_from_files_are_shown(update_readme, monkeypatch):
     }
     one = {"ratio": 1.25, "table": {"rows": 1000, "floats": 6}}
     document = {"files": cases, "cluster": one, "commit": None, "date": "2026-11-23T00:00:00+00:00"}
-    monkeypatch.setattr(update_readme.committed, "results", lambda made: [document])
+    older = {"files": {"1e7": made_up_case(10**7, 50, over=9.0, peak=900_000_000)}, "cluster": one | {"ratio": 9.0}}
+    older |= {"commit": None, "date": "2026-11-22T00:00:00+00:00"}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [older, document])
     shown = update_readme.gpu().splitlines()
     narrow = "1,000,000 × 50: fit and count 2.07 ×, count 1.07 ×; 10,000,000 × 50: fit and count 2.03 ×, count 1.03 ×"
     assert f"| Parquet to profile beside `cudf.read_parquet` of the same columns | {narrow} | ≤ 1.1 × |" in shown
