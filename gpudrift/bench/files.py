@@ -1,6 +1,6 @@
 """From Parquet files to a report, beside the bare reader: ``gpudrift bench --files``.
 
-Measured in turn, several times after a first run of each that is not counted:
+Measured in turn, several times, after a whole run and a library's read that are not counted:
 
 read        every column of a table is read and dropped, by two readers: by the *engine's*, which is the engine itself
             (its reader, blocks of columns, runs of row groups and threads) with the counting left out; and by a
@@ -419,9 +419,9 @@ class _Files:
             if not self.on_gpu:
                 self.run()
                 return {"host_peak_bytes": peak()}
+            budget = _cuda_bench().budget()
             with _cuda_bench().watched() as watched:
                 self.run()
-            budget = _cuda_bench().budget()
             return {
                 "host_peak_bytes": peak(),
                 "gpu_peak_bytes": watched.used_bytes,
