@@ -1,11 +1,19 @@
-"""Everything that takes a GPU, in one command: the tests of the backend, then ``gpudrift bench``, then its variants.
+"""Everything that takes a GPU, in one command: tests of the backend, kernels, variants, files, a cluster of one GPU.
 
-    python benchmarks/device.py [--output benchmarks/results/device-NAME.json] [--quick]
+    python benchmarks/device.py [--only kernels] [--output benchmarks/results/device-NAME.json] [--quick]
 
-The tests are ``pytest -m gpu --require-gpu``; if one fails nothing is measured. *Variants* change one constant of
-gpudrift/backends/cuda_launch.py at a time, on float32 columns of three shapes, so that what was kept can be told from
-what was tried. One JSON holds device, driver, versions, commit, date, tests and figures; update_readme.py makes the
-README's GPU figures of the newest one.
+Parts, all of them or those of ``--only``, each of which takes less than ten minutes:
+
+- ``tests``: ``pytest -m gpu --require-gpu``; if one fails nothing else is measured;
+- ``kernels``: ``gpudrift bench``;
+- ``variants``: one constant of gpudrift/backends/cuda_launch.py is changed at a time, on float32 columns of three
+  shapes, so that what was kept can be told from what was tried;
+- ``files``: ``gpudrift bench --files`` on tables that are generated, each deleted before the next: from Parquet to a
+  report beside ``cudf.read_parquet``, and the peak of GPU memory beside the budget (``--cases`` takes some of them);
+- ``cluster``: the same counting by a cluster of one worker on this GPU and by this process, in turn, to the same bit.
+
+One JSON holds device, driver, versions, commit, date and what was measured; update_readme.py takes the newest result of
+each part. The parts of ``--only`` name the file.
 
 Exit status: 0 done, 1 tests failed (the JSON says which), 3 there is no GPU that can be used.
 """
@@ -18,17 +26,24 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import cluster
 import end_to_end
 
+import gpudrift as gd
 from gpudrift import bench
 from gpudrift.backends import cuda_launch, why_not_cuda
+from gpudrift.bench.files import lines, measure_files
+from gpudrift.engine import open_cluster
 from gpudrift.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,43 +101,151 @@ def measure_variants(*, quick: bool, repeat: int) -> list[dict[str, Any]]:
     return told
 
 
+# --- from files ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """A table of one shape, in files, and how often it is read."""
+
+    shape: cluster.Shape
+    repeat: int = 5
+
+
+CASES = {
+    "1e6": Case(cluster.Shape(1_000_000, 50, file_rows=1_000_000, group_rows=1_000_000)),
+    "1e7": Case(cluster.Shape(10_000_000, 50, file_rows=1_000_000, group_rows=1_000_000)),
+    "1e8": Case(cluster.Shape(100_000_000, 20, file_rows=5_000_000, group_rows=1_000_000), repeat=3),
+    "wide": Case(cluster.Shape(1_000_000, 5_000, file_rows=50_000, group_rows=50_000), repeat=3),
+}
+"""0.4, 4, 16 and 40 GB of float64 in memory, some 60 % of that on the disk. The wide one in row groups of 2 GB: whole
+files of it are made by one process each, which hold them."""
+QUICK_CASES = {
+    "1e6": Case(cluster.Shape(2_000, 6, file_rows=1_000, group_rows=500), repeat=1),
+    "wide": Case(cluster.Shape(500, 60, file_rows=250, group_rows=250), repeat=1),
+}
+
+
+def measure_file_cases(cases: dict[str, Case], *, quick: bool, backend: str = "cuda") -> dict[str, Any]:
+    """``gpudrift bench --files`` on each table, beside itself; the table is deleted before the next one is made."""
+    told = {}
+    for name, case in cases.items():
+        with tempfile.TemporaryDirectory(prefix="gpudrift-device-") as folder:
+            start = time.perf_counter()
+            paths = cluster.prepare(case.shape, Path(folder))
+            made = time.perf_counter() - start
+            found = measure_files(paths, backend=backend, repeat=case.repeat, quick=quick)
+            table = cluster.table_entry(case.shape, paths)
+        print(f"\n{name} (made in {made:.0f} s)", *lines(found), sep="\n", flush=True)
+        told[name] = {"table": table, **found.document()}
+    return told
+
+
+def measure_cluster(case: Case, *, quick: bool, backend: str = "cuda") -> dict[str, Any]:
+    """The same counting by one worker of a cluster and by this process, in turn; warm, and equal to the bit."""
+    with tempfile.TemporaryDirectory(prefix="gpudrift-device-") as folder:
+        paths = cluster.prepare(case.shape, Path(folder))
+        with open_cluster("local", 1, 1 if quick else 0, verbose=True) as client:
+            workers = client.nthreads()
+            schema = gd.profile(paths, client=client, backend=backend).schema
+            took: dict[str, list[float]] = {"cluster": [], "process": []}
+            digests = set()
+            for number in range(case.repeat + 1):
+                for who, seconds in took.items():
+                    start = time.perf_counter()
+                    found = gd.profile(
+                        paths, schema=schema, client=client if who == "cluster" else None, backend=backend
+                    )
+                    if number:  # the first round loads what there is to load
+                        seconds.append(time.perf_counter() - start)
+                    digests.add(found.digest)
+        table = cluster.table_entry(case.shape, paths)
+    assert len(digests) == 1, f"the cluster and this process counted differently: {digests}"
+    over = [a / b for a, b in zip(took["cluster"], took["process"], strict=True)]
+    told = {
+        "table": table,
+        "workers": len(workers),
+        "threads": sum(workers.values()),
+        "digest": digests.pop(),
+        "seconds": {who: median(all_of_them) for who, all_of_them in took.items()},
+        "all_seconds": took,
+        "ratio": median(over),
+    }
+    print(f"a cluster of one: {told['seconds']['cluster']:.2f} s, {told['ratio']:.2f} x this process", flush=True)
+    return told
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+PARTS = ("tests", "kernels", "variants", "files", "cluster")
+
+
+def measure(parts: Sequence[str], cases: dict[str, Case], *, quick: bool, repeat: int) -> dict[str, Any]:
+    """What the parts find, by their names in the JSON."""
+    found: dict[str, Any] = {}
+    if "tests" in parts:
+        found["tests"] = run_tests()
+        if found["tests"]["status"]:
+            return found
+    if "kernels" in parts:
+        result = bench.run(
+            "cuda",
+            quick=quick,
+            repeat=repeat,
+            begin=lambda result: print(f"{result.device}: a copy {result.copy_bytes_per_second / 1e9:,.0f} GB/s"),
+            tell=lambda one: print(f"{one.part} {one.who} {one.dtype} {one.shape}: {one.share:.1%}", flush=True),
+        )
+        found["bench"] = result.document()
+    if "variants" in parts:
+        found["variants"] = measure_variants(quick=quick, repeat=repeat)
+    if "files" in parts:
+        found["files"] = measure_file_cases(cases, quick=quick)
+    if "cluster" in parts:
+        found["cluster"] = measure_cluster((QUICK_CASES if quick else CASES)["1e6"], quick=quick)
+    return found
+
+
+def chosen(text: str | None, known: Sequence[str], parser: argparse.ArgumentParser, option: str) -> list[str]:
+    names = text.split(",") if text else list(known)
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        parser.error(f"{option}: {unknown[0]!r} is none of {', '.join(known)}")
+    return names
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", metavar="A,B", help=f"some of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--cases", metavar="A,B", help=f"of files: some of {', '.join(CASES)}; all by default")
     parser.add_argument("--output", type=Path, help="default: device-NAME.json in benchmarks/results")
     parser.add_argument("--quick", action="store_true", help="small columns, to see that it works")
     parser.add_argument("--repeat", type=int, default=5, help="measurements of each figure (default 5)")
-    parser.add_argument("--no-variants", action="store_true")
     given = parser.parse_args()
+    parts = chosen(given.only, PARTS, parser, "--only")
+    known = QUICK_CASES if given.quick else CASES
+    cases = {name: known[name] for name in chosen(given.cases, tuple(known), parser, "--cases")}
     why = why_not_cuda()
     if why is not None:
         print(f"device.py: nothing can be measured here: {why}", file=sys.stderr)
         sys.exit(3)
-    tests = run_tests()
+    from gpudrift.backends.cuda import device
+
     document: dict[str, Any] = {
         "format": FORMAT,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": end_to_end.commit(),
         "quick": given.quick,
-        "tests": tests,
+        "device": device().name,
+        **measure(parts, cases, quick=given.quick, repeat=given.repeat),
     }
-    if tests["status"] == 0:
-        found = bench.run(
-            "cuda",
-            quick=given.quick,
-            repeat=given.repeat,
-            begin=lambda result: print(f"{result.device}: a copy {result.copy_bytes_per_second / 1e9:,.0f} GB/s"),
-            tell=lambda one: print(f"{one.part} {one.who} {one.dtype} {one.shape}: {one.share:.1%}", flush=True),
-        )
-        document["bench"] = found.document()
-        if not given.no_variants:
-            document["variants"] = measure_variants(quick=given.quick, repeat=given.repeat)
-        name = re.sub("[^a-z0-9]+", "-", found.device.lower()).strip("-")
-    else:
-        name = "failed"
-    output = given.output or RESULTS / f"device-{name}.json"
+    failed = document.get("tests", {}).get("status", 0) != 0
+    name = "failed" if failed else re.sub("[^a-z0-9]+", "-", device().name.lower()).strip("-")
+    some = "" if given.only is None else "-" + "-".join(parts)
+    some += "" if given.cases is None else "-" + "-".join(cases)
+    output = given.output or RESULTS / f"device-{name}{some}.json"
     write_whole(output, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
     print(f"wrote {output}")
-    sys.exit(1 if tests["status"] else 0)
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ Costs come from ``benchmarks/results/cluster-overhead.json``; the runs that the 
 Assumed: machines with cores like the measured ones, one worker of ``--threads`` threads each; storage and network that
 keep up (the bandwidth it takes is printed); files of the shape that is printed; no worker lost; one scheduler, as quick
 as the measured one while it shared two cores with two workers.
+
+What clusters of GPUs would do is put together by gpu_model.py, whose head has its formula: ``"gpus"`` in the JSON.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import end_to_end
+import gpu_model
 import pyarrow as pa
 from cluster import versions
 
@@ -410,6 +413,12 @@ def load(folder: Path) -> tuple[Costs, dict[str, dict[str, Any]], list[str]]:
     return costs, documents, missing
 
 
+def device_results(folder: Path) -> list[dict[str, Any]]:
+    """What device.py has measured, the oldest first; toy runs are none."""
+    found = [json.loads(path.read_text()) for path in folder.glob("device-*.json")]
+    return sorted((one for one in found if not one["quick"]), key=lambda one: one["date"])
+
+
 def show_checks(found: dict[str, dict[str, float]]) -> None:
     print(
         f"{'run':<22} {'predicted':>10} {'measured':>10} {'error':>7} {'worker, MB':>14} {'error':>7} "
@@ -466,6 +475,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the results of cluster.py")
     parser.add_argument("--output", type=Path, help="default: scale-model.json in that folder")
     parser.add_argument("--threads", type=int, default=16, help="of each machine (default 16)")
+    parser.add_argument(
+        "--storage",
+        type=gpu_model.checked_storages,
+        default=gpu_model.STORAGES,
+        metavar="NAME=GB/s,...",
+        help="of a node of 8 GPUs (default: "
+        + ", ".join(f"{k}={v / 1e9:.0f}" for k, v in gpu_model.STORAGES.items())
+        + ")",
+    )
     given = parser.parse_args()
     costs, documents, missing = load(given.results)
     for text in missing:
@@ -477,6 +495,9 @@ def main() -> None:
     predictions = {name: prediction(table, costs, given.threads) for name, table in TABLES.items()}
     for name, entry in predictions.items():
         show_prediction(name, entry)
+    rates = gpu_model.rates_of(device_results(given.results))
+    gpus = gpu_model.predictions(TABLES, costs, rates, predict, given.storage)
+    print("", *gpu_model.lines(gpus, said), sep="\n")
     overhead = json.loads((given.results / "cluster-overhead.json").read_text())
     document = {
         "format": FORMAT,
@@ -492,6 +513,7 @@ def main() -> None:
         "checks": checked,
         "largest_error_of_seconds": largest_error(checked) if checked else None,
         "predictions": predictions,
+        "gpus": gpus,
     }
     output = given.output or given.results / "scale-model.json"
     output.write_text(json.dumps(document, indent=1) + "\n")

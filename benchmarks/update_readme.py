@@ -1,4 +1,4 @@
-"""Fill the marked blocks of README.md from commands and from committed results; no number there is typed by hand.
+"""Fill the marked blocks of README.md and benchmarks/README.md; no measured number there is typed by hand.
 
 A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
 
@@ -8,7 +8,8 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
 - ``benchmarks``: the newest result of each case among benchmarks/results/*.json, made by end_to_end.py;
 - ``cluster``: the newest result there of each case of cluster.py, and what scale_model.py makes of them;
 - ``gpu``: the newest result there of device.py, "not measured" where there is none;
-- ``accuracy``: some shapes of the newest result there that was made by statistics_error.py.
+- ``accuracy``: some shapes of the newest result there that was made by statistics_error.py;
+- and those of notebook.py, which benchmarks/README.md has beside some of these.
 
 ``--check`` writes nothing and exits with 1 where a block is out of date, time stamps aside.
 """
@@ -16,7 +17,6 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import subprocess
@@ -25,8 +25,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+import committed
+import notebook
+from committed import NOT_MEASURED, Document
+
+PAGES = (committed.ROOT / "README.md", committed.ROOT / "benchmarks" / "README.md")
 WIDTH = 100
 BLOCK = re.compile(r"<!-- begin: (?P<name>[a-z]+) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
 TIME_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\+00:00|Z)")
@@ -68,16 +71,9 @@ def usage() -> str:
     return printed("--help")
 
 
-def results(made: str) -> list[dict[str, Any]]:
-    """Committed results of one format, the oldest first; toy runs are none."""
-    found = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
-    wanted = [one for one in found if one.get("format") == made and not one.get("quick")]
-    return sorted(wanted, key=lambda one: one["date"])
-
-
 def benchmarks() -> str:
     newest: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
-    for document in results("gpudrift/benchmark/1"):
+    for document in committed.results("gpudrift/benchmark/1"):
         newest |= {name: (result, document) for name, result in document["cases"].items()}
     if not newest:
         return "No result has been committed yet.\n"
@@ -85,7 +81,7 @@ def benchmarks() -> str:
     rows = []
     for name in sorted(newest):
         result, document = newest[name]
-        note = notes.setdefault(surroundings(document), len(notes) + 1)
+        note = notes.setdefault(committed.surroundings(document), len(notes) + 1)
         columns = f"{result['floats']:,} float64" + (f", {len(result['strings'])} string" if result["strings"] else "")
         read, ours = result["read"], result["gpudrift"]
         rows.append(
@@ -99,19 +95,8 @@ def benchmarks() -> str:
     return "\n".join([head, rule, *rows, "", *listed]) + "\n"
 
 
-def surroundings(document: dict[str, Any]) -> str:
-    """Machine, versions, commit and day of a result, as one sentence."""
-    machine = document["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
-    commit = f", commit {document['commit'][:10]}" if document["commit"] else ""
-    return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB of memory, "
-        f"{machine['system']}; {versions}{commit}; medians of {document['repeat']} pairs, {document['date'][:10]}"
-    )
-
-
 def accuracy() -> str:
-    found = results("gpudrift/accuracy/1")
+    found = committed.results("gpudrift/accuracy/1")
     if not found:
         return "No result has been committed yet.\n"
     document = found[-1]
@@ -139,8 +124,8 @@ def accuracy() -> str:
 
 def cluster() -> str:
     """What a cluster on this machine does, and what follows for larger ones; "not measured" where nothing was."""
-    found = {one["case"]: one for one in results("gpudrift/cluster/1")}
-    models = results("gpudrift/scale-model/1")
+    found = {one["case"]: one for one in committed.results("gpudrift/cluster/1")}
+    models = committed.results("gpudrift/scale-model/1")
     notes: dict[str, int] = {}
     rows = []
     for name, (what, target, described) in CLUSTER_ROWS.items():
@@ -148,10 +133,10 @@ def cluster() -> str:
         if document is None:
             rows.append(f"| {what} | not measured | {target} | |")
             continue
-        note = notes.setdefault(surroundings(document), len(notes) + 1)
+        note = notes.setdefault(committed.surroundings(document), len(notes) + 1)
         rows += [f"| {label} | {value} | {wanted} | {note} |" for label, value, wanted in described(document["result"])]
     if models:
-        note = notes.setdefault(surroundings(models[-1]), len(notes) + 1)
+        note = notes.setdefault(committed.surroundings(models[-1]), len(notes) + 1)
         rows += [f"| {label} | {value} | | {note} |" for label, value in model_rows(models[-1])]
     else:
         rows.append("| scale model: error, and what it predicts | not measured | | |")
@@ -236,62 +221,146 @@ def model_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-GPU_LINES = (
-    ("`pytest -m gpu`: equal to NumPy and Numba to the bit", "all pass"),
-    ("float32, 1,024 quantile bins with sums, uniform and normal: share of the copy bandwidth", "≥ 50 %"),
-    ("float32, the same, the worst shape", "≥ 30 %"),
-    ("float64, the same, uniform and normal", "≥ 70 %"),
-    ("beside CUB `HistogramRange` on the same edges", "≥ 10 ×"),
-    ("beside `cupy.histogram` on the same edges", "≥ 20 ×"),
-    ("5,000 float32 columns × 1,000,000 rows: share of the time in which the GPU had nothing to do", "< 5 %"),
+# --- a GPU -----------------------------------------------------------------------------------------------------------
+
+
+def outcomes(newest: dict[str, Document]) -> str:
+    tests = newest["tests"]["tests"]
+    passed = tests["tests"] - tests["failures"] - tests["errors"] - tests["skipped"]
+    return f"{passed} pass, {tests['failures']} fail, {tests['skipped']} skipped"
+
+
+def ours_of(newest: dict[str, Document], part: str) -> list[Document]:
+    return [one for one in newest["bench"]["bench"]["measured"] if (one["who"], one["part"]) == ("gpudrift", part)]
+
+
+def shares(newest: dict[str, Document]) -> dict[tuple[str, str], float]:
+    return {(one["dtype"], one["shape"]): one["share"] for one in ours_of(newest, "shapes")}
+
+
+def usual_shares(dtype: str) -> Callable[[dict[str, Document]], str]:
+    def told(newest: dict[str, Document]) -> str:
+        found = shares(newest)
+        return f"{found[dtype, 'uniform']:.0%}, {found[dtype, 'normal']:.0%}"
+
+    return told
+
+
+def worst_share(newest: dict[str, Document]) -> str:
+    share, shape = min((share, shape) for (dtype, shape), share in shares(newest).items() if dtype == "float32")
+    return f"{share:.0%} ({shape})"
+
+
+def beside_peer(name: str) -> Callable[[dict[str, Document]], str]:
+    def told(newest: dict[str, Document]) -> str:
+        document = newest["bench"]["bench"]
+        same = next(one for one in ours_of(newest, "shapes") if (one["dtype"], one["shape"]) == ("float32", "normal"))
+        peers = {one["who"]: one["seconds"] / one["rows"] for one in document["measured"] if one["part"] == "peers"}
+        if name not in peers:
+            return f"{NOT_MEASURED}: {document['missing'].get(name, 'not there')}"
+        return f"{peers[name] / (same['seconds'] / same['rows']):.1f} ×"
+
+    return told
+
+
+def idle_share(newest: dict[str, Document]) -> str:
+    wide = max(ours_of(newest, "widths"), key=lambda one: one["columns"])
+    return f"{wide['host']:.1%} ({wide['columns']:,} × {wide['rows']:,})"
+
+
+def file_cases(newest: dict[str, Document], *, wide: bool) -> list[Document]:
+    """Tables that were read from files, the shortest first; those of thousands of columns, or the others."""
+    cases = [document["files"][name.removeprefix("files ")] for name, document in newest.items() if "files " in name]
+    chosen = [one for one in cases if (one["tables"]["reference"]["columns"] >= 1_000) == wide]
+    return sorted(chosen, key=lambda one: one["tables"]["reference"]["rows"])
+
+
+def beside_bare_read(*, wide: bool) -> Callable[[dict[str, Document]], str]:
+    """Fit and count, and count alone, over the bare read: cuDF's, or the engine's own where there is no cuDF."""
+
+    def told(newest: dict[str, Document]) -> str:
+        parts = []
+        for case in file_cases(newest, wide=wide):
+            table = case["tables"]["reference"]
+            ours = {one["table"]: one for one in case["measured"] if one["what"] == "profile"}
+            key, words = ("over_library", "") if case["library"] else ("over_engine", " the engine's own read")
+            steps = (("fit and count", ours["reference"]), ("count", ours["current"]))
+            ratios = ", ".join(f"{step} {one[key]:.2f} ×{words}" for step, one in steps)
+            why = "".join(f"; {NOT_MEASURED} beside {name}: {reason}" for name, reason in case["missing"].items())
+            parts.append(f"{table['rows']:,} × {table['columns']:,}: {ratios}{why}")
+        return "; ".join(parts) or NOT_MEASURED
+
+    return told
+
+
+def gpu_memory(newest: dict[str, Document]) -> str:
+    cases = [*file_cases(newest, wide=False), *file_cases(newest, wide=True)]
+    if not cases:
+        return NOT_MEASURED
+    most = max(cases, key=lambda case: case["memory"]["gpu_peak_over_budget"])
+    table, memory = most["tables"]["reference"], most["memory"]
+    sizes = f"{memory['gpu_peak_bytes'] / 1e6:,.0f} MB of {memory['gpu_budget_bytes'] / 1e6:,.0f} MB"
+    return f"{memory['gpu_peak_over_budget']:.2f} ({sizes}, {table['rows']:,} × {table['columns']:,})"
+
+
+def cluster_of_one(newest: dict[str, Document]) -> str:
+    found = newest["cluster"]["cluster"]
+    table = found["table"]
+    return f"equal; {found['ratio']:.2f} × this process ({table['rows']:,} × {table['floats']:,})"
+
+
+GPU_LINES: tuple[tuple[str, str, str, Callable[[dict[str, Document]], str]], ...] = (
+    ("`pytest -m gpu`: equal to NumPy and Numba to the bit", "all pass", "tests", outcomes),
+    (
+        "float32, 1,024 quantile bins with sums, uniform and normal: share of the copy bandwidth",
+        "≥ 50 %",
+        "bench",
+        usual_shares("float32"),
+    ),
+    ("float32, the same, the worst shape", "≥ 30 %", "bench", worst_share),
+    ("float64, the same, uniform and normal", "≥ 70 %", "bench", usual_shares("float64")),
+    ("beside CUB `HistogramRange` on the same edges", "≥ 10 ×", "bench", beside_peer("CUB HistogramRange")),
+    ("beside `cupy.histogram` on the same edges", "≥ 20 ×", "bench", beside_peer("cupy.histogram")),
+    (
+        "5,000 float32 columns × 1,000,000 rows: share of the time in which the GPU had nothing to do",
+        "< 5 %",
+        "bench",
+        idle_share,
+    ),
+    (
+        "Parquet to profile beside `cudf.read_parquet` of the same columns",
+        "≤ 1.1 ×",
+        "files",
+        beside_bare_read(wide=False),
+    ),
+    ("the same, 5,000 columns", "≤ 1.1 ×", "files", beside_bare_read(wide=True)),
+    ("the same: peak of GPU memory over the budget", "≤ 1", "files", gpu_memory),
+    ("a cluster of one GPU: its profile, and its time", "equal to the bit", "cluster", cluster_of_one),
 )
 
 
 def gpu() -> str:
     """What a GPU does; "not measured" where no result has been committed."""
-    found = results("gpudrift/device/1")
-    told = gpu_figures(found[-1]) if found else ["not measured"] * len(GPU_LINES)
-    rows = [f"| {what} | {value} | {wanted} |" for (what, wanted), value in zip(GPU_LINES, told, strict=True)]
+    newest = committed.newest_parts()
+    rows = []
+    for what, wanted, part, told in GPU_LINES:
+        there = part == "files" or part in newest
+        rows.append(f"| {what} | {told(newest) if there else NOT_MEASURED} | {wanted} |")
     lines = ["| on a GPU | measured | wanted |", "| --- | --- | --- |", *rows]
-    if found:
-        ours, document = found[-1], found[-1]["bench"]
-        versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
-        lines += [
-            "",
-            f"{document['device']}, driver {document['details']['driver']}, a copy "
-            f"{document['copy_bytes_per_second'] / 1e9:,.0f} GB/s; {versions}; commit {ours['commit'][:10]}, "
-            f"{ours['date'][:10]}",
-        ]
-    return "\n".join(lines) + "\n"
+    notes = dict.fromkeys(note for name, document in newest.items() if (note := device_note(name, document)))
+    return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)]) + "\n"
 
 
-def gpu_figures(document: dict[str, Any]) -> list[str]:
-    """One for each of GPU_LINES."""
-    tests, measured = document["tests"], document["bench"]["measured"]
-    ours = [one for one in measured if one["who"] == "gpudrift"]
-    shapes = {(one["dtype"], one["shape"]): one["share"] for one in ours if one["part"] == "shapes"}
-    worst = min((share, shape) for (dtype, shape), share in shapes.items() if dtype == "float32")
-    same = next(
-        one for one in ours if one["part"] == "shapes" and (one["dtype"], one["shape"]) == ("float32", "normal")
-    )
-    peers = {one["who"]: one["seconds"] / one["rows"] for one in measured if one["part"] == "peers"}
-    per_value = same["seconds"] / same["rows"]
-    wide = max((one for one in ours if one["part"] == "widths"), key=lambda one: one["columns"])
-
-    def beside(name: str) -> str:
-        why = document["bench"]["missing"].get(name, "not there")
-        return f"{peers[name] / per_value:.1f} ×" if name in peers else f"not measured: {why}"
-
-    return [
-        f"{tests['tests'] - tests['failures'] - tests['errors'] - tests['skipped']} pass, {tests['failures']} fail, "
-        f"{tests['skipped']} skipped",
-        f"{shapes['float32', 'uniform']:.0%}, {shapes['float32', 'normal']:.0%}",
-        f"{worst[0]:.0%} ({worst[1]})",
-        f"{shapes['float64', 'uniform']:.0%}, {shapes['float64', 'normal']:.0%}",
-        beside("CUB HistogramRange"),
-        beside("cupy.histogram"),
-        f"{wide['host']:.1%} ({wide['columns']:,} × {wide['rows']:,})",
-    ]
+def device_note(part: str, document: Document) -> str:
+    """What a part was measured with; nothing for those that say it elsewhere."""
+    made = f"commit {document['commit'][:10]}, {document['date'][:10]}" if document["commit"] else document["date"][:10]
+    head = document.get("bench") if part == "bench" else document.get("files", {}).get(part.removeprefix("files "))
+    if head is None:
+        return f"{document.get('device', 'a GPU')}: {part}; {made}" if part == "cluster" else ""
+    versions = ", ".join(f"{name} {number}" for name, number in head["versions"].items())
+    copy = f", a copy {head['copy_bytes_per_second'] / 1e9:,.0f} GB/s" if part == "bench" else ""
+    what = "counting" if part == "bench" else "from files"
+    return f"{what}: {head['device']}, driver {head['details']['driver']}{copy}; {versions}; {made}"
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -301,6 +370,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "cluster": cluster,
     "gpu": gpu,
     "accuracy": accuracy,
+    **notebook.BLOCKS,
 }
 
 
@@ -310,7 +380,7 @@ def filled(text: str) -> str:
     def block(found: re.Match[str]) -> str:
         name = found["name"]
         if name not in BLOCKS:
-            sys.exit(f"README.md: no block {name!r}, only {', '.join(BLOCKS)}")
+            sys.exit(f"no block {name!r}, only {', '.join(BLOCKS)}")
         return f"<!-- begin: {name} -->\n{BLOCKS[name]()}<!-- end: {name} -->"
 
     return BLOCK.sub(block, text)
@@ -320,20 +390,27 @@ def timeless(text: str) -> str:
     return TIME_STAMP.sub("TIME", text)
 
 
+def stale(page: Path, *, check: bool) -> list[str]:
+    """Names of the blocks that are out of date; without ``check`` they are made anew."""
+    before = page.read_text(encoding="utf-8")
+    after = filled(before)
+    if timeless(before) == timeless(after):
+        return []
+    if not check:
+        page.write_text(after, encoding="utf-8")
+    old, new = ({m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after))
+    return [name for name in new if old.get(name) != new[name]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="exit with 1 where a block is out of date; write nothing")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--readme", type=Path, action="append", help="default: README.md and benchmarks/README.md")
     given = parser.parse_args()
-    before = given.readme.read_text(encoding="utf-8")
-    after = filled(before)
-    if timeless(before) == timeless(after):
-        return
-    if given.check:
-        old, new = ({m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after))
-        stale = [name for name in new if old.get(name) != new[name]]
-        sys.exit(f"{given.readme}: out of date: {', '.join(stale)} (run python benchmarks/update_readme.py)")
-    given.readme.write_text(after, encoding="utf-8")
+    found = {page: stale(page, check=given.check) for page in given.readme or PAGES}
+    told = [f"{page}: out of date: {', '.join(names)}" for page, names in found.items() if names]
+    if given.check and told:
+        sys.exit("; ".join(told) + " (run python benchmarks/update_readme.py)")
 
 
 if __name__ == "__main__":

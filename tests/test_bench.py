@@ -65,6 +65,11 @@ def test_on_cores(capsys, tmp_path, backend):
     assert "boost-histogram" in printed
 
 
+def test_json_on_standard_output_is_alone(capsys):
+    run("--quick", "--repeat", "1", "--backend", "numba", "--parts", "bins", "--json", "-")
+    assert {one["part"] for one in json.loads(capsys.readouterr().out)["measured"]} == {"bins"}
+
+
 def test_on_a_gpu(on_a_double, capsys, tmp_path):
     path = tmp_path / "bench.json"
     arguments = ["--quick", "--repeat", "1", "--values", "1000", "--json", str(path)]

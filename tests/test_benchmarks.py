@@ -7,7 +7,9 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import emulated_gpu
 import fake_cupy
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpudrift import bench
-from gpudrift.backends import cuda, why_not_cuda
+from gpudrift.backends import cuda, cuda_launch, why_not_cuda
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"
@@ -36,36 +38,201 @@ def test_device_says_why_nothing_can_be_measured(tmp_path):
     assert not (tmp_path / "none.json").exists()
 
 
-def test_gpu_figures_are_made_of_a_result_of_device(tmp_path_factory, monkeypatch):
+def test_device_refuses_what_makes_no_sense():
+    assert "--only: 'speed' is none of tests, kernels" in run("device.py", "--only", "files,speed", status=2)
+    assert "--cases: '1e9' is none of 1e6" in run("device.py", "--cases", "1e9", status=2)
+
+
+@pytest.fixture
+def device(monkeypatch, tmp_path_factory):
+    """The script on the double of a GPU."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import device
-    import update_readme
 
     cupy = fake_cupy.made(emulated_gpu.build(tmp_path_factory.mktemp("emulation")))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(device, "VARIANTS", {"COPIES": (1, 4)})
     cuda.why_not.cache_clear()
     cuda._device.cache_clear()
-    try:
-        found = bench.run("cuda", rows=500, quick=True, repeat=1)
-        variants = device.measure_variants(quick=True, repeat=1)
-    finally:
-        cuda.why_not.cache_clear()
-        cuda._device.cache_clear()
-    assert [(one["constant"], one["value"], one["kept"]) for one in variants[::3]] == [
+    yield device
+    cuda.why_not.cache_clear()
+    cuda._device.cache_clear()
+
+
+def test_gpu_figures_are_made_of_results_of_device(device, update_readme, monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "VARIANTS", {"COPIES": (1, 4)})
+    monkeypatch.setattr(device, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["device.py", "--quick", "--repeat", "1", "--only", "variants,files"])
+    found = bench.run("cuda", rows=500, quick=True, repeat=1)
+    with pytest.raises(SystemExit) as ended:
+        device.main()
+    assert ended.value.code == 0
+    told = json.loads((tmp_path / "device-emulated-gpu-variants-files.json").read_text())
+    assert {"tests", "bench", "cluster"}.isdisjoint(told)
+    assert [(one["constant"], one["value"], one["kept"]) for one in told["variants"][::3]] == [
         ("COPIES", 1, False),
         ("COPIES", 4, True),
     ]
+    assert set(told["files"]) == {"1e6", "wide"}
+    cases = told["files"]
+    assert [cases[name]["tables"]["reference"]["columns"] for name in cases] == [6, 60]
+    assert [cases[name]["table"]["row_groups"] for name in cases] == [4, 2]
+    assert all(one["memory"]["gpu_peak_over_budget"] > 0 for one in cases.values())
+
+    # Shown as device.py writes them, in files of their own, and by the newest of each part.
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [])
+    assert update_readme.gpu().count(f"| {update_readme.NOT_MEASURED} |") == len(update_readme.GPU_LINES)
     tests = {"tests": 75, "failures": 0, "errors": 0, "skipped": 1, "status": 0, "failed": {}}
-    document = {"bench": found.document(), "tests": tests, "commit": "0" * 40, "date": "2026-11-23T00:00:00+00:00"}
-    told = update_readme.gpu_figures(document)
-    assert len(told) == len(update_readme.GPU_LINES)
-    assert told[0] == "74 pass, 0 fail, 1 skipped"
-    assert told[4].startswith("not measured: ")
-    monkeypatch.setattr(update_readme, "results", lambda made: [])
-    assert update_readme.gpu().count("| not measured |") == len(update_readme.GPU_LINES)
-    monkeypatch.setattr(update_readme, "results", lambda made: [document])
-    assert "Emulated GPU, driver 13000" in update_readme.gpu()
+    head = {"commit": "0" * 40, "date": "2026-11-23T00:00:00+00:00", "device": told["device"]}
+    kernels = head | {"bench": found.document(), "tests": tests}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [kernels])
+    shown = update_readme.gpu()
+    assert "| 74 pass, 0 fail, 1 skipped | all pass |" in shown
+    assert "counting: Emulated GPU, driver 13000, a copy " in shown
+    assert shown.count(f"| {update_readme.NOT_MEASURED} |") == 4
+    assert "`cupy.histogram` on the same edges | not measured: " in shown
+    cases["wide"]["tables"]["reference"]["columns"] = 5_000
+    later = head | {"files": {"1e6": cases["1e6"]}}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [kernels, head | {"files": cases}, later])
+    shown = update_readme.gpu()
+    assert "2,000 × 6: fit and count " in shown
+    assert "the engine's own read; not measured beside cudf.read_parquet: not installed" in shown
+    assert "500 × 5,000: fit and count " in shown
+    assert "from files: Emulated GPU, driver 13000; python" in shown
+    # And in the notebook.
+    assert "| 2 × 500 × 5,000 | not measured | " in update_readme.notebook.files()
+    assert update_readme.notebook.kernels().count("| gpudrift |") == len(ours_of(found))
+    assert "| bare decode by cuDF | 20 to 50 GB/s | not measured |" in update_readme.notebook.tuning()
+
+
+def ours_of(found: bench.Result) -> list:
+    return [one for one in found.measured if one.who == "gpudrift"]
+
+
+def made_up_case(rows: int, columns: int, *, over: float, peak: int, library: str = "cudf.read_parquet") -> dict:
+    """Of files, as much as is shown."""
+    measured = [
+        {
+            "what": "profile",
+            "table": table,
+            "who": "gpudrift",
+            "over_engine": 7.0,
+            "over_library": ratio if library else None,
+        }
+        for table, ratio in (("reference", over + 1), ("current", over))
+    ]
+    return {
+        "tables": {"reference": {"rows": rows, "columns": columns}},
+        "measured": measured,
+        "library": library,
+        "missing": {} if library else {"cudf.read_parquet": "not installed"},
+        "memory": {"gpu_peak_bytes": peak, "gpu_budget_bytes": 500_000_000, "gpu_peak_over_budget": peak / 5e8},
+        "device": "a GPU",
+        "versions": {"cudf": "26"},
+        "details": {"driver": 13000},
+    }
+
+
+def test_figures_from_files_are_shown(update_readme, monkeypatch):
+    cases = {
+        "1e7": made_up_case(10**7, 50, over=1.03, peak=400_000_000),
+        "1e6": made_up_case(10**6, 50, over=1.07, peak=450_000_000),
+        "wide": made_up_case(10**6, 5_000, over=1.2, peak=100_000_000, library=""),
+    }
+    one = {"ratio": 1.25, "table": {"rows": 1000, "floats": 6}}
+    document = {"files": cases, "cluster": one, "commit": None, "date": "2026-11-23T00:00:00+00:00"}
+    older = {"files": {"1e7": made_up_case(10**7, 50, over=9.0, peak=900_000_000)}, "cluster": one | {"ratio": 9.0}}
+    older |= {"commit": None, "date": "2026-11-22T00:00:00+00:00"}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [older, document])
+    shown = update_readme.gpu().splitlines()
+    narrow = "1,000,000 × 50: fit and count 2.07 ×, count 1.07 ×; 10,000,000 × 50: fit and count 2.03 ×, count 1.03 ×"
+    assert f"| Parquet to profile beside `cudf.read_parquet` of the same columns | {narrow} | ≤ 1.1 × |" in shown
+    own = "fit and count 7.00 × the engine's own read, count 7.00 × the engine's own read"
+    missing = "not measured beside cudf.read_parquet: not installed"
+    assert f"| the same, 5,000 columns | 1,000,000 × 5,000: {own}; {missing} | ≤ 1.1 × |" in shown
+    memory = "0.90 (450 MB of 500 MB, 1,000,000 × 50)"
+    assert f"| the same: peak of GPU memory over the budget | {memory} | ≤ 1 |" in shown
+    equal = "equal; 1.25 × this process (1,000 × 6)"
+    assert f"| a cluster of one GPU: its profile, and its time | {equal} | equal to the bit |" in shown
+    assert "- from files: a GPU, driver 13000; cudf 26; 2026-11-23" in shown
+
+
+def test_blocks_say_what_is_not_measured(update_readme):
+    for name, block in update_readme.notebook.BLOCKS.items():
+        assert update_readme.NOT_MEASURED in block(), name
+
+
+def test_notebook_shows_what_device_measured(update_readme, monkeypatch):
+    one = {"who": "gpudrift", "columns": 1, "rows": 100, "bins": 1023, "host": 0.25, "bytes_per_second": 3e12}
+    one |= {"values_per_second": 4e11, "share": 0.5, "dtype": "float64"}
+    shapes = [one | {"part": "shapes", "shape": shape} for shape in ("uniform", "normal")]
+    measured = [*shapes, *(shape | {"dtype": "float32", "share": 0.25} for shape in shapes)]
+    measured += [one | {"part": "widths", "shape": "normal", "bytes_per_second": speed * 1e12} for speed in (1, 2, 9)]
+    measured.append(one | {"part": "peers", "shape": "normal", "who": "a peer", "host": None})
+    variants = [
+        {"constant": "COPIES", "value": value, "shape": shape, "share": share}
+        for value, share in ((1, 0.2), (4, 0.3))
+        for shape in ("normal", "zipf")
+    ]
+    case = made_up_case(10**6, 5_000, over=1.03, peak=400_000_000)
+    read = {"what": "read", "table": "both", "seconds": 2.0, "over_engine": 1.0, "over_library": 1.0}
+    case["measured"] += [
+        read | {"who": "engine", "bytes_per_second": 1e9},
+        read | {"who": "cudf.read_parquet", "bytes_per_second": 25e9},
+        read | {"what": "to profile", "who": "gpudrift", "seconds": 3.0, "over_library": 1.5, "bytes_per_second": 2e10},
+    ]
+    case["split"] = {"share": {"read": 0.75, "count": 0.25}, "seconds": {"merge": 0.0035}}
+    narrow = case | {"tables": {"reference": {"rows": 10, "columns": 5}}, "split": {"seconds": {"merge": 9.0}}}
+    narrow["split"]["share"] = case["split"]["share"]
+    document = {"bench": {"measured": measured}, "variants": variants, "date": "2026-11-23", "commit": None}
+    document["files"] = {"wide": case, "1e1": narrow}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [document])
+    notebook = update_readme.notebook
+    shown = notebook.tuning().splitlines()
+    share = "uniform 400 G values/s, 50%, normal 400 G values/s, 50%"
+    assert (
+        f"| float64 on an H200, 1,024 bins with sums | 340 G values/s, two thirds of the copy | {share} |  |" in shown
+    )
+    [copies] = [line for line in shown if "`COPIES`" in line]
+    assert copies.endswith(f"| 1: 20%, 20%; 4: 30%, 30% (normal, zipf) | {cuda_launch.COPIES} |")
+    [threads] = [line for line in shown if "`THREADS`" in line]
+    assert threads.endswith(f"| not measured | {cuda_launch.THREADS} |")
+    assert "| bare decode by cuDF | 20 to 50 GB/s | 25.0 |  |" in shown
+    assert "| Parquet to profile over the bare read, bins known | 1.02 to 1.05 | 1.03 |  |" in shown
+    assert "| counting of wide tables in GPU memory | 1 to 2 TB/s | 2.00 TB/s, the median of widths |  |" in shown
+    assert "| merging profiles of 5,000 columns, in ms | some | 3.5 |  |" in shown
+    kernels = notebook.kernels()
+    assert "| peers | a peer | float64 normal | 1 × 100 | 1,023 | 400.0 | 3,000 | 50% |  |" in kernels
+    assert "| shapes | gpudrift | float64 normal | 1 × 100 | 1,023 | 400.0 | 3,000 | 50% | 25.0% |" in kernels
+    files = notebook.files()
+    row = "| 2 × 1,000,000 × 5,000 | 2.00 s, 25.0 GB/s | 3.00 s | 1.50 | read 75%, count 25% | 0.80 |"
+    assert row in files
+
+
+def test_a_cluster_of_one_that_counts_otherwise_is_no_result(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import device
+
+    def profile(paths, *, client, backend, schema=None):
+        return SimpleNamespace(schema="bins", digest="here" if client is None else "there")
+
+    monkeypatch.setattr(device, "gd", SimpleNamespace(profile=profile))
+    client = SimpleNamespace(nthreads=lambda: {"one": 1})
+    monkeypatch.setattr(device, "open_cluster", lambda *_given, **_options: nullcontext(client))
+    with pytest.raises(AssertionError, match="counted differently"):
+        device.measure_cluster(device.QUICK_CASES["1e6"], quick=True)
+
+
+def test_a_cluster_of_one_counts_the_same(monkeypatch, capsys):
+    """As device.py measures it, by a worker process without a GPU."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import device
+
+    told = device.measure_cluster(device.QUICK_CASES["1e6"], quick=True, backend="numba")
+    assert told["workers"] == 1
+    assert [len(seconds) for seconds in told["all_seconds"].values()] == [1, 1]
+    assert told["ratio"] == told["all_seconds"]["cluster"][0] / told["all_seconds"]["process"][0]
+    assert told["table"]["rows"] == 2_000
+    assert "a cluster of one: " in capsys.readouterr().out
 
 
 def test_end_to_end(tmp_path):
@@ -234,6 +401,10 @@ def test_scale_model_runs(cluster_results, tmp_path):
         assert name in printed
         assert set(entry["on"]) == {"1", "10", "100", "1000"}
         assert all(one["seconds"]["all"] > 0 for one in entry["on"].values())
+    assert {(one["table"], one["gpus"]) for one in document["gpus"]["on"]} == {
+        (table, gpus) for table in document["predictions"] for gpus in (8, 64)
+    }
+    assert printed.count("not measured; assumed: ") == 4
     largest = document["predictions"]["1e12 x 5,000"]
     assert largest["bytes"] == 8 * 10**12 * 5_000
     assert largest["on"]["1000"]["counting_tasks"] <= 20_000
@@ -322,12 +493,103 @@ def test_scale_model_counts_machines_for_an_hour(scale_model):
     assert scale_model.machines_for(table, never, 1, 3600, fits=False) is None
 
 
+def gpu_rates(gpu_model, **given: float) -> dict:
+    speeds = {"PCIe": 1e300, "decode": 1e300, "decode, files made for GPUs": 1e300, "count": 1e300} | given
+    return {name: gpu_model.Rate(speed, False, "made up") for name, speed in speeds.items()}
+
+
+def test_gpu_model_by_hand(scale_model):
+    import gpu_model
+
+    # 256,000,000 rows of float64: 2.048 GB in memory, a quarter of it on the disk. Cut for 8 x 8 threads.
+    table = scale_model.Table(256_000_000, 1, files=4, parts=256)
+    costs = made_up_costs(
+        scale_model, stored_share=0.25, start_seconds=5.0, fixed_seconds=2.0, client_slot_seconds=0.001
+    )
+    cores = scale_model.predict(table, costs, 8, 8, fits=True)
+    # Every part holds sampled rows, so all is read twice; each thread has as many tasks as any other.
+    assert (cores["readings"], cores["busy_share"]) == (2, 1)
+    around = 5 + 2 + 2.048
+    slow = {"storage": 8e6, "PCIe": 0.5e6, "decode": 1e6, "count": 0.5e6}
+    wanted = {"storage": 64, "PCIe": 128, "decode": 256, "count": 512}
+    for name, speed in slow.items():
+        rates = gpu_rates(gpu_model, **({} if name == "storage" else {name: speed}))
+        storage = {"disk": speed if name == "storage" else 1e300}
+        found = gpu_model.predictions({"t": table}, costs, rates, scale_model.predict, storage)["on"]
+        one = next(one for one in found if (one["gpus"], one["decode"]) == (8, "decode"))
+        again = 0 if name == "count" else wanted[name]  # rows are sampled without counting them
+        assert one["scan"][name] == pytest.approx(wanted[name])
+        assert one["bottleneck"] == name
+        assert one["seconds"] == one["apart_seconds"] == pytest.approx(around + wanted[name] + again)
+        # Eight times as many GPUs in eight nodes, but all together busy only as far as there are tasks.
+        more = next(one for one in found if (one["gpus"], one["decode"]) == (64, "decode"))
+        assert more["scan"][name] == pytest.approx(wanted[name] / 8)
+    rates = gpu_rates(gpu_model, decode=1e6, PCIe=0.5e6, count=0.5e6)
+    [one, *_] = gpu_model.predictions({"t": table}, costs, rates, scale_model.predict, {"disk": 8e6})["on"]
+    assert one["seconds"] == pytest.approx(around + 512 + 256)
+    assert one["apart_seconds"] == pytest.approx(around + 64 + 128 + 256 + 512 + 64 + 128 + 256)
+
+
+def test_gpu_model_finds_other_bottlenecks(scale_model):
+    import gpu_model
+
+    table = scale_model.Table(256_000_000, 1, files=4, parts=256)
+    for name, given in (("scheduler", {"task_seconds": 10.0}), ("opening files", {"join_file_seconds": 1e6})):
+        costs = made_up_costs(scale_model, stored_share=0.25, **given)
+        found = gpu_model.predictions({"t": table}, costs, gpu_rates(gpu_model), scale_model.predict)
+        [one, *_] = found["on"]
+        assert one["bottleneck"] == name
+        assert one["seconds"] == pytest.approx(gpu_model.largest(one), rel=1e-3)
+        told = gpu_model.lines(found, scale_model.said)
+        assert ("tasks should be larger" in told[-1]) == (name == "scheduler")
+
+
+def test_gpu_model_takes_what_was_measured(scale_model, tmp_path):
+    import gpu_model
+
+    rates = gpu_model.rates_of([])
+    assert rates == gpu_model.ASSUMED
+    assert not any(rate.measured for rate in rates.values())
+    count = {"part": "shapes", "who": "gpudrift", "dtype": "float64", "shape": "normal", "bytes_per_second": 2e12}
+    bare = {"what": "read", "table": "both", "who": "cudf.read_parquet", "bytes_per_second": 3e10}
+    case = {"library": "cudf.read_parquet, at once", "measured": [bare], "tables": {"reference": {"columns": 50}}}
+    wide = case | {"measured": [bare | {"bytes_per_second": 2e10}], "tables": {"reference": {"columns": 5_000}}}
+    head = {"quick": False, "device": "a GPU"}
+    (tmp_path / "device-a.json").write_text(
+        json.dumps(head | {"date": "2026-01-02", "files": {"1e6": case, "wide": wide}})
+    )
+    (tmp_path / "device-b.json").write_text(json.dumps(head | {"date": "2026-01-01", "bench": {"measured": [count]}}))
+    toy = {"files": {"1e6": case}, "date": "2026-01-03", "quick": True}
+    (tmp_path / "device-c.json").write_text(json.dumps(head | toy))
+    documents = scale_model.device_results(tmp_path)
+    assert [one["date"] for one in documents] == ["2026-01-01", "2026-01-02"]
+    rates = gpu_model.rates_of(documents)
+    assert rates["count"] == gpu_model.Rate(2e12, True, "a GPU, 2026-01-01")
+    assert rates["decode"] == gpu_model.Rate(2e10, True, "a GPU, 2026-01-02, from the page cache")
+    assert {name for name, rate in rates.items() if not rate.measured} == {"PCIe", "decode, files made for GPUs"}
+    costs = made_up_costs(scale_model, stored_share=0.5)
+    table = scale_model.Table(10**9, 10, files=4, parts=256)
+    found = gpu_model.predictions({"t": table}, costs, rates, scale_model.predict)
+    told = "\n".join(gpu_model.lines(found, scale_model.said))
+    assert told.count("not measured; assumed: ") == 2
+    assert "measured: a GPU, 2026-01-01" in told
+
+
+def test_storage_of_a_node_is_a_parameter(scale_model):
+    import gpu_model
+
+    assert gpu_model.checked_storages("disks=2.5, net=10") == {"disks": 2.5e9, "net": 10e9}
+    for text in ("2.5", "disks=0", "disks=inf", "=3"):
+        with pytest.raises(ValueError, match="NAME=GB/s was expected"):
+            gpu_model.checked_storages(text)
+
+
 @pytest.fixture
 def update_readme(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import update_readme
 
-    monkeypatch.setattr(update_readme, "RESULTS", tmp_path)
+    monkeypatch.setattr(update_readme.committed, "RESULTS", tmp_path)
     return update_readme
 
 
@@ -401,3 +663,8 @@ def test_readme_is_filled_and_checked(tmp_path):
     assert text.startswith("before\n<!-- begin: help -->\n```text\nUsage: gpudrift")
     assert text.endswith("```\n<!-- end: help -->\nafter\n")
     run("update_readme.py", "--readme", readme, "--check")
+    other = tmp_path / "other.md"
+    other.write_text("<!-- begin: tuning -->\nold\n<!-- end: tuning -->\n")
+    told = run("update_readme.py", "--readme", readme, "--readme", other, "--check", status=1)
+    assert "out of date: tuning" in told
+    assert "help" not in told

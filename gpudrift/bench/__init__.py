@@ -2,7 +2,8 @@
 
 Columns lie in memory (of the GPU, where that counts), and each result is checked with ``==`` against another backend
 before it is timed. Every figure stands beside the bandwidth of a plain copy that was measured in the same run: a share
-of it says more than values a second, and travels from machine to machine.
+of it says more than values a second, and travels from machine to machine. :mod:`gpudrift.bench.files` measures the
+whole way from Parquet files to a report.
 
 Definitions
 -----------
@@ -15,13 +16,9 @@ host        share of the seconds of a count in which the GPU had nothing to do
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -30,12 +27,12 @@ import numpy.typing as npt
 from gpudrift.bench.engines import Engine, cpu_engine, cuda_engine
 from gpudrift.bench.peers import Peer, peers_of
 from gpudrift.bench.shapes import OF_NORMAL, SHAPES, column_of
+from gpudrift.bench.surroundings import surroundings
 from gpudrift.files import write_whole
 from gpudrift.fitting import FitOptions
 from gpudrift.schema import Schema
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, fit_source
-from gpudrift.version import __version__
 
 __all__ = ["FORMAT", "PARTS", "Measured", "Result", "run"]
 
@@ -119,17 +116,15 @@ class Result:
 
     def document(self) -> dict[str, Any]:
         """For JSON."""
-        return {
-            "format": FORMAT,
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "version": __version__,
-            "quick": self.quick,
-            "repeat": self.repeat,
-            "machine": {"system": f"{platform.system()} {platform.release()}", "cores": os.cpu_count()},
-            "device": self.device,
-            "backend": self.backend,
-            "details": dict(self.details),
-            "versions": _versions(),
+        head = surroundings(
+            FORMAT,
+            quick=self.quick,
+            repeat=self.repeat,
+            device=self.device,
+            backend=self.backend,
+            details=self.details,
+        )
+        return head | {
             "copy_bytes_per_second": self.copy_bytes_per_second,
             "measured": [one.described() for one in self.measured],
             "missing": self.missing,
@@ -289,16 +284,3 @@ def schema_of(values: npt.NDArray[Any], bins: int) -> Schema:
         edges = {"x": inner.tolist()}
     source = open_source({"x": values})
     return fit_source(source, FitOptions({"x": "real"} if values.dtype.kind == "f" else {}, edges), None, Settings())
-
-
-def _versions() -> dict[str, str]:
-    packages = ("gpudrift", "numpy", "pyarrow", "numba", "cupy-cuda13x", "cupy-cuda12x", "torch", "boost-histogram")
-    return {"python": platform.python_version()} | dict(_installed(packages))
-
-
-def _installed(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for name in packages:
-        try:
-            yield name, version(name)
-        except PackageNotFoundError:
-            continue

@@ -1,0 +1,124 @@
+"""Where the time of a run goes: seconds of named parts, without a line in the code that is measured.
+
+Functions and methods are replaced by timed ones for as long as a context lasts, and a source by one that times its
+batches. A part holds the seconds that threads spent in it, without those of parts within it, all threads together; so
+no second of a thread is counted twice.
+
+On a GPU work is begun and waited for. A part holds the seconds of the threads, not those of the device: a kernel that
+runs while a thread reads the next batch costs nothing, and one that is waited for costs where the waiting is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from threading import Lock, local
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gpudrift.sources import Part, Source
+
+__all__ = ["Clock", "TimedSource", "replaced"]
+
+
+class _Within(local):
+    """Seconds of the parts that ended within the one that a thread is in."""
+
+    seconds = 0.0
+
+
+class Clock:
+    """Seconds of named parts, added up over all threads.
+
+    Parameters
+    ----------
+    now : callable
+        The time in seconds.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.seconds: dict[str, float] = {}
+        self._now = now
+        self._within = _Within()
+        self._lock = Lock()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Seconds of this thread from here to the end of the context, without those of parts within."""
+        outer, self._within.seconds = self._within.seconds, 0.0
+        start = self._now()
+        try:
+            yield
+        finally:
+            took = self._now() - start
+            with self._lock:
+                self.seconds[name] = self.seconds.get(name, 0.0) + took - self._within.seconds
+            self._within.seconds = outer + took
+
+    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, as a part."""
+
+        @wraps(function)
+        def called(*arguments: Any, **options: Any) -> Any:
+            with self.part(name):
+                return function(*arguments, **options)
+
+        return called
+
+    def during(self, name: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The same batches; the making of each is a part, what is done with it is none."""
+        iterator = iter(batches)
+        while True:
+            with self.part(name):
+                batch = next(iterator, None)
+            if batch is None:
+                return
+            yield batch
+
+
+class TimedSource:
+    """A :class:`gpudrift.sources.Source` whose reading is the part ``read`` of a clock."""
+
+    def __init__(self, source: Source, clock: Clock) -> None:
+        self._source, self._clock = source, clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def batches(self, part: Part, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        return self._clock.during("read", self._source.batches(part, columns))
+
+    def soon(self, part: Part, columns: Sequence[str]) -> None:
+        with self._clock.part("read"):
+            self._source.soon(part, columns)
+
+    def with_types(self, types: Mapping[str, pa.DataType]) -> TimedSource:
+        return TimedSource(self._source.with_types(types), self._clock)
+
+
+@contextmanager
+def replaced(places: Iterable[tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]]) -> Iterator[None]:
+    """Have functions of modules and methods of classes replaced for a while, in the whole process.
+
+    Parameters
+    ----------
+    places : iterable of (module or class, name, change)
+        ``change`` gets the function and gives the one that takes its place.
+    """
+    before: list[tuple[Any, str, Any]] = []
+    try:
+        for place, name, change in places:
+            kept = vars(place)[name]
+            before.append((place, name, kept))
+            is_classmethod = isinstance(kept, classmethod)
+            setattr(place, name, classmethod(change(kept.__func__)) if is_classmethod else change(kept))
+        yield
+    finally:
+        for place, name, kept in reversed(before):
+            setattr(place, name, kept)
