@@ -39,7 +39,7 @@ from gpudrift.tasks import (
     typed_again,
 )
 
-__all__ = ["Settings", "count_source", "fit_source", "profile_source", "usable_cores"]
+__all__ = ["Settings", "count_source", "fit_source", "placed", "profile_source", "usable_cores"]
 
 BUDGET = 192 << 20
 """Bytes that one task may hold in memory. A column of 20 million float64 fits."""
@@ -100,7 +100,7 @@ def profile_source(source: Source, options: FitOptions, columns: Sequence[str] |
     """
     fields = selected_fields(source, columns, options)
     count = _Counter(settings.backend)
-    source, settings = _placed(source, settings)
+    source, settings = placed(source, settings)
     if source.columnar and source.rows is not None:
         profile = _profile_columnar(source, fields, options, settings, count)
     else:
@@ -132,7 +132,7 @@ def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, 
         if unknown:
             raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
         schema = schema.select(columns)
-    source, settings = _placed(source.with_types(arrow_types(schema)), settings)
+    source, settings = placed(source.with_types(arrow_types(schema)), settings)
     count = _Counter(settings.backend)
     given = {one.name: one for one in source.fields}
     fields = [given.get(name, Field(name, pa.null())) for name in schema.names]
@@ -146,14 +146,14 @@ def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, 
     return replace(profile, seen=seen_types(shown))
 
 
-def _placed(source: Source, settings: Settings) -> tuple[Source, Settings]:
+def placed(source: Source, settings: Settings) -> tuple[Source, Settings]:
     """The source as the backend reads it, and how many threads do, each with how much memory."""
     found = device_reader(settings.backend)
     threads = min(settings.workers, DEVICE_THREADS)
-    placed = readable_by(source, settings.backend, threads)
-    if found is None or not placed.on_device:
-        return placed, settings
-    return placed, replace(settings, threads=threads, budget=min(DEVICE_BLOCK, found[1] // threads))
+    readable = readable_by(source, settings.backend, threads)
+    if found is None or not readable.on_device:
+        return readable, settings
+    return readable, replace(settings, threads=threads, budget=min(DEVICE_BLOCK, found[1] // threads))
 
 
 # --- tables whose columns can be read on their own -------------------------------------------------------------------

@@ -13,6 +13,7 @@ from importlib import import_module
 from threading import Event, Thread
 
 from gpudrift.backends.cuda import device
+from gpudrift.backends.cuda_cudf import Cudf
 from gpudrift.backends.cuda_launch import Counters
 from gpudrift.backends.cuda_staging import Stager
 
@@ -23,6 +24,7 @@ STEPS: tuple[tuple[type, str, str], ...] = (
     (Stager, "flush", "copy"),
     (Counters, "add", "count"),
     (Counters, "read", "count"),
+    (Cudf, "grouped", "count"),
 )
 """Methods of a count on the GPU and the parts of its time that they are. Copying holds the wait for a slab, whose copy
 and count must have ended; the reading of the counters holds the wait for all kernels."""
@@ -39,7 +41,7 @@ def synchronize() -> None:
 
 def budget() -> int:
     """Bytes that the engine may take for values on their way."""
-    return device()._budget()
+    return device().budget
 
 
 @dataclass

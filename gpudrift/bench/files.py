@@ -76,7 +76,7 @@ from gpudrift.report.result import Report
 from gpudrift.report.text import counted
 from gpudrift.schema import SPECIAL_SLOTS, Column, Schema
 from gpudrift.sources import Source, open_source
-from gpudrift.threads import Settings, count_source, fit_source, profile_source
+from gpudrift.threads import Settings, count_source, fit_source, placed, profile_source
 from gpudrift.verdict import judge_comparison
 
 __all__ = ["FORMAT", "SPLIT", "FilesResult", "Measured", "Table", "lines", "measure_files", "write_tables"]
@@ -260,7 +260,8 @@ class _Files:
         source = open_source(data if isinstance(data, str) else list(data))
         if not source.files or not source.columnar or source.rows is None:
             raise ValueError(f"bench: {source.label}: Parquet files were expected")
-        return _readable_by(source, backend or self.settings.backend)
+        settings = self.settings if not backend else replace(self.settings, backend=backend)
+        return placed(source, settings)[0]
 
     def measure(self, repeat: int, *, quick: bool) -> FilesResult:
         engine = cuda_engine() if self.on_gpu else cpu_engine(self.settings.backend, self.settings.threads)
@@ -429,12 +430,6 @@ class _Files:
                 "gpu_budget_bytes": budget,
                 "gpu_peak_over_budget": watched.used_bytes / budget,
             }
-
-
-def _readable_by(source: Source, backend: str) -> Source:
-    """A source whose batches lie where a backend counts them, if there is one."""
-    readable_by = getattr(tasks, "readable_by", lambda source, backend: source)
-    return cast("Source", readable_by(source, backend))
 
 
 def _cuda_bench() -> Any:
