@@ -121,7 +121,13 @@ class Tensor:
 
 
 def made(
-    library: Path, *, devices: int = 1, memory: int = 1 << 30, shared: int = 227 << 10, place: int = 0
+    library: Path,
+    *,
+    devices: int = 1,
+    memory: int = 1 << 30,
+    shared: int = 227 << 10,
+    place: int = 0,
+    uuid: bytes = bytes(16),
 ) -> ModuleType:
     """The module, with so many devices and bytes of memory; arrays lie on device ``place``."""
     cupy = ModuleType("cupy")
@@ -176,7 +182,7 @@ def made(
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             getDeviceCount=lambda: devices,
-            getDeviceProperties=lambda number: {"name": b"Emulated GPU", "major": 9, "minor": 0},
+            getDeviceProperties=lambda number: {"name": b"Emulated GPU", "major": 9, "minor": 0, "uuid": uuid},
             memGetInfo=lambda: (memory, memory),
             driverGetVersion=lambda: 13000,
             runtimeGetVersion=lambda: 13000,
@@ -190,4 +196,5 @@ def made(
     cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
     cupy.from_dlpack = lambda tensor: Array(tensor.values)
     cupy.told = told
+    cupy.__version__ = "14.0.0"
     return cupy
