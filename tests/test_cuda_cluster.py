@@ -22,15 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import dask.dataframe as dd
-import dask_cuda
 import emulated_gpu
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from clusters import assert_nothing_left, recorded, wait_until
-from dask_cuda import LocalCUDACluster
-from dask_cuda.utils_test import MockWorker
 from distributed import Client, LocalCluster
 from distributed.protocol.pickle import dumps
 from test_cli import run
@@ -418,11 +415,14 @@ def test_a_worker_with_a_gpu_that_dies_again_and_again_is_named(mixed, path, exp
 @pytest.fixture
 def local_gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """This machine seems to have two GPUs; the options that dask-cuda's cluster is started with."""
+    dask_cuda = pytest.importorskip("dask_cuda")
     asked: list[dict[str, Any]] = []
 
     def make(**options: Any) -> Any:
         asked.append(options)
-        return real(worker_class=MockWorker, preload=["preload_gpu"], **options)
+        return real(worker_class=utils_test.MockWorker, preload=["preload_gpu"], **options)
+
+    from dask_cuda import utils_test
 
     real = dask_cuda.LocalCUDACluster
     monkeypatch.setattr(dask_cuda, "LocalCUDACluster", make)
@@ -435,7 +435,7 @@ def local_gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("backend", ["auto", "cuda"])
 def test_a_local_cluster_has_a_worker_for_each_gpu(local_gpus, path, expected, backend):
     with engine.open_cluster("local", backend=backend) as client:
-        seen = client.run(os.environ.get, "CUDA_VISIBLE_DEVICES")
+        seen = client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
         assert sorted(seen.values()) == ["0,1", "1,0"]
         assert list(client.nthreads().values()) == [1, 1]
         with recorded(client) as recorder:
@@ -449,13 +449,15 @@ def test_a_local_cluster_has_a_worker_for_each_gpu(local_gpus, path, expected, b
     assert "rmm_async" not in options  # RMM is not installed here
 
 
-def test_the_asynchronous_allocator_is_used_where_rmm_is(local_gpus, monkeypatch):
+def test_the_asynchronous_allocator_is_used_where_rmm_is(monkeypatch):
+    dask_cuda = pytest.importorskip("dask_cuda")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: find("json" if name == "rmm" else name))
     shape = engine._gpu_shape(0, 0)
     assert shape["rmm_async"]
     assert shape["rmm_allocator_external_lib_list"] == ["cupy"]
-    assert set(shape) <= set(inspect.signature(LocalCUDACluster).parameters)
+    assert set(shape) <= set(inspect.signature(dask_cuda.LocalCUDACluster).parameters)
 
 
 def test_so_many_of_the_gpus(local_gpus, path, expected):
@@ -475,7 +477,8 @@ def test_the_cpu_engines_have_plain_workers_also_beside_a_gpu(local_gpus, backen
 
 
 def test_workers_that_dask_cuda_worker_starts(plain, path, expected, fine):
-    command = ["dask_cuda.cli", "worker", "--worker-class=dask_cuda.utils_test.MockWorker", "--preload=preload_gpu"]
+    pytest.importorskip("dask_cuda")
+    command = ["dask", "cuda", "worker", "--worker-class=dask_cuda.utils_test.MockWorker", "--preload=preload_gpu"]
     with (
         processes(plain.cluster, command, workers=2, CUDA_VISIBLE_DEVICES="0,1") as addresses,
         recorded(plain) as recorder,
