@@ -8,15 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gpudrift.backends import choose_backend
 from gpudrift.comparison import Comparison, compare_profiles
-from gpudrift.engine import Settings, count_data, fit_data, plan_data, profile_data
+from gpudrift.engine import Settings, count_data, fit_data, plan_data, planned_place, profile_data
 from gpudrift.fitting import FitOptions
 from gpudrift.planning import Plan, Progress, TablePlan, measured_rates
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.schema import Schema
-from gpudrift.sources import is_saved_profile, lies_on_gpu
+from gpudrift.sources import is_saved_profile
 from gpudrift.verdict import ALPHA, judge_comparison
 from gpudrift.version import __version__
 
@@ -80,7 +79,8 @@ def profile(
     edges : mapping of column name to sequence, optional
         Bin edges of your own.
     backend : {"auto", "cuda", "numba", "numpy"}
-        The result does not depend on it. "auto" is cuda where data lies on a GPU, else numba.
+        The result does not depend on it. "auto" is cuda where data lies on a GPU, or is read by the workers of a
+        cluster of which at least one has a GPU; else numba. On a cluster, cuda counts on those workers only.
     threads : int
         0 means one for each core.
     progress : callable, optional
@@ -104,19 +104,14 @@ def profile(
     ValueError
         For unreadable files, columns that are not there, or options that make no sense.
     """
-    chosen, why = choose_backend(backend, on_gpu=lies_on_gpu(data))
-    settings = Settings(chosen, threads, progress, client=client)
+    settings = Settings(backend, threads, progress, client=client)
     if schema is None:
         counted = profile_data(data, _options(kinds, edges), columns, settings, storage_options)
     else:
         if kinds or edges:
             raise ValueError("kinds and edges are part of the schema: give them where the schema is fitted")
         counted = count_data(data, _schema_of(schema), columns, settings, storage_options)
-    return counted.with_provenance(
-        backend=chosen,
-        backend_reason=why,
-        version=__version__,
-    )
+    return counted.with_provenance(version=__version__)
 
 
 def compare(
@@ -190,6 +185,7 @@ def plan(
     *tables: Any,
     like: Schema | Profile | str | os.PathLike[str] | None = None,
     columns: Sequence[str] | None = None,
+    backend: str = "auto",
     threads: int = 0,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -202,7 +198,7 @@ def plan(
         The reference first. A saved profile costs nothing.
     like : Schema, Profile or path of a saved profile, optional
         Of the one table.
-    columns, threads, client, storage_options
+    columns, backend, threads, client, storage_options
         As for :func:`profile`.
 
     Returns
@@ -210,7 +206,7 @@ def plan(
     Plan
         Of which ``str`` makes lines for people.
     """
-    settings = Settings(threads=threads, client=client)
+    settings = Settings(backend, threads, client=client)
     schema = None if like is None else _schema_of(like)
     planned = []
     for data in map(_load_if_saved, tables):
@@ -221,10 +217,8 @@ def plan(
         else:
             fits = schema is None and not planned
             planned.append(plan_data(data, schema, columns, settings, storage_options, fits=fits))
-    workers = 1 if client is None else len(client.nthreads())
-    where = "threads of this process" if client is None else f"cluster {client.scheduler.address}"
-    cores = settings.workers if client is None else sum(client.nthreads().values())
-    return Plan(tuple(planned), where, workers, cores, measured_rates())
+    where, workers, cores, gpus = planned_place(settings)
+    return Plan(tuple(planned), where, workers, cores, measured_rates(), gpus)
 
 
 def judge(

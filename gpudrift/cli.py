@@ -265,7 +265,11 @@ _running = _options(
             "a Dask cluster by its address (tcp://host:8786, tls://…) or scheduler file.",
         ),
         click.option(
-            "--workers", type=click.IntRange(0, 4096), default=0, metavar="N", help="Processes of --scheduler local."
+            "--workers",
+            type=click.IntRange(0, 4096),
+            default=0,
+            metavar="N",
+            help="Processes of --scheduler local; of a machine with GPUs, how many of them.",
         ),
         click.option(
             "--dry-run", is_flag=True, help="Count nothing: print tasks, bytes, memory and about how long it takes."
@@ -338,9 +342,9 @@ def compare(
     _check_output("--json", json_path, [reference, current, config])
     if alpha is not None:
         options["alpha"] = alpha
-    with _cluster(scheduler, workers, threads, quiet) as client:
+    with _cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
-            return _print_plan(_plan([reference, current], None, names, threads, client, options))
+            return _print_plan(_plan([reference, current], None, names, backend, threads, client, options))
         with _progress(quiet) as progress:
             report = gpudrift.compare(
                 reference,
@@ -402,9 +406,9 @@ def profile(
     if output == "-":
         raise click.UsageError("--output: a profile is written to a file, not to standard output")
     _check_output("--output", output, [data, like, config])
-    with _cluster(scheduler, workers, threads, quiet) as client:
+    with _cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
-            return _print_plan(_plan([data], like, names, threads, client, options))
+            return _print_plan(_plan([data], like, names, backend, threads, client, options))
         with _progress(quiet) as progress:
             counted = gpudrift.profile(
                 data,
@@ -439,18 +443,18 @@ def info(profile_path: str | None) -> int:
     import platform
     from importlib.metadata import version
 
-    from gpudrift.backends import BACKENDS, choose_backend, why_not_cuda
+    from gpudrift.backends import BACKENDS, choose_backend, probe
     from gpudrift.threads import usable_cores
 
-    chosen, why = choose_backend()
-    without = why_not_cuda()
+    chosen, why = choose_backend(parquet=True)
+    gpu = probe()
     lines = {
         "gpudrift": f"{gpudrift.__version__} in {Path(gpudrift.__file__).parent}",
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "cores": f"{usable_cores()} that this process may use",
         "memory": _memory(),
-        "backends": ", ".join(BACKENDS if without else ("cuda", *BACKENDS)),
-        "cuda": _one_line_of(f"not used: {without}" if without else "can be used: --backend cuda"),
+        "backends": ", ".join(BACKENDS if gpu.why_not else ("cuda", *BACKENDS)),
+        "cuda": _one_line_of(f"not used: {gpu.why_not}" if gpu.why_not else f"can be used: {gpu}"),
         "would run": f"{chosen} ({why})",
         "kernels": _kernels(),
         **{name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},
@@ -839,7 +843,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
 
 
 @contextmanager
-def _cluster(scheduler: str, workers: int, threads: int, quiet: bool) -> Iterator[Any]:
+def _cluster(scheduler: str, workers: int, threads: int, backend: str, quiet: bool) -> Iterator[Any]:
     """Open the cluster that ``--scheduler`` names; None for threads of this process."""
     if workers and scheduler != "local":
         raise click.UsageError(f"--workers: it goes with --scheduler local, not with {scheduler!r}")
@@ -849,7 +853,8 @@ def _cluster(scheduler: str, workers: int, threads: int, quiet: bool) -> Iterato
     from gpudrift.engine import open_cluster
 
     debug = "--debug" in sys.argv
-    with _warnings(quiet, debug), open_cluster(scheduler, workers, threads, verbose=debug) as client:
+    opened = open_cluster(scheduler, workers, threads, backend=backend, verbose=debug)
+    with _warnings(quiet, debug), opened as client:
         yield client
 
 
@@ -874,10 +879,17 @@ def _print_plan(plan: Plan) -> int:
 
 
 def _plan(
-    tables: Sequence[str], like: str | None, names: list[str] | None, threads: int, client: Any, options: dict[str, Any]
+    tables: Sequence[str],
+    like: str | None,
+    names: list[str] | None,
+    backend: str,
+    threads: int,
+    client: Any,
+    options: dict[str, Any],
 ) -> Plan:
     storage = options.get("storage_options")
-    return gpudrift.plan(*tables, like=like, columns=names, threads=threads, client=client, storage_options=storage)
+    where: dict[str, Any] = {"backend": backend, "threads": threads, "client": client}
+    return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where)
 
 
 def _how_far(now: Progress) -> str:

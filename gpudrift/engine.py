@@ -13,17 +13,21 @@ import re
 import signal
 import sys
 import threading
+import time
 import uuid
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 import pyarrow as pa
 
+from gpudrift.backends import Gpu, choose_backend, choose_for_workers, probe, shrink_cuda, why_not_cuda
 from gpudrift.fitting import FitOptions
 from gpudrift.graphs import (
     Place,
@@ -41,11 +45,11 @@ from gpudrift.packed import Packet
 from gpudrift.planning import TablePlan, column_slots, cut_for_cluster, cut_for_threads, obstacle, plan_table
 from gpudrift.profiles import Profile
 from gpudrift.schema import Schema
-from gpudrift.sources import Field, Source, is_uri, open_source
+from gpudrift.sources import Field, Source, is_parquet, is_uri, lies_on_gpu, open_source
 from gpudrift.threads import Settings, count_source, fit_source, profile_source, selected_fields
 from gpudrift.version import __version__
 
-__all__ = ["Settings", "count_data", "fit_data", "open_cluster", "plan_data", "profile_data"]
+__all__ = ["Settings", "count_data", "fit_data", "open_cluster", "plan_data", "planned_place", "profile_data"]
 
 CONNECT_SECONDS = 7
 """To reach a scheduler: what is not there is an error within ten seconds."""
@@ -55,6 +59,12 @@ RETRIES = 3
 """Of a task that fails: a rebalance moves results away from tasks that are about to use them, which fail with it."""
 GUESSED_THREADS = 8
 """Of a cluster that has no workers yet."""
+RESOURCE = "gpudrift-gpu"
+"""Of Dask's resources: workers that can use a GPU have one, and a task that uses it takes it."""
+ON_GPU = frozenset({"sample", "rows", "fit", "count"})
+"""Stages that read or count; they run where a GPU is, when one is to count. ``rows`` asks partitions of cuDF."""
+LOST_SECONDS = 30.0
+"""Without any news, until somebody looks whether there is still a worker with a GPU."""
 
 
 # --- what the API calls ----------------------------------------------------------------------------------------------
@@ -70,17 +80,19 @@ def profile_data(
     """Fit a schema to a table and count the table under it, wherever it lies.
 
     Files and Dask DataFrames are read by the workers of ``settings.client``; a table in memory lies in this process
-    and is counted here.
+    and is counted here. The backend is chosen where the data enters, of what counts there.
     """
     _check_client(settings.client)
     if _is_dask_frame(data):
         with DaskCluster(_with_client(settings)) as cluster:
-            return profile_frame(cluster, data, options, columns)
+            return cluster.signed(profile_frame(cluster, data, options, columns))
     if settings.client is not None and _names_files(data):
         with DaskCluster(settings) as cluster:
-            return profile_files(cluster, data, options, columns, storage_options)
+            return cluster.signed(profile_files(cluster, data, options, columns, storage_options))
     source = _opened_here(data, storage_options)
-    return described(profile_source(source, options, columns, settings), source)
+    settings, why = _chosen_here(settings, data, source)
+    profile = described(profile_source(source, options, columns, settings), source)
+    return profile.with_provenance(backend=settings.backend, backend_reason=why)
 
 
 def count_data(
@@ -98,12 +110,20 @@ def count_data(
             raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
     if _is_dask_frame(data):
         with DaskCluster(_with_client(settings)) as cluster:
-            return count_frame(cluster, data, schema, columns)
+            return cluster.signed(count_frame(cluster, data, schema, columns))
     if settings.client is not None and _names_files(data):
         with DaskCluster(settings) as cluster:
-            return count_files(cluster, data, schema, columns, storage_options)
+            return cluster.signed(count_files(cluster, data, schema, columns, storage_options))
     source = _opened_here(data, storage_options)
-    return described(count_source(source, schema, columns, settings), source)
+    settings, why = _chosen_here(settings, data, source)
+    profile = described(count_source(source, schema, columns, settings), source)
+    return profile.with_provenance(backend=settings.backend, backend_reason=why)
+
+
+def _chosen_here(settings: Settings, data: Any, source: Source) -> tuple[Settings, str]:
+    """With the backend that this process will run, and why."""
+    chosen, why = choose_backend(settings.backend, on_gpu=lies_on_gpu(data), parquet=is_parquet(source))
+    return replace(settings, backend=chosen), why
 
 
 def fit_data(data: Any, options: FitOptions, columns: Sequence[str] | None, settings: Settings) -> Schema:
@@ -129,8 +149,22 @@ def plan_data(
         with DaskCluster(settings) as cluster:
             _, opened = open_files(cluster, data, storage_options, None, None, None)
             settings = replace(settings, threads=cluster.threads, budget=cluster.budget)
-            return _planned(opened.source, schema, columns, settings, max(len(cluster.client.nthreads()), 1), fits=fits)
+            return _planned(opened.source, schema, columns, settings, cluster.workers, fits=fits)
     return _planned(_opened_here(data, storage_options), schema, columns, settings, 0, fits=fits)
+
+
+def planned_place(settings: Settings) -> tuple[str, int, int, str]:
+    """Where the work would be done: its name, workers, threads of all of them, and their GPUs in words if those count.
+
+    To be asked after the tables were planned, which checks the client.
+    """
+    if settings.client is None:
+        return "threads of this process", 1, settings.workers, ""
+    _check_client(settings.client)
+    cluster = DaskCluster(settings)
+    cluster.choose()
+    where = f"cluster {settings.client.scheduler.address}"
+    return where, cluster.workers, cluster.threads, ", ".join(sorted({one.name for one in cluster.gpus.values()}))
 
 
 def _planned(
@@ -210,14 +244,14 @@ def _is_dask_frame(data: Any) -> bool:
 
 
 class _OutOfMemory(MemoryError):
-    """A task had no memory; which one is said by its place."""
+    """A task had no memory, of the host or of the GPU; which one is said by its place."""
 
-    def __init__(self, place: Place, worker: str) -> None:
+    def __init__(self, place: Place, worker: str, on_gpu: bool) -> None:
         super().__init__(f"no memory for {place} on {worker}")
-        self.place, self.worker = place, worker
+        self.place, self.worker, self.on_gpu = place, worker, on_gpu
 
-    def __reduce__(self) -> tuple[type[_OutOfMemory], tuple[Place, str]]:
-        return type(self), (self.place, self.worker)
+    def __reduce__(self) -> tuple[type[_OutOfMemory], tuple[Place, str, bool]]:
+        return type(self), (self.place, self.worker, self.on_gpu)
 
 
 class _Work:
@@ -235,15 +269,23 @@ class _Work:
         Last arguments of the function, the same for all tasks.
     spanned : bool
         Whether the function takes the span of the place, after the task's own arguments.
+    on_gpu : bool
+        Whether it counts on a GPU. Where that has no memory left, it is tried again in smaller steps.
     """
 
     __name__ = "gpudrift"
 
     def __init__(
-        self, topic: str, function: Callable[..., Any], constants: tuple[Any, ...] = (), spanned: bool = False
+        self,
+        topic: str,
+        function: Callable[..., Any],
+        constants: tuple[Any, ...] = (),
+        *,
+        spanned: bool = False,
+        on_gpu: bool = False,
     ):
         self.topic, self.version = topic, __version__
-        self.function, self.constants, self.spanned = function, constants, spanned
+        self.function, self.constants, self.spanned, self.on_gpu = function, constants, spanned, on_gpu
 
     def __repr__(self) -> str:
         return f"<gpudrift {getattr(self.function, '__name__', 'work')}>"
@@ -256,9 +298,9 @@ class _Work:
         at = Place.of(place)
         span = ((at.start, at.stop),) if self.spanned else ()
         try:
-            result = self.function(*arguments, *span, *self.constants)
-        except MemoryError:
-            raise _OutOfMemory(at, here) from None
+            result = self._result((*arguments, *span, *self.constants), worker)
+        except MemoryError as error:
+            raise _OutOfMemory(at, here, self.on_gpu and not isinstance(error, pa.ArrowException)) from None
         except FileNotFoundError as error:
             if at.stage not in ("find", "footers", "open") or worker is None:
                 raise
@@ -267,6 +309,22 @@ class _Work:
         if worker is not None and isinstance(packet, Packet):
             worker.log_event(self.topic, (place, at.block, packet.rows, packet.read))
         return result
+
+    def _result(self, arguments: tuple[Any, ...], worker: Any) -> Any:
+        """What the function returns; where the GPU has no memory for its steps, with half of it, and so on.
+
+        Nothing of a try that failed is left: counters are of one call.
+        """
+        while True:
+            try:
+                return self.function(*arguments)
+            except MemoryError as error:
+                # Those of CuPy and RMM are of the device, Arrow's are of the host, where smaller steps help nobody.
+                budget = shrink_cuda() if self.on_gpu and not isinstance(error, pa.ArrowException) else 0
+                if not budget:
+                    raise
+                if worker is not None:
+                    worker.log_event(self.topic, {"worker": worker.address, "gpu_memory": budget})
 
 
 def _worker() -> Any:
@@ -297,11 +355,21 @@ class DaskCluster:
         self.progress: Tally | None = None
         self.submitted = 0
         self.read, self.sent = 0, 0
+        self.why = "asked for"
+        """Why this backend."""
+        self.probed: dict[str, Gpu] = {}
+        """What each worker said of its GPU, if that was asked."""
+        self.shrunk: dict[str, int] = {}
+        """Bytes of GPU memory that workers go on with which had too little."""
 
     def __enter__(self) -> DaskCluster:
         if self.client is None:
+            self.choose()
             return self
         _check_versions(self.client)
+        self.choose()
+        if self.settings.backend == "cuda":
+            self.client.register_plugin(_gpu_plugin())
         if not self.client.nthreads():
             warnings.warn(f"{self.client.scheduler.address} has no workers yet: the work waits for them", stacklevel=4)
         self.client.subscribe_topic(self.name, lambda event: self.queue.put(event[1]))
@@ -322,16 +390,54 @@ class DaskCluster:
             if said is not None:
                 raise said from error
 
+    def choose(self) -> None:
+        """Decide what counts, of what the workers have."""
+        asked = self.settings.backend
+        if self.client is None:
+            chosen, self.why = choose_backend(asked)
+        else:
+            if asked in ("auto", "cuda"):
+                found = self.client.run(probe, on_error="return")
+                self.probed = {a: one if isinstance(one, Gpu) else Gpu(repr(one)) for a, one in found.items()}
+            chosen, self.why = choose_for_workers(asked, self.probed)
+        self.settings = replace(self.settings, backend=chosen)
+
+    def signed(self, profile: Profile) -> Profile:
+        """The profile, with what counted it."""
+        return profile.with_provenance(backend=self.settings.backend, backend_reason=self.why)
+
+    @property
+    def gpus(self) -> dict[str, Gpu]:
+        """Those that will count, by worker."""
+        if self.settings.backend != "cuda":
+            return {}
+        return {address: one for address, one in self.probed.items() if one.why_not is None}
+
+    @property
+    def workers(self) -> int:
+        """Workers that count, one at least."""
+        return max(len(self.gpus) or len(self.client.nthreads()), 1)
+
     @property
     def threads(self) -> int:
         if self.client is None:
             return self.settings.workers
+        if self.gpus:  # a GPU does one task at a time
+            return len(self.gpus)
         return int(sum(self.client.nthreads().values())) or GUESSED_THREADS
 
     @property
     def budget(self) -> int:
-        """Bytes that a task may hold: a quarter of what a thread of the smallest worker has, at most."""
-        workers = self._workers()
+        """Bytes that a task may hold: a quarter of what a thread of the smallest worker has, at most.
+
+        On a GPU it is a quarter of the budget, of the smallest and by each of those that share it.
+        """
+        workers, gpus = self._workers(), self.gpus
+        if gpus:
+            sharing = Counter(one.uuid or address for address, one in gpus.items())
+            shares = [one.budget // 4 // sharing[one.uuid or address] for address, one in gpus.items()]
+            limits = [workers[address]["memory_limit"] for address in gpus if address in workers]
+            return int(min(shares + [limit // 4 for limit in limits if limit]))
         shares = [
             one["memory_limit"] // max(one["nthreads"], 1) // 4 for one in workers.values() if one["memory_limit"]
         ]
@@ -355,8 +461,9 @@ class DaskCluster:
         if self.client is None:
             return self.task(place, function, *arguments)
         self.submitted += 1
-        work = _Work(self.name, function)
-        future = self.client.submit(work, str(place), *arguments, key=self.key(place), pure=False, retries=RETRIES)
+        work = _Work(self.name, function, on_gpu=self._on_gpu(place))
+        with self._annotated(work):
+            future = self.client.submit(work, str(place), *arguments, key=self.key(place), pure=False, retries=RETRIES)
         self.futures.append(future)
         return future
 
@@ -365,8 +472,10 @@ class DaskCluster:
         from dask import delayed
 
         self.submitted += 1
-        call = delayed(_Work(self.name, function), pure=False, traverse=False)
-        return call(str(place), *arguments, dask_key_name=self.key(place))
+        work = _Work(self.name, function, on_gpu=self._on_gpu(place))
+        call = delayed(work, pure=False, traverse=False)
+        with self._annotated(work):
+            return call(str(place), *arguments, dask_key_name=self.key(place))
 
     def many(
         self, places: Sequence[Place], function: Callable[..., Any], inputs: Sequence[Sequence[Any]], *constants: Any
@@ -375,10 +484,28 @@ class DaskCluster:
         from dask import delayed
 
         self.submitted += len(places)
-        call = delayed(_Work(self.name, function, constants, spanned=True), pure=False, traverse=False)
-        return [
-            call(str(place), *own, dask_key_name=self.key(place)) for place, own in zip(places, inputs, strict=True)
-        ]
+        on_gpu = any(map(self._on_gpu, places))
+        work = _Work(self.name, function, constants, spanned=True, on_gpu=on_gpu)
+        call = delayed(work, pure=False, traverse=False)
+        with self._annotated(work):
+            return [
+                call(str(place), *own, dask_key_name=self.key(place)) for place, own in zip(places, inputs, strict=True)
+            ]
+
+    def _on_gpu(self, place: Place) -> bool:
+        return self.settings.backend == "cuda" and place.stage in ON_GPU
+
+    def _annotated(self, work: _Work) -> AbstractContextManager[Any]:
+        """Where tasks are made that only a worker with a GPU may run.
+
+        By resource and not by address: a worker that was started again has another address, and the same GPU.
+        """
+        if not work.on_gpu or self.client is None:
+            return nullcontext()
+        from dask import annotate
+
+        annotated: AbstractContextManager[Any] = annotate(resources={RESOURCE: 1})
+        return annotated
 
     def start(self, roots: Sequence[Any]) -> list[Any]:
         """Submit a graph; its roots as futures, which :meth:`results` waits for."""
@@ -400,16 +527,33 @@ class DaskCluster:
         places = {future.key: at for at, future in enumerate(futures)}
         for future in futures:
             future.add_done_callback(self.queue.put)
+        news = time.monotonic()
         while places:
-            with suppress(Empty):
+            try:
                 item = self.queue.get(timeout=1.0)
-                if isinstance(item, tuple):
-                    self._tell(item)
-                elif item.key in places:
-                    result = item.result()
-                    self._weigh(result)
-                    yield places.pop(item.key), result
-                    self._forget(item)
+            except Empty:
+                if self.settings.backend == "cuda" and time.monotonic() - news > LOST_SECONDS:
+                    self._look_for_gpus(len(places))
+                    news = time.monotonic()
+                continue
+            news = time.monotonic()
+            if isinstance(item, tuple | dict):
+                self._tell(item)
+            elif item.key in places:
+                result = item.result()
+                self._weigh(result)
+                yield places.pop(item.key), result
+                self._forget(item)
+
+    def _look_for_gpus(self, results: int) -> None:
+        """Say so when tasks wait for a GPU that no worker has any more; Dask waits in silence, and forever."""
+        if not any(one.get("resources", {}).get(RESOURCE) for one in self._workers().values()):
+            address = self.client.scheduler.address
+            warnings.warn(
+                f"no worker of {address} has a GPU, and {results:,} results wait for one: start a worker there "
+                f"(dask cuda worker {address}), or end this and run with the backend numba",
+                stacklevel=1,
+            )
 
     def result(self, future: Any) -> Any:
         """One result."""
@@ -432,6 +576,8 @@ class DaskCluster:
             "tasks": self.submitted,
             "bytes_counted": self.read,
             "bytes_sent": self.sent,
+            **({"gpus": dict(Counter(map(str, self.gpus.values())))} if self.gpus else {}),
+            **({"gpu_memory_shrunk": dict(self.shrunk)} if self.shrunk else {}),
         }
 
     def _forget(self, future: Any) -> None:
@@ -439,8 +585,10 @@ class DaskCluster:
         self.futures.remove(future)
         future.release()
 
-    def _tell(self, event: Sequence[Any]) -> None:
-        if self.progress is not None:
+    def _tell(self, event: Sequence[Any] | Mapping[str, Any]) -> None:
+        if isinstance(event, Mapping):
+            self.shrunk[str(event["worker"])] = int(event["gpu_memory"])
+        elif self.progress is not None:
             self.progress.add(*event)
 
     def _said(self, error: Exception) -> Exception | None:
@@ -448,7 +596,10 @@ class DaskCluster:
         from distributed.scheduler import KilledWorker
 
         if isinstance(error, _OutOfMemory):
-            return MemoryError(f"worker {error.worker} has no memory left to {self._what(error.place)}; {_ADVICE}")
+            who = f"the GPU of worker {error.worker}" if error.on_gpu else f"worker {error.worker}"
+            return MemoryError(
+                f"{who} has no memory left to {self._what(error.place)}; {_GPU_ADVICE if error.on_gpu else _ADVICE}"
+            )
         if isinstance(error, KilledWorker):
             key = str(error.task)
             found = re.fullmatch(rf"gpudrift-([a-z]+)-{self.name}-(\d+)-(\d+)-(\d+)", key)
@@ -476,6 +627,43 @@ _ADVICE = (
     "give workers more memory or fewer threads each, or write the files in smaller row groups "
     "(gpudrift compare … --dry-run shows what a task needs)"
 )
+
+_GPU_ADVICE = (
+    "steps were made as small as they can be: end what else uses the GPU, let fewer workers share it, set "
+    "GPUDRIFT_GPU_MEMORY (such as 1GB) where the workers start, or write the files in smaller row groups"
+)
+
+
+@cache
+def _gpu_plugin() -> Any:
+    """What a worker does when it starts, for as long as the scheduler lives: it offers its GPU, if it has one.
+
+    A class within a function is sent whole. Of one that is sent by name, a worker without gpudrift that joins the
+    cluster later could not even start.
+    """
+    from distributed import WorkerPlugin
+
+    class OffersGpu(WorkerPlugin):  # type: ignore[misc] # Dask's types are not followed
+        name, idempotent = RESOURCE, True
+
+        async def setup(self, worker: Any) -> None:
+            import asyncio
+
+            from distributed import Status
+
+            from gpudrift.backends import probe
+
+            if (await asyncio.to_thread(probe)).why_not is not None:
+                return
+            await worker.set_resources(**{RESOURCE: 1})
+            # The scheduler looks at tasks that no worker could run when a worker comes or goes on after a pause, but
+            # not when one offers something new: with the only GPU of a cluster killed and started again they waited
+            # forever (distributed 2026.7.1 and 2026.8.0).
+            if worker.status == Status.running:
+                worker.status = Status.paused
+                worker.status = Status.running
+
+    return OffersGpu()
 
 
 def _check_versions(client: Any) -> None:
@@ -505,17 +693,22 @@ def _check_versions(client: Any) -> None:
 
 
 @contextmanager
-def open_cluster(scheduler: str, workers: int = 0, threads: int = 0, *, verbose: bool = False) -> Iterator[Any]:
+def open_cluster(
+    scheduler: str, workers: int = 0, threads: int = 0, *, backend: str = "auto", verbose: bool = False
+) -> Iterator[Any]:
     """A client of the cluster that a word names, closed at the end.
 
     Parameters
     ----------
     scheduler : str
         "threads": no cluster, the client is None. "local": worker processes on this machine, with dask-cuda one for
-        each GPU where there are any. Else the address of a scheduler (``tcp://host:8786``; ``tls://`` through Dask's
-        own configuration) or the path of a scheduler file.
+        each GPU where there are any and the backend may use them. Else the address of a scheduler
+        (``tcp://host:8786``; ``tls://`` through Dask's own configuration) or the path of a scheduler file.
     workers, threads : int
-        Processes, and threads of each, of "local"; 0 leaves it to Dask.
+        Processes, and threads of each, of "local"; 0 leaves it to Dask. With GPUs: the first so many of them, and one
+        thread.
+    backend : {"auto", "cuda", "numba", "numpy"}
+        What shall count there.
     verbose : bool
         Let Dask write its logs.
 
@@ -524,7 +717,7 @@ def open_cluster(scheduler: str, workers: int = 0, threads: int = 0, *, verbose:
     ConnectionError
         If no scheduler answers within seven seconds.
     ValueError, FileNotFoundError
-        If the word names none.
+        If the word names none; if GPUs are asked for that are not here, or without dask-cuda.
     ModuleNotFoundError
         Without Dask.
     """
@@ -539,7 +732,8 @@ def open_cluster(scheduler: str, workers: int = 0, threads: int = 0, *, verbose:
     with config.set(quiet):
         if not verbose:
             logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        with _local(workers, threads, verbose) if scheduler == "local" else _reached(scheduler) as client:
+        opened = _local(workers, threads, backend, verbose) if scheduler == "local" else _reached(scheduler)
+        with opened as client:
             yield client
 
 
@@ -553,7 +747,7 @@ def _need_dask(scheduler: str) -> None:
 
 
 @contextmanager
-def _local(workers: int, threads: int, verbose: bool) -> Iterator[Any]:
+def _local(workers: int, threads: int, backend: str, verbose: bool) -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     shape: dict[str, Any] = {
@@ -564,12 +758,16 @@ def _local(workers: int, threads: int, verbose: bool) -> Iterator[Any]:
     if not verbose:
         shape["silence_logs"] = logging.CRITICAL
     make: Any = LocalCluster
-    if _has_gpus():
+    if _on_local_gpus(backend):
         from dask_cuda import LocalCUDACluster
 
         make = LocalCUDACluster
+        shape |= _gpu_shape(workers, threads)
     else:
         shape["processes"] = True
+        if backend == "auto" and Path(GPU_DEVICE).exists():
+            # Plain workers all see the same GPUs, of which each would take the first.
+            shape["env"] = {"CUDA_VISIBLE_DEVICES": ""}
     opened = ExitStack()
     try:
         with _interrupt_held():
@@ -605,11 +803,59 @@ def _interrupt_held() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _has_gpus() -> bool:
-    """Whether dask-cuda is installed and the driver shows a GPU."""
+def _on_local_gpus(backend: str) -> bool:
+    """Whether worker processes of this machine shall have a GPU each.
+
+    Raises
+    ------
+    ValueError
+        If GPUs are asked for and that cannot be.
+    """
     from importlib.util import find_spec
 
-    return find_spec("dask_cuda") is not None and Path(GPU_DEVICE).exists()
+    # Without the driver's file CuPy need not be imported to know.
+    if backend not in ("auto", "cuda") or (backend == "auto" and not Path(GPU_DEVICE).exists()):
+        return False
+    why = why_not_cuda()
+    if why is None and find_spec("dask_cuda") is None:
+        why = (
+            "dask-cuda, which starts a worker for each GPU, is not installed: pip install 'gpudrift[cuda13]' or cuda12"
+        )
+    if why is not None and backend == "cuda":
+        raise ValueError(f"backend 'cuda': {why}")
+    if why is not None:
+        warnings.warn(f"the GPU of this machine is not used: {why}", stacklevel=1)
+    return why is None
+
+
+def _gpu_shape(workers: int, threads: int) -> dict[str, Any]:
+    """How dask-cuda starts its workers.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer GPUs than workers.
+    """
+    from importlib.util import find_spec
+
+    from dask_cuda.utils import get_n_gpus
+
+    gpus = get_n_gpus()
+    if workers > gpus:
+        has = f"{gpus} GPU{'s' * (gpus != 1)}"
+        raise ValueError(
+            f"workers: {workers} were asked for, and this machine has {has}, one for each worker; "
+            "with the backend numba workers need none"
+        )
+    shape: dict[str, Any] = {
+        "threads_per_worker": threads or 1,
+        "protocol": "tcp",  # what travels is in host memory
+        "device_memory_limit": 0,  # between tasks nothing lies in device memory that could be moved out of it
+    }
+    if find_spec("rmm") is not None:  # it comes with cuDF
+        # One pool for cuDF and CuPy, of the driver's own allocator, which does not break into pieces.
+        shape |= {"rmm_async": True, "rmm_allocator_external_lib_list": ["cupy"]}
+    return shape
 
 
 @contextmanager

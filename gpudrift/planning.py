@@ -326,13 +326,17 @@ class TablePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will take: tasks, bytes, network, memory and time. ``str(plan)`` says it to people."""
+    """What a run will take: tasks, bytes, network, memory and time. ``str(plan)`` says it to people.
+
+    ``gpus`` are the names of those that will count, "" if none will.
+    """
 
     tables: tuple[TablePlan, ...]
     where: str
     workers: int
     threads: int
     rates: Rates | None
+    gpus: str = ""
 
     @property
     def worker_bytes(self) -> int:
@@ -344,7 +348,7 @@ class Plan:
     @property
     def seconds(self) -> float | None:
         """About how long it takes; None where nothing was measured."""
-        if self.rates is None:
+        if self.rates is None or self.gpus:
             return None
         size = sum(table.bytes * table.readings for table in self.tables)
         tasks = sum(table.tasks for table in self.tables)
@@ -362,7 +366,10 @@ class Plan:
             lines.append(f"  {size_text(table.bytes)} in memory, read {times}; {table.tasks:,} tasks{each}")
         size = sum(table.bytes for table in self.tables)
         sent = sum(table.sent for table in self.tables)
-        lines.append(f"where    {self.where}: {self.workers:,} x {-(-self.threads // max(self.workers, 1)):,} threads")
+        each = f"{self.workers:,} x {-(-self.threads // max(self.workers, 1)):,} threads"
+        if self.gpus:
+            each = f"{self.threads:,} GPU{'s' * (self.threads != 1)} ({self.gpus})"
+        lines.append(f"where    {self.where}: {each}")
         share = f" ({sent / size:.2%} of what is read)" if size and sent else ""
         lines.append(f"network  {size_text(sent)}{share}" if sent else "network  nothing")
         lines.append(f"memory   about {size_text(self.worker_bytes)} for each process")
@@ -371,7 +378,7 @@ class Plan:
 
     def _time(self) -> str:
         if self.rates is None or self.seconds is None:
-            return "not known: nothing was measured"
+            return f"not known: nothing was measured{' on a GPU' * bool(self.gpus)}"
         seconds = self.seconds
         said = (
             f"{seconds:.0f} s"

@@ -65,6 +65,8 @@ class Recorder(SchedulerPlugin):
     def __init__(self) -> None:
         self.given: set[str] = set()
         self.finished: Counter[str] = Counter()
+        self.places: dict[str, set[str]] = {}
+        """By stage, the workers that finished a task of it."""
         self.times: list[float] = []
 
     def update_graph(self, scheduler: Any, *, tasks: list[Any], **more: Any) -> None:
@@ -75,6 +77,7 @@ class Recorder(SchedulerPlugin):
     def transition(self, key: Any, start: str, finish: str, *arguments: Any, **more: Any) -> None:
         if finish == "memory" and start == "processing" and KEY.fullmatch(str(key)):
             self.finished[key] += 1
+            self.places.setdefault(KEY.fullmatch(str(key))[1], set()).add(more["worker"])
             self.times.append(time.monotonic())
 
     def spans(self, stage: str) -> dict[int, list[tuple[int, int]]]:

@@ -162,6 +162,7 @@ def made(
     shared: int = 227 << 10,
     place: int = 0,
     late: bool = False,
+    uuid: bytes = bytes(16),
 ) -> ModuleType:
     """The module, with so many devices and bytes of memory; arrays lie on device ``place``."""
     cupy = ModuleType("cupy")
@@ -226,7 +227,7 @@ def made(
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             getDeviceCount=lambda: devices,
-            getDeviceProperties=lambda number: {"name": b"Emulated GPU", "major": 9, "minor": 0},
+            getDeviceProperties=lambda number: {"name": b"Emulated GPU", "major": 9, "minor": 0, "uuid": uuid},
             memGetInfo=lambda: (memory, memory),
             driverGetVersion=lambda: 13000,
             runtimeGetVersion=lambda: 13000,
@@ -240,4 +241,5 @@ def made(
     cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
     cupy.from_dlpack = lambda tensor: Array(tensor.values)
     cupy.told = told
+    cupy.__version__ = "14.0.0"
     return cupy

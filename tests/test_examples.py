@@ -80,7 +80,13 @@ def test_every_example_is_a_screen_and_listed(script):
 
 # --- environment.yml
 
-CONDA_NAMES = {"python-xxhash": "xxhash", "cupy-core": "cupy-cuda13x", "cuda-nvrtc": "nvidia-cuda-nvrtc"}
+CONDA_NAMES = {
+    "python-xxhash": "xxhash",
+    "cupy-core": "cupy-cuda13x",
+    "cuda-nvrtc": "nvidia-cuda-nvrtc",
+    "cudf": "cudf-cu13",
+    "dask-cudf": "dask-cudf-cu13",
+}
 
 
 def test_both_environments_list_the_same_packages_and_bounds():
@@ -100,7 +106,11 @@ def test_the_cuda_extras_differ_in_their_cuda_alone_and_exclude_each_other():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     packages = {extra: [Requirement(one) for one in extras[extra]] for extra in ("cuda13", "cuda12")}
-    assert [one.name for one in packages["cuda13"]] == ["cupy-cuda13x", "nvidia-cuda-nvrtc"]
-    assert [one.name for one in packages["cuda12"]] == ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12"]
-    assert packages["cuda13"][0].specifier == packages["cuda12"][0].specifier
+    names = {extra: [one.name for one in listed] for extra, listed in packages.items()}
+    rapids = ["cudf-cu13", "dask-cudf-cu13", "dask-cuda"]
+    assert names["cuda13"] == ["cupy-cuda13x", "nvidia-cuda-nvrtc", *rapids]
+    assert names["cuda12"] == ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", *(one.replace("13", "12") for one in rapids)]
+    for at in (0, 2, 3, 4):
+        assert packages["cuda13"][at].specifier == packages["cuda12"][at].specifier
+    assert {str(one.specifier) for one in packages["cuda13"][2:]} == {"==26.10.*"}  # they pin each other
     assert project["tool"]["uv"]["conflicts"] == [[{"extra": "cuda13"}, {"extra": "cuda12"}]]

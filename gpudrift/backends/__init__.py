@@ -5,8 +5,10 @@ Which one runs is decided once, where data enters, and is written into the resul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,13 +20,53 @@ if TYPE_CHECKING:
 
     Count = Callable[[Iterable[pa.RecordBatch], Schema], Profile]
 
-__all__ = ["BACKENDS", "choose_backend", "device_reader", "load_backend", "why_not_cuda"]
+__all__ = [
+    "BACKENDS",
+    "Gpu",
+    "choose_backend",
+    "choose_for_workers",
+    "device_reader",
+    "load_backend",
+    "probe",
+    "shrink_cuda",
+    "why_not_cuda",
+]
 
 BACKENDS = ("numba", "numpy")
 """Those that run everywhere, in the order of preference of ``auto``. ``cuda`` needs a GPU."""
 
 
-def choose_backend(name: str = "auto", *, on_gpu: bool = False) -> tuple[str, str]:
+@dataclass(frozen=True)
+class Gpu:
+    """What the CUDA engine of some process counts on, or why it cannot.
+
+    Parameters
+    ----------
+    why_not : str, optional
+        In words; None where it can.
+    name, capability, versions : str
+        For instance "NVIDIA H200", "9.0", "driver 13.0, CuPy 14.2.0".
+    free : int
+        Bytes of its memory.
+    budget : int
+        Bytes of its memory for values on their way, of which a task may hold a quarter.
+    uuid : str
+        Processes that share a GPU say the same; "" where it is not known.
+    """
+
+    why_not: str | None = None
+    name: str = ""
+    capability: str = ""
+    versions: str = ""
+    free: int = 0
+    budget: int = 0
+    uuid: str = ""
+
+    def __str__(self) -> str:
+        return self.why_not or f"{self.name} (compute capability {self.capability}, {self.versions})"
+
+
+def choose_backend(name: str = "auto", *, on_gpu: bool = False, parquet: bool = False) -> tuple[str, str]:
     """The backend that will run, and why, in words.
 
     Parameters
@@ -32,6 +74,8 @@ def choose_backend(name: str = "auto", *, on_gpu: bool = False) -> tuple[str, st
     name : {"auto", "cuda", "numba", "numpy"}
     on_gpu : bool
         Whether the data lies on a GPU.
+    parquet : bool
+        Whether the data is Parquet files, which cuDF reads onto a GPU.
 
     Raises
     ------
@@ -41,6 +85,8 @@ def choose_backend(name: str = "auto", *, on_gpu: bool = False) -> tuple[str, st
     if name == "auto":
         if on_gpu and why_not_cuda() is None:
             return "cuda", "auto: the data lies on a GPU"
+        if parquet and find_spec("pylibcudf") is not None and why_not_cuda() is None:
+            return "cuda", "auto: cuDF reads the files onto the GPU"
         return "numba", "auto: the compiled CPU engine"
     if name == "cuda":
         why = why_not_cuda()
@@ -49,6 +95,53 @@ def choose_backend(name: str = "auto", *, on_gpu: bool = False) -> tuple[str, st
     elif name not in BACKENDS:
         raise ValueError(f"backend {name!r}: choose auto, cuda, {' or '.join(BACKENDS)}")
     return name, "asked for"
+
+
+def choose_for_workers(name: str, workers: Mapping[str, Gpu]) -> tuple[str, str]:
+    """The backend that the workers of a cluster will run, and why, in words.
+
+    One worker with a GPU is enough: what counts then runs on those that have one, and nowhere else.
+
+    Parameters
+    ----------
+    name : {"auto", "cuda", "numba", "numpy"}
+    workers : mapping of address to Gpu
+        What each of them has; see :func:`probe`.
+
+    Raises
+    ------
+    ValueError
+        If there is no backend of that name, or if no worker has a GPU and it needs one; with the reason.
+    """
+    if name not in ("auto", "cuda"):
+        return choose_backend(name)
+    asked = "auto" if name == "auto" else "asked for"
+    having = [one for one in workers.values() if one.why_not is None]
+    if having:
+        names = ", ".join(sorted({one.name for one in having}))
+        has = "has" if len(having) == 1 else "have"
+        return "cuda", f"{asked}: {len(having)} of {len(workers)} workers {has} a GPU ({names})"
+    if name == "cuda":
+        if not workers:
+            return "cuda", "asked for: there are no workers yet"
+        address = min(workers)
+        raise ValueError(
+            f"backend 'cuda': none of {len(workers)} workers can use a GPU; worker {address}: {workers[address]}"
+        )
+    why = f"no worker can use a GPU ({workers[min(workers)]})" if workers else "there are no workers yet"
+    return "numba", f"auto: the compiled CPU engine; {why}"
+
+
+def probe() -> Gpu:
+    """What the CUDA engine of this process counts on; asked of the workers of a cluster, so it raises nothing."""
+    found: Gpu = import_module("gpudrift.backends.cuda").probe()
+    return found
+
+
+def shrink_cuda() -> int:
+    """Let the CUDA engine of this process take half the memory from now on; see `CupyDevice.shrink`."""
+    budget: int = import_module("gpudrift.backends.cuda").device().shrink()
+    return budget
 
 
 def why_not_cuda() -> str | None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cache, cached_property, wraps
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from threading import Lock
 from typing import Any, TypeVar, cast
@@ -20,6 +22,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from gpudrift.backends import Gpu
 from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, device_column
 from gpudrift.backends.cuda_cudf import ColumnReader, Cudf
 from gpudrift.backends.cuda_launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
@@ -27,7 +30,7 @@ from gpudrift.backends.cuda_staging import SlabPool, count_on
 from gpudrift.profiles import Profile
 from gpudrift.schema import Schema
 
-__all__ = ["CupyDevice", "column_of", "column_reader", "count", "device", "why_not"]
+__all__ = ["CupyDevice", "column_of", "column_reader", "count", "device", "probe", "why_not"]
 
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Contraction would round differences once less than the slot rule does."""
@@ -38,6 +41,8 @@ not foreseen."""
 MOST_STAGED = 512 << 20
 """Bytes for columns from host memory: beyond some hundred megabytes a copy is as fast as it gets, and as much
 page-locked host memory is taken."""
+LEAST = 16 << 20
+"""Bytes below which the budget is not halved any more: whoever lacks those lacks all."""
 BUDGET = "GPUDRIFT_GPU_MEMORY"
 """Environment variable that says otherwise, for instance 2GB."""
 UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
@@ -61,6 +66,57 @@ def why_not() -> str | None:
     except Exception as error:  # of the driver, and of libraries that it lacks
         return f"no GPU can be used ({str(error).splitlines()[0]})"
     return None if devices else "this machine has no GPU"
+
+
+def probe() -> Gpu:
+    """The device of this process, or why there is none; raises nothing, compiles nothing, takes no memory."""
+    why = why_not()
+    if why is not None:
+        return Gpu(why)
+    try:
+        cupy = _cupy()
+        runtime = cupy.cuda.runtime
+        with cupy.cuda.Device(0):
+            free, _ = runtime.memGetInfo()
+            found = runtime.getDeviceProperties(0)
+            driver = int(runtime.driverGetVersion())
+        return Gpu(
+            name=str(found["name"].decode()),
+            capability=f"{found['major']}.{found['minor']}",
+            versions=f"driver {driver // 1000}.{driver % 1000 // 10}, CuPy {cupy.__version__}, {_cudf_version()}",
+            free=int(free),
+            budget=_asked() or int(SHARE * free),
+            uuid=bytes(found.get("uuid", b"")).hex(),
+        )
+    except Exception as error:  # a device that is busy with another process alone, or broken, or a budget of no size
+        return Gpu(f"no GPU can be used ({(str(error).splitlines() or [type(error).__name__])[0]})")
+
+
+def _cudf_version() -> str:
+    """Of what reads files onto the device."""
+    if find_spec("pylibcudf") is None:
+        return "no cuDF"
+    for name in ("pylibcudf-cu13", "pylibcudf-cu12", "pylibcudf"):
+        with suppress(PackageNotFoundError):
+            return f"cuDF {version(name)}"
+    return "cuDF"
+
+
+def _asked() -> int | None:
+    """Bytes that the environment asks for.
+
+    Raises
+    ------
+    ValueError
+        If it says something that is no size.
+    """
+    asked = os.environ.get(BUDGET)
+    if not asked:
+        return None
+    read = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kMG]|[KMG]i|)B?", asked.strip())
+    if read is None:
+        raise ValueError(f"{BUDGET}: a size such as 512MB or 2GiB was expected, not {asked!r}")
+    return int(float(read[1]) * UNITS[read[2]])
 
 
 def count(frame: Iterable[Any], schema: Schema) -> Profile:
@@ -228,6 +284,11 @@ class CupyDevice:
     ----------
     number : int
         As CUDA counts those that this process may see.
+
+    Attributes
+    ----------
+    budget : int
+        Bytes of its memory that a task may hold: what the environment asks for, or a quarter of what is free at first.
     """
 
     def __init__(self, number: int = 0) -> None:
@@ -243,29 +304,15 @@ class CupyDevice:
         self._kernels: dict[str, Any] = {}
         self._largest: dict[str, int] = {}
         self._lock = Lock()
-        self.budget = self._budget()
-        """Bytes for values on their way."""
-        self.pool = SlabPool(self, min(self.budget // 4, MOST_STAGED))
+        self.budget = _asked() or self._share()
+        self.pool = self._slabs()
 
     @property
     def name(self) -> str:
         return str(self._cupy.cuda.runtime.getDeviceProperties(self.number)["name"].decode())
 
     @_there
-    def _budget(self) -> int:
-        """Bytes for values on their way.
-
-        Raises
-        ------
-        ValueError
-            If the environment says something that is no size.
-        """
-        asked = os.environ.get(BUDGET)
-        if asked:
-            read = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kMG]|[KMG]i|)B?", asked.strip())
-            if read is None:
-                raise ValueError(f"{BUDGET}: a size such as 512MB or 2GiB was expected, not {asked!r}")
-            return int(float(read[1]) * UNITS[read[2]])
+    def _share(self) -> int:
         free, _ = self._cupy.cuda.runtime.memGetInfo()
         return int(SHARE * free)
 
@@ -288,6 +335,28 @@ class CupyDevice:
 
     def finish(self) -> None:
         self._stream.synchronize()
+
+    @_there
+    def shrink(self) -> int:
+        """Halve the budget, for good, because memory ran out.
+
+        Slabs are made anew, smaller; those that are in use go when their count ends.
+
+        Returns
+        -------
+        int
+            The new budget; 0 where it was too small to be halved.
+        """
+        with self._lock:
+            if self.budget < 2 * LEAST:
+                return 0
+            self.budget //= 2
+            self.pool = self._slabs()
+        self._cupy.get_default_memory_pool().free_all_blocks()
+        return self.budget
+
+    def _slabs(self) -> SlabPool:
+        return SlabPool(self, min(self.budget // 4, MOST_STAGED))
 
     def check_place(self, pointer: int) -> None:
         """Refuse memory of another device.

@@ -43,7 +43,7 @@ from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
 from gpudrift.sources.ipc import ipc_source
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.memory import lies_on_gpu, memory_source
-from gpudrift.sources.on_device import read_onto
+from gpudrift.sources.on_device import is_parquet, read_onto
 from gpudrift.sources.parquet import Summary, parquet_source, summaries
 from gpudrift.sources.streams import stream_source
 from gpudrift.sources.trouble import hidden
@@ -56,6 +56,7 @@ __all__ = [
     "Source",
     "Summary",
     "find_source",
+    "is_parquet",
     "is_saved_profile",
     "is_uri",
     "lies_on_gpu",

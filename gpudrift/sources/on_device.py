@@ -23,7 +23,7 @@ from gpudrift.sources.datafile import File
 from gpudrift.sources.footers import Footers
 from gpudrift.sources.parquet import ParquetReader, spans_of
 
-__all__ = ["limits_of", "read_onto"]
+__all__ = ["is_parquet", "limits_of", "read_onto"]
 
 SMALLEST_CHUNK = 1 << 16
 """Bytes; smaller steps would not help any more."""
@@ -49,6 +49,11 @@ def limits_of(budget: int) -> tuple[int, int]:
     return chunk, max(min(budget // 4, LARGEST_SCRATCH), SMALLEST_CHUNK)
 
 
+def is_parquet(source: Source) -> bool:
+    """Whether a source is of Parquet files."""
+    return isinstance(source, OpenedSource) and isinstance(source.reader, ParquetReader)
+
+
 def read_onto(source: Source, reader: ColumnReader, budget: int) -> Source:
     """The same source, read onto a GPU where it is of Parquet files; others are left as they are.
 
@@ -60,7 +65,7 @@ def read_onto(source: Source, reader: ColumnReader, budget: int) -> Source:
         Bytes of device memory that reading a part may take.
     """
     if not isinstance(source, OpenedSource) or not isinstance(source.reader, ParquetReader):
-        return source
+        return source  # also one that is read onto it already
     made = replace(source, reader=_OnDevice(source.reader, reader, limits_of(budget)))
     made.__dict__["sizes"] = source.sizes
     return made
