@@ -321,11 +321,11 @@ def test_a_task_may_hold_a_quarter_of_the_smallest_gpu(plain):
         with_gpu(plain.cluster, EMULATED_MEMORY=str(64 << 20), EMULATED_NAME="two"),
         DaskCluster(Settings("cuda", client=plain)) as cluster,
     ):
-        assert cluster.budget == 10 << 20
+        assert cluster.budget == (10 << 20) // 4
         assert (cluster.threads, cluster.workers) == (2, 2)
         with with_gpu(plain.cluster, EMULATED_MEMORY=str(64 << 20), EMULATED_NAME="two"):
             with DaskCluster(Settings("auto", client=plain)) as sharing:  # two processes on one GPU
-                assert sharing.budget == 8 << 20
+                assert sharing.budget == (8 << 20) // 4
             with DaskCluster(Settings("numba", client=plain)) as other:
                 assert other.threads == 5
                 assert other.budget > 64 << 20
@@ -336,7 +336,7 @@ def test_a_budget_that_is_asked_for_counts(plain):
         with_gpu(plain.cluster, GPUDRIFT_GPU_MEMORY="7MB"),
         DaskCluster(Settings("auto", client=plain)) as cluster,
     ):
-        assert cluster.budget == 7_000_000
+        assert cluster.budget == 7_000_000 // 4
 
 
 def test_a_dry_run_counts_gpus(mixed, path):
