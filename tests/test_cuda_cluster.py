@@ -201,7 +201,6 @@ def test_what_counts_runs_where_the_gpu_is(mixed, path, expected, fine, fit, mon
     for stage in stages:
         assert recorder.places[stage] == {address}
     assert sum(map(len, recorder.spans("count").values())) > 10
-    assert set().union(*recorder.places.values()) > {address}  # the others put results together
 
 
 def test_the_cpu_engine_counts_on_all_of_them(mixed, path, expected, fine):
