@@ -7,9 +7,11 @@ it: Dask, too, looks for CuPy, and wants more of it.
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import fake_cupy
+import fake_pylibcudf
 
 from gpudrift.backends import cuda
 
@@ -19,3 +21,5 @@ CUPY = fake_cupy.made(
     uuid=os.environ.get("CUDA_VISIBLE_DEVICES", os.environ.get("EMULATED_NAME", "")).encode(),
 )
 cuda._cupy = lambda: CUPY
+if "EMULATED_CUDF" in os.environ:
+    sys.modules["pylibcudf"] = fake_pylibcudf.made()

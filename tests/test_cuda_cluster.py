@@ -203,6 +203,25 @@ def test_what_counts_runs_where_the_gpu_is(mixed, path, expected, fine, fit, mon
     assert sum(map(len, recorder.spans("count").values())) > 10
 
 
+@pytest.mark.parametrize("fit", ["held", "sampled"])
+def test_workers_with_cudf_read_onto_their_gpu(plain, path, expected, fit, monkeypatch):
+    if fit == "sampled":
+        monkeypatch.setattr(DaskCluster, "budget", 1)
+    with with_gpu(plain.cluster, EMULATED_CUDF="1"):
+        found = gd.profile(path, client=plain)
+        again = gd.profile(path, schema=expected, client=plain)
+        read = plain.run(readers)
+    assert found.digest == again.digest == expected.digest
+    (gpu,) = found.provenance["cluster"]["gpus"]
+    assert gpu == "Emulated GPU (compute capability 9.0, driver 13.0, CuPy 14.0.0, cuDF)"
+    assert sorted(map(bool, read.values())) == [False, False, True]
+
+
+def readers() -> list:
+    """What cuDF's double has read in a worker."""
+    return [one for one in getattr(sys.modules.get("pylibcudf"), "told", []) if isinstance(one, tuple)]
+
+
 def test_the_cpu_engine_counts_on_all_of_them(mixed, path, expected, fine):
     client, _ = mixed
     with recorded(client) as recorder:
