@@ -3,7 +3,7 @@
 The model, for a table that is cut as the engine cuts it for one worker a GPU, all GPUs together::
 
     time     = start + fixed + open + max(scan + sampling + fitting + adding, scheduler) + client
-    scan     = max(storage, PCIe, decode, count) / busy share of the threads    (a batch while the next one is coming)
+    scan     = max(storage, PCIe, decode, count) / busy share of the GPUs    (a batch while the next one is coming)
     storage  = bytes in files  / (nodes * bytes a second of a node's storage)
     PCIe     = bytes in files  / (GPUs * bytes a second of its PCIe link)       (files are decoded on the GPU)
     decode   = bytes in memory / (GPUs * bytes a second that the reader decodes)
@@ -147,7 +147,7 @@ def predictions(
     entries: list[dict[str, Any]] = []
     for name, table in tables.items():
         for gpus in GPUS:
-            cores = predict(table, costs, gpus, THREADS_OF_A_WORKER, fits=True)
+            cores = predict(table, costs, gpus, THREADS_OF_A_WORKER, fits=True, gpus=True)
             for storage, speed in storages.items():
                 for decode in ("decode", "decode, files made for GPUs"):
                     stored = table.bytes * costs.stored_share

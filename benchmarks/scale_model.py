@@ -151,12 +151,12 @@ class MadeUp:
 
 
 @lru_cache(maxsize=8)
-def cut_of(table: Table, threads: int, *, fits: bool) -> tuple[MadeUp, Cut, bool]:
+def cut_of(table: Table, threads: int, *, fits: bool, gpus: bool = False) -> tuple[MadeUp, Cut, bool]:
     """The cut that the engine would make, and whether each task then holds its columns whole."""
     source = MadeUp(table)
     held = fits and max(source.column_bytes(one.name) for one in source.fields) <= BUDGET
     slots = column_slots(source.fields, None)
-    cut = cut_for_cluster(source, source.fields, slots, threads, held=BUDGET if held else None)
+    cut = cut_for_cluster(source, source.fields, slots, threads, held=BUDGET if held else None, gpus=gpus)
     return source, cut, held
 
 
@@ -171,7 +171,7 @@ def packet_bytes(costs: Costs, rows: float) -> float:
 
 
 def predict(
-    table: Table, costs: Costs, workers: int, threads_each: int, *, fits: bool, warm: bool = False
+    table: Table, costs: Costs, workers: int, threads_each: int, *, fits: bool, warm: bool = False, gpus: bool = False
 ) -> dict[str, Any]:
     """What counting a table (and, with ``fits``, choosing its bins first) takes on so many workers.
 
@@ -182,9 +182,12 @@ def predict(
     fits : bool
     warm : bool
         Whether the workers have loaded everything.
+    gpus : bool
+        Whether each worker samples and counts on a GPU, one task at a time.
     """
     threads = workers * threads_each
-    source, cut, held = cut_of(table, threads, fits=fits)
+    counting = workers if gpus else threads
+    source, cut, held = cut_of(table, counting, fits=fits, gpus=gpus)
     runs, adds = [len(own) for own in cut.runs], sum(additions(len(own)) for own in cut.runs)
     columns = [stop - start for start, stop in cut.columns]
 
@@ -201,9 +204,9 @@ def predict(
         "start": 0.0 if warm else costs.start_seconds,
         "fixed": costs.fixed_seconds,
         "open": opening(table, costs, threads),
-        "sampling": in_waves(reading * sampled / table.parts, sampling_tasks, threads),
+        "sampling": in_waves(reading * sampled / table.parts, sampling_tasks, counting),
         "fitting": in_waves(fitting, len(runs), threads),
-        "counting": in_waves(busy, cut.tasks, threads),
+        "counting": in_waves(busy, cut.tasks, counting),
         "adding": sum(map(int.__mul__, cut.slots, runs)) * costs.add_slot_seconds / threads if adds else 0.0,
         "client": sum(cut.slots) * costs.client_slot_seconds,
     }
@@ -233,8 +236,8 @@ def predict(
         "opening_bytes": costs.process_bytes + opened + threads_each * footers,
         "scheduler_seconds": scheduler,
         "scheduler_load": scheduler / max(work, scheduler),
-        "waves": waves(cut.tasks, threads),
-        "busy_share": busy / max(in_waves(busy, cut.tasks, threads) * threads, 1e-300),
+        "waves": waves(cut.tasks, counting),
+        "busy_share": busy / max(in_waves(busy, cut.tasks, counting) * counting, 1e-300),
         "bandwidth_per_worker": stored * (1 + sampled / table.parts) / max(work, scheduler) / workers,
         "seconds": seconds | {"all": total},
     }

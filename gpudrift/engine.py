@@ -148,7 +148,7 @@ def plan_data(
     if settings.client is not None and _names_files(data):
         with DaskCluster(settings) as cluster:
             _, opened = open_files(cluster, data, storage_options, None, None, None)
-            settings = replace(settings, threads=cluster.threads, budget=cluster.budget)
+            settings = replace(cluster.settings, threads=cluster.threads, budget=cluster.budget)
             return _planned(opened.source, schema, columns, settings, cluster.workers, fits=fits)
     return _planned(_opened_here(data, storage_options), schema, columns, settings, 0, fits=fits)
 
@@ -189,7 +189,8 @@ def _planned(
     held = fits and source.columnar and max(sizes, default=0) <= budget
     slots = column_slots(fields, schema)
     if workers:
-        cut = cut_for_cluster(source, fields, slots, threads, held=budget if held else None)
+        gpus = settings.backend == "cuda"
+        cut = cut_for_cluster(source, fields, slots, threads, held=budget if held else None, gpus=gpus)
         cut = cut if source.columnar else whole_rows(source, cut)
     else:
         cut = cut_for_threads(source, fields, slots, threads, held=held)

@@ -282,7 +282,9 @@ def _fit_held(cluster: Cluster, shared: Any, opened: Opened, options: FitOptions
     """Blocks whose rows fit into memory: each is read once."""
     source, fields = opened.source, opened.fields
     sample = sample_blocks(source.rows or 0, len(source.fields))
-    cut = cut_for_cluster(source, fields, column_slots(fields, None), cluster.threads, held=cluster.budget)
+    cut = cut_for_cluster(
+        source, fields, column_slots(fields, None), cluster.threads, held=cluster.budget, gpus=_gpus(cluster)
+    )
     _follow(cluster, opened, cut)
     roots = [
         cluster.task(
@@ -308,7 +310,7 @@ def _fit_sampled(cluster: Cluster, shared: Any, opened: Opened, options: FitOpti
     starts = [0]
     for part in source.parts:
         starts.append(starts[-1] + (part.rows or 0))
-    cut = cut_for_cluster(source, fields, column_slots(fields, None), cluster.threads)
+    cut = cut_for_cluster(source, fields, column_slots(fields, None), cluster.threads, gpus=_gpus(cluster))
     _follow(cluster, opened, cut)
     trees: list[list[Any]] = []
     for block, span in enumerate(cut.columns):
@@ -337,6 +339,10 @@ def _counts(cluster: Cluster, block: int, cut: Cut, shared: tuple[Any, str], sch
     return cluster.many(places, tasks.count_parts, inputs, cluster.settings.backend, fingerprint)
 
 
+def _gpus(cluster: Cluster) -> bool:
+    return cluster.settings.backend == "cuda"
+
+
 def _options_of(options: FitOptions, fields: Sequence[Field]) -> FitOptions:
     names = {one.name for one in fields}
     return FitOptions(
@@ -358,7 +364,7 @@ def count_files(
     source = opened.source
     given = {one.name: one for one in source.fields}
     fields = tuple(given.get(name, Field(name, pa.null())) for name in schema.names)
-    cut = cut_for_cluster(source, fields, column_slots(fields, schema), cluster.threads)
+    cut = cut_for_cluster(source, fields, column_slots(fields, schema), cluster.threads, gpus=_gpus(cluster))
     if not source.columnar:
         cut = whole_rows(source, cut)
     _follow(cluster, replace(opened, fields=fields), cut)

@@ -34,8 +34,9 @@ TASKS_PER_THREAD = 8
 BYTES_PER_SLOT = 1600
 """Fewest bytes that a task on a cluster counts for each slot of its result, so that results stay well below 1 % of
 what was read: 3.5 bytes a slot travel, and no slot needs more than 16."""
-CLUSTER_TASK = 1 << 30
-"""Bytes of a task on a cluster where the table is large enough: some seconds of work, 1,000 times Dask's overhead."""
+CLUSTER_TASK, DEVICE_TASK = 1 << 30, 32 << 30
+"""Bytes of a task on a cluster where the table is large enough: some seconds of work, 1,000 times Dask's overhead. A
+GPU that reads 50 GB a second has 0.6 s of it; with 1 GB, 20 ms, eleven of them would keep a scheduler busy."""
 MOST_TASKS = 20_000
 """Of one table: a scheduler handles a few thousand a second and keeps some kilobytes for each."""
 AT_ONCE = 4 << 20
@@ -190,7 +191,13 @@ def column_slots(fields: Sequence[Field], schema: Schema | None) -> list[int]:
 
 
 def cut_for_cluster(
-    source: Source, fields: Sequence[Field], slots: Sequence[int], threads: int, *, held: int | None = None
+    source: Source,
+    fields: Sequence[Field],
+    slots: Sequence[int],
+    threads: int,
+    *,
+    held: int | None = None,
+    gpus: bool = False,
 ) -> Cut:
     """Cut a table so that all threads have work, tasks are large, and results small against what was read.
 
@@ -207,10 +214,13 @@ def cut_for_cluster(
         Of all workers.
     held : int, optional
         Do not cut rows: each task holds its columns whole, at most so many bytes where one column is not more.
+    gpus : bool
+        Whether threads are GPUs.
     """
     sizes = [source.column_bytes(one.name) if obstacle(one) is None else 0 for one in fields]
     size, all_slots, parts = sum(sizes), sum(slots), len(source.parts)
-    wanted = min(max(TASKS_PER_THREAD * threads, -(-size // CLUSTER_TASK)), MOST_TASKS)
+    task = DEVICE_TASK if gpus else CLUSTER_TASK
+    wanted = min(max(TASKS_PER_THREAD * threads, -(-size // task)), MOST_TASKS)
     most_runs = 1 if held is not None else _most_runs(size, all_slots, parts)
     wide = size // max(1, WIDE_PART * parts)
     blocks = max(-(-wanted // most_runs), -(-all_slots // BLOCK_SLOTS), min(wanted, wide), 1)

@@ -148,6 +148,17 @@ def test_every_thread_has_work_where_the_table_is_large_enough(columns, parts, v
         assert cut.tasks >= min(wanted, columns * each, large_enough)
 
 
+def test_tasks_of_gpus_are_larger():
+    """No more than a scheduler bears, and still enough that none waits long."""
+    names = [f"c{at}" for at in range(1_000)]
+    source = MadeUp(dict.fromkeys(names, 10**11), tuple(Part("f", 10**6, at, ()) for at in range(30_000)))
+    fields = [Field(name, pa.float64()) for name in names]
+    on_cores, on_gpus = (cut_for_cluster(source, fields, [1_700] * 1_000, 64, gpus=gpus) for gpus in (False, True))
+    assert_covers(on_gpus, source, fields, [1_700] * 1_000)
+    assert TASKS_PER_THREAD * 64 <= on_gpus.tasks <= on_cores.tasks // 8
+    assert on_cores.tasks == pytest.approx(10**14 / 2**30, rel=0.1) or on_cores.tasks >= 0.9 * MOST_TASKS
+
+
 @pytest.mark.parametrize("columns", [1, 3, 500])
 def test_a_huge_table_has_no_more_tasks_than_a_scheduler_bears(columns):
     names = [f"c{at}" for at in range(columns)]
