@@ -10,8 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from types import ModuleType, SimpleNamespace
 
-import emulated_gpu
-import fake_cupy
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,22 +48,6 @@ def tables(tmp_path):
             pq.write_table(table, folder / f"{part}.parquet", row_group_size=200)
         paths.append(str(folder))
     return paths
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return emulated_gpu.build(tmp_path_factory.mktemp("emulation"))
-
-
-@pytest.fixture
-def on_a_double(library, monkeypatch):
-    cupy = fake_cupy.made(library)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    cuda.why_not.cache_clear()
-    cuda._device.cache_clear()
-    yield cupy
-    cuda.why_not.cache_clear()
-    cuda._device.cache_clear()
 
 
 def run(*arguments: str, status: int = 0) -> None:
@@ -125,7 +107,7 @@ def test_on_cores(tables, tmp_path, capsys, backend):
     assert "4 row groups in 2 files" in printed
 
 
-def test_on_a_gpu(on_a_double, tables, tmp_path, capsys):
+def test_on_a_gpu(cupy, tables, tmp_path, capsys):
     path = tmp_path / "bench.json"
     run("--files", *tables, "--repeat", "1", "--json", str(path))
     document = json.loads(path.read_text())
@@ -143,7 +125,7 @@ def test_on_a_gpu(on_a_double, tables, tmp_path, capsys):
     assert "GPU memory " in printed
 
 
-def test_beside_cudf(on_a_double, tables, monkeypatch):
+def test_beside_cudf(cupy, tables, monkeypatch):
     """cuDF reads the same columns of the same files, and the time is taken when it has ended."""
     calls = []
     cudf = ModuleType("cudf")
@@ -165,7 +147,7 @@ def test_beside_cudf(on_a_double, tables, monkeypatch):
     assert calls == [(["a"], ["x"]), (["b"], ["x"]), "end"]
 
 
-def test_a_library_that_fails_is_said_to_be_missing(on_a_double, tables, monkeypatch):
+def test_a_library_that_fails_is_said_to_be_missing(cupy, tables, monkeypatch):
     def fail(paths, columns):
         raise MemoryError("std::bad_alloc: out_of_memory\nand more")
 
@@ -179,7 +161,7 @@ def test_a_library_that_fails_is_said_to_be_missing(on_a_double, tables, monkeyp
 
 
 @pytest.mark.parametrize("with_rmm", [False, True])
-def test_memory_of_the_gpu_is_the_most_that_was_taken(on_a_double, monkeypatch, with_rmm):
+def test_memory_of_the_gpu_is_the_most_that_was_taken(cupy, monkeypatch, with_rmm):
     pool = cuda.device().pool
     with pool.pair():
         pass
@@ -268,17 +250,10 @@ def test_runs_that_differ_are_not_reported(tables):
         measured.run()
 
 
-def test_sources_are_read_as_the_backend_wants_them(tables, monkeypatch):
-    told = []
-
-    def readable_by(source, backend):
-        told.append((source.label, backend))
-        return source
-
-    monkeypatch.setattr(tasks, "readable_by", readable_by, raising=False)
-    files._Files(tables[0], tables[1], Settings("numba")).check()
-    assert (tables[0], "numpy") in told
-    assert {(label, backend) for label, backend in told if backend == "numba"} == {(one, "numba") for one in tables}
+def test_files_are_read_onto_the_gpu_and_every_part_of_the_time_is_told(plc, tables):
+    found = files.measure_files(tables[0], tables[1], backend="cuda", repeat=1)
+    assert any(isinstance(one, tuple) for one in plc.told), "cuDF's double has read"
+    assert all(found.split["seconds"][part] > 0 for part in ("read", "fit", "count", "merge", "compare"))
 
 
 def test_without_tables_two_are_made(tmp_path, capsys):

@@ -155,8 +155,7 @@ def test_tasks_of_gpus_are_larger():
     fields = [Field(name, pa.float64()) for name in names]
     on_cores, on_gpus = (cut_for_cluster(source, fields, [1_700] * 1_000, 64, gpus=gpus) for gpus in (False, True))
     assert_covers(on_gpus, source, fields, [1_700] * 1_000)
-    assert TASKS_PER_THREAD * 64 <= on_gpus.tasks <= on_cores.tasks // 8
-    assert on_cores.tasks == pytest.approx(10**14 / 2**30, rel=0.1) or on_cores.tasks >= 0.9 * MOST_TASKS
+    assert TASKS_PER_THREAD * 64 <= on_gpus.tasks <= on_cores.tasks // 6
 
 
 @pytest.mark.parametrize("columns", [1, 3, 500])
