@@ -246,6 +246,7 @@ class _Files:
         self.data = {"reference": reference, "current": current}
         self.digests: dict[str, str] = {}
         opened = {side: self.opened(side) for side in self.data}
+        self.settings = placed(opened["reference"], settings)[1]
         self.tables = {side: _table(source) for side, source in opened.items()}
         self.names = {side: _readable(source) for side, source in opened.items()}
         self.paths = {side: source.files for side, source in opened.items()}
