@@ -56,7 +56,8 @@ class Settings:
 
     Parameters
     ----------
-    backend : {"cuda", "numba", "numpy"}
+    backend : {"auto", "cuda", "numba", "numpy"}
+        "auto" until it is known where the data lies and what counts there; see :mod:`gpudrift.engine`.
     threads : int
         0 means one for each core that this process may use.
     progress : callable, optional

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift.backends import cuda, cuda_staging, load_backend
+from gpudrift.backends import Gpu, cuda, cuda_staging, load_backend, probe
 from gpudrift.backends.cuda_columns import DeviceColumn, device_column
 from gpudrift.backends.cuda_staging import SlabPool
 
@@ -246,6 +247,34 @@ def test_a_budget_that_is_no_size_is_refused(install, monkeypatch, asked):
         gd.profile({"x": [1.0]}, backend="cuda")
 
 
+def test_the_budget_is_a_quarter_and_is_halved_down_to_a_floor(install):
+    install(memory=1 << 30)
+    device = cuda.device()
+    assert device.budget == 256 << 20
+    before, found = device.pool.size, []
+    while budget := device.shrink():
+        found.append(budget)
+        assert device.budget == budget
+    assert found == [128 << 20, 64 << 20, 32 << 20, 16 << 20]
+    assert device.pool.size == before // 16
+    table = numbers()
+    assert gd.profile(table, backend="cuda") == gd.profile(table)
+
+
+def test_slabs_shrink_with_a_budget_that_is_larger(install, monkeypatch):
+    install(memory=8 << 30)
+    before = cuda.device().pool.size
+    assert before * 8 == cuda.MOST  # of 2 GB that a task may hold
+    assert cuda.device().shrink() == 1 << 30
+    assert cuda.device().pool.size == before // 2
+
+
+def test_a_budget_that_is_asked_for_is_halved_too(install, monkeypatch):
+    monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "40MiB")
+    install()
+    assert (cuda.device().budget, cuda.device().shrink(), cuda.device().shrink()) == (40 << 20, 20 << 20, 0)
+
+
 def test_threads_wait_for_a_pair_of_slabs(library):
     pool = SlabPool(emulated_gpu.EmulatedDevice(library), 1 << 20, pairs=2)
     inside, most, leave = [], [], Event()
@@ -276,6 +305,36 @@ def test_pinned_memory_that_is_missing_is_an_error_of_memory(install):
     install(memory=100_000)
     with pytest.raises(MemoryError, match="page-locked"):
         gd.profile(numbers(), backend="cuda")
+
+
+# --- what is told of a process ------------------------------------------------------------------------------------
+
+
+def test_a_probe_says_what_there_is_and_takes_nothing(install, monkeypatch):
+    cupy = install(memory=1 << 30, uuid=b"0123")
+    monkeypatch.setattr(cupy, "RawModule", None)  # nothing is compiled
+    found = probe()
+    assert pickle.loads(pickle.dumps(found)) == found
+    assert found == Gpu(None, "Emulated GPU", "9.0", "driver 13.0, CuPy 14.0.0", 1 << 30, 256 << 20, b"0123".hex())
+    monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "5MB")
+    assert probe().budget == 5_000_000
+
+
+def test_a_probe_raises_nothing(install, monkeypatch):
+    cupy = install()
+    monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "much")
+    assert probe().why_not.startswith("no GPU can be used (GPUDRIFT_GPU_MEMORY: a size such as")
+    monkeypatch.delenv("GPUDRIFT_GPU_MEMORY")
+
+    def busy() -> None:
+        raise fake_cupy.CUDARuntimeError("cudaErrorDevicesUnavailable: busy\nand more")
+
+    monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", busy)
+    assert str(probe()) == "no GPU can be used (cudaErrorDevicesUnavailable: busy)"
+
+
+def test_a_probe_without_cupy_says_so(without_cupy):
+    assert probe() == Gpu(cuda.why_not())
 
 
 # --- without a GPU -----------------------------------------------------------------------------------------------
