@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from socket import gethostname
 from threading import Event
 from types import SimpleNamespace
 from typing import Any
@@ -393,7 +394,8 @@ def test_a_probe_says_what_there_is_and_takes_nothing(install, monkeypatch):
     monkeypatch.setattr(cupy, "RawModule", None)  # nothing is compiled
     found = probe()
     assert pickle.loads(pickle.dumps(found)) == found
-    assert found == Gpu(None, "Emulated GPU", "9.0", "driver 13.0, CuPy 14.0.0", 1 << 30, 256 << 20, b"0123".hex())
+    place = f"{gethostname()} 0000:01:00.0 {b'0123'.hex()}"
+    assert found == Gpu(None, "Emulated GPU", "9.0", "driver 13.0, CuPy 14.0.0", 1 << 30, 256 << 20, place)
     monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "5MB")
     assert probe().budget == 5_000_000
 

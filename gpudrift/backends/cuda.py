@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, wraps
+from socket import gethostname
 from threading import Lock
 from typing import Any, TypeVar, cast
 
@@ -78,7 +79,8 @@ def probe() -> Gpu:
             versions=f"driver {driver // 1000}.{driver % 1000 // 10}, CuPy {cupy.__version__}",
             free=int(free),
             budget=_asked() or int(SHARE * free),
-            uuid=bytes(found.get("uuid", b"")).hex(),
+            # CuPy cuts a UUID at its first zero byte, and slices of a GPU (MIG) have its bus in common.
+            place=f"{gethostname()} {runtime.deviceGetPCIBusId(0)} {found['uuid'].hex()}",
         )
     except Exception as error:  # a device that is busy with another process alone, or broken, or a budget of no size
         return Gpu(f"no GPU can be used ({(str(error).splitlines() or [type(error).__name__])[0]})")
