@@ -435,8 +435,8 @@ class DaskCluster:
         """
         workers, gpus = self._workers(), self.gpus
         if gpus:
-            sharing = Counter(one.uuid or address for address, one in gpus.items())
-            shares = [one.budget // 4 // sharing[one.uuid or address] for address, one in gpus.items()]
+            sharing = Counter(one.place for one in gpus.values())
+            shares = [one.budget // 4 // sharing[one.place] for one in gpus.values()]
             limits = [workers[address]["memory_limit"] for address in gpus if address in workers]
             return int(min(shares + [limit // 4 for limit in limits if limit]))
         shares = [

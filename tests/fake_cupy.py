@@ -228,6 +228,7 @@ def made(
             CUDARuntimeError=CUDARuntimeError,
             getDeviceCount=lambda: devices,
             getDeviceProperties=lambda number: {"name": b"Emulated GPU", "major": 9, "minor": 0, "uuid": uuid},
+            deviceGetPCIBusId=lambda number: "0000:01:00.0",
             memGetInfo=lambda: (memory, memory),
             driverGetVersion=lambda: 13000,
             runtimeGetVersion=lambda: 13000,

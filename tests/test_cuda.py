@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from socket import gethostname
 from threading import Event
 from types import SimpleNamespace
 
@@ -263,10 +264,10 @@ def test_the_budget_is_a_quarter_and_is_halved_down_to_a_floor(install):
 
 def test_slabs_shrink_with_a_budget_that_is_larger(install, monkeypatch):
     install(memory=8 << 30)
-    before = cuda.device().pool.size
-    assert before * 8 == cuda.MOST  # of 2 GB that a task may hold
+    pairs = 2 * cuda.device().pool.pairs
+    assert cuda.device().pool.size * pairs == cuda.MOST_STAGED  # a quarter of 2 GB
     assert cuda.device().shrink() == 1 << 30
-    assert cuda.device().pool.size == before // 2
+    assert cuda.device().pool.size * pairs == cuda.MOST_STAGED // 2
 
 
 def test_a_budget_that_is_asked_for_is_halved_too(install, monkeypatch):
@@ -315,7 +316,8 @@ def test_a_probe_says_what_there_is_and_takes_nothing(install, monkeypatch):
     monkeypatch.setattr(cupy, "RawModule", None)  # nothing is compiled
     found = probe()
     assert pickle.loads(pickle.dumps(found)) == found
-    assert found == Gpu(None, "Emulated GPU", "9.0", "driver 13.0, CuPy 14.0.0", 1 << 30, 256 << 20, b"0123".hex())
+    place = f"{gethostname()} 0000:01:00.0 {b'0123'.hex()}"
+    assert found == Gpu(None, "Emulated GPU", "9.0", "driver 13.0, CuPy 14.0.0, no cuDF", 1 << 30, 256 << 20, place)
     monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "5MB")
     assert probe().budget == 5_000_000
 

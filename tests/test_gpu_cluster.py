@@ -86,7 +86,7 @@ def test_dask_cudas_cluster_has_one_worker_and_one_thread(client):
     assert isinstance(found, Gpu)
     assert found.why_not is None
     assert found.budget == pytest.approx(found.free / 4, rel=0.01)
-    assert found.uuid
+    assert found.place
 
 
 def test_rmm_gives_the_memory_where_it_is_installed(client):

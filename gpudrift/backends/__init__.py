@@ -50,8 +50,8 @@ class Gpu:
         Bytes of its memory.
     budget : int
         Bytes of its memory for values on their way, of which a task may hold a quarter.
-    uuid : str
-        Processes that share a GPU say the same; "" where it is not known.
+    place : str
+        Of the device; processes that share it say the same, and no others.
     """
 
     why_not: str | None = None
@@ -60,7 +60,7 @@ class Gpu:
     versions: str = ""
     free: int = 0
     budget: int = 0
-    uuid: str = ""
+    place: str = ""
 
     def __str__(self) -> str:
         return self.why_not or f"{self.name} (compute capability {self.capability}, {self.versions})"

@@ -16,6 +16,7 @@ from contextlib import suppress
 from functools import cache, cached_property, wraps
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from socket import gethostname
 from threading import Lock
 from typing import Any, TypeVar, cast
 
@@ -86,7 +87,8 @@ def probe() -> Gpu:
             versions=f"driver {driver // 1000}.{driver % 1000 // 10}, CuPy {cupy.__version__}, {_cudf_version()}",
             free=int(free),
             budget=_asked() or int(SHARE * free),
-            uuid=bytes(found.get("uuid", b"")).hex(),
+            # CuPy cuts a UUID at its first zero byte, and slices of a GPU (MIG) have its bus in common.
+            place=f"{gethostname()} {runtime.deviceGetPCIBusId(0)} {found['uuid'].hex()}",
         )
     except Exception as error:  # a device that is busy with another process alone, or broken, or a budget of no size
         return Gpu(f"no GPU can be used ({(str(error).splitlines() or [type(error).__name__])[0]})")
