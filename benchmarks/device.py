@@ -4,7 +4,7 @@
 
 Parts, all of them or those of ``--only``, each of which takes less than ten minutes:
 
-- ``tests``: ``pytest -m gpu --require-gpu``; if one fails nothing else is measured;
+- ``tests``: ``pytest -m gpu --require-gpu``, one after the other; if one fails nothing else is measured;
 - ``kernels``: ``gpudrift bench``;
 - ``variants``: one constant of gpudrift/backends/cuda_launch.py is changed at a time, on float32 columns of three
   shapes, so that what was kept can be told from what was tried;
@@ -62,7 +62,18 @@ def run_tests() -> dict[str, Any]:
     """Numbers of tests by outcome, and what failed, with the first line of the reason."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "tests.xml"
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "--require-gpu", f"--junitxml={report}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "0",
+            "-m",
+            "gpu",
+            "--require-gpu",
+            f"--junitxml={report}",
+        ]
         done = subprocess.run([*command, "tests/test_gpu.py"], cwd=ROOT, check=False)
         suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None

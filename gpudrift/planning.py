@@ -229,13 +229,16 @@ def cut_for_cluster(
     columns = cut_columns(sizes, slots, min(most_bytes, held or most_bytes), BLOCK_SLOTS)
     block_bytes = tuple(sum(sizes[start:stop]) for start, stop in columns)
     block_slots = tuple(sum(slots[start:stop]) for start, stop in columns)
-    runs = []
+    runs, known = [], dict[int, tuple[tuple[int, int], ...]]()  # blocks are mostly alike
     # Rows before each part; parts, where rows are not known.
     weights = np.array([1 if part.rows is None else part.rows for part in source.parts], dtype=np.int64)
     done = np.concatenate([[0], np.cumsum(weights)])
     for own_size, own_slots in zip(block_bytes, block_slots, strict=True):
         share = -(-wanted * own_size // size) if size else 1
-        runs.append(_runs(done, max(1, min(share, most_runs, _most_runs(own_size, own_slots, parts)))))
+        count = max(1, min(share, most_runs, _most_runs(own_size, own_slots, parts)))
+        if count not in known:
+            known[count] = _runs(done, count)
+        runs.append(known[count])
     return Cut(tuple(columns), block_bytes, block_slots, tuple(runs))
 
 

@@ -471,7 +471,7 @@ def test_one_row_is_too_few_and_no_crash(good, tmp_path):
         3,
         3.5,
         b"path.parquet",
-        object(),
+        pytest.param(object(), id="object"),
         [],
         ["a", 3],
         {"x": 3},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -296,7 +297,7 @@ def test_statistics_error(tmp_path):
 
 
 def test_counting():
-    command = [sys.executable, "-m", "pytest", "benchmarks", "--rows", "500", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-n", "0", "--rows", "500", "-q", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d+ passed", done.stdout)
@@ -312,8 +313,10 @@ def test_counting_prints_its_speed(tmp_path):
         "no:cacheprovider",
     ]
     chosen = ["--rows", "500", "-k", "Cauchy", f"--benchmark-json={output}"]
-    command = [sys.executable, "-m", "pytest", "benchmarks", *options, *chosen]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-n", "0", *options, *chosen]
+    # Or it would take itself for one of several processes, and measure nothing.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=alone)
     assert done.returncode == 0, done.stdout
     assert re.search(r"float64 Cauchy +\d+ +\d+ +\d+ +\d+", done.stdout)
     found = json.loads(output.read_text())["benchmarks"]
