@@ -88,6 +88,9 @@ class CudfDevice(Device, Memory, Protocol):
     def stream_of(self) -> Any:
         """A new stream as CuPy has them, which cuDF works on."""
 
+    def synchronize(self) -> None:
+        """Wait for all work that was begun on any stream."""
+
 
 class Cudf:
     """cuDF on a device; implements `ColumnReader` and `gpudrift.backends.cuda_columns.Grouping`.
@@ -195,6 +198,11 @@ class Cudf:
         if kind == self.plc.TypeId.DECIMAL128:
             return given if types.is_decimal128(given) and given.scale == -column.type().scale() else None
         found = self.plain.get(kind)
+        if found is not None and types.is_integer(found):
+            # What Arrow narrows again (uint32 in files of version 1.0), or takes for 64-bit times by its own metadata.
+            if found == pa.int64() and (types.is_duration(given) or types.is_time64(given)):
+                return given
+            return found if types.is_integer(given) else None
         return found if found == given else None
 
     def series(self, series: Any) -> DeviceColumn | DeviceTexts | str:
@@ -276,6 +284,7 @@ class Cudf:
 
     def _valid(self, texts: Any) -> bool:
         """Whether texts without nulls are UTF-8."""
+        self.device.synchronize()  # our kernel has a stream of its own, which cuDF's does not wait for
         starts = texts.child(0)
         wide = starts.type().id() == self.plc.TypeId.INT64
         pointer = int(starts.data().ptr) + (8 if wide else 4) * (int(starts.offset()) + int(texts.offset()))

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from gpudrift.backends.cuda_columns import DeviceBatch
 from gpudrift.backends.cuda_cudf import ColumnReader, reads
-from gpudrift.sources.base import OpenedSource, Part, Source
+from gpudrift.sources.base import OpenedSource, Part, Source, width_of
 from gpudrift.sources.datafile import File
 from gpudrift.sources.footers import Footers
 from gpudrift.sources.parquet import ParquetReader, spans_of
@@ -35,6 +35,8 @@ REMOTE_THREADS, REMOTE_PIECE = 16, 8 << 20
 """Requests to a store at a time, and bytes of each."""
 FOOTER_END = 8
 """Bytes at the end of a file: the length of its footer, and PAR1."""
+TEXT_GROWTH = 4
+"""Times the bytes that Arrow has: it keeps a file's dictionaries, and cuDF writes each text out. A guess."""
 CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "ZSTD", "LZ4_RAW"}
 """What cuDF decompresses, as Arrow names it."""
 
@@ -42,8 +44,8 @@ CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "ZSTD", "LZ4_RAW"}
 def limits_of(budget: int) -> tuple[int, int]:
     """Bytes of a chunk, and of what it takes to make one, so that all together stays within a budget.
 
-    At a time there are the chunk that is counted, one that waits and one that is made, and what that takes: pages,
-    compressed and not, which cuDF lets grow to about 1.5 times the limit.
+    At a time there are at most the chunk that was counted, the one that is, one that waits and one that is made, and
+    what that takes: pages, compressed and not, which cuDF lets grow to about 1.5 times the limit.
     """
     chunk = max(min(budget // 8, LARGEST_CHUNK), SMALLEST_CHUNK)
     return chunk, max(min(budget // 4, LARGEST_SCRATCH), SMALLEST_CHUNK)
@@ -67,7 +69,9 @@ def read_onto(source: Source, reader: ColumnReader, budget: int) -> Source:
     if not isinstance(source, OpenedSource) or not isinstance(source.reader, ParquetReader):
         return source  # also one that is read onto it already
     made = replace(source, reader=_OnDevice(source.reader, reader, limits_of(budget)))
-    made.__dict__["sizes"] = source.sizes
+    made.__dict__["sizes"] = {
+        name: size * (1 if width_of(source.types[name]) else TEXT_GROWTH) for name, size in source.sizes.items()
+    }
     return made
 
 
