@@ -319,7 +319,8 @@ def made(*, memory: int = 1 << 40) -> ModuleType:
 
         def _cut(self, file: Any, options: Options, limit: int) -> Iterator[pa.Table]:
             # By place: of a flat column "a.b" and a struct "a" with a member "b" only the one that is asked for.
-            leaves = [list(leaves_of(file.schema_arrow).values())[place].start for place in options.places]
+            ranges = list(leaves_of(file.schema_arrow).values())
+            leaves = [ranges[place].start for place in options.places]
             for group in options.groups:
                 table = file.reader.read_row_group(group, column_indices=leaves, use_threads=False)
                 # Not always the same part of the limit: chunks of a second try shall not end where others ended.

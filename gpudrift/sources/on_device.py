@@ -133,9 +133,10 @@ class _OnDevice:
         footer = self.host.footer(source, file)
         self.host.check_groups(source, part)
         layout = _KEPT.of(source.origins[file], self._layout)
-        codecs = {name: footer.row_group(groups[0]).column(place.start).compression for name, place in places.items()}
+        first = footer.row_group(groups[0])
+        codecs = {name: first.column(place.start).compression for name, place in places.items()}
         there = [name for name in places if name in layout.columns and codecs[name] in CODECS]
-        here = {name: place for name, place in places.items() if name not in set(there)}
+        here = {name: places[name] for name in places.keys() - set(there)}
         singles = [replace(part, rows=footer.row_group(at).num_rows, detail=(file, at)) for at in groups]
         hosted = (batch for one in singles for batch in self.host.read(source, one, here))
         if not there:
