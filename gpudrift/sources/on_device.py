@@ -136,7 +136,8 @@ class _OnDevice:
         first = footer.row_group(groups[0])
         codecs = {name: first.column(place.start).compression for name, place in places.items()}
         there = [name for name in places if name in layout.columns and codecs[name] in CODECS]
-        here = {name: places[name] for name in places.keys() - set(there)}
+        known = set(there)
+        here = {name: place for name, place in places.items() if name not in known}
         singles = [replace(part, rows=footer.row_group(at).num_rows, detail=(file, at)) for at in groups]
         hosted = (batch for one in singles for batch in self.host.read(source, one, here))
         if not there:
