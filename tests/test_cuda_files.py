@@ -23,6 +23,7 @@ from gpudrift.backends import cuda, cuda_cudf
 from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, host_array
 from gpudrift.backends.cuda_launch import valid_texts
 from gpudrift.fitting import FitOptions, sample_blocks
+from gpudrift.graphs import _empty_frame
 from gpudrift.sources import on_device, open_source
 from gpudrift.tasks import (
     Opened,
@@ -557,3 +558,17 @@ def test_tasks_of_a_cluster_read_onto_the_device(plc, tmp_path, held):
         found[backend] = packet.profile(schema)
     assert found["cuda"] == found["numba"]
     assert read_by(plc)
+
+
+def test_types_of_cudfs_own_in_a_dask_dataframe():
+    """Those of dask-cudf: what pandas has for them is what the columns are read as."""
+    pd = pytest.importorskip("pandas")
+    codes = SimpleNamespace(to_pandas=lambda: pd.CategoricalDtype(["a", "b"]))
+    price = SimpleNamespace(to_arrow=lambda: pa.decimal128(9, 2))
+    dtypes = {"x": np.dtype("f4"), "coded": codes, "price": price, "text": pd.StringDtype()}
+    empty = _empty_frame(SimpleNamespace(columns=list(dtypes), dtypes=list(dtypes.values())))
+    types = {one.name: one.type for one in open_source(empty).fields}
+    assert types["x"] == pa.float32()
+    assert pa.types.is_dictionary(types["coded"])
+    assert types["price"] == pa.decimal128(9, 2)
+    assert pa.types.is_string(types["text"]) or pa.types.is_large_string(types["text"])
