@@ -135,7 +135,8 @@ class Event:
 
     @property
     def segments(self) -> tuple[str, ...]:
-        return tuple(sorted({alert.finding.segment for alert in self.alerts} - {None}))  # type: ignore[type-var, arg-type]
+        """Names of the segments in which something moved."""
+        return tuple(sorted({alert.finding.segment for alert in self.alerts if alert.finding.segment is not None}))
 
 
 @dataclass(frozen=True)
@@ -359,9 +360,13 @@ def _clean(finding: Finding) -> Finding:
             f"finding {finding.rule!r:.80}: kind and severity are {given}, "
             f"expected one of {', '.join(KINDS)} and one of {', '.join(SEVERITIES)}"
         )
-    numbers = {name: getattr(finding, name) for name in ("value", "low", "high", "limit")}
-    odd = {name: None for name, number in numbers.items() if number is not None and not math.isfinite(number)}
-    return replace(finding, window=None, **odd)  # the window is that of the event
+    value, low, high, limit = map(_finite, (finding.value, finding.low, finding.high, finding.limit))
+    # The window is that of the event.
+    return replace(finding, value=value, low=low, high=high, limit=limit, window=None)
+
+
+def _finite(number: float | None) -> float | None:
+    return float(number) if number is not None and math.isfinite(number) else None
 
 
 def _key(finding: Finding) -> Key:

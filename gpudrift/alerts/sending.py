@@ -88,12 +88,12 @@ def send(
         raise SendingError(str(error)) from None
     request = _request(url, path, body, {**headers, **own}, method)
     for attempt in range(retries + 1):
-        again, after, error = _attempt(request, timeout)
-        if error is None:
+        again, after, trouble = _attempt(request, timeout)
+        if trouble is None:
             return
         if not again or attempt == retries:
             tried = f" ({attempt + 1} attempts)" if attempt else ""
-            raise SendingError(f"{shown_url(url)}: {error}{tried}", after is None and again is None)
+            raise SendingError(f"{shown_url(url)}: {trouble}{tried}", of_the_message=again is None)
         pause(min(max(after or 0.0, FIRST_PAUSE * 2**attempt), LONGEST_PAUSE))
 
 
@@ -169,11 +169,15 @@ def _slack_word(error: urllib.error.HTTPError) -> str:
     return f" ({text})" if text in _SLACK_WORDS else ""
 
 
-_SLACK_WORDS = frozenset(
-    "invalid_payload invalid_blocks invalid_blocks_format no_text user_not_found channel_not_found channel_is_archived "
-    "action_prohibited posting_to_general_channel_denied no_service no_service_id no_team team_disabled invalid_token "
-    "too_many_attachments rollup_error msg_too_long".split()  # noqa: SIM905
-)
+# fmt: off
+_SLACK_WORDS = frozenset({
+    "invalid_payload", "invalid_blocks", "invalid_blocks_format", "no_text",
+    "user_not_found", "channel_not_found", "channel_is_archived", "action_prohibited",
+    "posting_to_general_channel_denied", "no_service", "no_service_id", "no_team",
+    "team_disabled", "invalid_token", "too_many_attachments", "rollup_error",
+    "msg_too_long",
+})
+# fmt: on
 
 
 def _retry_after(value: str | None) -> float | None:

@@ -234,7 +234,7 @@ class _Table:
         self.wrong(name, "expected a path in quotes")
         return None
 
-    def number(  # noqa: PLR0917 - a number has a default and two ends
+    def number(
         self, name: str, default: float, least: float, most: float, above: bool = False, whole: bool = False
     ) -> float:
         value = self._left.pop(name, default)
