@@ -240,9 +240,14 @@ def _labels(alert: Alert, watch: str) -> dict[str, str]:
         "watch": watch,
         "kind": found.kind,
         "rule": _bounded(found.rule),
-        "column": _bounded(found.column or ""),
-        "segment": _bounded(found.segment or ""),
+        "column": _label(found.column),
+        "segment": _label(found.segment),
     }
+
+
+def _label(name: str | None) -> str:
+    """Keep a name that is empty apart from none: to Prometheus an empty label is no label."""
+    return "" if name is None else _bounded(name) or '""'
 
 
 def _bounded(text: str) -> str:

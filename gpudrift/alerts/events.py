@@ -158,8 +158,8 @@ class State:
         The last window.
     alerts : mapping of key to Alert
         Those that are open.
-    ended : mapping of key to Alert
-        Those that ended in the last window: a correction of it may bring them back, with the day they began.
+    previous : mapping of key to Alert
+        Those that were open before the last window: a correction of it begins there.
     streak, before : Streak
         After the last window, and before it.
     retrained : str or None
@@ -170,7 +170,7 @@ class State:
 
     window: str | None = None
     alerts: Mapping[Key, Alert] = field(default_factory=dict)
-    ended: Mapping[Key, Alert] = field(default_factory=dict)
+    previous: Mapping[Key, Alert] = field(default_factory=dict)
     streak: Streak = field(default_factory=Streak)
     before: Streak = field(default_factory=Streak)
     retrained: str | None = None
@@ -270,31 +270,18 @@ def _step(state: State, window: Window, rules: Rules) -> tuple[list[Event], Stat
     again = state.window is not None and instant(window.start) == instant(state.window)
     start = state.window if again and state.window is not None else window.start
     found = _worst(window.findings)
+    past = state.previous if again else state.alerts
+    alerts = {key: Alert(finding, past[key].since if key in past else start) for key, finding in found.items()}
+    alerts |= {key: alert for key, alert in past.items() if key not in found and _unknown(key, window)}
     changes: dict[str, list[Alert]] = {change: [] for change in CHANGES}
-    alerts: dict[Key, Alert] = {}
-    ended = dict(state.ended) if again else {}
-    for key, finding in found.items():
-        open_one = state.alerts.get(key)
-        if open_one is None:
-            gone = ended.pop(key, None)
-            alert = Alert(finding, gone.since if gone is not None else start)
-            changes["opened"].append(alert)
-            alerts[key] = replace(alert, told=finding.value)
-            continue
-        change = _change(open_one, finding, rules.factor)
-        alert = replace(open_one, finding=finding)
+    for key, alert in alerts.items():
+        known = state.alerts.get(key)
+        change = "opened" if known is None else _change(known, alert.finding, rules.factor)
+        before = None if known is None else known.told
         if change is not None:
-            changes[change].append(alert)
-            alert = replace(alert, told=finding.value)
-        alerts[key] = alert
-    for key, alert in state.alerts.items():
-        if key in found:
-            continue
-        if _unknown(key, window):
-            alerts[key] = alert
-        else:
-            changes["ended"].append(alert)
-            ended[key] = alert
+            changes[change].append(replace(alert, told=before))
+        alerts[key] = replace(alert, told=before if change is None else alert.finding.value)
+    changes["ended"] += [alert for key, alert in state.alerts.items() if key not in alerts]
     base = state.before if again else state.streak
     streak, signal = _streak(base, state.retrained if again else None, start, list(found.values()), window, rules)
     if signal:
@@ -307,7 +294,7 @@ def _step(state: State, window: Window, rules: Rules) -> tuple[list[Event], Stat
                 since = streak.since or since
             events.append(_event(state.events + len(events), change, start, since, concerned))
     return events, State(
-        start, alerts, ended, streak, base, start if signal else state.retrained, state.events + len(events)
+        start, alerts, past, streak, base, start if signal else state.retrained, state.events + len(events)
     )
 
 

@@ -148,7 +148,7 @@ def dumps(memory: Memory) -> str:
         "format": FORMAT,
         "window": state.window,
         "alerts": [_alert_document(alert) for alert in state.alerts.values()],
-        "ended": [_alert_document(alert) for alert in state.ended.values()],
+        "previous": [_alert_document(alert) for alert in state.previous.values()],
         "streak": asdict(state.streak),
         "before": asdict(state.before),
         "retrained": state.retrained,
@@ -184,7 +184,7 @@ def loads(text: str) -> Memory:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         given = document.get("format") if isinstance(document, dict) else None
         raise ValueError(f"its format is {given!r:.60}, this version reads {FORMAT!r}")
-    names = ("window", "alerts", "ended", "streak", "before", "retrained", "events", "messages", "waiting", "lost")
+    names = ("window", "alerts", "previous", "streak", "before", "retrained", "events", "messages", "waiting", "lost")
     entries = _table(document, "the document", ("format", *names))
     messages = {event.id: event for event in (_event(entry) for entry in _list(entries["messages"], "messages"))}
     waiting = _channels(entries["waiting"], "waiting")
@@ -194,13 +194,13 @@ def loads(text: str) -> Memory:
     state = State(
         window=_window(entries["window"], "window"),
         alerts=_alerts(entries["alerts"], "alerts"),
-        ended=_alerts(entries["ended"], "ended"),
+        previous=_alerts(entries["previous"], "previous"),
         streak=_streak(entries["streak"]),
         before=_streak(entries["before"]),
         retrained=_window(entries["retrained"], "retrained"),
         events=_count(entries["events"], "events"),
     )
-    if state.window is None and (state.alerts or state.ended):
+    if state.window is None and (state.alerts or state.previous):
         raise ValueError("alerts without a window")
     return Memory(
         state,
