@@ -500,6 +500,7 @@ def alert(
       gpudrift alert report.json --state alerts.json --fail-on new
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     from gpudrift.alerts import Settings, Window, run_alerts
+    from gpudrift.alerts.events import instant
     from gpudrift.findings import document_findings, judged_columns
 
     gates = _gates(fail_on, _ALERT_GATES)
@@ -517,6 +518,9 @@ def alert(
     except ValueError as error:
         raise ValueError(f"{report_path}: {error}") from None
     outcome = run_alerts([Window(start, tuple(findings), judged)], settings, place)
+    last = outcome.memory.state.window
+    if last is not None and instant(start) < instant(last):
+        _say_warning(f"window {start} is before {last}, the last one in {place}: nothing of it was taken up")
     _write_alerts(outcome, settings, json_path, quiet)
     found = {
         "new": any(event.change in ("opened", "grew") for event in outcome.events),

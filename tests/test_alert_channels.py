@@ -71,7 +71,8 @@ def test_slack_reads_no_markup_in_any_name(made, watch):
     document = slack_document(event, watch, lost=2)
     text = json.dumps(document)
     assert text.isascii()
-    for block, limit in zip(document["blocks"], (150, 3000), strict=True):
+    assert len(document["blocks"]) == 3
+    for block, limit in zip(document["blocks"], (150, 3000, 3000), strict=True):
         assert block["text"]["type"] == "plain_text"
         assert block["text"]["emoji"] is False
         assert 0 < len(block["text"]["text"].encode("utf-16-le")) // 2 <= limit
@@ -87,18 +88,25 @@ def test_slack_reads_no_markup_in_any_name(made, watch):
 def test_slack_shows_names_as_they_are():
     event, _ = opened(finding("<!channel> & *co*", segment="country=<AT>"))
     document = slack_document(event, "R&D")
-    header, section = (html.unescape(block["text"]["text"]) for block in document["blocks"])
+    header, section, rest = (html.unescape(block["text"]["text"]) for block in document["blocks"])
     assert header == "R&D: <!channel> & *co* moved (moderate, window 2026-11-23)"
-    assert section == "• <!channel> & *co* [country=<AT>]: psi 0.3 ≥ 0.1 (moderate)\nsegments: country=<AT>"
+    assert section == "• <!channel> & *co* [country=<AT>]: psi 0.3 ≥ 0.1 (moderate)"
+    assert rest == "segments: country=<AT>"
 
 
 def test_slack_counts_what_it_leaves_out_and_what_was_lost():
     event, _ = opened(*(finding(f"column {number}", 0.3 + number) for number in range(5000)))
-    header, section = (b["text"]["text"] for b in slack_document(event, "w", lost=7)["blocks"])
+    header, section, rest = (b["text"]["text"] for b in slack_document(event, "w", lost=7)["blocks"])
     assert header.startswith("w: column 4999, column 4998 and 4,998 more columns moved together")
-    assert "and 4,980 more findings" in section
-    assert section.endswith("7 earlier messages were lost: too many waited for this address")
-    assert section.count("\n") == 21
+    assert section.count("\n") == 19
+    assert rest.splitlines() == [
+        "and 4,980 more findings",
+        "7 earlier messages were lost: too many waited for this address",
+    ]
+    event, _ = opened(*(finding("&" * 200 + str(number), reason="&" * 300) for number in range(30)))
+    _, section, rest = (b["text"]["text"] for b in slack_document(event, "w")["blocks"])
+    assert section.endswith("…")
+    assert rest == "and 10 more findings", "however long the names are"
 
 
 @settings(max_examples=200, deadline=None)

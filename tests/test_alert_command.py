@@ -286,6 +286,16 @@ def test_what_cannot_be_is_said(reports, tmp_path, monkeypatch):
     assert "delete it to begin anew" in fails("alert", report, "--state", tmp_path / "state")
 
 
+def test_a_window_before_the_last_one_is_said_to_change_nothing(reports, tmp_path):
+    state = tmp_path / "s"
+    alert(reports / "drift.json", "--state", state, "--window", "2026-11-23")
+    before = state.read_bytes()
+    done = process("alert", reports / "calm.json", "--state", state, "--window", "2026-11-22")
+    assert done.returncode == DONE
+    assert "warning: window 2026-11-22 is before 2026-11-23, the last one in" in done.stderr
+    assert state.read_bytes() == before
+
+
 def test_a_report_from_standard_input(reports, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO((reports / "drift.json").read_text()))
     assert "moved together" in alert("-", "--state", tmp_path / "s").out

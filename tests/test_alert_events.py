@@ -373,14 +373,34 @@ def test_waiting_messages_are_bounded_and_the_lost_ones_counted(monkeypatch):
     monkeypatch.setattr(kept, "MOST_WAITING", 3)
     alert = Alert(finding(), DAYS[0])
     events = [Event(f"e{number}", "opened", DAYS[0], DAYS[0], (alert,)) for number in range(5)]
-    memory = kept.queued(Memory(), events[:2], ["a", "b"])
-    memory = kept.queued(memory, events[1:], ["a"])
+    memory = kept.trimmed(kept.queued(Memory(), events[:2], ["a", "b"]))
+    assert memory.lost == {}
+    memory = kept.trimmed(kept.queued(memory, events[1:], ["a"]))
     assert [event.id for event in memory.waiting["a"]] == ["e2", "e3", "e4"]
     assert memory.lost == {"a": 2}
     memory = kept.delivered(memory, "a", events[2])
     assert [event.id for event in memory.waiting["a"]] == ["e3", "e4"]
     assert memory.lost == {}
     assert [event.id for event in memory.waiting["b"]] == ["e0", "e1"]
+
+
+def test_waiting_findings_are_bounded_but_the_newest_message_stays(monkeypatch):
+    monkeypatch.setattr(kept, "MOST_FINDINGS", 5)
+    alert = Alert(finding(), DAYS[0])
+    sizes = [1, 2, 3, 9]
+    events = [Event(f"e{size}", "opened", DAYS[0], DAYS[0], (alert,) * size) for size in sizes]
+    for count, left in [(1, ["e1"]), (2, ["e1", "e2"]), (3, ["e2", "e3"]), (4, ["e9"])]:
+        memory = kept.trimmed(kept.queued(Memory(), events[:count], ["a"]))
+        assert [event.id for event in memory.waiting["a"]] == left
+        assert memory.lost.get("a", 0) == count - len(left)
+
+
+def test_a_state_that_could_not_be_read_again_is_not_written(tmp_path, monkeypatch):
+    kept.save(tmp_path / "state", Memory())
+    monkeypatch.setattr(kept, "MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match="more than it may have"):
+        kept.save(tmp_path / "state", memory_of())
+    assert kept.load(tmp_path / "state") == Memory()
 
 
 def test_one_run_at_a_time_has_the_state(tmp_path):

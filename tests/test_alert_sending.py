@@ -306,6 +306,33 @@ def test_nothing_is_lost_however_sending_fails(tmp_path_factory, history, patter
     assert len(arrived) - len(first) <= pattern.count("is lost on the way back")
 
 
+def test_only_what_is_left_at_the_end_of_a_run_is_bounded(tmp_path, monkeypatch):
+    """Many windows at once are all told where the channel is up; where it is down, the lost are counted and told."""
+    monkeypatch.setattr(kept, "MOST_WAITING", 4)
+    windows = [Window(day, (drift(f"of {day}"),)) for day in DAYS[:6]]
+    config = {"webhook": {"a": {"url": "http://127.0.0.1:9/", "retries": 0}}, "log": {"to": str(tmp_path / "log")}}
+    arrived, up = [], [True]
+
+    def send(_address, body, _headers, **_):
+        if not up[0]:
+            raise SendingError("down")
+        arrived.append(json.loads(body))
+
+    outcome = run_alerts(windows, read_settings(config), tmp_path / "state", send=send)
+    assert len(arrived) == len(outcome.events) == 11
+    assert [document["lost"] for document in arrived] == [0] * 11
+    assert len((tmp_path / "log").read_text().splitlines()) == 11
+    up[0] = False
+    more = [Window(day, (drift(f"of {day}"),)) for day in DAYS[6:9]]
+    outcome = run_alerts(more, read_settings(config), tmp_path / "state", send=send)
+    assert outcome.unsent == {"webhook a": 4}
+    assert outcome.memory.lost == {"webhook a": 2}
+    up[0] = True
+    outcome = run_alerts(more[-1:], read_settings(config), tmp_path / "state", send=send)
+    assert [document["lost"] for document in arrived[11:]] == [2, 0, 0, 0]
+    assert outcome.memory.lost == {}
+
+
 def test_a_log_that_cannot_be_written_is_kept_too(tmp_path):
     state = tmp_path / "state"
     bad = configured(log={"to": str(tmp_path / "none" / "log")})

@@ -62,6 +62,11 @@ def title(event: Event, watch: str) -> str:
 
 def alert_lines(event: Event, most: int = MOST_LINES) -> list[str]:
     """A line for each finding of an event, the largest first, and one that says how many were left out."""
+    rest = [f"and {len(event.alerts) - most:,} more findings"] if len(event.alerts) > most else []
+    return _finding_lines(event, most) + rest
+
+
+def _finding_lines(event: Event, most: int) -> list[str]:
     lines = []
     for alert in event.alerts[:most]:
         found = alert.finding
@@ -70,8 +75,6 @@ def alert_lines(event: Event, most: int = MOST_LINES) -> list[str]:
         since = f", since {alert.since}" if alert.since != event.window else ""
         told = f"{_plain(found.reason, 200)} ({found.severity}{was}{since})"
         lines.append(f"{_name(found.column)}{where}: {told}")
-    if len(event.alerts) > most:
-        lines.append(f"and {len(event.alerts) - most:,} more findings")
     return lines
 
 
@@ -115,20 +118,25 @@ def event_document(event: Event, watch: str, lost: int = 0) -> dict[str, Any]:
 
 def slack_document(event: Event, watch: str, lost: int = 0) -> dict[str, Any]:
     """The body of an incoming webhook of Slack."""
-    lines = [f"• {line}" for line in alert_lines(event)]
+    lines = [f"• {line}" for line in _finding_lines(event, MOST_LINES)]
+    rest = []
+    if len(event.alerts) > MOST_LINES:
+        rest.append(f"and {len(event.alerts) - MOST_LINES:,} more findings")
     if event.segments:
         names = ", ".join(_plain(name, LONGEST_NAME) for name in event.segments[:10])
         more = f" and {len(event.segments) - 10:,} more" if len(event.segments) > 10 else ""
-        lines.append(f"segments: {names}{more}")
+        rest.append(f"segments: {names}{more}")
     if lost:
-        lines.append(f"{lost:,} earlier messages were lost: too many waited for this address")
+        rest.append(f"{lost:,} earlier messages were lost: too many waited for this address")
     head = title(event, watch)
+    # What was left out has a section of its own: at the end of the first it would be cut off.
+    sections = ["\n".join(part) for part in (lines, rest) if part]
     return {
         "text": _for_slack(head, SLACK_TEXT),
         "mrkdwn": False,
         "blocks": [
             {"type": "header", "text": _slack_text(head, SLACK_HEADER)},
-            {"type": "section", "text": _slack_text("\n".join(lines), SLACK_SECTION)},
+            *({"type": "section", "text": _slack_text(text, SLACK_SECTION)} for text in sections),
         ],
     }
 
@@ -152,17 +160,19 @@ def _for_slack(text: str, limit: int) -> str:
     return "".join(pieces) + ("" if ended else "…")
 
 
-def log_lines(event: Event, watch: str, time: str) -> list[str]:
+def log_lines(event: Event, watch: str, time: str, lost: int = 0) -> list[str]:
     """A line of JSON for each finding of an event; none is left out.
 
     Parameters
     ----------
     time : str
         When it is written; ISO 8601.
+    lost : int
+        Earlier messages that were dropped; said only where there are any.
     """
     head = {"time": time, "watch": watch, "event": event.change, "id": event.id, "window": event.window}
-    retrain = {"since": event.since} if event.change == "retrain" else {}
-    return [json.dumps(head | alert_document(alert) | retrain, allow_nan=False) for alert in event.alerts]
+    more = ({"since": event.since} if event.change == "retrain" else {}) | ({"lost": lost} if lost else {})
+    return [json.dumps(head | alert_document(alert) | more, allow_nan=False) for alert in event.alerts]
 
 
 @dataclass(frozen=True)

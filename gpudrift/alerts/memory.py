@@ -3,8 +3,9 @@
 It holds events, never addresses or secrets: channels are known by their names. What is read is checked field by
 field, for whoever can write the file could otherwise speak through the alerts; anything odd is refused in one line.
 
-Laws: ``loads(dumps(memory)) == memory``. A message stays until it was delivered; only when more than ``MOST_WAITING``
-wait for one channel are the oldest dropped, and how many is remembered until it could be told there.
+Laws: ``loads(dumps(memory)) == memory``. A message stays until it was delivered; only when at the end of a run more
+than ``MOST_WAITING`` wait for one channel, or these hold more than ``MOST_FINDINGS``, are the oldest dropped, and how
+many is remembered until it could be told there.
 """
 
 from __future__ import annotations
@@ -23,14 +24,16 @@ from typing import Any
 from gpudrift.alerts.events import CHANGES, KINDS, Alert, Event, State, Streak, instant
 from gpudrift.findings import SEVERITIES, Finding
 
-__all__ = ["FORMAT", "Memory", "delivered", "dumps", "load", "loads", "locked", "queued", "save"]
+__all__ = ["FORMAT", "Memory", "delivered", "dumps", "load", "loads", "locked", "queued", "save", "trimmed"]
 
 FORMAT = "gpudrift/alerts-state/1"
 
 MOST_WAITING = 500
 """Messages that wait for one channel."""
+MOST_FINDINGS = 200_000
+"""Findings in them; the newest message is kept however many it has."""
 MOST_BYTES = 256 << 20
-"""A larger file is not ours: 5,000 columns with four findings each are 6 MB."""
+"""A larger file is not ours: 200,000 findings are 60 MB."""
 MOST_CHANNELS = 1000
 LOCK_SECONDS = 60.0
 
@@ -55,14 +58,28 @@ class Memory:
 
 def queued(memory: Memory, events: Sequence[Event], channels: Sequence[str]) -> Memory:
     """Let events wait for channels, behind those that wait there already."""
-    waiting, lost = dict(memory.waiting), dict(memory.lost)
+    waiting = dict(memory.waiting)
     for channel in channels:
         known = {event.id for event in waiting.get(channel, ())}
         line = (*waiting.get(channel, ()), *(event for event in events if event.id not in known))
-        if len(line) > MOST_WAITING:
-            lost[channel] = lost.get(channel, 0) + len(line) - MOST_WAITING
         if line:
-            waiting[channel] = line[-MOST_WAITING:]
+            waiting[channel] = line
+    return replace(memory, waiting=waiting)
+
+
+def trimmed(memory: Memory) -> Memory:
+    """Drop the oldest messages where too many wait."""
+    waiting, lost = dict(memory.waiting), dict(memory.lost)
+    for channel, line in memory.waiting.items():
+        kept, findings = 0, 0
+        for event in reversed(line[-MOST_WAITING:]):
+            findings += len(event.alerts)
+            if kept and findings > MOST_FINDINGS:
+                break
+            kept += 1
+        if kept < len(line):
+            waiting[channel] = line[-kept:]
+            lost[channel] = lost.get(channel, 0) + len(line) - kept
     return replace(memory, waiting=waiting, lost=lost)
 
 
@@ -134,10 +151,15 @@ def save(path: str | os.PathLike[str], memory: Memory) -> None:
     ------
     OSError
         If it cannot be written.
+    ValueError
+        If it is so large that it could not be read again: names of a million characters.
     """
     from gpudrift.files import write_whole  # with it comes pyarrow
 
-    write_whole(path, dumps(memory).encode("ascii") + b"\n")
+    content = dumps(memory).encode("ascii") + b"\n"
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{os.fspath(path)}: the alert state has {len(content) >> 20} MB, more than it may have")
+    write_whole(path, content)
 
 
 def dumps(memory: Memory) -> str:

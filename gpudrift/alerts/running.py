@@ -30,7 +30,7 @@ from gpudrift.alerts.channels import (
     slack_document,
 )
 from gpudrift.alerts.events import Event, Window, advance, instant, size_of
-from gpudrift.alerts.memory import Memory, delivered, load, locked, queued, save
+from gpudrift.alerts.memory import Memory, delivered, load, locked, queued, save, trimmed
 from gpudrift.alerts.sending import SendingError
 from gpudrift.alerts.settings import Prometheus, Settings, Webhook
 
@@ -148,6 +148,9 @@ def run_alerts(
         failures: dict[str, str] = {}
         for channel in settings.channels:
             memory = _deliver(channel, settings, memory, state, failures, send, clock)
+        if trimmed(memory) != memory:
+            memory = trimmed(memory)
+            save(state, memory)
         if settings.prometheus is not None:
             judged = next((w.judged for w in taken if now.window and instant(w.start) == instant(now.window)), None)
             unsent = {channel: len(memory.waiting.get(channel, ())) for channel in settings.channels}
@@ -172,7 +175,8 @@ def _deliver(
             if channel == "log":
                 assert settings.log is not None
                 moment = datetime.datetime.fromtimestamp(clock(), datetime.UTC).isoformat(timespec="seconds")
-                _append(settings.log, log_lines(event, settings.name, moment))
+                lost = memory.lost.get(channel, 0)
+                _append(settings.log, log_lines(event, settings.name, moment, lost))
             else:
                 hook = settings.webhooks[channel.removeprefix("webhook ")]
                 _post(hook, event, settings.name, memory.lost.get(channel, 0), send)

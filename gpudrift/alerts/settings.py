@@ -47,13 +47,6 @@ class Address:
             raise ValueError(f"url{where}: {why}" if why else f"header {wrong[0]}")
         return url, values
 
-    @property
-    def shown(self) -> str:
-        """Scheme and host, and nothing that could be a secret."""
-        if self.given.startswith(ENVIRONMENT):
-            return self.given
-        return shown_url(self.given)
-
 
 @dataclass(frozen=True)
 class Webhook:
