@@ -59,7 +59,7 @@ def found_in(window, key):
     same = [f for f in window.findings if (f.kind, f.rule, f.column, f.segment) == key]
     if not same:
         return None
-    value = [0.0 if f.value is None or not math.isfinite(f.value) else abs(f.value) for f in same]
+    value = [-1.0 if f.value is None or not math.isfinite(f.value) else abs(f.value) for f in same]
     order = sorted(range(len(same)), key=lambda i: (same[i].severity != "major", -value[i]))
     return same[order[0]]
 

@@ -366,7 +366,8 @@ def size_of(finding: Finding) -> tuple[object, ...]:
     excess = value / limit if limit > 0 else value
     names = (finding.column or "", finding.rule, finding.segment or "", finding.kind)
     rest = (str(finding.column), str(finding.segment), repr(finding))
-    return (-SEVERITIES.index(finding.severity), -excess, -value, names, rest)
+    unknown = finding.value is None
+    return (-SEVERITIES.index(finding.severity), -excess, -value, unknown, names, rest)
 
 
 def _event(number: int, change: str, window: str, since: str, alerts: Sequence[Alert]) -> Event:
