@@ -85,6 +85,15 @@ def test_slack_reads_no_markup_in_any_name(made, watch):
         assert all(c.isprintable() or c == "\n" for c in one)
 
 
+@pytest.mark.parametrize("text", ["&" * 99, "<a>" * 33, "😀" * 99, "ab😀&" * 25])
+def test_a_cut_for_slack_is_never_too_long_and_never_in_an_escape(text):
+    for limit in range(2, 120):
+        cut = channels._for_slack(text, limit)
+        assert len(cut.encode("utf-16-le")) // 2 <= limit
+        assert text.startswith(html.unescape(cut.removesuffix("…")))
+    assert html.unescape(channels._for_slack(text, 1000)) == text
+
+
 def test_slack_shows_names_as_they_are():
     event, _ = opened(finding("<!channel> & *co*", segment="country=<AT>"))
     document = slack_document(event, "R&D")

@@ -354,8 +354,10 @@ def replaced(value, place, new):
         b"9" * 5000,
         kept.dumps(memory_of()).replace('"told": 0.3', '"told": Infinity').encode(),
         kept.dumps(memory_of()).encode()[:-20],
+        kept.dumps(memory_of()).replace('"told": 0.3', '"told": 1e999').encode(),
+        kept.dumps(memory_of()).replace('"window": "2026-11-02", "alerts"', '"window": null, "alerts"', 1).encode(),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_a_hostile_state_is_refused_in_one_line_that_names_it(tmp_path, content):
     path = tmp_path / "state"
