@@ -19,7 +19,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from gpudrift.findings import SEVERITIES, Finding
 
@@ -372,5 +372,6 @@ def size_of(finding: Finding) -> tuple[object, ...]:
 
 def _event(number: int, change: str, window: str, since: str, alerts: Sequence[Alert]) -> Event:
     ordered = tuple(sorted(alerts, key=lambda alert: size_of(alert.finding)))
-    said = json.dumps([number, change, window, since, [asdict(alert) for alert in ordered]], sort_keys=True)
+    inside = [[*vars(alert.finding).values(), alert.since, alert.told] for alert in ordered]
+    said = json.dumps([number, change, window, since, inside])
     return Event(hashlib.sha256(said.encode()).hexdigest()[:24], change, window, since, ordered)

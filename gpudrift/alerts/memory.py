@@ -236,7 +236,8 @@ def _no_constant(word: str) -> None:
 
 
 def _alert_document(alert: Alert) -> dict[str, Any]:
-    given = {name: value for name, value in asdict(alert.finding).items() if value is not None}
+    # Not dataclasses.asdict, which copies deeply.
+    given = {name: value for name in _OF_FINDING if (value := getattr(alert.finding, name)) is not None}
     return given | {"since": alert.since, "told": alert.told}
 
 
