@@ -243,6 +243,16 @@ def test_series_are_bounded_and_the_largest_stay():
     assert read["gpudrift_findings", own | {("kind", "drift"), ("severity", "moderate")}] == 50
 
 
+@pytest.mark.parametrize("pair", [("", '""'), ("\ud800", "\\ud800")])
+def test_names_that_look_the_same_are_one_series_and_counted(pair):
+    _, state = advance(State(), [Window(WHEN, tuple(map(finding, pair)))])
+    read = samples(prometheus_text(state, "w", Gauges(0.0)))  # it fails on a series that stands there twice
+    [labels] = [dict(labels) for name, labels in read if name == "gpudrift_finding_value"]
+    assert set(labels) == {"watch", "kind", "rule", "column", "segment"}
+    assert labels["column"] == pair[1]
+    assert read["gpudrift_findings_left_out", frozenset({("watch", "w")})] == 1
+
+
 def test_long_names_that_begin_alike_are_two_series():
     _, state = advance(State(), [Window(WHEN, (finding("x" * 300 + "a"), finding("x" * 300 + "b")))])
     read = samples(prometheus_text(state, "w", Gauges(0.0)))

@@ -9,6 +9,7 @@ import socket
 import ssl
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 from urllib.parse import quote
 
@@ -273,6 +274,23 @@ def test_a_killed_run_loses_nothing(tmp_path):
     run_alerts([Window(DAYS[1], (drift(),))], settings, state, send=fine)
     assert len(seen) == 2
     assert seen[0] == seen[1]
+
+
+def test_runs_at_the_same_time_send_once(tmp_path):
+    arrived = []
+
+    def slow(_address, body, _headers, **_):
+        time.sleep(0.05)
+        arrived.append(json.loads(body)["id"])
+
+    def one(_):
+        where = configured("http://127.0.0.1:9/x"), tmp_path / "state"
+        return run_alerts([Window(DAYS[0], (drift(),))], *where, send=slow)
+
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(one, range(4)))
+    assert len(arrived) == 1
+    assert sum(len(outcome.events) for outcome in outcomes) == 1
 
 
 @settings(max_examples=60, deadline=None)

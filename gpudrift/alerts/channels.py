@@ -249,7 +249,7 @@ def _labels(alert: Alert, watch: str) -> dict[str, str]:
     return {
         "watch": watch,
         "kind": found.kind,
-        "rule": _bounded(found.rule),
+        "rule": _label(found.rule),
         "column": _label(found.column),
         "segment": _label(found.segment),
     }
@@ -262,9 +262,10 @@ def _label(name: str | None) -> str:
 
 def _bounded(text: str) -> str:
     """Cut a long name; what is cut off is told apart by a hash."""
-    if len(text) <= 200:
-        return text
-    return f"{text[:180]}… {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+    sound = _sound(text)
+    if len(sound) <= 200:
+        return sound
+    return f"{sound[:180]}… {hashlib.sha256(sound.encode()).hexdigest()[:12]}"
 
 
 _LABEL_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
