@@ -85,6 +85,15 @@ def test_findings_agree_with_the_verdict(seed):
             assert [f.severity for f in own] == sorted(f.severity for f in own)  # major before moderate
 
 
+def test_with_few_rows_only_missing_is_a_finding():
+    before = pa.table({"x": [float(i) for i in range(40)]})
+    after = pa.table({"x": [None] * 30 + [1e6] * 10})
+    made = gd.compare(before, after, backend="numpy")
+    assert made["x"].psi.value > 1
+    assert [(f.rule, f.severity) for f in drift_findings(made)] == [("missing", "major")]
+    assert made["x"].reason == drift_findings(made)[0].reason
+
+
 def test_changes_of_schema_are_findings_of_quality():
     before = pa.table({"x": [1.0] * 50, "gone": [1.0] * 50, "y": [1.0] * 50})
     after = pa.table({"x": [1.0] * 50, "new": [1.0] * 50, "y": ["a"] * 50})

@@ -466,6 +466,7 @@ def test_every_mistake_is_named_with_its_place():
             "b": {"retries": 1.5, "timeout": 0},
             "c": {"url": "env:1X", "headers": {"Host": "x", "A": "a\nb", "B b": "c", "D": 1}, "tmieout": 1},
             "d": "https://example.org/" + SECRET,
+            "e\nf": {"x\ny": 1},
         },
     }
     with pytest.raises(ValueError, match=r"drift\.toml") as failure:
@@ -477,7 +478,7 @@ def test_every_mistake_is_named_with_its_place():
         "nmae", "name", "factor", "retrain.windows", "retrain.share", "log.to", "prometheus.file", "prometheus.job",
         "webhook.a.url", "webhook.a.form", "webhook.b.url", "webhook.b.retries", "webhook.b.timeout", "webhook.c.url",
         "webhook.c.headers.Host", "webhook.c.headers.A", "webhook.c.headers", "webhook.c.headers.D",
-        "webhook.c.tmieout", "webhook.d",
+        "webhook.c.tmieout", "webhook.d", r"webhook.'e\nf'.url", r"webhook.'e\nf'.'x\ny'",
     ]:  # fmt: skip
         assert f"drift.toml: alerts.{place}: " in text, place
 

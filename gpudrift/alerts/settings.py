@@ -209,7 +209,7 @@ class _Table:
 
     def table(self, name: str) -> _Table:
         given = name in self._left
-        return _Table(self._left.pop(name, {}), f"{self._place}.{name}", self._mistakes, given)
+        return _Table(self._left.pop(name, {}), f"{self._place}.{_key(name)}", self._mistakes, given)
 
     def text(self, name: str, default: str) -> str:
         value = self._left.pop(name, default)
@@ -275,7 +275,12 @@ class _Table:
 
     def refuse_the_rest(self) -> None:
         for name in self._left:
-            self.wrong(f"{name!s:.60}", "is not known")
+            self.wrong(_key(name), "is not known")
+
+
+def _key(name: str) -> str:
+    """Write the name of an entry so that an error stays one line."""
+    return name if name.isprintable() and len(name) <= 60 else f"{name!r:.60}"
 
 
 def _looked_up(value: str, environment: Mapping[str, str]) -> str:
