@@ -418,6 +418,7 @@ def test_no_secret_is_in_anything_that_is_said(server, tmp_path, monkeypatch):
             "env": {"url": "env:HOOK", "headers": {"X-Token": "env:TOKEN"}, "retries": 0},
             "plain": {
                 "url": f"http://u:{quote(SECRET, safe='')}@127.0.0.1:{port}/{SECRET}?token={SECRET}",
+                "headers": {"X-Token": SECRET},
                 "retries": 0,
             },
         },
