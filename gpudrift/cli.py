@@ -26,6 +26,7 @@ import click
 import gpudrift
 
 if TYPE_CHECKING:
+    from gpudrift.alerts import Outcome, Settings
     from gpudrift.bench import Result
     from gpudrift.bench.files import FilesResult
     from gpudrift.planning import Plan, Progress
@@ -66,6 +67,7 @@ FILE.toml of --config; every entry may be left out:
   thresholds = {{ wasserstein_scaled = 0.5 }}
   [storage_options]                      # of s3://…, as fsspec knows them
   endpoint_url = "https://…"
+  [alerts]                               # see gpudrift alert --help
 
 \b
 Kinds are {kinds}.
@@ -340,6 +342,7 @@ def compare(
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     names, gates, options = _names(columns), _gates(fail_on), _read_config(config)
     _check_output("--json", json_path, [reference, current, config])
+    options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
     if alpha is not None:
         options["alpha"] = alpha
     with _cluster(scheduler, workers, threads, backend, quiet) as client:
@@ -427,6 +430,159 @@ def profile(
     if not quiet:
         _describe(counted, output)
     return 0
+
+
+_ALERTS_HELP = """
+\b
+[alerts] of FILE.toml; every entry may be left out:
+  [alerts]
+  name = "churn model"                   # stands in every alert
+  state = "alerts.json"                  # as --state
+  factor = 1.5                           # told again when so many times as large or small
+  [alerts.retrain]
+  windows = 3                            # in a row, with
+  share = 0.3                            # of the judged columns drifted, or a major one
+  [alerts.log]
+  to = "stderr"                          # stdout, or a file: a line of JSON a finding
+  [alerts.prometheus]
+  file = "/var/lib/node_exporter/gpudrift.prom"
+  push = "http://gateway:9091"
+  [alerts.webhook.ops]
+  url = "env:SLACK_WEBHOOK"              # from the environment
+  form = "slack"                         # or json
+  headers = { Authorization = "env:TOKEN" }
+  timeout = 10                           # seconds for each attempt
+  retries = 3
+"""
+
+_ALERT_GATES = ("new", "open", "retrain", "unsent")
+
+
+@main.command(
+    short_help="Tell what changed in a report, once.",
+    epilog=_ALERTS_HELP + _EXIT_STATUS,
+)
+@click.argument("report_path", metavar="REPORT.json")
+@click.option("--config", metavar="FILE.toml", help="Where alerts go: see below.")
+@click.option("--state", metavar="FILE", help="What was told, and what could not be sent; one for each watch.")
+@click.option(
+    "--window",
+    metavar="TIME",
+    help="When the data of the report begins, as 2026-11-23T18:00.  [default: the day it was made]",
+)
+@click.option(
+    "--fail-on",
+    metavar="new,open,...",
+    help="Exit with 1 if something is new or has grown (new), is open, says retrain, or could not be sent (unsent).",
+)
+@click.option("--json", "json_path", metavar="OUT", help="Write what happened as JSON; - is standard output.")
+@click.option("--quiet", is_flag=True, help="Print errors and warnings only.")
+@_debug
+def alert(
+    report_path: str,
+    *,
+    config: str | None,
+    state: str | None,
+    window: str | None,
+    fail_on: str | None,
+    json_path: str | None,
+    quiet: bool,
+) -> int:
+    """Tell what is new, has grown, has shrunk or is over since the last report, and nothing twice.
+
+    REPORT.json is what 'gpudrift compare --json' writes; - is standard input. What cannot be sent is kept in
+    the state, and sent by the next run.
+
+    \b
+    Examples:
+      gpudrift compare base.parquet today.parquet --json report.json
+      gpudrift alert report.json --config drift.toml --state alerts.json
+      gpudrift alert report.json --state alerts.json --fail-on new
+    """  # noqa: D301 - \b is how click is told to keep lines as they are
+    from gpudrift.alerts import Settings, Window, run_alerts
+    from gpudrift.alerts.events import instant
+    from gpudrift.findings import document_findings, judged_columns
+
+    gates = _gates(fail_on, _ALERT_GATES)
+    settings: Settings = _read_config(config).get("alerts") or Settings()
+    place = state or settings.state
+    if place is None:
+        raise click.UsageError("--state: the name of a file is needed, here or as state in [alerts]")
+    _check_alert_outputs(settings, place, json_path, [report_path, config])
+    document = _read_report(report_path)
+    start = window if window is not None else str(document.get("created", ""))[:10]
+    try:
+        findings, judged = document_findings(document), judged_columns(document)
+        if not judged:
+            raise ValueError("no column was judged, so nothing is known of what goes on")
+    except ValueError as error:
+        raise ValueError(f"{report_path}: {error}") from None
+    outcome = run_alerts([Window(start, tuple(findings), judged)], settings, place)
+    last = outcome.memory.state.window
+    if last is not None and instant(start) < instant(last):
+        _say_warning(f"window {start} is before {last}, the last one in {place}: nothing of it was taken up")
+    _write_alerts(outcome, settings, json_path, quiet)
+    found = {
+        "new": any(event.change in ("opened", "grew") for event in outcome.events),
+        "open": bool(outcome.memory.state.alerts),
+        "retrain": outcome.retrain,
+        "unsent": bool(outcome.failures),
+    }
+    return FOUND if any(found[gate] for gate in gates) else 0
+
+
+def _check_alert_outputs(settings: Settings, state: str, json_path: str | None, inputs: list[str | None]) -> None:
+    if settings.log == "stdout" and json_path == "-":
+        raise click.UsageError("--json: standard output is where the configuration sends the log")
+    files = {"--json": json_path, "--state": state, "log of [alerts]": settings.log}
+    if settings.prometheus is not None:
+        files["prometheus of [alerts]"] = settings.prometheus.file
+    for option, path in files.items():
+        for read in (*inputs, *(other for name, other in files.items() if name != option)):
+            with suppress(OSError):
+                if path is not None and read is not None and Path(path).samefile(read):
+                    raise click.UsageError(f"{option}: {path!r} has another use in this run")
+    _check_output("--json", json_path, inputs)
+
+
+def _read_report(path: str) -> dict[str, Any]:
+    """Read JSON that somebody may have made to hurt."""
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"{path}: not a report of 'gpudrift compare --json'")
+    return document
+
+
+def _write_alerts(outcome: Outcome, settings: Settings, json_path: str | None, quiet: bool) -> None:
+    """Say what happened, and what could not be sent: that also where only errors are wanted."""
+    from gpudrift.alerts.channels import alert_lines, title
+    from gpudrift.files import write_whole
+
+    for channel, reason in outcome.failures.items():
+        waiting = outcome.unsent.get(channel, 0)
+        kept = f"; {waiting} kept for the next run" if waiting else "; the next run writes it anew"
+        _say_warning(f"{channel}: {reason}{kept}")
+    for channel, count in outcome.memory.lost.items():
+        _say_warning(f"{channel}: {count} of the oldest messages were dropped, too many waited")
+    if json_path is not None:
+        text = json.dumps(outcome.document(settings.name), allow_nan=False)
+        if json_path == "-":
+            click.echo(text)
+        else:
+            write_whole(json_path, text.encode() + b"\n")
+    if quiet or json_path == "-" or settings.log == "stdout":
+        return
+    for event in outcome.events:
+        _say(title(event, settings.name))
+        for line in alert_lines(event):
+            _say(f"  {line}")
+    if not outcome.events:
+        count = len(outcome.memory.state.alerts)
+        _say(f"{settings.name}: nothing new; {count} open")
 
 
 @main.command(short_help="Show versions, cores, memory and what would run; or a profile.")
@@ -734,12 +890,12 @@ def _names(text: str | None) -> list[str] | None:
         position = found.end()
 
 
-def _gates(text: str | None) -> set[str]:
+def _gates(text: str | None, known: Sequence[str] = ("drift", "schema")) -> set[str]:
     gates = {gate.strip() for gate in (text or "").split(",") if gate.strip()}
-    unknown = sorted(gates - {"drift", "schema"})
+    unknown = sorted(gates - set(known))
     if unknown or (text is not None and not gates):
         given = ", ".join(map(repr, unknown)) or repr(text)
-        raise click.UsageError(f"--fail-on: got {given}, expected drift, schema or drift,schema")
+        raise click.UsageError(f"--fail-on: got {given}, expected {', '.join(known)} or {','.join(known)}")
     return gates
 
 
@@ -769,11 +925,16 @@ def _read_config(path: str | None) -> dict[str, Any]:
             options["thresholds"]["*"] = _entry(path, key, value, Mapping, "a table of statistics")
         elif key == "storage_options":
             options["storage_options"] = dict(_entry(path, key, value, Mapping, "a table of options"))
+        elif key == "alerts":
+            from gpudrift.alerts.settings import read_settings
+
+            options["alerts"] = read_settings(value, f"{path}: alerts")
         elif key == "columns":
             for name, entries in _entry(path, key, value, Mapping, "a table of columns").items():
                 _read_column(path, name, entries, options)
         else:
-            raise ValueError(f"{path}: {key!r} is not known, expected alpha, thresholds, columns or storage_options")
+            known = "alpha, thresholds, columns, storage_options or alerts"
+            raise ValueError(f"{path}: {key!r} is not known, expected {known}")
     return options
 
 

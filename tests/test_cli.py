@@ -640,7 +640,7 @@ def test_times_in_a_config_file_may_have_a_zone(tmp_path):
     [
         ("alpha 0.01", ["not readable as TOML"]),
         ("alpha = 0.01\nalpha = 0.02", ["not readable as TOML"]),
-        ("beta = 1", ["'beta'", "alpha, thresholds, columns or storage_options"]),
+        ("beta = 1", ["'beta'", "alpha, thresholds, columns, storage_options or alerts"]),
         ("alpha = 2.0", ["alpha", "2.0"]),
         ('alpha = "small"', ["alpha", "'small'"]),
         ("alpha = nan", ["alpha"]),

@@ -82,6 +82,7 @@ def test_every_example_is_a_screen_and_listed(script):
 
 CONDA_NAMES = {
     "python-xxhash": "xxhash",
+    "prometheus_client": "prometheus-client",
     "cupy-core": "cupy-cuda13x",
     "cuda-nvrtc": "nvidia-cuda-nvrtc",
     "cudf": "cudf-cu13",

@@ -115,7 +115,7 @@ def test_python_example_runs(folder):
 
 
 def test_config_example_is_read_and_obeyed(folder):
-    [config] = fenced(README, "toml")
+    config, _ = fenced(README, "toml")
     (folder / "drift.toml").write_text(config, encoding="utf-8")
     gpudrift = [sys.executable, "-m", "gpudrift.cli"]
     options = ["--config", "drift.toml", "--json", "report.json", "--quiet"]
@@ -128,6 +128,31 @@ def test_config_example_is_read_and_obeyed(folder):
     assert report["parameters"]["thresholds"]["lead_time"]["ks"] == [0.2, 0.5]
     assert columns["agent"]["kind"] == "categorical"
     assert columns["arrival_date_year"]["severity"] == "not judged"
+
+
+def test_alerts_example_runs(folder):
+    """The job of two commands with the configuration that is shown, its addresses where nothing listens."""
+    _, config = fenced(README, "toml")
+    config = (
+        config.replace("gateway:9091", "127.0.0.1:9")
+        + "[alerts.webhook.ops2]\nurl = 'http://127.0.0.1:9'\nretries = 0\n"
+    )
+    (folder / "drift.toml").write_text(
+        config.replace('"slack" ', '"slack"\nretries = 0 ').replace("push", "retries = 0\npush", 1), encoding="utf-8"
+    )
+    (folder / "baseline.parquet").symlink_to(folder / "train" / "1.parquet")
+    [block] = [block for block in fenced(README, "sh") if "gpudrift alert" in block]
+    done = []
+    for line in block.splitlines():
+        program, *arguments = shlex.split(line)
+        assert program == "gpudrift"
+        done.append(run("env", "SLACK_WEBHOOK=http://127.0.0.1:9/x", "NO_PROXY=127.0.0.1", sys.executable, "-m",
+                        "gpudrift.cli", *arguments, folder=folder))  # fmt: skip
+    assert [one.returncode for one in done] == [0, 1], done
+    assert done[1].stdout.startswith("bookings: ")
+    assert "moved together" in done[1].stdout
+    assert done[1].stderr.count("kept for the next run") == 2
+    assert {"alerts.json", "alerts.jsonl", "gpudrift.prom"} <= {path.name for path in folder.iterdir()}
 
 
 def test_shell_example_runs(folder):
