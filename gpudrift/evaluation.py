@@ -438,7 +438,7 @@ def _natural(side: ColumnProfile, counted: Any) -> str:
         return text.removesuffix("T00:00:00.000000").removesuffix("T00:00:00")
     exact = natural_bound(column, Fraction(counted))
     if exact.denominator == 1 and abs(exact) < 10**15:
-        return f"{int(exact):,}"
+        return f"{int(exact):,}" if abs(exact) >= 10_000 else str(int(exact))  # 2015 may be a year
     number = _float(exact)
     return f"{number:,.6g}" if 1e-4 <= abs(number) < 1e9 else f"{number:.6g}"
 

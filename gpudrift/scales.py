@@ -37,9 +37,11 @@ FACTORS: dict[str, float] = {
 }
 """Factors that units differ by, in words; each also stands for its inverse."""
 
-WIDE, NARROW = 0.20, 0.04
-"""How far ratios may lie from the factor: a fifth at factors from 10, where nothing else gives such a ratio; a
-twenty-fifth at smaller ones, which growth reaches too."""
+EXACT, NARROW, WIDE = math.log(1.01), math.log(1.04), math.log(1.6)
+"""How far, as a logarithm, ratios may lie from the factor. The nearest is taken at the least of these that any fits.
+Binary units are told from a thousand within a hundredth; factors below 10, which growth reaches too, are taken within
+a twenty-fifth; the others are taken also where the column has drifted besides (rates of hotels rose by up to a third
+from 2015 to 2016), for no drift of real tables came near them."""
 RANKS = tuple(Fraction(rank, 20) for rank in range(1, 20))
 FEWEST_ROWS, FEWEST_VALUES = 50, 5
 
@@ -80,26 +82,31 @@ def scale_change(reference: ColumnProfile, current: ColumnProfile) -> ScaleChang
     spans = [(before.span(rank), after.span(rank)) for rank in RANKS]
     if len({span[0] for span in spans}) < FEWEST_VALUES:
         return None  # of a few values a step looks like a factor
-    measured = after.mean / before.mean
-    for words, size in FACTORS.items():
-        for factor, sign_of_power in ((size, "×"), (1 / size, "÷")):
-            slack = math.log1p(WIDE if size >= 10 else NARROW)
-            if abs(math.log(measured / factor)) <= slack and all(_agrees(a, b, factor, slack) for a, b in spans):
-                better = [one for one in FACTORS.values() if _closer(measured, one, size, sign_of_power)]
-                if not better:
-                    return ScaleChange(factor, f"{sign_of_power} {words}", measured)
+    measured = math.log(after.mean) - math.log(before.mean)
+    for slack in (EXACT, NARROW, WIDE):
+        fitting = [
+            (abs(measured - sign_of_power * math.log(size)), sign_of_power, words, size)
+            for words, size in FACTORS.items()
+            for sign_of_power in (1, -1)
+            if _counts(words, size, slack)
+            and abs(measured - sign_of_power * math.log(size)) <= slack
+            and all(_agrees(a, b, sign_of_power * math.log(size), slack) for a, b in spans)
+        ]
+        if fitting:
+            _, power, words, size = min(fitting)
+            return ScaleChange(size**power, f"{'×' if power > 0 else '÷'} {words}", math.exp(measured))
     return None
 
 
-def _closer(measured: float, other: float, size: float, power: str) -> bool:
-    """Whether another factor is nearer: 1,000 and 1,024 are both within reach of each other."""
-    ratio = measured if power == "×" else 1 / measured
-    return abs(math.log(ratio / other)) < abs(math.log(ratio / size))
+def _counts(words: str, size: float, slack: float) -> bool:
+    """Whether a factor is one at this slack."""
+    return slack == EXACT or ("binary" not in words and (slack == NARROW or size >= 10))
 
 
 def _agrees(before: tuple[float, float], after: tuple[float, float], factor: float, slack: float) -> bool:
-    """Whether the ratio of two quantiles, each known to its bin, can be the factor, within the slack."""
-    return math.log(after[1] / before[0] / factor) >= -slack and math.log(after[0] / before[1] / factor) <= slack
+    """Whether the ratio of two quantiles, each known to its bin, can be the factor (a logarithm), within the slack."""
+    least, most = math.log(after[0]) - math.log(before[1]), math.log(after[1]) - math.log(before[0])
+    return most - factor >= -slack and least - factor <= slack
 
 
 @dataclass(frozen=True)
