@@ -527,12 +527,13 @@ def check(
             )
     about = {"data": data, "reference": reference, "first": first, "rules": {"source": rules, "count": len(listed)}}
     document = findings_document(found, **about)
+    text = json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f")  # and so all of it is printable
     if json_path == "-":
-        _say(json.dumps(document, indent=1))
+        click.echo(text)
     elif json_path is not None:
         from gpudrift.files import write_whole
 
-        write_whole(json_path, (json.dumps(document, indent=1) + "\n").encode())
+        write_whole(json_path, f"{text}\n".encode())
     if json_path != "-" and not quiet:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         for line in lines(found, data=data, reference=reference, rules=rules, count=len(listed), encoding=encoding):
@@ -567,7 +568,10 @@ def suggest(baseline: str, *, output: str | None, force: bool) -> int:
     with _progress(quiet=False) as progress:
         text = gpudrift.suggest_rules(baseline, progress=progress)
     if output is None:
-        for line in text.splitlines():
+        if (getattr(sys.stdout, "encoding", None) or "utf-8").lower() != "utf-8":
+            # As TOML spells it; what `_say` would make of it is not TOML.
+            text = "".join(one if one.isascii() else f"\\U{ord(one):08x}" for one in text)
+        for line in text.split("\n")[:-1]:
             _say(line)
     else:
         write_whole(output, text.encode())

@@ -503,7 +503,7 @@ def _scale_change(sides: _Sides, rule: Rule) -> Iterable[Finding]:
         change = sides.scale(name)
         if change is not None:
             reason = (
-                f"all quantiles are those of the reference {change.words} (mean ×{change.measured:,.4g}): "
+                f"all quantiles are about those of the reference {change.words} (mean ×{change.measured:,.4g}): "
                 "another unit or scale, not drift"
             )
             yield _finding(rule, reason, column=name, value=change.measured, limit=change.factor)

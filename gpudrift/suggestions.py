@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterable
 from fractions import Fraction
 
@@ -169,16 +170,15 @@ def _rounded(value: Fraction, direction: int) -> str:
 
 
 def _text(text: str) -> str | None:
-    """A text as a TOML string, whatever is invisible spelled out; None where TOML has no way to say it."""
-    pieces: list[str] = []
-    for character in text:
-        code = ord(character)
-        if 0xD800 <= code <= 0xDFFF:
-            return None
-        if character in '"\\':
-            pieces.append(f"\\{character}")
-        elif character.isprintable():
-            pieces.append(character)
-        else:
-            pieces.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    return f'"{"".join(pieces)}"'
+    """A text as a TOML string, what is invisible or sits on another letter spelled out; None for what TOML lacks."""
+    if any(0xD800 <= ord(character) <= 0xDFFF for character in text):
+        return None
+    return f'"{"".join(map(_spelled, text))}"'
+
+
+def _spelled(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable() and unicodedata.category(character)[0] != "M":
+        return character
+    return f"\\U{ord(character):08x}" if ord(character) > 0xFFFF else f"\\u{ord(character):04x}"
