@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 
 import gpudrift as gd
 from gpudrift.cli import main
+from gpudrift.rules import CHECKS
 from gpudrift.verdict import DEFAULT_THRESHOLDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,7 +116,7 @@ def test_python_example_runs(folder):
 
 
 def test_config_example_is_read_and_obeyed(folder):
-    [config] = fenced(README, "toml")
+    config, _ = fenced(README, "toml")
     (folder / "drift.toml").write_text(config, encoding="utf-8")
     gpudrift = [sys.executable, "-m", "gpudrift.cli"]
     options = ["--config", "drift.toml", "--json", "report.json", "--quiet"]
@@ -128,6 +129,27 @@ def test_config_example_is_read_and_obeyed(folder):
     assert report["parameters"]["thresholds"]["lead_time"]["ks"] == [0.2, 0.5]
     assert columns["agent"]["kind"] == "categorical"
     assert columns["arrival_date_year"]["severity"] == "not judged"
+
+
+def test_rules_example_prints_what_is_shown(folder):
+    _, rules = fenced(README, "toml")
+    (folder / "rules.toml").write_text(rules, encoding="utf-8")
+    shutil.copy(folder / "train" / "1.parquet", folder / "train.parquet")
+    [block] = [block for block in fenced(README, "sh") if "gpudrift check" in block]
+    suggest, check = (shlex.split(line)[1:] for line in block.splitlines())
+    done = run(sys.executable, "-m", "gpudrift.cli", *check, folder=folder)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"```text\n{done.stdout}```" in README
+    (folder / "rules.toml").unlink()
+    assert run(sys.executable, "-m", "gpudrift.cli", *suggest, folder=folder).returncode == 0
+    done = run(sys.executable, "-m", "gpudrift.cli", *check, folder=folder)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_rules_are_all_described():
+    table = README.partition("## Rules")[2].partition("## ")[0]
+    described = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    assert [name.strip("` ") for row in described for name in row.split(",")] == list(CHECKS)
 
 
 def test_shell_example_runs(folder):
