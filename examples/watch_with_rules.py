@@ -53,9 +53,8 @@ def accidents(table: pa.Table) -> dict[str, pa.Table]:
 
 
 def show(title: str, findings: list[gd.Finding]) -> None:
-    print(title)
-    for found in findings:
-        print(f"  {found.kind:<8} {found.column or 'the table'}: {found.rule}: {found.reason}")
+    lines = [f"  {one.kind:<8} {one.column or 'the table'}: {one.rule}: {one.reason}" for one in findings]
+    print(title, *lines, sep="\n")
 
 
 def main() -> None:

@@ -440,23 +440,23 @@ _RULES_HELP = """
 \b
 RULES.toml (or .yaml); bounds are allowed themselves, false means: never
   [table]
-  rows = {{ at_least = 1000, at_most = 50_000 }}
-  column_changes = {{ tolerate = ["added"] }}   # or false: none at all
+  rows = { at_least = 1000, at_most = 50_000 }
+  column_changes = { tolerate = ["added"] }   # or false: none at all
   scale_change = false                        # a column times 1,000: a unit
   drift = false                               # as 'gpudrift compare' judges
   [columns.prediction]
-  share = {{ of = "fraud", at_most = 0.10 }}    # a list of tables for more
+  share = { of = "fraud", at_most = 0.10 }    # a list of tables for more
   among = ["fraud", "honest"]                 # no other value
   new = 0.01                                  # that the reference lacks
   [columns.salary]
   missing = 0.05
   nulls = false
   constant = false
-  outside = {{ low = 0, high = 1e6, at_most = 0.1 }}  # or 0.1: the range of
+  outside = { low = 0, high = 1e6, at_most = 0.1 }  # or 0.1: the range of
   min = 0                                     # the reference
   max = 1_000_000
-  mean = {{ at_least = 2000, at_most = 4000 }}  # also std, median
-  quantile = {{ q = 0.95, at_most = 9000 }}
+  mean = { at_least = 2000, at_most = 4000 }  # also std, median
+  quantile = { q = 0.95, at_most = 9000 }
 
 \b
 A rule that is a table may also have a name, a severity (major, moderate) and
@@ -464,7 +464,10 @@ a kind (quality, drift, skew) of its findings.
 """
 
 
-@main.command(epilog=_DATA_HELP.format(what="DATA is", profile=", or a saved profile") + _RULES_HELP + _EXIT_STATUS)
+@main.command(
+    short_help="Check DATA by rules: what is broken, what has moved.",
+    epilog=_DATA_HELP.format(what="DATA is", profile=", or a saved profile") + _RULES_HELP + _EXIT_STATUS,
+)
 @click.argument("data")
 @click.option("--rules", required=True, metavar="RULES.toml", help="The rules: see below.")
 @click.option("--reference", metavar="BASELINE", help="What DATA is compared with: data, or a saved profile.")
