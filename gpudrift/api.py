@@ -24,7 +24,7 @@ from gpudrift.suggestions import suggested_rules
 from gpudrift.verdict import ALPHA, judge_comparison
 from gpudrift.version import __version__
 
-__all__ = ["check", "compare", "fit", "judge", "plan", "profile", "suggest_rules"]
+__all__ = ["check", "check_tables", "compare", "fit", "judge", "plan", "profile", "suggest_rules"]
 
 Thresholds = Mapping[str, Mapping[str, Any]]
 
@@ -264,6 +264,7 @@ def check(
     reference: Any = None,
     first: Any = None,
     kinds: Mapping[str, str] | None = None,
+    edges: Mapping[str, Sequence[Any]] | None = None,
     backend: str = "auto",
     threads: int = 0,
     progress: Callable[[Progress], None] | None = None,
@@ -284,8 +285,8 @@ def check(
     first : data, Profile or path of a saved profile, optional
         The first table after the training, perhaps `data` itself: a finding that is there already is ``skew``, and
         only what has come since is ``drift``.
-    kinds, backend, threads, progress, client, storage_options
-        As for :func:`profile`.
+    kinds, edges, backend, threads, progress, client, storage_options
+        As for :func:`profile`; kinds and edges concern the reference, or the data where there is none.
 
     Returns
     -------
@@ -297,7 +298,6 @@ def check(
     ValueError
         One line with every mistake in the rules; and as for :func:`profile`.
     """
-    checked = read_rules(rules)
     counting: dict[str, Any] = {
         "backend": backend,
         "threads": threads,
@@ -305,9 +305,24 @@ def check(
         "client": client,
         "storage_options": storage_options,
     }
+    return check_tables(data, rules, reference, first, kinds=kinds, edges=edges, **counting)[0]
+
+
+def check_tables(
+    data: Any,
+    rules: Rules,
+    reference: Any,
+    first: Any,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    edges: Mapping[str, Sequence[Any]] | None = None,
+    **counting: Any,
+) -> tuple[list[Finding], list[Profile]]:
+    """What :func:`check` finds, and the profiles it counted or loaded."""
+    listed = read_rules(rules)
     current, before, earliest = (None if one is None else _load_if_saved(one) for one in (data, reference, first))
-    if isinstance(current if before is None else before, Profile) and kinds:
-        raise ValueError("kinds are part of a saved profile: give them where it is made")
+    if isinstance(current if before is None else before, Profile) and (kinds or edges):
+        raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
     # Whoever is counted first fits the schema, with the rules' bounds as edges; a saved profile has one already.
     saved = next((one for one in (before, current, earliest) if isinstance(one, Profile)), None)
 
@@ -316,7 +331,7 @@ def check(
             return given
         if schema is not None:
             return profile(given, schema=schema, **counting)
-        return profile(given, kinds=kinds, rules=checked, **counting)
+        return profile(given, kinds=kinds, edges=edges, rules=listed, **counting)
 
     if before is not None:
         before = saved = counted(before, saved)
@@ -324,7 +339,8 @@ def check(
     current = counted(current, saved)
     if earliest is not None:
         earliest = current if same else counted(earliest, saved or current)
-    return evaluate(current, checked, before, first=earliest)
+    found = evaluate(current, listed, before, first=earliest)
+    return found, [one for one in (current, before, earliest) if one is not None]
 
 
 def suggest_rules(baseline: Any, **options: Any) -> str:

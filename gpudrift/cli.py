@@ -476,6 +476,7 @@ a kind (quality, drift, skew) of its findings.
     metavar="DATA",
     help="The first table after the training, perhaps DATA itself: what was found there already is skew, not drift.",
 )
+@click.option("--config", metavar="FILE.toml", help="Kinds, edges, storage options: see 'gpudrift compare --help'.")
 @click.option(
     "--fail-on",
     metavar="quality,drift,skew",
@@ -489,6 +490,7 @@ def check(
     rules: str,
     reference: str | None,
     first: str | None,
+    config: str | None,
     fail_on: str | None,
     json_path: str | None,
     backend: str,
@@ -506,28 +508,33 @@ def check(
       gpudrift check today.parquet --rules rules.toml --reference base.parquet
       gpudrift check today.csv --rules rules.toml --fail-on quality,drift,skew
     """  # noqa: D301 - \b is how click is told to keep lines as they are
+    from gpudrift.api import check_tables
     from gpudrift.findings import KINDS, findings_document
     from gpudrift.report.findings import lines
     from gpudrift.rules import read_rules
 
-    gates = _gates(fail_on, tuple(KINDS))
-    _check_output("--json", json_path, [data, rules, reference, first])
+    gates, options = _gates(fail_on, tuple(KINDS)), _read_config(config)
+    _check_output("--json", json_path, [data, rules, reference, first, config])
     listed = read_rules(rules)
     with _cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
             tables = [table for table in (reference, data) if table is not None]
-            return _print_plan(_plan(tables, None, None, backend, threads, client, {}))
+            return _print_plan(_plan(tables, None, None, backend, threads, client, options))
         with _progress(quiet) as progress:
-            found = gpudrift.check(
+            found, counted = check_tables(
                 data,
                 listed,
-                reference=reference,
-                first=first,
+                reference,
+                first,
+                kinds=options["kinds"],
+                edges=options["edges"],
                 backend=backend,
                 threads=threads,
                 progress=progress,
                 client=client,
+                storage_options=options.get("storage_options"),
             )
+    _check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())])
     about = {"data": data, "reference": reference, "first": first, "rules": {"source": rules, "count": len(listed)}}
     document = findings_document(found, **about)
     text = json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f")  # and so all of it is printable

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from example_document import HOSTILE_NAMES
 from test_cli import DONE, FAILED, FOUND, USAGE, fails, run, strict_json
 
 import gpudrift as gd
+from gpudrift import api
+from gpudrift.rules import CHECKS, read_rules
 
 DATA = Path(gd.__file__).parent / "data"
 BEFORE, AFTER = DATA / "hotel_bookings_2015.parquet", DATA / "hotel_bookings_2016.parquet"
@@ -98,7 +101,7 @@ def test_mistakes_are_one_line_and_found_before_the_work(folder, tmp_path, monke
     def count(*_: object, **__: object) -> None:
         raise AssertionError("the work has begun")
 
-    monkeypatch.setattr(gd, "check", count)
+    monkeypatch.setattr(api, "check_tables", count)
     path = tmp_path / "rules.toml"
     path.write_text("[columns.adr]\nmaen = 3\nmin = { at_least = 3, at_most = 2 }\n")
     error = fails("check", AFTER, "--rules", path)
@@ -114,6 +117,40 @@ def test_mistakes_are_one_line_and_found_before_the_work(folder, tmp_path, monke
     fails("check", AFTER, "--rules", folder / "rules.toml", "--json", tmp_path, status=FAILED)
     error = fails("check", AFTER, "--rules", path, "--json", path, status=USAGE)
     assert "is one of the files that are read" in error
+
+
+def test_an_output_never_replaces_a_file_of_a_folder_that_was_read(folder, tmp_path):
+    (tmp_path / "today").mkdir()
+    part = tmp_path / "today" / "1.parquet"
+    part.write_bytes(AFTER.read_bytes())
+    common = ["check", tmp_path / "today", "--rules", folder / "rules.toml", "--json", part]
+    assert "is one of the files that are read" in fails(*common, status=USAGE)
+    assert part.read_bytes() == AFTER.read_bytes()
+
+
+def test_kinds_come_from_the_config(tmp_path):
+    (tmp_path / "rules.toml").write_text("[columns.agent]\namong = [9, 240]\n")
+    (tmp_path / "config.toml").write_text('[columns.agent]\nkind = "categorical"\n')
+    common = ["check", AFTER, "--rules", tmp_path / "rules.toml"]
+    agents = pc.drop_null(pq.read_table(AFTER)["agent"])
+    share = f"not listed is {100 * pc.mean(pc.invert(pc.is_in(agents, pa.array([9, 240])))).as_py():.4g} %, above 0 %"
+    assert f"{share}\n" in run(*common).out
+    assert f"{share}: '1' (" in run(*common, "--config", tmp_path / "config.toml").out
+
+
+def test_the_rules_in_the_help_are_all_the_rules_there_are(tmp_path):
+    lines = run("check", "--help", width=80).out.splitlines()
+    assert max(map(len, lines)) <= 80
+    start = next(at for at, line in enumerate(lines) if "RULES.toml (or .yaml)" in line) + 1
+    (tmp_path / "rules.toml").write_text("\n".join(lines[start : lines.index("", start)]))
+    assert {rule.check for rule in read_rules(tmp_path / "rules.toml")} == set(CHECKS) - {"std", "median"}
+
+
+@pytest.mark.parametrize("command", [["check"], ["rules"], ["rules", "suggest"]])
+def test_the_help_fits_80_columns(command):
+    outcome = run(*command, "--help", width=80)
+    assert outcome.status == DONE
+    assert max(map(len, outcome.out.splitlines())) <= 80
 
 
 def test_suggested_rules_are_kept_by_their_baseline_and_never_replace_a_file(folder, tmp_path):
