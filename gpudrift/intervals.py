@@ -4,6 +4,8 @@ Every function here returns ``(low, high)`` such that the number computed from t
 included; equal ends mean that it is known. Rows are integers and everything else is compared as fractions, so a rule
 that is decided on an interval is decided rightly, also where a share equals its bound.
 
+Zero's bin of reals also takes the subnormals above it (see the slot rule): here, too, they are zero.
+
 Where an interval is wider than a point: a bound that is no edge cuts a bin, and of that bin are known its edges, its
 count, the sum of its rows' distances from the lower edge, and that the smallest and largest value exist.
 """
@@ -13,13 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
 from gpudrift.backends.numpy import xxh64
 from gpudrift.bounds import first_above, first_at_least
 from gpudrift.profiles import ColumnProfile
-from gpudrift.schema import point_bins, residual_units
+from gpudrift.schema import SMALLEST_NORMAL, point_bins, residual_units
 
 __all__ = [
     "Interval",
@@ -36,16 +39,21 @@ __all__ = [
 Interval = tuple[Fraction, Fraction]
 Rows = tuple[int, int]
 
-_ROUNDING = Fraction(1, 2**51)
-"""Of a distance from an edge, relative to the bin's width: float64 rounds the difference before it is cut."""
+_SHIFT = 1200
+"""Every float64 is a multiple of 2**-1074; the rest is room for what is rounded."""
 
 
 def rows_below(side: ColumnProfile, t: float) -> Rows:
     """Finite rows with ``x < t``, t countable."""
     column = side.column
-    if side.low is None or side.high is None or t <= side.low:
+    if side.finite == 0:
         return 0, 0
-    if t > side.high:
+    low, high = _ends(side)
+    if column.family == "real" and 0 < t < SMALLEST_NORMAL:
+        t = SMALLEST_NORMAL  # between it and zero nothing is told apart
+    if t <= low:
+        return 0, 0
+    if t > high:
         return side.finite, side.finite
     assert column.edges is not None
     edges = column.edges
@@ -55,43 +63,50 @@ def rows_below(side: ColumnProfile, t: float) -> Rows:
     left, right = edges[place].item(), edges[place + 1].item()
     if t == left or count == 0:
         return before, before
-    if _is_point(side, place):
+    if point_bins(edges)[place]:
         return before + count, before + count
-    fewest = 1 if side.low >= left else 0  # the smallest value is in this bin, and below t
-    most = count - 1 if side.high < right or place == edges.size - 2 else count  # so is the largest, and it is not
-    total = _residuals(side, place)
+    fewest = 1 if low >= left else 0  # the smallest value is in this bin, and below t
+    most = count - 1 if high < right or place == edges.size - 2 else count  # so is the largest, and it is not
+    total = _residuals(side, place, float(residual_units(edges)[place]))
     if total is not None:
         # Rows at or above t are at least t - left from the lower edge, rows below it at most that; so the sum
         # of the distances bounds how many of each there can be.
         threshold = Fraction(t) - Fraction(left)
-        reach = min(Fraction(right), Fraction(side.high)) - Fraction(left)
-        fewest = max(fewest, math.ceil(count - total[1] / threshold))
+        reach = min(Fraction(right), Fraction(high)) - Fraction(left)
+        least, largest = (Fraction(end, 1 << _SHIFT) for end in total)
+        fewest = max(fewest, math.ceil(count - largest / threshold))
         if reach > threshold:
-            most = min(most, math.floor((count * reach - total[0]) / (reach - threshold)))
+            most = min(most, math.floor((count * reach - least) / (reach - threshold)))
     return before + max(min(fewest, most), 0), before + min(max(fewest, most), count)
 
 
-def _is_point(side: ColumnProfile, place: int) -> bool:
-    edges = side.column.edges
-    assert edges is not None
-    if side.column.family == "integer":
-        return bool(point_bins(edges)[place])
-    return bool(edges[place + 1] == np.nextafter(edges[place], np.inf)) and place < edges.size - 2
+def _ends(side: ColumnProfile) -> tuple[Any, Any]:
+    """Smallest and largest finite value, of which there is one; what zero's bin holds is zero."""
+    assert side.low is not None and side.high is not None
+    low, high = (
+        0.0 if side.column.family == "real" and 0 < end < SMALLEST_NORMAL else end for end in (side.low, side.high)
+    )
+    return low, high
 
 
-def _residuals(side: ColumnProfile, place: int) -> Interval | None:
-    """Between what the distances of a bin's rows from its lower edge add up to; None where no sum is kept."""
+def _scaled(number: Any) -> int:
+    """A finite float64 or an integer in units of 2**-_SHIFT: their sums are exact, and fast."""
+    numerator, denominator = number.as_integer_ratio()
+    return int(numerator) << (_SHIFT + 1 - int(denominator).bit_length())
+
+
+def _residuals(side: ColumnProfile, place: int, unit: float) -> tuple[int, int] | None:
+    """Between what the distances of a bin's rows from its lower edge add up to, scaled; None where no sum is kept."""
     edges = side.column.edges
     assert edges is not None
-    unit = float(residual_units(edges)[place])
     if unit == 0.0:
         return None
-    count, total = int(side.counts[place]), int(side.sums[place])
-    exact = Fraction(unit)
+    count, total, exact = int(side.counts[place]), int(side.sums[place]), _scaled(float(unit))
     if side.column.family == "integer":
-        return total * exact, total * exact + count * (exact - 1)
-    loose = count * (Fraction(edges[place + 1].item()) - Fraction(edges[place].item())) * _ROUNDING
-    return total * exact - loose, total * exact + count * exact + loose
+        return total * exact, total * exact + count * (exact - _scaled(1))
+    # float64 rounds the difference before it is cut.
+    loose = (count * (_scaled(edges[place + 1].item()) - _scaled(edges[place].item())) >> 51) + 1
+    return total * exact - loose, (total + count) * exact + loose
 
 
 def rows_equal(side: ColumnProfile, value: Fraction) -> Rows:
@@ -127,38 +142,38 @@ def mean_interval(side: ColumnProfile) -> Interval:
     """The mean of the finite values, of which there is at least one, in the counted unit."""
     column = side.column
     assert column.edges is not None and side.low is not None and side.high is not None
-    smallest, largest = Fraction(side.low), Fraction(side.high)
-    low = high = Fraction(0)
+    smallest, largest = map(_scaled, _ends(side))
+    units, points = residual_units(column.edges).tolist(), point_bins(column.edges).tolist()
+    edges, is_integer = column.edges.tolist(), column.family == "integer"
+    low = high = 0
     for place in np.flatnonzero(side.counts).tolist():
         count = int(side.counts[place])
-        left = Fraction(column.edges[place].item())
-        right = Fraction(column.edges[place + 1].item())
-        if column.family == "integer" and place < column.bins - 1:
-            right -= 1
-        if _is_point(side, place):
-            right = left
+        left = right = _scaled(edges[place])
+        if not points[place]:
+            right = _scaled(edges[place + 1]) - (_scaled(1) if is_integer and place < column.bins - 1 else 0)
         ends = count * max(left, smallest), count * max(min(right, largest), left, smallest)
-        total = _residuals(side, place)
+        total = _residuals(side, place, units[place])
         if total is not None:
             ends = max(ends[0], count * left + total[0]), min(ends[1], count * left + total[1])
         low, high = low + ends[0], high + ends[1]
-    return low / side.finite, high / side.finite
+    return Fraction(low, side.finite << _SHIFT), Fraction(high, side.finite << _SHIFT)
 
 
 def quantile_interval(side: ColumnProfile, q: Fraction) -> Interval:
     """The value of rank ``ceil(q n)`` (at least 1) among the n finite values, in the counted unit."""
     column = side.column
-    assert column.edges is not None and side.low is not None and side.high is not None
+    assert column.edges is not None
+    low, high = _ends(side)
     rank = max(math.ceil(q * side.finite), 1)
-    if rank == 1:
-        return (Fraction(side.low),) * 2
-    if rank == side.finite:
-        return (Fraction(side.high),) * 2
+    if rank in (1, side.finite):
+        return (Fraction(low if rank == 1 else high),) * 2
     place = int(np.searchsorted(np.cumsum(side.counts), rank, side="left"))
     left, right = column.edges[place].item(), column.edges[place + 1].item()
+    if point_bins(column.edges)[place]:
+        return Fraction(left), Fraction(left)
     if place < column.bins - 1:  # the last bin is closed
         right = right - 1 if column.family == "integer" else float(np.nextafter(right, -np.inf))
-    return Fraction(max(left, side.low)), Fraction(max(min(right, side.high), left))
+    return Fraction(max(left, low)), Fraction(max(min(right, high), left))
 
 
 # --- categorical columns ---------------------------------------------------------------------------------------------
