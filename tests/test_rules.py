@@ -283,6 +283,18 @@ def test_bounds_are_allowed_themselves_as_they_are_written():
                 assert not evaluate(profile, [Rule("share", "x", values=("a",), at_least=bound, at_most=bound)])
 
 
+def test_bounds_between_the_integers_of_a_column():
+    """As edges and without: five of 0 … 9 are above 4.5, six above 3.5 (4 is one of them)."""
+    for high, rows in ((4.5, 5), (3.5, 6), (4, 5), (-0.5, 10)):
+        rule = Rule("outside", "x", high=high, at_most=0)
+        for rules in ((), (rule,)):
+            profile = gd.profile({"x": np.arange(10)}, rules=rules, kinds={"x": "integer"}, backend="numpy")
+            [found] = evaluate(profile, [rule])
+            assert found.low == found.high == rows / 10
+    [found] = check(list(range(10)) * 2, {"share": {"of": 2.5, "at_least": 0.01}}, kinds={"x": "integer"})
+    assert found.value == 0
+
+
 def test_dates_and_decimals_in_their_own_values():
     days = [datetime.date(2026, 1, day) for day in range(1, 31)]
     times = [datetime.datetime(2026, 1, day, 12) for day in range(1, 31)]
