@@ -17,33 +17,41 @@ from typing import TYPE_CHECKING, Any
 from gpudrift.version import __version__
 
 if TYPE_CHECKING:
+    from gpudrift.api import check as check
     from gpudrift.api import compare as compare
     from gpudrift.api import fit as fit
     from gpudrift.api import judge as judge
     from gpudrift.api import plan as plan
     from gpudrift.api import profile as profile
+    from gpudrift.api import suggest_rules as suggest_rules
     from gpudrift.comparison import Comparison as Comparison
     from gpudrift.errors import IncompatibleColumnError as IncompatibleColumnError
     from gpudrift.errors import SchemaMismatchError as SchemaMismatchError
     from gpudrift.errors import SourceChangedError as SourceChangedError
+    from gpudrift.findings import Finding as Finding
     from gpudrift.profiles import Profile as Profile
     from gpudrift.report.result import Report as Report
+    from gpudrift.rules import Rule as Rule
     from gpudrift.schema import Column as Column
     from gpudrift.schema import Schema as Schema
 
 
 _HOMES = {
+    "check": "gpudrift.api",
     "compare": "gpudrift.api",
     "fit": "gpudrift.api",
     "judge": "gpudrift.api",
     "plan": "gpudrift.api",
     "profile": "gpudrift.api",
+    "suggest_rules": "gpudrift.api",
     "Comparison": "gpudrift.comparison",
     "IncompatibleColumnError": "gpudrift.errors",
     "SchemaMismatchError": "gpudrift.errors",
     "SourceChangedError": "gpudrift.errors",
+    "Finding": "gpudrift.findings",
     "Profile": "gpudrift.profiles",
     "Report": "gpudrift.report.result",
+    "Rule": "gpudrift.rules",
     "Column": "gpudrift.schema",
     "Schema": "gpudrift.schema",
 }
@@ -51,18 +59,22 @@ _HOMES = {
 __all__ = [
     "Column",
     "Comparison",
+    "Finding",
     "IncompatibleColumnError",
     "Profile",
     "Report",
+    "Rule",
     "Schema",
     "SchemaMismatchError",
     "SourceChangedError",
     "__version__",
+    "check",
     "compare",
     "fit",
     "judge",
     "plan",
     "profile",
+    "suggest_rules",
 ]
 
 

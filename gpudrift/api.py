@@ -1,4 +1,4 @@
-"""The calls people make: ``fit``, ``profile``, ``compare`` and ``judge``."""
+"""The calls people make: ``fit``, ``profile``, ``compare``, ``judge`` and ``check``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from typing import Any
 
 from gpudrift.comparison import Comparison, compare_profiles
 from gpudrift.engine import Settings, count_data, fit_data, plan_data, planned_place, profile_data
+from gpudrift.evaluation import evaluate
+from gpudrift.findings import Finding
 from gpudrift.fitting import FitOptions
 from gpudrift.planning import Plan, Progress, TablePlan, measured_rates
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
+from gpudrift.rules import Given as Rules
+from gpudrift.rules import read_rules, rule_bounds
 from gpudrift.schema import Schema
 from gpudrift.sources import is_saved_profile
+from gpudrift.suggestions import suggested_rules
 from gpudrift.verdict import ALPHA, judge_comparison
 from gpudrift.version import __version__
 
-__all__ = ["compare", "fit", "judge", "plan", "profile"]
+__all__ = ["check", "check_tables", "compare", "fit", "judge", "plan", "profile", "suggest_rules"]
 
 Thresholds = Mapping[str, Mapping[str, Any]]
 
@@ -55,6 +60,7 @@ def profile(
     columns: Sequence[str] | None = None,
     kinds: Mapping[str, str] | None = None,
     edges: Mapping[str, Sequence[Any]] | None = None,
+    rules: Rules | None = None,
     backend: str = "auto",
     threads: int = 0,
     progress: Callable[[Progress], None] | None = None,
@@ -78,6 +84,9 @@ def profile(
         For instance ``{"zip": "categorical"}``; see :class:`gpudrift.schema.Column`.
     edges : mapping of column name to sequence, optional
         Bin edges of your own.
+    rules : path, mapping or sequence of Rule, optional
+        Rules that the table, or others under its schema, will be checked with: their bounds become edges beside the
+        others, so that :func:`check` can decide every rule exactly.
     backend : {"auto", "cuda", "numba", "numpy"}
         The result does not depend on it. "auto" is cuda where data lies on a GPU, or is read by the workers of a
         cluster of which at least one has a GPU; else numba. On a cluster, cuda counts on those workers only.
@@ -106,10 +115,12 @@ def profile(
     """
     settings = Settings(backend, threads, progress, client=client)
     if schema is None:
-        counted = profile_data(data, _options(kinds, edges), columns, settings, storage_options)
+        bounds = {} if rules is None else rule_bounds(read_rules(rules))
+        counted = profile_data(data, _options(kinds, edges, bounds), columns, settings, storage_options)
     else:
-        if kinds or edges:
-            raise ValueError("kinds and edges are part of the schema: give them where the schema is fitted")
+        if kinds or edges or rules is not None:
+            what = "kinds and edges" if kinds or edges else "bounds of rules"
+            raise ValueError(f"{what} are part of the schema: give them where the schema is fitted")
         counted = count_data(data, _schema_of(schema), columns, settings, storage_options)
     return counted.with_provenance(version=__version__)
 
@@ -246,8 +257,115 @@ def judge(
     return Report(plain, judge_comparison(plain, thresholds=thresholds, alpha=alpha, named=named))
 
 
-def _options(kinds: Mapping[str, str] | None, edges: Mapping[str, Sequence[Any]] | None) -> FitOptions:
-    return FitOptions(dict(kinds or {}), dict(edges or {}))
+def check(
+    data: Any,
+    rules: Rules,
+    *,
+    reference: Any = None,
+    first: Any = None,
+    kinds: Mapping[str, str] | None = None,
+    edges: Mapping[str, Sequence[Any]] | None = None,
+    backend: str = "auto",
+    threads: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+    client: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """Check a table by rules; what breaks one is told apart: broken data, moved data, or unlike the training at once.
+
+    Parameters
+    ----------
+    data : data, Profile or path of a saved profile
+        Data as for :func:`profile`.
+    rules : path, mapping or sequence of Rule
+        See :func:`gpudrift.rules.read_rules`.
+    reference : data, Profile or path of a saved profile, optional
+        What the table is compared with by the rules that need it (``new``, ``outside`` without bounds,
+        ``scale_change``, ``column_changes``, ``drift``); its bins are those of the table.
+    first : data, Profile or path of a saved profile, optional
+        The first table after the training, perhaps `data` itself: a finding that is there already is ``skew``, and
+        only what has come since is ``drift``.
+    kinds, edges, backend, threads, progress, client, storage_options
+        As for :func:`profile`; kinds and edges concern the reference, or the data where there is none.
+
+    Returns
+    -------
+    list of Finding
+        Empty, and so false, if every rule is kept.
+
+    Raises
+    ------
+    ValueError
+        One line with every mistake in the rules; and as for :func:`profile`.
+    """
+    counting: dict[str, Any] = {
+        "backend": backend,
+        "threads": threads,
+        "progress": progress,
+        "client": client,
+        "storage_options": storage_options,
+    }
+    return check_tables(data, rules, reference, first, kinds=kinds, edges=edges, **counting)[0]
+
+
+def check_tables(
+    data: Any,
+    rules: Rules,
+    reference: Any,
+    first: Any,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    edges: Mapping[str, Sequence[Any]] | None = None,
+    **counting: Any,
+) -> tuple[list[Finding], list[Profile]]:
+    """What :func:`check` finds, and the profiles it counted or loaded."""
+    listed = read_rules(rules)
+    current, before, earliest = (None if one is None else _load_if_saved(one) for one in (data, reference, first))
+    if isinstance(current if before is None else before, Profile) and (kinds or edges):
+        raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
+    # Whoever is counted first fits the schema, with the rules' bounds as edges; a saved profile has one already.
+    saved = next((one for one in (before, current, earliest) if isinstance(one, Profile)), None)
+
+    def counted(given: Any, schema: Profile | None) -> Profile:
+        if isinstance(given, Profile):
+            return given
+        if schema is not None:
+            return profile(given, schema=schema, **counting)
+        return profile(given, kinds=kinds, edges=edges, rules=listed, **counting)
+
+    if before is not None:
+        before = saved = counted(before, saved)
+    same = first is data or (isinstance(first, (str, os.PathLike)) and first == data)
+    current = counted(current, saved)
+    if earliest is not None:
+        earliest = current if same else counted(earliest, saved or current)
+    found = evaluate(current, listed, before, first=earliest)
+    return found, [one for one in (current, before, earliest) if one is not None]
+
+
+def suggest_rules(baseline: Any, **options: Any) -> str:
+    """Rules to start from, as the text of a TOML file with comments; the baseline itself breaks none of them.
+
+    Parameters
+    ----------
+    baseline : data, Profile or path of a saved profile
+    options
+        As for :func:`profile`, where the baseline has to be counted.
+
+    Returns
+    -------
+    str
+    """
+    given = _load_if_saved(baseline)
+    return suggested_rules(given if isinstance(given, Profile) else profile(given, **options))
+
+
+def _options(
+    kinds: Mapping[str, str] | None,
+    edges: Mapping[str, Sequence[Any]] | None,
+    bounds: Mapping[str, Sequence[Any]] | None = None,
+) -> FitOptions:
+    return FitOptions(dict(kinds or {}), dict(edges or {}), dict(bounds or {}))
 
 
 def _schema_of(given: Schema | Profile | str | os.PathLike[str]) -> Schema:

@@ -20,7 +20,16 @@ from gpudrift.profiles import ColumnProfile, Profile, Tail, data_range, first_di
 from gpudrift.schema import LARGEST_INTEGER, Column, Schema, point_bins, residual_units, widths
 from gpudrift.summaries import Distribution, distribution, moments, natural_factor, natural_values, summary
 
-__all__ = ["ColumnComparison", "Comparison", "Finding", "Statistic", "compare_profiles"]
+__all__ = [
+    "ColumnComparison",
+    "Comparison",
+    "Finding",
+    "NewValues",
+    "Statistic",
+    "compare_profiles",
+    "new_values",
+    "schema_findings",
+]
 
 BATCH = 64
 """Columns handled at once: arrays of about 1 MB, which stay in the second-level cache."""
@@ -171,7 +180,7 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
     same = {name for name in shared if reference.schema[name].digest == other[name].digest}
     if not same and (shared or not reference.schema.columns):
         raise SchemaMismatchError(_no_common_bins(reference.schema, current.schema))
-    findings = tuple(_findings(reference, current))
+    findings = tuple(schema_findings(reference, current))
     obstacles = _obstacles(reference, current, findings, same)
     pairs: list[tuple[ColumnProfile, ColumnProfile]] = []
     for position, column in enumerate(reference.schema.columns):
@@ -210,7 +219,8 @@ def _nothing(mine: ColumnProfile) -> ColumnProfile:
     return ColumnProfile(mine.column, 0, empty, empty, {}, None, None, None, "not in the current profile")
 
 
-def _findings(reference: Profile, current: Profile) -> Iterable[Finding]:
+def schema_findings(reference: Profile, current: Profile) -> Iterable[Finding]:
+    """How the columns of two tables differ, whatever is in them."""
     for column in reference.schema.columns:
         name = column.name
         before = reference.seen.get(name)
@@ -519,18 +529,24 @@ class _Lazy(Sequence[Any]):
 
 
 @dataclass(frozen=True)
-class _NewValues:
-    """Rows of the current side whose values the reference has not: certainly, and possibly."""
+class NewValues:
+    """Rows of the current side whose values the reference has not: certainly, and possibly.
+
+    ``values`` are those that certainly are new and were counted one by one, with their rows, most frequent first.
+    """
 
     certain: int
     possible: int
+    values: tuple[tuple[bytes, int], ...] = ()
 
 
-def _new_values(reference: ColumnProfile, current: ColumnProfile) -> _NewValues:
+def new_values(reference: ColumnProfile, current: ColumnProfile) -> NewValues:
+    """Which values of a categorical column are new; both sides under one schema."""
     assert reference.tail is not None and current.tail is not None
     known = set(zip(reference.tail.hashes.tolist(), reference.tail.values, strict=True))
     limit = int(reference.tail.hashes[-1]) if reference.dropped and reference.tail.hashes.size else None
     certain = undecided = 0
+    values = []
     for value_hash, value, count in zip(
         current.tail.hashes.tolist(), current.tail.values, current.tail.counts.tolist(), strict=True
     ):
@@ -538,9 +554,11 @@ def _new_values(reference: ColumnProfile, current: ColumnProfile) -> _NewValues:
             continue
         if limit is None or value_hash <= limit:
             certain += count
+            values.append((value, count))
         else:
             undecided += count
-    return _NewValues(certain, certain + undecided + current.dropped)
+    values.sort(key=lambda one: -one[1])
+    return NewValues(certain, certain + undecided + current.dropped, tuple(values))
 
 
 def _categorical(reference: ColumnProfile, current: ColumnProfile) -> dict[str, Statistic]:
@@ -549,7 +567,7 @@ def _categorical(reference: ColumnProfile, current: ColumnProfile) -> dict[str, 
     if n == 0 or m == 0:
         reason = _no_rows(reference, current, "values")
         return {name: Statistic(None, reason=reason) for name in names}
-    new = _new_values(reference, current)
+    new = new_values(reference, current)
     listed, before, after = _cells(reference, current, new)
     p, q = before / n, after / m
     bound = {"bound": "lower"} if reference.dropped or current.dropped else {}
@@ -564,7 +582,7 @@ def _categorical(reference: ColumnProfile, current: ColumnProfile) -> dict[str, 
 
 
 def _cells(
-    reference: ColumnProfile, current: ColumnProfile, new: _NewValues
+    reference: ColumnProfile, current: ColumnProfile, new: NewValues
 ) -> tuple[list[str], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Listed values, then all other known values together, then certainly new values, with both sides' rows.
 

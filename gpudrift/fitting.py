@@ -13,13 +13,14 @@ distance and a unit error of a thousand must be measured, not clipped.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gpudrift.bounds import bound_edges
 from gpudrift.buffers import arrow_integers
 from gpudrift.conversion import (
     NAN_IS_NULL,
@@ -65,10 +66,14 @@ class FitOptions:
     kinds : mapping of column name to kind
     edges : mapping of column name to sequence of edges
         In the column's own values; the limits and zero's bin are added around them.
+    bounds : mapping of column name to sequence of bounds
+        Of rules, in the column's own values: they become edges beside the others, so that the rules are decided
+        exactly. What is no value of such a column, or does not fit into its bins any more, is left out.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
     edges: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    bounds: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, kind in self.kinds.items():
@@ -163,7 +168,8 @@ def fit_column(
     if FAMILIES[kind] == "categorical":
         return _fit_categorical(Column(name, kind, word), chunks, automatic=asked is None)
     column = Column(name, kind, word, unit, complete_edges([], FAMILIES[kind]))
-    return _fit_numeric(column, chunks, options.edges.get(name), automatic=asked is None)
+    fitted = _fit_numeric(column, chunks, options.edges.get(name), automatic=asked is None)
+    return _with_bounds(fitted, options.bounds.get(name, ()))
 
 
 def _fit_numeric(
@@ -186,6 +192,12 @@ def _fit_numeric(
     else:
         fitted = fit_edges(np.sort(values), column.family)
     return Column(column.name, kind, column.type, column.unit, fitted)
+
+
+def _with_bounds(column: Column, bounds: Sequence[Any]) -> Column:
+    assert column.edges is not None
+    edges = complete_edges(np.concatenate([column.edges, bound_edges(column, list(bounds))]), column.family)
+    return replace(column, edges=edges) if edges.size - 1 <= MAX_BINS else column
 
 
 def _sampled_numbers(column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]]) -> npt.NDArray[Any]:

@@ -348,6 +348,7 @@ def _options_of(options: FitOptions, fields: Sequence[Field]) -> FitOptions:
     return FitOptions(
         {name: kind for name, kind in options.kinds.items() if name in names},
         {name: edges for name, edges in options.edges.items() if name in names},
+        {name: bounds for name, bounds in options.bounds.items() if name in names},
     )
 
 

@@ -131,6 +131,8 @@ class ColumnVerdict:
         Benjamini-Hochberg-adjusted p-values over the judged columns; they decide nothing.
     excess : float
         The largest ratio of a deciding statistic to its moderate threshold: the order of the report.
+    reached : mapping of statistic to (severity, threshold, words)
+        The statistics that say so, the one that says most first.
     """
 
     severity: str
@@ -138,6 +140,7 @@ class ColumnVerdict:
     noise_floors: Mapping[str, float] = field(default_factory=dict)
     p_adjusted: Mapping[str, float] = field(default_factory=dict)
     excess: float = 0.0
+    reached: Mapping[str, tuple[str, float, str]] = field(default_factory=dict)
 
     @property
     def drifted(self) -> bool:
@@ -228,7 +231,7 @@ def _judge_column(
     n, m = column.reference.present, column.current.present
     cells = column.statistics["psi"].details.get("cells", 1)
     few = min(n, m) < ROWS_PER_BIN * cells or min(n, m) == 0
-    reached: list[tuple[int, float, str]] = []
+    reached: list[tuple[int, float, str, str]] = []
     excess = 0.0
     for statistic, (moderate, major) in limits.items():
         found = column.statistics.get(statistic)
@@ -238,11 +241,14 @@ def _judge_column(
         ratio = size / moderate if moderate > 0 else size
         excess = max(excess, ratio)
         if size >= moderate and size > floors.get(statistic, 0.0):
-            reached.append((2 if size >= major else 1, ratio, _reason(column, statistic, moderate, major)))
+            words = _reason(column, statistic, moderate, major)
+            reached.append((2 if size >= major else 1, ratio, words, statistic))
     if reached:
         reached.sort(key=lambda one: (-one[0], -one[1]))
-        severity = "major" if reached[0][0] == 2 else "moderate"
-        return ColumnVerdict(severity, "; ".join(text for _, _, text in reached), floors, p_adjusted, excess)
+        names = {1: "moderate", 2: "major"}
+        each = {name: (names[rank], limits[name][rank - 1], words) for rank, _, words, name in reached}
+        reason = "; ".join(words for _, _, words, _ in reached)
+        return ColumnVerdict(names[reached[0][0]], reason, floors, p_adjusted, excess, each)
     if few:
         reason = f"{min(n, m)} values on one side, at least {ROWS_PER_BIN * max(cells, 1)} are needed"
         return ColumnVerdict("too few rows", reason, floors, p_adjusted, excess)

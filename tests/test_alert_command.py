@@ -189,7 +189,7 @@ def test_fail_on(reports, tmp_path):
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "retrain,unsent").status == DONE
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "open").status == FOUND
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "new").status == DONE
-    expected = "expected new, open, retrain, unsent or new,open,retrain,unsent"
+    expected = "expected new, open, retrain or unsent, or several"
     assert expected in fails("alert", reports / "drift.json", "--state", state, "--fail-on", "x", status=USAGE)
 
 

@@ -272,8 +272,13 @@ def test_what_is_no_time_is_refused_in_one_line(window):
 
 @pytest.mark.parametrize("odd", [{"kind": "noise"}, {"severity": "none"}])
 def test_findings_of_unknown_kind_are_refused(odd):
-    with pytest.raises(ValueError, match="kind and severity are"):
-        advance(State(), [Window(DAYS[0], (dataclasses.replace(finding(), **odd),))])
+    with pytest.raises(ValueError, match=r"\Afinding: (kind 'noise'|severity 'none') is none of "):
+        dataclasses.replace(finding(), **odd)
+
+
+def test_what_is_undecided_is_no_alarm():
+    undecided = dataclasses.replace(finding(), kind="undecided")
+    assert advance(State(), [Window(DAYS[0], (undecided,))]) == advance(State(), [Window(DAYS[0], ())])
 
 
 def test_findings_are_sorted_into_their_windows():

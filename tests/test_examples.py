@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from packaging.requirements import Requirement
 
+from gpudrift.rules import CHECKS
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 DATA = ROOT / "gpudrift" / "data"
@@ -52,6 +54,17 @@ def test_daily_check_without_drift_and_with_an_error(tmp_path):
     assert broken.returncode == 3
     assert "nothing-here.parquet" in broken.stderr
     assert "Traceback" not in broken.stderr
+
+
+def test_watch_with_rules(tmp_path):
+    done = run("watch_with_rules.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = set(re.findall(r"^  (?:quality|drift|skew) +[^:]+: (\w+): ", done.stdout, re.MULTILINE))
+    assert found == set(CHECKS) - {"drift"}  # which is what compare_tables.py shows
+    assert "not checked" not in done.stdout
+    assert "undecided" not in done.stdout
+    assert re.search(r"\n  skew     customer_type: share", done.stdout)
+    assert not list(tmp_path.iterdir())
 
 
 def test_check_against_scipy(tmp_path):

@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 
 import gpudrift as gd
 from gpudrift.cli import main
+from gpudrift.rules import CHECKS
 from gpudrift.verdict import DEFAULT_THRESHOLDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -115,7 +116,7 @@ def test_python_example_runs(folder):
 
 
 def test_config_example_is_read_and_obeyed(folder):
-    config, _ = fenced(README, "toml")
+    config, _, _ = fenced(README, "toml")
     (folder / "drift.toml").write_text(config, encoding="utf-8")
     gpudrift = [sys.executable, "-m", "gpudrift.cli"]
     options = ["--config", "drift.toml", "--json", "report.json", "--quiet"]
@@ -130,9 +131,30 @@ def test_config_example_is_read_and_obeyed(folder):
     assert columns["arrival_date_year"]["severity"] == "not judged"
 
 
+def test_rules_example_prints_what_is_shown(folder):
+    _, rules, _ = fenced(README, "toml")
+    (folder / "rules.toml").write_text(rules, encoding="utf-8")
+    shutil.copy(folder / "train" / "1.parquet", folder / "train.parquet")
+    [block] = [block for block in fenced(README, "sh") if "gpudrift check" in block]
+    suggest, check = (shlex.split(line)[1:] for line in block.splitlines())
+    done = run(sys.executable, "-m", "gpudrift.cli", *check, folder=folder)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"```text\n{done.stdout}```" in README
+    (folder / "rules.toml").unlink()
+    assert run(sys.executable, "-m", "gpudrift.cli", *suggest, folder=folder).returncode == 0
+    done = run(sys.executable, "-m", "gpudrift.cli", *check, folder=folder)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_rules_are_all_described():
+    table = README.partition("## Rules")[2].partition("## ")[0]
+    described = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    assert [name.strip("` ") for row in described for name in row.split(",")] == list(CHECKS)
+
+
 def test_alerts_example_runs(folder):
     """The job of two commands with the configuration that is shown, its addresses where nothing listens."""
-    _, config = fenced(README, "toml")
+    _, _, config = fenced(README, "toml")
     config = (
         config.replace("gateway:9091", "127.0.0.1:9")
         + "[alerts.webhook.ops2]\nurl = 'http://127.0.0.1:9'\nretries = 0\n"

@@ -333,20 +333,14 @@ def _streak(
 
 
 def _worst(findings: Iterable[Finding]) -> dict[Key, Finding]:
-    """Of findings with one key the worst; in an order that does not depend on theirs."""
+    """Of findings with one key the worst, in an order that does not depend on theirs; what is undecided is no alarm."""
     worst: dict[Key, Finding] = {}
-    for finding in sorted(map(_clean, findings), key=size_of):
+    for finding in sorted((_clean(one) for one in findings if one.kind != "undecided"), key=size_of):
         worst.setdefault(_key(finding), finding)
     return worst
 
 
 def _clean(finding: Finding) -> Finding:
-    if finding.kind not in KINDS or finding.severity not in SEVERITIES:
-        given = f"{finding.kind!r:.40}, {finding.severity!r:.40}"
-        raise ValueError(
-            f"finding {finding.rule!r:.80}: kind and severity are {given}, "
-            f"expected one of {', '.join(KINDS)} and one of {', '.join(SEVERITIES)}"
-        )
     value, low, high, limit = map(_finite, (finding.value, finding.low, finding.high, finding.limit))
     # The window is that of the event.
     return replace(finding, value=value, low=low, high=high, limit=limit, window=None)
