@@ -539,7 +539,8 @@ def check(
             )
     _check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())])
     about = {"data": data, "reference": reference, "first": first, "rules": {"source": rules, "count": len(listed)}}
-    document = findings_document(found, **about)
+    made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    document = findings_document(found, created=made, **about)
     text = json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f")  # and so all of it is printable
     if json_path == "-":
         click.echo(text)
@@ -650,8 +651,8 @@ def alert(
 ) -> int:
     """Tell what is new, has grown, has shrunk or is over since the last report, and nothing twice.
 
-    REPORT.json is what 'gpudrift compare --json' writes; - is standard input. What cannot be sent is kept in
-    the state, and sent by the next run.
+    REPORT.json is what 'gpudrift compare --json' or 'gpudrift check --json' writes; - is standard input. Each
+    of the two has a state of its own. What cannot be sent is kept in the state, and sent by the next run.
 
     \b
     Examples:
@@ -673,7 +674,7 @@ def alert(
     start = window if window is not None else str(document.get("created", ""))[:10]
     try:
         findings, judged = document_findings(document), judged_columns(document)
-        if not judged:
+        if judged is not None and not judged:
             raise ValueError("no column was judged, so nothing is known of what goes on")
     except ValueError as error:
         raise ValueError(f"{report_path}: {error}") from None
@@ -713,7 +714,7 @@ def _read_report(path: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON: {error}") from None
     if not isinstance(document, dict):
-        raise ValueError(f"{path}: not a report of 'gpudrift compare --json'")
+        raise ValueError(f"{path}: not a report of 'gpudrift compare --json' or 'check --json'")
     return document
 
 

@@ -145,24 +145,28 @@ def drift_findings(report: Report, window: str | None = None, segment: str | Non
 
 
 def document_findings(document: Any, window: str | None = None, segment: str | None = None) -> list[Finding]:
-    """The same of the JSON document of a report, as ``compare --json`` writes it.
+    """The same of the JSON document of a report, as ``compare --json`` writes it, or of ``check --json``.
 
     Raises
     ------
     ValueError
         One line, where it is no such document.
     """
+    if isinstance(document, Mapping) and document.get("format") == FORMAT:
+        return list(_readable(document, lambda known: [_finding(one, window, segment) for one in known["findings"]]))
     return list(_checked(document, lambda known: [*_drifts(known, window, segment), *_schema(known, window, segment)]))
 
 
-def judged_columns(document: Any) -> frozenset[str]:
-    """Names of the columns of such a document that were judged, by rows enough for it.
+def judged_columns(document: Any) -> frozenset[str] | None:
+    """Names of the columns of such a document that were judged, by rows enough for it; None for rules: they all were.
 
     Raises
     ------
     ValueError
         One line, where it is no such document.
     """
+    if isinstance(document, Mapping) and document.get("format") == FORMAT:
+        return None
     decided = ("none", *SEVERITIES)
     return frozenset(
         _checked(document, lambda known: [_text(c["name"]) for c in known["columns"] if c["severity"] in decided])
@@ -173,11 +177,37 @@ def _checked(document: Any, made: Any) -> Any:
     """Whatever is odd about a document of somebody else's, say it in one line."""
     given = document.get("format") if isinstance(document, Mapping) else None
     if given != _FORMAT:
-        raise ValueError(f"not a report of 'gpudrift compare --json': its format is {given!r:.60}, not {_FORMAT!r}")
+        expected = f"{_FORMAT!r} or {FORMAT!r}"
+        raise ValueError(
+            f"not a report of 'gpudrift compare --json' or 'check --json': its format is {given!r:.60}, not {expected}"
+        )
+    return _readable(document, made)
+
+
+def _readable(document: Any, made: Any) -> Any:
     try:
         return made(document)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError) as error:
         raise ValueError(f"not a readable report: {type(error).__name__}: {error!s:.200}") from None
+
+
+def _finding(entry: Mapping[str, Any], window: str | None, segment: str | None) -> Finding:
+    value, low, high, limit = (
+        _number(entry[name]) if entry.get(name) is not None else None for name in ("value", "low", "high", "limit")
+    )
+    return Finding(
+        _text(entry["kind"]),
+        _text(entry["rule"]),
+        None if entry["column"] is None else _text(entry["column"]),
+        _text(entry["severity"]),
+        _text(entry["reason"]),
+        value,
+        low,
+        high,
+        limit,
+        _text(entry["window"]) if "window" in entry else window,
+        _text(entry["segment"]) if "segment" in entry else segment,
+    )
 
 
 def _drifts(document: Mapping[str, Any], window: str | None, segment: str | None) -> Iterator[Finding]:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from alert_servers import serving
 from example_document import HOSTILE_NAMES
-from test_cli import DONE, FOUND, USAGE, fails, people, process, run
+from test_cli import DONE, FAILED, FOUND, USAGE, fails, people, process, run
 
 import gpudrift as gd
 from gpudrift import findings, verdict
@@ -191,6 +192,38 @@ def test_fail_on(reports, tmp_path):
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "new").status == DONE
     expected = "expected new, open, retrain or unsent, or several"
     assert expected in fails("alert", reports / "drift.json", "--state", state, "--fail-on", "x", status=USAGE)
+
+
+def test_findings_of_rules_are_told_once_and_are_over_when_they_are(tmp_path):
+    rules, data = tmp_path / "rules.toml", tmp_path / "data.parquet"
+    rules.write_text("[columns.x]\nnulls = false\nmax = 5\nmean = { at_most = 1 }\n")
+    state, said = tmp_path / "state", []
+    for day, values in enumerate(([1.0, None, 9.0], [1.0, None, 9.0], [1.0, 2.0, 9.0], [1.0, 1.0, 0.0])):
+        pq.write_table(pa.table({"x": values}), data)
+        assert run("check", data, "--rules", rules, "--json", tmp_path / "found.json").status == DONE
+        outcome = alert(tmp_path / "found.json", "--state", state, "--window", f"2026-11-0{day + 1}")
+        said.append(outcome.out)
+    nulls = "missing values where there must be none: 1 null of 3 rows (major"
+    assert nulls in said[0]
+    assert "max is 9, above 5" in said[0]
+    assert "nothing new; 3 open" in said[1]
+    assert said[2].startswith("gpudrift: over: x")
+    assert f"{nulls}, since 2026-11-01)" in said[2]
+    assert "max" not in said[2]
+    assert "retrain, there has been drift since 2026-11-01" in said[2]
+    assert said[3].startswith("gpudrift: over: x")
+    assert "max is 9" in said[3]
+
+
+@pytest.mark.parametrize(
+    "entry", [{"kind": "noise"}, {"reason": 3}, {"column": 7}, {"value": "much"}, {"limit": 1e999}]
+)
+def test_findings_that_nobody_can_have_written_are_refused(tmp_path, entry):
+    made = {"kind": "drift", "rule": "mean", "column": "x", "severity": "major", "reason": "moved"} | entry
+    path = tmp_path / "found.json"
+    path.write_text(json.dumps({"format": "gpudrift/findings/1", "created": "2026-11-23T00:00:00", "findings": [made]}))
+    assert "not a readable report" in fails("alert", path, "--state", tmp_path / "state", status=FAILED)
+    assert not (tmp_path / "state").exists()
 
 
 def test_from_a_comparison_to_a_server_that_is_down_at_first(reports, tmp_path, monkeypatch):
