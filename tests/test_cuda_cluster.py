@@ -505,4 +505,4 @@ def test_workers_that_dask_cuda_worker_starts(plain, path, expected, fine):
         assert_nothing_left(plain)
     assert found.digest == expected.digest
     assert found.provenance["backend_reason"] == "auto: 2 of 4 workers have a GPU (Emulated GPU)"
-    assert recorder.places["count"] == set(addresses)
+    assert set() < recorder.places["count"] <= set(addresses)
