@@ -33,7 +33,7 @@ from typing import Any
 GPUS = (8, 64)
 GPUS_OF_A_NODE = 8
 THREADS_OF_A_WORKER = 8
-"""Of the 16 cores that stand beside a GPU on the machine that is lent."""
+"""Of the cores that stand beside a GPU; 16 are usual."""
 STORAGES = {"object store": 5e9, "local NVMe": 25e9, "parallel file system": 100e9, "page cache": 1000e9}
 """Bytes a second of a node: parameters to choose by, of no particular machine."""
 STEPS = ("storage", "PCIe", "decode", "count")

@@ -572,3 +572,19 @@ def test_types_of_cudfs_own_in_a_dask_dataframe():
     assert pa.types.is_dictionary(types["coded"])
     assert types["price"] == pa.decimal128(9, 2)
     assert pa.types.is_string(types["text"]) or pa.types.is_large_string(types["text"])
+
+
+@pytest.mark.parametrize("rows", [1, 999, 2_500, 10**9])
+def test_row_groups_are_joined_up_to_so_many_rows(plc, tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(on_device, "JOINED_ROWS", rows)
+    for number in range(2):
+        write(tmp_path / f"{number}.parquet", numbers(4_700))
+    source = readable_by(open_source(str(tmp_path)), "cuda")
+    joined = source.joined([part for part in source.parts if part.index != 2])
+    assert [(part.detail[0], at) for part in joined for at in part.detail[1:]] == [
+        part.detail for part in source.parts if part.index != 2
+    ]
+    assert all(part.rows <= max(rows, 1_000) for part in joined)
+    wanted = {1: 9, 999: 9, 2_500: 5, 10**9: 3}[rows]
+    assert len(joined) == wanted
+    same(str(tmp_path), schema=gd.fit(numbers()))

@@ -108,25 +108,21 @@ class _OnDevice:
     def joined(self, source: OpenedSource, parts: Sequence[Part]) -> list[Part]:
         """Consecutive row groups of a file as one part."""
         runs: list[list[Part]] = []
+        rows = size = 0
         for part in parts:
-            before = runs[-1] if runs else []
-            if before and self._joins(source, before, part):
-                before.append(part)
+            file, *groups = part.detail
+            last = runs[-1][-1].detail if runs else (None, -1)
+            # Only where they are fetched whole does it matter how large they are.
+            footer = self.host.footer(source, file) if source.remote else None
+            own = sum(footer.row_group(at).total_byte_size for at in groups) if footer is not None else 0
+            follows = (last[0], last[-1] + 1) == (file, groups[0])
+            if follows and rows + (part.rows or 0) <= JOINED_ROWS and size + own <= JOINED_REMOTE:
+                runs[-1].append(part)
+                rows, size = rows + (part.rows or 0), size + own
             else:
                 runs.append([part])
+                rows, size = part.rows or 0, own
         return [_joined(run) for run in runs]
-
-    def _joins(self, source: OpenedSource, before: Sequence[Part], part: Part) -> bool:
-        (file, *groups), (last, *_) = part.detail, before[-1].detail
-        if file != last or groups[0] != before[-1].detail[-1] + 1:
-            return False
-        if sum(one.rows or 0 for one in (*before, part)) > JOINED_ROWS:
-            return False
-        if not source.remote:
-            return True
-        footer = self.host.footer(source, file)
-        size = sum(footer.row_group(at).total_byte_size for one in (*before, part) for at in one.detail[1:])
-        return bool(size <= JOINED_REMOTE)
 
     def read(self, source: OpenedSource, part: Part, places: Mapping[str, range]) -> Iterator[Any]:
         file, *groups = part.detail
