@@ -258,12 +258,14 @@ def _in_order(windows: Iterable[Window]) -> list[Window]:
     for window in windows:
         time = instant(window.start)
         same = together.get(time)
-        if same is not None:
-            judged = None if window.judged is None or same.judged is None else same.judged | window.judged
-            start = min(same.start, window.start)  # one instant may be spelled in two ways
-            window = Window(start, same.findings + window.findings, judged)  # noqa: PLW2901
-        together[time] = window
+        together[time] = window if same is None else _joined(same, window)
     return [together[time] for time in sorted(together)]
+
+
+def _joined(one: Window, other: Window) -> Window:
+    judged = None if one.judged is None or other.judged is None else one.judged | other.judged
+    # One instant may be spelled in two ways.
+    return Window(min(one.start, other.start), one.findings + other.findings, judged)
 
 
 def _step(state: State, window: Window, rules: Rules) -> tuple[list[Event], State]:

@@ -8,9 +8,10 @@ the files, with its credentials: the ranges that are needed, side by side, into 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -128,7 +129,7 @@ class _OnDevice:
         file, *groups = part.detail
         footer = self.host.footer(source, file)
         self.host.check_groups(source, part)
-        layout = _KEPT.of(source.origins[file], self._layout)
+        layout = _KEPT.of(source.origins[file], partial(self._layout, footer))
         first = footer.row_group(groups[0])
         codecs = {name: first.column(place.start).compression for name, place in places.items()}
         there = [name for name in places if name in layout.columns and codecs[name] in CODECS]
@@ -164,25 +165,18 @@ class _OnDevice:
         chunks = [footer.row_group(at).column(leaf) for at in groups for place in places for leaf in place]
         return fetched(origin, spans_of(sorted(chunks, key=lambda chunk: int(chunk.data_page_offset))))
 
-    def _layout(self, file: File) -> _Layout:
-        """Read a footer as the reader wants it, beside what Arrow knows of the file."""
+    def _layout(self, footer: Any, file: File) -> _Layout:
+        """Read a footer as the reader wants it, beside what Arrow's footer says of the columns."""
         with file.open() as stream:
             length = int.from_bytes(stream.read_at(FOOTER_END, file.size - FOOTER_END)[:4], "little")
             content = stream.read_at(length, file.size - FOOTER_END - length)
-        with file.open() as stream:
-            schema = _arrow_schema(stream)
+        schema = footer.schema.to_arrow_schema()
         columns = {one.name: (at, one.type) for at, one in enumerate(schema) if reads(one.type)}
         return _Layout(self.reader.footer(bytes(content)), columns, len(schema))
 
 
 _KEPT = Footers(lambda layout: layout.chunks)
 """Of the files of this process: a task brings its own source, and they outlive it."""
-
-
-def _arrow_schema(stream: Any) -> pa.Schema:
-    from pyarrow.parquet import ParquetFile
-
-    return ParquetFile(stream, pre_buffer=False).schema_arrow
 
 
 def _joined(run: Sequence[Part]) -> Part:
@@ -266,9 +260,8 @@ def _blank(size: int) -> tuple[bytes, int]:
 
     cuDF takes ``bytes`` and ``BytesIO``; the latter would write zeros where nothing is read.
     """
-    make: Callable[[None, int], bytes] = ctypes.pythonapi.PyBytes_FromStringAndSize
-    make.restype, make.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t)  # type: ignore[attr-defined]
-    where: Callable[[bytes], int] = ctypes.pythonapi.PyBytes_AsString
-    where.restype, where.argtypes = ctypes.c_void_p, (ctypes.py_object,)  # type: ignore[attr-defined]
-    content = make(None, size)
-    return content, where(content)
+    make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_ssize_t)
+    find = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object)
+    content: bytes = make(("PyBytes_FromStringAndSize", ctypes.pythonapi))(None, size)
+    place: int = find(("PyBytes_AsString", ctypes.pythonapi))(content)
+    return content, place
