@@ -41,7 +41,7 @@ def test_device_says_why_nothing_can_be_measured(tmp_path):
 
 def test_device_refuses_what_makes_no_sense():
     assert "--only: 'speed' is none of tests, kernels" in run("device.py", "--only", "files,speed", status=2)
-    assert "--cases: '1e9' is none of 1e6" in run("device.py", "--cases", "1e9", status=2)
+    assert "--cases: '1e12' is none of 1e6" in run("device.py", "--cases", "1e12", status=2)
 
 
 @pytest.fixture
@@ -73,10 +73,12 @@ def test_gpu_figures_are_made_of_results_of_device(device, update_readme, monkey
         ("COPIES", 1, False),
         ("COPIES", 4, True),
     ]
-    assert set(told["files"]) == {"1e6", "wide"}
+    assert set(told["files"]) == {"1e6", "1e9", "wide"}
+    assert told["files"]["1e9"]["tables"]["reference"]["rows"] == 3_000, "three times its files"
+    assert told["files"]["1e9"]["table"]["rows"] == 3_000
     cases = told["files"]
-    assert [cases[name]["tables"]["reference"]["columns"] for name in cases] == [6, 60]
-    assert [cases[name]["table"]["row_groups"] for name in cases] == [4, 2]
+    assert [cases[name]["tables"]["reference"]["columns"] for name in cases] == [6, 2, 60]
+    assert [cases[name]["table"]["row_groups"] for name in cases] == [4, 12, 2]
     assert all(one["memory"]["gpu_peak_over_budget"] > 0 for one in cases.values())
 
     # Shown as device.py writes them, in files of their own, and by the newest of each part.
