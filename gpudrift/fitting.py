@@ -31,6 +31,7 @@ from gpudrift.conversion import (
     numeric_values,
 )
 from gpudrift.errors import IncompatibleColumnError
+from gpudrift.grids import coarse_categories, coarse_edges
 from gpudrift.schema import (
     FAMILIES,
     KINDS,
@@ -69,11 +70,14 @@ class FitOptions:
     bounds : mapping of column name to sequence of bounds
         Of rules, in the column's own values: they become edges beside the others, so that the rules are decided
         exactly. What is no value of such a column, or does not fit into its bins any more, is left out.
+    coarse : bool
+        Fit the coarse grid, for windows and segments; see :mod:`gpudrift.grids`.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
     edges: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     bounds: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    coarse: bool = False
 
     def __post_init__(self) -> None:
         for name, kind in self.kinds.items():
@@ -166,10 +170,18 @@ def fit_column(
     if FAMILIES[kind] == "real":
         unit = None
     if FAMILIES[kind] == "categorical":
-        return _fit_categorical(Column(name, kind, word), chunks, automatic=asked is None)
+        listed = _fit_categorical(Column(name, kind, word), chunks, automatic=asked is None)
+        return coarse_categories(listed) if options.coarse else listed
     column = Column(name, kind, word, unit, complete_edges([], FAMILIES[kind]))
     fitted = _fit_numeric(column, chunks, options.edges.get(name), automatic=asked is None)
-    return _with_bounds(fitted, options.bounds.get(name, ()))
+    bounds = options.bounds.get(name, ())
+    fitted = _with_bounds(fitted, bounds)
+    if not options.coarse:
+        return fitted
+    assert fitted.edges is not None
+    kept = bound_edges(fitted, list(bounds))
+    ordered = np.sort(_sampled_numbers(column, chunks))
+    return replace(fitted, edges=coarse_edges(fitted.edges, ordered, fitted.family, kept))
 
 
 def _fit_numeric(

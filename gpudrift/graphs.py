@@ -345,10 +345,11 @@ def _gpus(cluster: Cluster) -> bool:
 
 def _options_of(options: FitOptions, fields: Sequence[Field]) -> FitOptions:
     names = {one.name for one in fields}
-    return FitOptions(
-        {name: kind for name, kind in options.kinds.items() if name in names},
-        {name: edges for name, edges in options.edges.items() if name in names},
-        {name: bounds for name, bounds in options.bounds.items() if name in names},
+    return replace(
+        options,
+        kinds={name: kind for name, kind in options.kinds.items() if name in names},
+        edges={name: edges for name, edges in options.edges.items() if name in names},
+        bounds={name: bounds for name, bounds in options.bounds.items() if name in names},
     )
 
 

@@ -29,7 +29,7 @@ from gpudrift.errors import SchemaMismatchError
 from gpudrift.files import read_sealed, write_sealed
 from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 
-__all__ = ["ColumnProfile", "Profile", "Tail", "data_range", "float_to_key", "key_to_float"]
+__all__ = ["ColumnProfile", "Profile", "Tail", "data_range", "float_to_key", "key_to_float", "merged_text"]
 
 MAX_ROWS = 2**47
 """Most rows of a profile: residual sums of 16-bit residuals then still fit in 63 bits."""
@@ -63,15 +63,18 @@ class Tail:
         XXH64 with seed 0 of the UTF-8 bytes, ascending; equal hashes ordered by bytes.
     values : tuple of bytes, length kept
     counts : ndarray of int64, shape (kept,)
+    size : int
+        The k: most values that are kept, of this one and of what it is added to.
     """
 
     hashes: npt.NDArray[np.uint64]
     values: tuple[bytes, ...]
     counts: Integers
+    size: int = SKETCH_SIZE
 
     @classmethod
-    def empty(cls) -> Tail:
-        return cls(np.zeros(0, np.uint64), (), np.zeros(0, np.int64))
+    def empty(cls, size: int = SKETCH_SIZE) -> Tail:
+        return cls(np.zeros(0, np.uint64), (), np.zeros(0, np.int64), size)
 
     @classmethod
     def of(
@@ -83,7 +86,7 @@ class Tail:
     ) -> Tail:
         """Sort, add up the counts of equal values, keep the ``size`` smallest; any order, repeats allowed."""
         if len(values) == 0:
-            return cls.empty()
+            return cls.empty(size)
         # Sorted by hash, then by bytes where hashes are equal: rare, except for the same value from two parts.
         order = np.argsort(hashes, kind="stable")
         ordered = hashes[order]
@@ -94,7 +97,7 @@ class Tail:
         starts = [0] + [i for i in range(1, len(texts)) if ordered[i] != ordered[i - 1] or texts[i] != texts[i - 1]]
         summed = np.add.reduceat(counts[order], starts)[:size].astype(np.int64)
         kept = starts[:size]
-        return cls(ordered[kept], tuple(texts[i] for i in kept), summed)
+        return cls(ordered[kept], tuple(texts[i] for i in kept), summed, size)
 
     def __add__(self, other: Tail) -> Tail:
         if not other.values:
@@ -105,6 +108,7 @@ class Tail:
             np.concatenate([self.hashes, other.hashes]),
             self.values + other.values,
             np.concatenate([self.counts, other.counts]),
+            self.size,
         )
 
     @property
@@ -120,7 +124,7 @@ class Tail:
             hasher.update(len(value).to_bytes(8, "little") + value)
 
 
-def _merged_text(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:
+def merged_text(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:
     """Union; where both speak of a column the smaller text stands, so that the order does not matter."""
     merged = dict(left)
     for name, text in right.items():
@@ -202,7 +206,7 @@ class Profile:
             np.full(columns, LARGEST_INTEGER, np.int64),
             np.full(columns, SMALLEST_INTEGER, np.int64),
             {
-                position: Tail.empty()
+                position: Tail.empty(column.sketch)
                 for position, column in enumerate(schema.columns)
                 if column.family == "categorical"
             },
@@ -242,9 +246,9 @@ class Profile:
             low,
             high,
             {position: tail + other.tails[position] for position, tail in self.tails.items()},
-            _merged_text(self.skipped, other.skipped),
-            _merged_text(self.findings, other.findings),
-            _merged_text(self.seen, other.seen),
+            merged_text(self.skipped, other.skipped),
+            merged_text(self.findings, other.findings),
+            merged_text(self.seen, other.seen),
             self.provenance or other.provenance,
         )
 
@@ -299,8 +303,8 @@ class Profile:
             self.low.copy(),
             self.high.copy(),
             self.tails,
-            _merged_text(self.skipped, reasons),
-            _merged_text(self.findings, findings),
+            merged_text(self.skipped, reasons),
+            merged_text(self.findings, findings),
             self.seen,
             self.provenance,
         )
@@ -333,9 +337,9 @@ class Profile:
                 for start, block in zip(starts, blocks, strict=False)
                 for position, tail in block.tails.items()
             },
-            reduce(_merged_text, (block.skipped for block in blocks)),
-            reduce(_merged_text, (block.findings for block in blocks)),
-            reduce(_merged_text, (block.seen for block in blocks)),
+            reduce(merged_text, (block.skipped for block in blocks)),
+            reduce(merged_text, (block.findings for block in blocks)),
+            reduce(merged_text, (block.seen for block in blocks)),
         )
 
     def select(self, names: Iterable[str]) -> Profile:
@@ -458,6 +462,9 @@ def _to_table(profile: Profile) -> tuple[pa.Table, dict[str, Any]]:
         "seen": dict(profile.seen),
         "provenance": dict(profile.provenance),
     }
+    sketches = {column.name: column.sketch for column in profile.schema.columns if column.sketch != SKETCH_SIZE}
+    if sketches:
+        document["sketches"] = sketches
     return pa.table(columns, schema=_FILE_SCHEMA), document
 
 
@@ -469,6 +476,7 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
     lists = {
         name: _list_cells(table[name]) for name in _FILE_SCHEMA.names if pa.types.is_list(_FILE_SCHEMA.field(name).type)
     }
+    sketches = document.get("sketches", {})
     special = np.array([numbers(table[slot].chunk(0)) for slot in SPECIAL_SLOTS], dtype=np.int64).T
     columns: list[Column] = []
     counts: list[Integers] = []
@@ -490,6 +498,7 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
                 None if edges is None else numbers(edges),
                 () if categories is None else tuple(categories.to_pylist()),
                 listed["reason"][position],
+                int(sketches.get(listed["name"][position], SKETCH_SIZE)),
             )
         )
         if columns[-1].family == "skipped":
@@ -508,6 +517,7 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
                 numbers(hashes),
                 tuple(values.to_pylist()),
                 numbers(repeats),
+                columns[-1].sketch,
             )
     nothing = np.zeros(0, np.int64)
     return Profile(
@@ -548,7 +558,7 @@ def _blank(
     sums[own] = 0
     low[position], high[position] = LARGEST_INTEGER, SMALLEST_INTEGER
     if position in tails:
-        tails[position] = Tail.empty()
+        tails[position] = Tail.empty(schema.columns[position].sketch)
 
 
 def first_difference(left: Schema, right: Schema) -> str:

@@ -178,6 +178,8 @@ class Column:
         For categorical kinds: the frequent values as UTF-8, most frequent first.
     reason : str or None
         For skipped columns: why.
+    sketch : int
+        For categorical kinds: how many of the other values are kept, at most.
     """
 
     name: str
@@ -187,6 +189,7 @@ class Column:
     edges: Edges | None = None
     categories: tuple[bytes, ...] = ()
     reason: str | None = None
+    sketch: int = SKETCH_SIZE
 
     def __post_init__(self) -> None:
         if self.kind not in FAMILIES:
@@ -237,6 +240,8 @@ class Column:
             hasher.update(np.ascontiguousarray(self.edges).astype(self.edges.dtype.newbyteorder("<")).tobytes())
         for category in self.categories:
             hasher.update(len(category).to_bytes(8, "little") + category)
+        if self.sketch != SKETCH_SIZE:
+            hasher.update(b"sketch" + self.sketch.to_bytes(8, "little"))
         return hasher.hexdigest()
 
 

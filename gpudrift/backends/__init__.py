@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from gpudrift.backends.cuda_cudf import ColumnReader
+    from gpudrift.backends.grouped import GroupState
     from gpudrift.profiles import Profile
     from gpudrift.schema import Schema
 
@@ -27,6 +28,7 @@ __all__ = [
     "choose_for_workers",
     "device_reader",
     "load_backend",
+    "load_groups",
     "probe",
     "shrink_cuda",
     "why_not_cuda",
@@ -165,3 +167,9 @@ def load_backend(name: str) -> Count:
     """The ``count`` function of a backend."""
     count: Count = import_module(f"gpudrift.backends.{name}").count
     return count
+
+
+def load_groups(name: str) -> Callable[[Schema], GroupState]:
+    """What makes the counters of windows and segments for a backend."""
+    state: Callable[[Schema], GroupState] = import_module(f"gpudrift.backends.{name}").group_state
+    return state

@@ -26,13 +26,16 @@ from gpudrift.conversion import (
 )
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.profiles import Profile, Tail
-from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+from gpudrift.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 
 __all__ = ["Kernels", "State", "count_frame", "says_nan_is_null"]
 
 Integers = npt.NDArray[np.int64]
 
 NEGATIVE_INFINITY, POSITIVE_INFINITY, NAN, NULL, ABSENT = range(len(SPECIAL_SLOTS))
+
+PACKED_SUM = 40
+"""Bits of a sum of residuals in a word whose upper bits are the count: 2**24 rows fit."""
 
 
 class Kernels(Protocol):
@@ -88,7 +91,9 @@ class State:
         self.low = np.full(len(schema), LARGEST_INTEGER, np.int64)
         self.high = np.full(len(schema), SMALLEST_INTEGER, np.int64)
         self.prepared: dict[int, Any] = {}
-        self.tails = {p: Tail.empty() for p, column in enumerate(schema.columns) if column.family == "categorical"}
+        self.tails = {
+            p: Tail.empty(column.sketch) for p, column in enumerate(schema.columns) if column.family == "categorical"
+        }
         self.skipped: dict[str, str] = {}
         self.findings: dict[str, str] = {}
         self.seen: dict[str, str] = {}
@@ -136,7 +141,7 @@ class State:
         column = self.schema.columns[position]
         values = array.texts if isinstance(array, DeviceColumn) else array
         if isinstance(values, DeviceTexts) and logical_type(values.type)[0] == column.type:
-            grouped = values.grouped(column.categories, SKETCH_SIZE)
+            grouped = values.grouped(column.categories, column.sketch)
             texts, by_code, others = utf8_texts(grouped.values), grouped.counts, grouped.others
         else:
             coded = coded_values(host_array(array), column)
@@ -159,15 +164,15 @@ class State:
         rest = np.flatnonzero(~frequent & (by_code > 0))
         if rest.size:
             counts[-1] += int(by_code[rest].sum()) + others
-            self.tails[position] = self.tails[position] + self._tail(texts, rest, by_code)
+            self.tails[position] = self.tails[position] + self._tail(texts, rest, by_code, column.sketch)
         special[NULL] += len(array) - int(by_code.sum()) - others
 
-    def _tail(self, texts: pa.Array, rest: Integers, by_code: Integers) -> Tail:
+    def _tail(self, texts: pa.Array, rest: Integers, by_code: Integers, size: int) -> Tail:
         hashes = self.kernels.hashes(texts)[rest]
-        if rest.size > SKETCH_SIZE:
-            small = hashes <= _smallest(hashes, SKETCH_SIZE)
+        if rest.size > size:
+            small = hashes <= _smallest(hashes, size)
             hashes, rest = hashes[small], rest[small]
-        return Tail.of(hashes, texts.take(arrow_integers(rest)).to_pylist(), by_code[rest])
+        return Tail.of(hashes, texts.take(arrow_integers(rest)).to_pylist(), by_code[rest], size)
 
     def profile(self) -> Profile:
         return Profile(
@@ -187,7 +192,7 @@ class State:
             self.sums[own] = 0
             self.low[position], self.high[position] = LARGEST_INTEGER, SMALLEST_INTEGER
             if position in self.tails:
-                self.tails[position] = Tail.empty()
+                self.tails[position] = Tail.empty(self.schema.columns[position].sketch)
         return self.counts, self.sums, self.low, self.high, self.tails
 
 

@@ -17,10 +17,12 @@ from gpudrift.backends.contract import (
     NAN,
     NEGATIVE_INFINITY,
     NULL,
+    PACKED_SUM,
     POSITIVE_INFINITY,
     Integers,
     count_frame,
 )
+from gpudrift.backends.grouped import GroupState
 from gpudrift.conversion import NumericValues
 from gpudrift.profiles import Profile, float_to_key
 from gpudrift.schema import (
@@ -34,12 +36,17 @@ from gpudrift.schema import (
     residual_units,
 )
 
-__all__ = ["count", "xxh64"]
+__all__ = ["count", "group_state", "xxh64"]
 
 
 def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
     """Count a frame under a schema with NumPy; see :func:`gpudrift.backends.contract.count_frame`."""
     return count_frame(frame, schema, NumpyKernels())
+
+
+def group_state(schema: Schema) -> GroupState:
+    """Counters of windows and segments; see :class:`gpudrift.backends.grouped.GroupState`."""
+    return GroupState(schema, NumpyKernels())
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,42 @@ class NumpyKernels:
 
     def codes(self, codes: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, size: int) -> Integers:
         return np.bincount(codes if valid is None else codes[valid], minlength=size).astype(np.int64)
+
+    def numeric_groups(
+        self,
+        values: NumericValues,
+        prepared: _Prepared,
+        groups: npt.NDArray[np.int32],
+        cells: Integers,
+        special: Integers,
+        low: Integers,
+        high: Integers,
+    ) -> None:
+        valid = values.valid()
+        for group in np.unique(groups).tolist():
+            rows = groups == group
+            bitmap = np.packbits(valid[rows], bitorder="little")
+            own = NumericValues(values.values[rows], bitmap)
+            counts, sums = np.zeros(cells.shape[1], np.int64), np.zeros(cells.shape[1], np.int64)
+            smallest, largest = self.numeric(own, prepared, counts, sums, special[group])
+            cells[group] += (counts << PACKED_SUM) + sums
+            low[group], high[group] = min(int(low[group]), smallest), max(int(high[group]), largest)
+
+    def coded_groups(
+        self,
+        codes: npt.NDArray[Any],
+        valid: npt.NDArray[np.bool_] | None,
+        listed: npt.NDArray[np.int32],
+        groups: npt.NDArray[np.int32],
+        counts: Integers,
+        special: Integers,
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        here = np.ones(codes.size, np.bool_) if valid is None else valid
+        special[:, NULL] += np.bincount(groups[~here], minlength=len(special))
+        groups, codes = groups[here], codes[here].astype(np.int32)
+        places = listed[codes]
+        np.add.at(counts, (groups[places >= 0], places[places >= 0]), 1)
+        return groups[places < 0], codes[places < 0]
 
     def hashes(self, texts: pa.Array) -> npt.NDArray[np.uint64]:
         return np.array([xxh64(text.as_py()) for text in texts], dtype=np.uint64)

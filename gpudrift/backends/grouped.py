@@ -1,0 +1,407 @@
+"""Counting windows and segments: the loop of :mod:`gpudrift.backends.contract` with a group for every row.
+
+Groups are numbered from 0 in the order in which they appear; counters grow with them. A row is counted where its
+group's counters are, whatever rows came before: rows in time order stay in the cache, others wander through counters of
+one column, 1 kB a group. Columns are counted one after the other so that those of one column are all that is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpudrift.backends.contract import (
+    ABSENT,
+    NAN,
+    NEGATIVE_INFINITY,
+    NULL,
+    PACKED_SUM,
+    POSITIVE_INFINITY,
+    Kernels,
+    says_nan_is_null,
+)
+from gpudrift.backends.cuda_columns import host_array
+from gpudrift.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
+from gpudrift.conversion import NumericValues, coded_values, numeric_values
+from gpudrift.errors import IncompatibleColumnError
+from gpudrift.groups import GroupedProfile, Grouping
+from gpudrift.profiles import Integers, Tail
+from gpudrift.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+
+__all__ = ["GroupKernels", "GroupState", "GroupsCounted", "TailCounter"]
+
+MOST_PACKED = 1 << 24
+"""Rows that a word for count and sum has room for."""
+
+GroupNumbers = npt.NDArray[np.int32]
+
+
+class GroupKernels(Kernels, Protocol):
+    """The arithmetic of a backend, for rows of many groups. Each function adds to the arrays it is given."""
+
+    def numeric_groups(
+        self,
+        values: NumericValues,
+        prepared: Any,
+        groups: GroupNumbers,
+        cells: Integers,
+        special: Integers,
+        low: Integers,
+        high: Integers,
+    ) -> None:
+        """Count rows into ``cells`` (shape (groups, bins)) and ``special`` (shape (groups, 5)).
+
+        A cell holds a sum of residuals in its lower ``PACKED_SUM`` bits and a count in the others.
+
+        ``low`` and ``high`` (shape (groups,)) are keys that order like the values; see ``Kernels.numeric``.
+        """
+
+    def coded_groups(
+        self,
+        codes: npt.NDArray[Any],
+        valid: npt.NDArray[np.bool_] | None,
+        listed: npt.NDArray[np.int32],
+        groups: GroupNumbers,
+        counts: Integers,
+        special: Integers,
+    ) -> tuple[GroupNumbers, npt.NDArray[np.int32]]:
+        """Count rows by the bin of their code; returns group and code of those whose code has none (-1)."""
+
+
+class GroupsCounted:
+    """Where the counts of all columns come together, groups in the order of their keys; it becomes a GroupedProfile.
+
+    Parameters
+    ----------
+    schema : Schema
+        Of all columns.
+    groups : sequence of (start, segment)
+        In the order of their numbers.
+    """
+
+    def __init__(self, schema: Schema, groups: Sequence[tuple[int, int]]) -> None:
+        self.schema = schema
+        self.keys = np.array(groups, np.int64).reshape(-1, 2)
+        order = np.lexsort((self.keys[:, 1], self.keys[:, 0]))
+        self.keys = self.keys[order]
+        self.place = np.argsort(order)
+        """Of each number, in the order of the keys."""
+        size = len(order)
+        self.rows = np.zeros(size, np.int64)
+        self.counts, self.sums = np.zeros((size, schema.slots), np.int64), np.zeros((size, schema.slots), np.int64)
+        self.low = np.full((size, len(schema)), LARGEST_INTEGER, np.int64)
+        self.high = np.full((size, len(schema)), SMALLEST_INTEGER, np.int64)
+        self.tails: dict[tuple[int, int], Tail] = {}
+        self.skipped: dict[str, str] = {}
+        self.findings: dict[str, str] = {}
+
+    def take(self, state: GroupState) -> None:
+        """Add what was counted of some columns of some rows; its counters are let go, column after column."""
+        place = self.place[: state.rows.size]
+        for own, column in enumerate(state.schema.columns):
+            counters = state.counters.pop(own, None)
+            if counters is None:
+                continue
+            counters.grow(place.size)
+            position = self.schema.index[column.name]
+            start = int(self.schema.offsets[position])
+            bins = slice(start, start + column.bins)
+            special = slice(bins.stop, bins.stop + len(SPECIAL_SLOTS))
+            if column.is_numeric:
+                counts, sums = counters.unpacked(place.size)
+                self.sums[place, bins] += sums
+            else:
+                counts = counters.cells[: place.size]
+                for group, tail in state.tails.pop(own).tails():
+                    key = int(place[group]), position
+                    self.tails[key] = self.tails[key] + tail if key in self.tails else tail
+            self.counts[place, bins] += counts
+            self.counts[place, special] += counters.special[: place.size]
+            low, high = counters.low[: place.size], counters.high[: place.size]
+            self.low[place, position] = np.minimum(self.low[place, position], low)
+            self.high[place, position] = np.maximum(self.high[place, position], high)
+        for mine, theirs in ((self.skipped, state.skipped), (self.findings, state.findings)):
+            for name, text in theirs.items():
+                mine[name] = min(text, mine.get(name, text))
+
+    def take_rows(self, state: GroupState) -> None:
+        """Add the rows that were counted, of one state for each row."""
+        self.rows[self.place[: state.rows.size]] += state.rows
+
+    def profile(self, grouping: Grouping) -> GroupedProfile:
+        """The profile of the groups, which takes the arrays over."""
+        return GroupedProfile.blanked(
+            self.schema, grouping, self.keys, self.rows, self.counts, self.sums, self.low, self.high,
+            self.tails, self.skipped, self.findings,
+        )  # fmt: skip
+
+
+class _Counters:
+    """Of one column: they grow by doubling; memory of groups that never come is not touched."""
+
+    def __init__(self, column: Column) -> None:
+        self.bins, self.packed = column.bins, column.is_numeric
+        self.cells = np.zeros((0, column.bins), np.int64)
+        self.pending = 0
+        """Rows in the cells of a numeric column; 2**24 would flow over."""
+        self.counts = np.zeros((0, column.bins), np.int64)
+        self.sums = np.zeros((0, column.bins), np.int64)
+        self.special = np.zeros((0, len(SPECIAL_SLOTS)), np.int64)
+        self.low = np.zeros(0, np.int64)
+        self.high = np.zeros(0, np.int64)
+
+    def grow(self, groups: int) -> None:
+        if groups <= self.low.size:
+            return
+        size = max(groups, 2 * self.low.size, 8)
+        old = self.low.size
+        self.cells, self.special = _longer(self.cells, size), _longer(self.special, size)
+        self.low = np.concatenate([self.low, np.full(size - old, LARGEST_INTEGER, np.int64)])
+        self.high = np.concatenate([self.high, np.full(size - old, SMALLEST_INTEGER, np.int64)])
+
+    def spill(self, rows: int) -> None:
+        """Make room for so many rows in the packed cells."""
+        self.pending += rows
+        if self.pending >= MOST_PACKED:
+            self.counts, self.sums = self.unpacked(len(self.cells))
+            self.cells[:] = 0
+            self.pending = rows
+
+    def unpacked(self, size: int) -> tuple[Integers, Integers]:
+        """Counts and sums of so many groups."""
+        counts, sums = self.cells[:size] >> PACKED_SUM, self.cells[:size] & ((1 << PACKED_SUM) - 1)
+        counts[: len(self.counts)] += self.counts[:size]
+        sums[: len(self.sums)] += self.sums[:size]
+        return counts, sums
+
+
+def _longer(array: Integers, size: int) -> Integers:
+    longer = np.zeros((size, *array.shape[1:]), np.int64)
+    longer[: len(array)] = array
+    return longer
+
+
+class GroupState:
+    """Counters of some columns for all groups: added to in place, handed out once.
+
+    Parameters
+    ----------
+    schema : Schema
+    kernels : GroupKernels
+    """
+
+    def __init__(self, schema: Schema, kernels: GroupKernels) -> None:
+        self.schema, self.kernels = schema, kernels
+        self.counters: dict[int, _Counters] = {
+            at: _Counters(column) for at, column in enumerate(schema.columns) if column.family != "skipped"
+        }
+        self.tails = {at: TailCounter(c.sketch) for at, c in enumerate(schema.columns) if c.family == "categorical"}
+        self.rows = np.zeros(0, np.int64)
+        self.prepared: dict[int, Any] = {}
+        self.skipped: dict[str, str] = {}
+        self.findings: dict[str, str] = {}
+
+    def add(self, batch: pa.RecordBatch, groups: GroupNumbers, known: int) -> None:
+        """Count a batch.
+
+        Parameters
+        ----------
+        batch : pyarrow.RecordBatch
+        groups : ndarray of int32, shape (rows,)
+            Group of each row.
+        known : int
+            Groups so far: their numbers are lower.
+        """
+        if batch.num_rows >= MOST_PACKED:
+            for start in range(0, batch.num_rows, MOST_PACKED // 2):
+                stop = start + MOST_PACKED // 2
+                self.add(batch.slice(start, MOST_PACKED // 2), groups[start:stop], known)
+            return
+        here = np.bincount(groups, minlength=known)
+        if known > self.rows.size:
+            self.rows = np.concatenate([self.rows, np.zeros(known - self.rows.size, np.int64)])
+        self.rows[:known] += here
+        fields = {one.name: (position, one) for position, one in enumerate(batch.schema)}
+        for position, column in enumerate(self.schema.columns):
+            if column.family == "skipped" or column.name in self.skipped:
+                continue
+            counters = self.counters[position]
+            counters.grow(known)
+            if column.name not in fields:
+                counters.special[:known, ABSENT] += here
+                continue
+            index, one = fields[column.name]
+            try:
+                if column.is_numeric:
+                    self._add_numeric(position, batch.column(index), one, groups)
+                else:
+                    self._add_categorical(position, batch.column(index), groups)
+            except IncompatibleColumnError as error:
+                self.skip(column.name, error.reason, error.finding)
+
+    def skip(self, name: str, reason: str, finding: str) -> None:
+        """Give a column up, and the memory of its counters."""
+        self.skipped[name] = min(reason, self.skipped.get(name, reason))
+        self.findings[name] = min(finding, self.findings.get(name, finding))
+        self.counters.pop(self.schema.index[name], None)
+        self.tails.pop(self.schema.index[name], None)
+
+    def _add_numeric(self, position: int, array: Any, one: pa.Field, groups: GroupNumbers) -> None:
+        column, counters = self.schema.columns[position], self.counters[position]
+        array = host_array(array)
+        nan_is_null = says_nan_is_null(one)
+        values = numeric_values(array, column, nan_is_null=nan_is_null)
+        if position not in self.prepared:
+            self.prepared[position] = self.kernels.prepare(column)
+        counters.spill(len(array))
+        if any(values.infinities):
+            self._add_infinities(position, array, groups)
+        nan_before = counters.special[:, NAN].copy() if values.nan_is_null else None
+        self.kernels.numeric_groups(
+            values,
+            self.prepared[position],
+            groups,
+            counters.cells,
+            counters.special,
+            counters.low,
+            counters.high,
+        )
+        if nan_before is not None:
+            counters.special[:, NULL] += counters.special[:, NAN] - nan_before
+            counters.special[:, NAN] = nan_before
+
+    def _add_infinities(self, position: int, array: pa.Array, groups: GroupNumbers) -> None:
+        """Of floats that entered an integer column, where they look like nulls."""
+        values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        special = self.counters[position].special
+        for slot, infinity in ((NEGATIVE_INFINITY, -np.inf), (POSITIVE_INFINITY, np.inf)):
+            found = np.bincount(groups[values == infinity], minlength=len(special))
+            special[:, slot] += found
+            special[:, NULL] -= found
+
+    def _add_categorical(self, position: int, array: Any, groups: GroupNumbers) -> None:
+        column, counters = self.schema.columns[position], self.counters[position]
+        coded = coded_values(host_array(array), column)
+        listed = self._listed(position, column, coded.texts)
+        rest, codes = self.kernels.coded_groups(
+            coded.codes, coded.valid, listed, groups, counters.cells, counters.special
+        )
+        if rest.size:
+            counters.cells[:, -1] += np.bincount(rest, minlength=len(counters.cells))
+            self.tails[position].add(rest, codes, self.kernels.hashes(coded.texts), coded.texts, len(counters.cells))
+
+    def _listed(self, position: int, column: Column, texts: pa.Array) -> npt.NDArray[np.int32]:
+        """The bin of each text; -1 for those that have none."""
+        listed = np.full(len(texts), -1, np.int32)
+        if column.categories and len(texts):
+            if position not in self.prepared:
+                self.prepared[position] = arrow_texts(column.categories)
+            found = pc.index_in(texts, value_set=self.prepared[position].cast(texts.type))
+            is_listed = validity_booleans(found)
+            listed = numbers(found).astype(np.int32)
+            if is_listed is not None:
+                listed[~is_listed] = -1
+        return listed
+
+
+class TailCounter:
+    """The sketches of one categorical column, of all groups.
+
+    What is kept of each group in the end are its ``size`` values of smallest (hash, bytes). A value whose hash is
+    larger than ``size`` others of its group can never be among them again, so it is let go at once.
+    """
+
+    most_waiting = 1 << 20
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.bound = np.zeros(0, np.uint64)
+        """Of each group: larger hashes are not wanted any more."""
+        self.numbers: dict[bytes, int] = {}
+        self.texts: list[bytes] = []
+        self.waiting: list[tuple[npt.NDArray[Any], ...]] = []
+        self.kept = 0
+        self.entries = 0
+
+    def add(
+        self,
+        groups: GroupNumbers,
+        codes: npt.NDArray[np.int32],
+        hashes: npt.NDArray[np.uint64],
+        texts: pa.Array,
+        known: int,
+    ) -> None:
+        """Count rows of some groups whose codes stand for texts."""
+        if known > self.bound.size:
+            largest = np.full(known - self.bound.size, np.iinfo(np.uint64).max, np.uint64)
+            self.bound = np.concatenate([self.bound, largest])
+        wanted = hashes[codes] <= self.bound[groups]
+        groups, codes = groups[wanted], codes[wanted]
+        if not groups.size:
+            return
+        pairs, counts = np.unique(groups.astype(np.int64) * len(texts) + codes, return_counts=True)
+        groups, codes = (pairs // len(texts)).astype(np.int32), (pairs % len(texts)).astype(np.int32)
+        used = np.unique(codes)
+        number = np.zeros(len(texts), np.int64)
+        for code, text in zip(
+            used.tolist(), texts.take(arrow_integers(used.astype(np.int64))).to_pylist(), strict=True
+        ):
+            found = self.numbers.setdefault(text, len(self.texts))
+            if found == len(self.texts):
+                self.texts.append(text)
+            number[code] = found
+        self.waiting.append((groups, hashes[codes], number[codes], counts.astype(np.int64)))
+        self.entries += groups.size
+        if self.entries > self.most_waiting + 2 * self.kept:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Add up what waits, keep the smallest of each group, forget texts that nobody keeps."""
+        if not self.waiting:
+            return
+        groups, hashes, texts, counts = (np.concatenate(parts) for parts in zip(*self.waiting, strict=True))
+        ranks = self._ranks(hashes, texts)
+        order = np.lexsort((texts if ranks is None else ranks[texts], hashes, groups))
+        groups, hashes, texts, counts = groups[order], hashes[order], texts[order], counts[order]
+        new = np.ones(groups.size, np.bool_)
+        new[1:] = (groups[1:] != groups[:-1]) | (texts[1:] != texts[:-1])
+        first = np.flatnonzero(new)
+        counts = np.add.reduceat(counts, first)
+        groups, hashes, texts = groups[first], hashes[first], texts[first]
+        begins = np.searchsorted(groups, groups)  # of each entry's group
+        place = np.arange(groups.size) - begins
+        last = place == self.size - 1
+        self.bound[groups[last]] = hashes[last]
+        keep = place < self.size
+        groups, hashes, texts, counts = groups[keep], hashes[keep], texts[keep], counts[keep]
+        used, renumbered = np.unique(texts, return_inverse=True)
+        self.texts = [self.texts[number] for number in used.tolist()]
+        self.numbers = {text: number for number, text in enumerate(self.texts)}
+        self.waiting = [(groups, hashes, renumbered.astype(np.int64).ravel(), counts)]
+        self.kept = self.entries = groups.size
+
+    def _ranks(self, hashes: npt.NDArray[np.uint64], texts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+        """The order of the texts by bytes, where two of them have one hash (of 2**64): else it decides nothing."""
+        used, where = np.unique(texts, return_index=True)
+        if np.unique(hashes[where]).size == used.size:
+            return None
+        ranks = np.zeros(len(self.texts), np.int64)
+        ranks[sorted(range(len(self.texts)), key=self.texts.__getitem__)] = np.arange(len(self.texts))
+        return ranks
+
+    def tails(self) -> Iterable[tuple[int, Tail]]:
+        """The sketch of each group that has one."""
+        self._compact()
+        if not self.waiting:
+            return
+        [(groups, hashes, texts, counts)] = self.waiting
+        begins = np.flatnonzero(np.concatenate([[True], groups[1:] != groups[:-1]])[: groups.size])
+        ends = [*begins[1:], groups.size]
+        for start, end in zip(begins, ends, strict=True):
+            values = tuple(self.texts[number] for number in texts[start:end].tolist())
+            yield int(groups[start]), Tail(hashes[start:end], values, counts[start:end], self.size)

@@ -1,0 +1,283 @@
+"""From rows to groups: which window and segment each row of a batch belongs to, and which segments are kept.
+
+Groups are numbered in the order in which they appear, so that counters grow only with groups that have rows. The
+numbers mean nothing beyond one count: in the end groups are put in the order of their windows and segments.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gpudrift.backends.cuda_columns import host_array
+from gpudrift.buffers import arrow_texts, numbers, validity_booleans
+from gpudrift.conversion import coded_values, logical_type
+from gpudrift.errors import IncompatibleColumnError
+from gpudrift.groups import NO_TIME, Grouping, Segment
+from gpudrift.schema import Column, Schema
+from gpudrift.windows import Windows
+
+__all__ = ["MOST_SEGMENTS", "GroupNumbering", "GroupRequest", "frequent_segments", "segment_column"]
+
+MOST_SEGMENTS = 32
+"""Segments that are kept apart unless it is said otherwise."""
+MOST_BYTES = 8 << 30
+"""Of the counters of all groups: more is an error, before memory ends."""
+
+
+@dataclass(frozen=True)
+class GroupRequest:
+    """Windows and segments as a user asks for them.
+
+    Parameters
+    ----------
+    time : str, optional
+        Name of the time column.
+    every : str or int, optional
+        Length of the windows; see :class:`gpudrift.windows.Every`.
+    zone : str, optional
+        IANA name of the time zone in which days begin.
+    by : sequence of str
+        Columns whose values make segments.
+    segments : int
+        Segments that are kept apart, the most frequent of the reference.
+    """
+
+    time: str | None = None
+    every: str | int | None = None
+    zone: str | None = None
+    by: tuple[str, ...] = ()
+    segments: int = MOST_SEGMENTS
+
+    def __post_init__(self) -> None:
+        if (self.time is None) != (self.every is None):
+            given, lacks = ("every", "time") if self.time is None else ("time", "every")
+            raise ValueError(f"windows: {given} is given without {lacks}: time='column' and every='1d' go together")
+        if self.time is None and self.zone is not None:
+            raise ValueError(f"windows: zone {self.zone!r} is given without a time column")
+        if len(set(self.by)) != len(self.by):
+            raise ValueError(f"segments: a column is named twice in {', '.join(self.by)}")
+        if not 1 <= self.segments <= 4096:
+            raise ValueError(f"segments: {self.segments} are to be kept, possible are 1 to 4096")
+
+    def __bool__(self) -> bool:
+        return self.time is not None or bool(self.by)
+
+    def windows(self, data_type: pa.DataType | None, label: str) -> Windows | None:
+        """The windows of the time column, given its type.
+
+        Raises
+        ------
+        ValueError
+            If there is no such column, or it holds no times.
+        """
+        if self.time is None or self.every is None:
+            return None
+        if data_type is None:
+            raise ValueError(f"time: no column {self.time!r} in {label}")
+        try:
+            return Windows.of(data_type, self.every, self.zone)
+        except ValueError as error:
+            raise ValueError(f"time: column {self.time!r}: {error}") from None
+
+
+def segment_column(name: str, data_type: pa.DataType | None, label: str) -> Column:
+    """How a column of segments is read: by value, like a categorical one.
+
+    Raises
+    ------
+    ValueError
+        If there is no such column, or its values make no segments.
+    """
+    if data_type is None:
+        raise ValueError(f"segments: no column {name!r} in {label}")
+    try:
+        word, _ = logical_type(data_type)
+    except IncompatibleColumnError as error:
+        raise ValueError(f"segments: column {name!r}: {error.reason}") from None
+    # pandas makes floats of integers with gaps; other floats are refused where they are read
+    word = "integer" if word == "float" else word
+    if word not in ("text", "boolean", "integer", "null"):
+        raise ValueError(f"segments: column {name!r} of type {data_type}: texts, booleans or integers make segments")
+    return Column(name, "categorical", word)
+
+
+def frequent_segments(
+    columns: Sequence[Column], chunks: Sequence[Sequence[pa.Array]], most: int
+) -> tuple[Segment, ...]:
+    """The most frequent segments of sampled rows; ties by their values, no value first.
+
+    Parameters
+    ----------
+    columns : sequence of Column
+        See :func:`segment_column`.
+    chunks : for each column a sequence of pyarrow.Array
+        The same rows in each.
+    most : int
+    """
+    tally: Counter[Segment] = Counter()
+    for arrays in zip(*chunks, strict=True):
+        values = [_values(column, array) for column, array in zip(columns, arrays, strict=True)]
+        codes = [codes for codes, _ in values]
+        found, repeats = np.unique(np.stack(codes, axis=1), axis=0, return_counts=True)
+        for row, times in zip(found.tolist(), repeats.tolist(), strict=True):
+            tally[tuple(texts[code] for code, (_, texts) in zip(row, values, strict=True))] += times
+    ranked = sorted(tally, key=lambda one: (-tally[one], [(value is not None, value or "") for value in one]))
+    return tuple(ranked[:most])
+
+
+def _values(column: Column, array: pa.Array) -> tuple[npt.NDArray[np.int64], list[str | None]]:
+    """A code for each row, and what each stands for; the last one for no value."""
+    coded = _coded(column, array)
+    texts: list[str | None] = [text.decode() for text in coded.texts.to_pylist() if text is not None]
+    codes = coded.codes.astype(np.int64)
+    if len(texts) != len(coded.texts):
+        raise ValueError(f"segments: column {column.name!r}: its dictionary holds a null")
+    if coded.valid is not None:
+        codes = np.where(coded.valid, codes, len(texts))
+    return codes, [*texts, None]
+
+
+def _coded(column: Column, array: Any) -> Any:
+    try:
+        return coded_values(host_array(array), column)
+    except IncompatibleColumnError as error:
+        raise ValueError(f"segments: column {column.name!r}: {error.finding}: {error.reason}") from None
+
+
+class GroupNumbering:
+    """Numbers of the groups of one count; several threads may ask at once.
+
+    Parameters
+    ----------
+    grouping : Grouping
+    columns : sequence of Column
+        Of the segments; see :func:`segment_column`.
+    schema : Schema
+        What is counted in each group, for the limit.
+    most_bytes : int
+        Of the counters of all groups.
+    """
+
+    def __init__(
+        self, grouping: Grouping, columns: Sequence[Column], schema: Schema, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self.grouping, self.columns = grouping, tuple(columns)
+        self.most = max(most_bytes // (16 * max(schema.slots, 1)), 1)
+        self.limit = f"{len(schema):,} columns take {16 * schema.slots / 1e6:,.2f} MB a group"
+        self.groups: list[tuple[int, int]] = []
+        self.numbers: dict[tuple[int, int], int] = {}
+        self.lock = Lock()
+        self.values = [
+            {value: at for at, value in enumerate(dict.fromkeys(segment[k] for segment in grouping.segments))}
+            for k in range(len(grouping.by))
+        ]
+        """Number of each value of each column that occurs in a kept segment."""
+        self.texts = [arrow_texts([v.encode() for v in values if v is not None]) for values in self.values]
+        sizes = [len(values) + 1 for values in self.values]
+        if int(np.prod(sizes, dtype=np.float64)) > 1 << 26:
+            raise ValueError(f"segments: too many values in {', '.join(grouping.by)}: keep fewer segments")
+        self.segment_of = np.full(sizes, grouping.other, np.int32)
+        for number, segment in enumerate(grouping.segments):
+            place = tuple(values[value] for values, value in zip(self.values, segment, strict=True))
+            self.segment_of[place] = number
+
+    @property
+    def known(self) -> int:
+        """Groups so far."""
+        return len(self.groups)
+
+    def of(self, batch: pa.RecordBatch) -> npt.NDArray[np.int32]:
+        """The group of each row of a batch that has the columns of the grouping.
+
+        Raises
+        ------
+        ValueError
+            If a column changed its type, or there are more groups than memory shall hold.
+        """
+        starts, window = self._windows(batch)
+        segments = self._segments(batch)
+        width = self.grouping.other + 1
+        pair = window * width
+        if segments is not None:
+            pair = pair + segments
+        seen = np.zeros(len(starts) * width, np.bool_)
+        seen[pair] = True
+        table = np.zeros(seen.size, np.int32)
+        found = np.flatnonzero(seen)
+        table[found] = self._numbers([(int(starts[one // width]), one % width) for one in found.tolist()])
+        return table[pair]
+
+    def _numbers(self, keys: Sequence[tuple[int, int]]) -> list[int]:
+        with self.lock:
+            for key in keys:
+                if key not in self.numbers:
+                    if len(self.groups) >= self.most:
+                        raise ValueError(
+                            f"windows: more than {self.most:,} windows and segments: {self.limit}, and the limit is "
+                            f"{MOST_BYTES / 1e9:,.0f} GB; take longer windows, fewer segments or fewer columns"
+                        )
+                    self.numbers[key] = len(self.groups)
+                    self.groups.append(key)
+            return [self.numbers[key] for key in keys]
+
+    def _windows(self, batch: pa.RecordBatch) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The windows of a batch, and which of them each row is in."""
+        grouping, rows = self.grouping, batch.num_rows
+        if grouping.windows is None or grouping.time is None:
+            return np.zeros(1, np.int64), np.zeros(rows, np.int64)
+        place = batch.schema.get_field_index(grouping.time)
+        if place < 0 or rows == 0:
+            return np.array([NO_TIME]), np.zeros(rows, np.int64)
+        try:
+            starts, valid = grouping.windows.starts(host_array(batch.column(place)))
+        except IncompatibleColumnError as error:
+            raise ValueError(f"time: column {grouping.time!r}: {error.finding}: {error.reason}") from None
+        if not valid.all():
+            starts = np.where(valid, starts, NO_TIME)
+        if (starts == starts[0]).all():
+            return starts[:1], np.zeros(rows, np.int64)
+        coded = pc.dictionary_encode(pa.array(starts))
+        return numbers(coded.dictionary), numbers(coded.indices).astype(np.int64)
+
+    def _segments(self, batch: pa.RecordBatch) -> npt.NDArray[np.int32] | None:
+        """The segment of each row; None where there are no segments."""
+        if not self.columns:
+            return None
+        places = []
+        for column, values, texts in zip(self.columns, self.values, self.texts, strict=True):
+            nobody = len(values)
+            missing = values.get(None, nobody)
+            place = batch.schema.get_field_index(column.name)
+            if place < 0:
+                places.append(np.full(batch.num_rows, missing, np.int64))
+                continue
+            coded = _coded(column, batch.column(place))
+            own = np.array([at for value, at in values.items() if value is not None] + [nobody], np.int64)
+            found = pc.index_in(coded.texts, value_set=texts.cast(coded.texts.type))
+            listed = validity_booleans(found)
+            at = numbers(found).astype(np.int64)
+            at = own[at if listed is None else np.where(listed, at, len(own) - 1)]
+            if at.size == 0:
+                places.append(np.full(batch.num_rows, missing, np.int64))
+                continue
+            rows = at[coded.codes if coded.valid is None else np.where(coded.valid, coded.codes, 0)]
+            places.append(rows if coded.valid is None else np.where(coded.valid, rows, missing))
+        result: npt.NDArray[np.int32] = self.segment_of[tuple(places)]
+        return result
+
+
+def batch_of(columns: Iterable[tuple[pa.Field, Any]], rows: int) -> pa.RecordBatch:
+    """A batch on the host of some columns, which may be none."""
+    listed = [(one, host_array(array)) for one, array in columns]
+    if not listed:
+        return pa.RecordBatch.from_struct_array(pa.StructArray.from_buffers(pa.struct([]), rows, [None]))
+    return pa.RecordBatch.from_arrays([array for _, array in listed], schema=pa.schema([one for one, _ in listed]))
