@@ -488,8 +488,8 @@ def _group_real(
                 finite = here & np.int64(beyond < 0)
                 kept += np.uint64(finite)
                 # Added for finite values too, as 0: with a branch, 30 % nulls in no order cost 9 ns a row.
-                slot = here * (2 * np.int64(beyond > 0) + np.int64(beyond == 0) * np.int64(bits > 0)) + 3 * (1 - here)
-                special[np.uint64(owner[row]), np.uint64(slot)] += 1 - finite
+                kind = here * (2 * np.int64(beyond > 0) + np.int64(beyond == 0) * np.int64(bits > 0)) + 3 * (1 - here)
+                special[np.uint64(owner[row]), np.uint64(kind)] += 1 - finite
             block = gathered[:kept]
             owner = owners[:kept]
         for row in range(block.size):
