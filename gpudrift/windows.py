@@ -18,15 +18,15 @@ The two exceptions. Where clocks were set back over midnight *after* it had stru
 beyond the end of its window. And times beyond the years ±317,000 count as the outermost of those years.
 
 Arrow's ``floor_temporal`` was tried first: it raises where midnight does not exist or occurs twice (São Paulo, Beirut,
-Havana, Azores, Amman, St. John's), wraps around far from 1970 and takes 72 to 110 ms for a million rows. Here, on two
-cores of a virtual machine and of thirty years of microseconds, a million rows take for days or months:
+Havana, Azores, Amman, St. John's), wraps around far from 1970 and takes 72 to 110 ms for a million rows. Here, on one
+core of a virtual machine and of thirty years of microseconds, a million rows take for days or months:
 
-================= ======= ============ ===================
-..                UTC     a zone       a zone, with nulls
-================= ======= ============ ===================
-ordered            5–8 ms  14 ms        17 ms
-unordered          5–8 ms  15 ms        19 ms
-================= ======= ============ ===================
+=========  ======  ========  ==================
+rows       UTC     a zone    a zone, with nulls
+=========  ======  ========  ==================
+ordered    5–9 ms  12–14 ms  11–17 ms
+unordered  5–9 ms  11–15 ms  15–19 ms
+=========  ======  ========  ==================
 
 and 3 to 6 ms for hours. The slowest found: 42 ms unordered within the one day in which clocks change, and 0.6 s for
 times strewn over the years 1 to 9999.
@@ -414,10 +414,9 @@ def _counted(array: pa.Array) -> Integers:
     """The values of an array, valid or not, as whole seconds or as integers."""
     types = pa.types
     if types.is_uint64(array.type):  # as integers are counted: the last int64 stands for what is beyond
-        return np.minimum(numbers(array), np.uint64(LARGEST_INTEGER)).astype(np.int64)
+        return np.asarray(np.minimum(numbers(array), np.uint64(LARGEST_INTEGER)), np.int64)
     if types.is_integer(array.type):
-        integers: Integers = numbers(array).astype(np.int64, copy=False)
-        return integers
+        return np.asarray(numbers(array), np.int64)
     if types.is_date32(array.type):
         seconds = fixed_width(array, np.int32).astype(np.int64) * _DAY
     else:
@@ -521,10 +520,11 @@ def _first_instants(zone: str, local: Integers) -> Integers:
     ends = np.append(instants[1:], LARGEST_INTEGER)
     change = np.searchsorted(instants, earliest, "right") - 1
     while True:
-        first = np.maximum(instants[change], local - offsets[change])
+        first: Integers = np.maximum(instants[change], local - offsets[change])
         later = first >= ends[change]
         if not later.any():
-            return first + shift
+            first += shift
+            return first
         change += later
 
 

@@ -405,8 +405,8 @@ def test_outliers_and_what_stands_at_nulls_make_no_tables_of_years():
     assert found == expected
 
 
-@pytest.mark.parametrize("zone", sorted(available_timezones() - {"localtime"}))
-def test_every_zone_shows_what_zoneinfo_says(zone):
+@pytest.mark.parametrize("zone", sorted({*ZONES, *sorted(available_timezones() - {"localtime"})[::10]}))
+def test_zones_show_what_zoneinfo_says(zone):
     rng = np.random.default_rng(3)
     seconds = np.concatenate([
         rng.integers(-5_000_000_000, 5_000_000_000, 60),
