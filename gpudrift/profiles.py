@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from operator import add
@@ -267,7 +267,12 @@ class Profile:
     def __getitem__(self, name: str) -> ColumnProfile:
         if name not in self.schema:
             raise KeyError(f"no column {name!r} in the profile")
-        return ColumnProfile.of(self, self.schema.index[name])
+        return self.columns[self.schema.index[name]]
+
+    @cached_property
+    def columns(self) -> tuple[ColumnProfile, ...]:
+        """All columns, each seen on its own."""
+        return tuple(ColumnProfile.of(self, position) for position in range(len(self.schema)))
 
     def __repr__(self) -> str:
         return f"Profile({self.rows:,} rows, {len(self.schema):,} columns, digest {self.digest[:12]})"
@@ -605,6 +610,13 @@ class ColumnProfile:
     high: float | int | None
     tail: Tail | None = None
     skipped: str | None = None
+
+    def once(self, what: str, make: Callable[[], Any]) -> Any:
+        """What is made of this column, made when it is first asked for: a reference is compared with many others."""
+        known: dict[str, Any] = self.__dict__.setdefault("_known", {})
+        if what not in known:
+            known[what] = make()
+        return known[what]
 
     @classmethod
     def of(cls, profile: Profile, position: int) -> ColumnProfile:

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpudrift.comparison import ColumnComparison, Comparison
-from gpudrift.profiles import data_range
-from gpudrift.schema import widths
+from gpudrift.profiles import ColumnProfile, data_range
 from gpudrift.summaries import natural_factor
 
 __all__ = ["DECIDING", "DEFAULT_THRESHOLDS", "ColumnVerdict", "Thresholds", "Verdict", "judge_comparison"]
@@ -316,12 +315,17 @@ def _proportion_floor(before: int, after: int, n: int, m: int, alpha: float, ndt
 def roughness(column: ColumnComparison) -> float:
     """J = integral of sqrt(F (1 - F)) over the reference, F taken as straight within each bin; in the counted unit."""
     side = column.reference
+    rough: float = side.once("roughness", lambda: _roughness(side))
+    return rough
+
+
+def _roughness(side: ColumnProfile) -> float:
     assert side.column.edges is not None and side.low is not None and side.high is not None
     after = np.cumsum(side.counts) / side.finite
     middle = after - side.counts / (2.0 * side.finite)
     used = (after > 0) & (after - side.counts / side.finite < 1.0)
     first, last = np.flatnonzero(side.counts)[[0, -1]]
-    width = widths(side.column.edges)
+    width = side.column.widths.copy()
     # The outermost bins end at the data, not at the end of all numbers.
     width[last] = min(width[last], float(np.longdouble(side.high) - np.longdouble(side.column.edges[last])))
     width[first] = min(width[first], float(np.longdouble(side.column.edges[first + 1]) - np.longdouble(side.low)))
