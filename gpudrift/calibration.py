@@ -10,13 +10,15 @@ at least its noise floor), and the score of a window is the largest of these rat
 size times one quantile of the scores:
 
 *quantile*
-    The ``ceil((W + 1) (1 - rate))``-th smallest of the W scores. If the windows and the new one are exchangeable, the
-    new one scores higher with a probability of at most ``rate``, whatever the distribution. Needs ``1 / rate - 1``
-    windows: 99 for one alarm in a hundred.
+    The ``ceil((W + 1) (1 - rate))``-th smallest of the W scores, each with sizes taken from the other windows. If the
+    windows and the new one are exchangeable, the new one scores higher with a probability of ``rate``, whatever the
+    distribution (proven: at most twice that, since sizes and reference differ by one window from score to score;
+    measured on light and heavy tails: 0.7 to 1.1 times). Needs ``1 / rate - 1`` windows: 99 for one alarm in a hundred.
 *mad*
     For fewer windows. Assumes that the logarithms of the scores have tails no heavier than Student's t with few
     degrees of freedom around their median, and extrapolates; never below the largest score seen. That is an
-    assumption, not a guarantee, and the document says so.
+    assumption, not a guarantee, and the document says so: of a stream that leaps in one window of twenty, ten windows
+    at the rate 0.01 let 0.03 through.
 
 What the rate is: the expected share of (column, window) pairs with an alarm, without drift. It is not the chance that
 a table of thousands of columns raises none, and the alarms of one day may come together. :func:`judge_comparison`
@@ -34,6 +36,8 @@ square root (the others), never below what they were. The scores of the windows 
 References
 ----------
 V. Vovk, A. Gammerman, G. Shafer: Algorithmic Learning in a Random World, Springer 2005 (the quantile).
+R. Barber, E. Candès, A. Ramdas, R. Tibshirani: Predictive inference with the jackknife+, Annals of Statistics 49
+(2021) 486-507 (scores with one window left out).
 C. Leys, C. Ley, O. Klein, P. Bernard, L. Licata: Detecting outliers: Do not use standard deviation around the mean,
 use absolute deviation around the median, Journal of Experimental Social Psychology 49 (2013) 764-766 (MAD, 3 of it).
 """
@@ -316,7 +320,7 @@ def _calibrated_block(
     for position in np.flatnonzero(observed.judged).tolist():
         column = against_itself.columns[position]
         noise = {kind: values[position] for kind, values in observed.noise.items()}
-        usual = {kind: _median(values) for kind, values in noise.items()}
+        usual = {kind: float(medians(values[None])[0]) for kind, values in noise.items()}
         growth = np.stack([_growth(name, noise[_of_rows(name)], usual[_of_rows(name)]) for name in statistics], axis=1)
         floors = np.array(_floors(column, statistics, usual, len(windows), rate))
         limits = column_limits(observed.sizes[position] / growth, floors, rate, method)
@@ -361,16 +365,30 @@ def column_limits(sizes: Floats, floors: Floats, rate: float, method: str) -> Fl
     ndarray of float, shape (statistics,)
         nan where a statistic is undefined in every window.
     """
-    defined = np.isfinite(sizes).any(axis=0)
-    usual = np.full(floors.shape, np.nan)
-    own = sizes[:, defined]
-    middle = np.nanmedian(own, axis=0)
-    spread = NORMAL_MAD * np.nanmedian(np.abs(own - middle), axis=0)
-    usual[defined] = np.maximum(middle + DEVIATIONS * spread, floors[defined])
-    scores = np.nanmax(own / usual[defined], axis=1)
+    windows = sizes.shape[0]
+    usual = _usual(sizes[None], floors)[0]
+    each = np.arange(windows)
+    without = np.array([np.delete(each, one) for one in each])
+    scores = np.fmax.reduce(sizes / _usual(sizes[without], floors), axis=1)
     quantile = conformal_quantile(scores, rate) if method == "quantile" else extrapolated_quantile(scores, rate)
-    limits: Floats = np.maximum(quantile * usual, floors) * BEYOND
-    return limits
+    limits = np.maximum(quantile * usual, floors) * BEYOND
+    return np.where(np.isfinite(sizes).any(axis=0), limits, np.nan)
+
+
+def _usual(sizes: Floats, floors: Floats) -> Floats:
+    """``median + 3 * 1.4826 * MAD``, at least the floor, over the second axis of (groups, windows, statistics)."""
+    middle = medians(sizes)
+    spread = NORMAL_MAD * medians(np.abs(sizes - middle[:, None]))
+    return np.fmax(middle + DEVIATIONS * spread, floors)
+
+
+def medians(values: Floats) -> Floats:
+    """Medians along the second axis of what is known; nan where nothing is."""
+    ordered = np.sort(values, axis=1)  # nan comes last
+    known = np.isfinite(values).sum(axis=1, keepdims=True)
+    ends = [np.take_along_axis(ordered, np.maximum(at, 0), axis=1) for at in ((known - 1) // 2, known // 2)]
+    middle: Floats = np.where(known > 0, (ends[0] + ends[1]) / 2.0, np.nan)[:, 0]
+    return middle
 
 
 def _rank(windows: int, rate: float) -> int:
@@ -421,11 +439,6 @@ def _growth(statistic: str, noise: float | Floats, usual: float) -> Floats:
     """How many times larger without drift at these row counts than at the usual ones; at least 1."""
     ratio = np.asarray(noise) / usual
     return np.fmax(ratio if statistic == "psi" else np.sqrt(ratio), 1.0)
-
-
-def _median(values: Floats) -> float:
-    known = values[np.isfinite(values)]
-    return float(np.median(known)) if known.size else math.nan
 
 
 def _floors(
