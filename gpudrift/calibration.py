@@ -6,8 +6,8 @@ window has drifted when it is further off than all but a share ``rate`` of them.
 
 A column is judged by several statistics and is one alarm if any of them passes, so the rate has to hold for all of
 them together. Each statistic is divided by a robust size of its own (``median + 3 * 1.4826 * MAD`` over the windows,
-at least its noise floor), and the score of a window is the largest of these ratios. The limit of a statistic is its
-size times one quantile of the scores:
+at least its noise floor and its own quantile for the rate), and the score of a window is the largest of these ratios.
+The limit of a statistic is its size times one quantile of the scores:
 
 *quantile*
     The ``ceil((W + 1) (1 - rate))``-th smallest of the W scores, each with sizes taken from the other windows. If the
@@ -77,6 +77,8 @@ NEGLIGIBLE = 0.1
 """Scores below this share of the usual size are all the same to the extrapolation."""
 BEYOND = 1.0 + 1e-9
 """Limits are reached when the score is *higher* than the quantile, and judging says ``>=``."""
+ROUNDING = 1e-9
+"""Decimals such as 0.05 are not what they say as floats; ranks are."""
 BLOCK = 256
 """Columns whose sums are held at once: beside the windows themselves, all the memory that is needed."""
 
@@ -366,20 +368,29 @@ def column_limits(sizes: Floats, floors: Floats, rate: float, method: str) -> Fl
         nan where a statistic is undefined in every window.
     """
     windows = sizes.shape[0]
-    usual = _usual(sizes[None], floors)[0]
+    usual = _usual(sizes[None], floors, rate)[0]
     each = np.arange(windows)
     without = np.array([np.delete(each, one) for one in each])
-    scores = np.fmax.reduce(sizes / _usual(sizes[without], floors), axis=1)
+    scores = np.fmax.reduce(sizes / _usual(sizes[without], floors, rate), axis=1)
     quantile = conformal_quantile(scores, rate) if method == "quantile" else extrapolated_quantile(scores, rate)
     limits = np.maximum(quantile * usual, floors) * BEYOND
     return np.where(np.isfinite(sizes).any(axis=0), limits, np.nan)
 
 
-def _usual(sizes: Floats, floors: Floats) -> Floats:
-    """``median + 3 * 1.4826 * MAD``, at least the floor, over the second axis of (groups, windows, statistics)."""
+def _usual(sizes: Floats, floors: Floats, rate: float) -> Floats:
+    """How large each statistic is, over the second axis of (groups, windows, statistics).
+
+    The largest of ``median + 3 * 1.4826 * MAD``, the floor, and the statistic's own quantile for the rate (or its
+    largest value, where that is beyond the windows): the MAD of what is 0 in most windows is 0, and a statistic with
+    too small a size takes all the alarms that the rate allows.
+    """
     middle = medians(sizes)
     spread = NORMAL_MAD * medians(np.abs(sizes - middle[:, None]))
-    return np.fmax(middle + DEVIATIONS * spread, floors)
+    known = np.isfinite(sizes).sum(axis=1, keepdims=True)
+    rank = np.clip(known + 1 - np.floor((known + 1) * rate + ROUNDING).astype(np.int64), 1, np.maximum(known, 1))
+    own = np.take_along_axis(np.sort(sizes, axis=1), rank - 1, axis=1)[:, 0]
+    largest: Floats = np.fmax(np.fmax(middle + DEVIATIONS * spread, own), floors)
+    return largest
 
 
 def medians(values: Floats) -> Floats:
@@ -393,7 +404,7 @@ def medians(values: Floats) -> Floats:
 
 def _rank(windows: int, rate: float) -> int:
     """ceil((W + 1)(1 - rate)), with care for what decimals are as floats."""
-    return windows + 1 - math.floor((windows + 1) * rate + 1e-9)
+    return windows + 1 - math.floor((windows + 1) * rate + ROUNDING)
 
 
 def conformal_quantile(scores: Floats, rate: float) -> float:
