@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from functools import reduce
 from operator import add
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +32,7 @@ from gpudrift.calibration import (
 from gpudrift.comparison import compare_profiles
 from gpudrift.verdict import DECIDING, judge_comparison, noise_floors
 
+ROOT = Path(__file__).resolve().parent.parent
 EDGES = np.linspace(-2.5, 2.5, 40)
 
 
@@ -96,10 +101,10 @@ def test_sizes_are_those_of_each_window_with_all_others(windows):
 
 
 def robust(values: list[float], low: float) -> float:
-    """At the rate 0.1: of eleven or twelve values the rank is 11."""
+    """At the rate 0.1."""
     middle = float(np.median(values))
     spread = 1.4826 * float(np.median([abs(x - middle) for x in values]))
-    return max(middle + 3 * spread, low, sorted(values)[10])
+    return max(middle + 3 * spread, low, sorted(values)[math.ceil(Fraction(len(values) + 1) * Fraction(9, 10)) - 1])
 
 
 def floor(some: list[gd.Profile], name: str, statistic: str, rate: float) -> float:
@@ -407,3 +412,40 @@ def test_too_few_windows_and_other_windows(windows):
 def test_quantile_from_as_many_windows_as_it_needs(windows):
     for count, rate, method in ((19, 0.05, "quantile"), (18, 0.05, "mad"), (9, 0.1, "quantile"), (8, 0.1, "mad")):
         assert calibrate(windows[:count], rate=rate).method == method
+
+
+def run(script: str, folder: Path, *arguments: object) -> str:
+    command = [sys.executable, "-W", "error", str(ROOT / script), *map(str, arguments)]
+    # No real tables: those of the benchmark are read by hand.
+    environment = os.environ | {"GPUDRIFT_DATA": str(folder)}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_benchmark_of_false_alarms(tmp_path):
+    output = tmp_path / "alarms.json"
+    printed = run("benchmarks/false_alarms.py", tmp_path, "--quick", "--output", output)
+    document = json.loads(output.read_text())
+    assert document["format"] == "gpudrift/false-alarms/1"
+    assert document["quick"]
+    assert document["synthetic"]["columns"] == 24
+    assert document["synthetic"]["methods"] == {"0.01": "mad", "0.05": "quantile"}
+    ways = set(document["synthetic"]["ways"])
+    assert ways > {"p < 0.05", "BH p < 0.05", "fixed", "calibrated 0.01", "calibrated 0.05"}
+    assert all(set(found) == ways for found in document["planted"].values())
+    assert document["planted"]["lognormal × 1,000"]["calibrated 0.05"] == {
+        "at_once": 1.0,
+        "windows_later": 0.0,
+        "missed": 0.0,
+    }
+    assert not document["real"]
+    assert printed.count(f"under {tmp_path}") == 7
+
+
+def test_example(tmp_path):
+    printed = run("examples/calibrated_thresholds.py", tmp_path)
+    assert "calibrated from 26 weeks" in printed
+    assert not list(tmp_path.iterdir())
