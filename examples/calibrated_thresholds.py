@@ -57,9 +57,8 @@ def main() -> None:
         report = gd.judge(comparison, thresholds=calibration.thresholds(comparison))
         loud.update(report.drifted)
         if number % 5 == 1:
-            print(
-                f"week {number:>2} of 2016: {len(fixed.drifted)} by fixed thresholds, {len(report.drifted)} calibrated"
-            )
+            drifted = f"{len(fixed.drifted)} by fixed thresholds, {len(report.drifted)} calibrated"
+            print(f"week {number:>2} of 2016: {drifted}")
     print(f"most often, of {len(after)} weeks:")
     for name, count in loud.most_common(5):
         moderate, major = calibration.limits[name]["psi"]

@@ -67,37 +67,48 @@ def test_leave_one_out_is_the_sum_of_the_others(windows):
         assert found == [reduce(add, [p for j, p in enumerate(some) if j != i]) for i in range(len(some))]
 
 
-def test_sizes_are_those_of_each_window_with_all_others(windows):
-    """The whole calculation again, one number at a time."""
-    rate, some = 0.1, windows[:12]
+def test_limits_are_those_of_a_loop():
+    """The whole calculation again, one number at a time; windows of several sizes, one too small for PSI."""
+    rate = 0.1
+    tables = [table.slice(0, {3: 45, 5: 90, 8: 60}.get(i, 200)) for i, table in enumerate(stream(12, seed=2))]
+    some = counted(tables)
     calibration = calibrate(some, rate=rate)
     assert calibration.method == "quantile"
     compared = [
         compare_profiles(reduce(add, [p for j, p in enumerate(some) if j != i]), window)
         for i, window in enumerate(some)
     ]
-    for name in ("normal0", "nulls1", "text2"):
+    left_out = 0
+    for name in calibration.columns:
         limits = calibration.columns[name].limits
-        sizes = {s: [abs(one[name].statistics[s].value) for one in compared] for s in limits}
-        values = [one[name].current.present for one in compared]
-        n = sum(values)
-        noise = [1 / (n - m) + 1 / m for m in values]
-        usual = float(np.median(noise))
+        sizes: dict[str, list[float | None]] = {}
         for s in limits:
-            if s != "missing":
-                grown = [max(x / usual, 1.0) ** (1.0 if s == "psi" else 0.5) for x in noise]
-                sizes[s] = [size / growth for size, growth in zip(sizes[s], grown, strict=True)]
+            sides = [(one[name].reference, one[name].current) for one in compared]
+            counts = [(a.rows, b.rows) if s == "missing" else (a.present, b.present) for a, b in sides]
+            noise = [1 / n + 1 / m for n, m in counts]
+            grown = [max(x / float(np.median(noise)), 1.0) ** (1.0 if s == "psi" else 0.5) for x in noise]
+            enough = [
+                s == "missing" or one[name].current.present >= 5 * one[name].psi.details["cells"] for one in compared
+            ]
+            left_out += enough.count(False)
+            sizes[s] = [
+                abs(one[name].statistics[s].value) / growth if judged else None
+                for one, growth, judged in zip(compared, grown, enough, strict=True)
+            ]
+        floors = {s: floor(some, name, s, rate) for s in limits}
         scores = [
             max(
-                sizes[s][i] / robust([x for j, x in enumerate(sizes[s]) if j != i], floor(some, name, s, rate))
+                mine / robust([x for j, x in enumerate(sizes[s]) if j != i and x is not None], floors[s])
                 for s in limits
+                if (mine := sizes[s][i]) is not None
             )
             for i in range(len(some))
         ]
         quantile = sorted(scores)[math.ceil(Fraction(13) * Fraction(9, 10)) - 1]
         for s, limit in limits.items():
-            low = floor(some, name, s, rate)
-            assert limit == pytest.approx(max(quantile * robust(sizes[s], low), low), rel=1e-8), s
+            known = [x for x in sizes[s] if x is not None]
+            assert limit == pytest.approx(max(quantile * robust(known, floors[s]), floors[s]), rel=1e-8), s
+    assert left_out
 
 
 def robust(values: list[float], low: float) -> float:
@@ -325,6 +336,18 @@ def test_what_is_never_judged_stays_so(windows):
     assert [one.judged for one in verdict.columns] == [False, False, False, True]
     # Columns that the other table lacks, or that are not in the calibration, get no threshold.
     assert not calibrate(windows, rate=0.2).thresholds(comparison)
+
+
+def test_dates_that_no_longer_overlap_are_not_judged():
+    rng = np.random.default_rng(0)
+    days = [rng.integers(0, 300, 200) for _ in range(10)] + [rng.integers(400, 700, 200)]
+    tables = [pa.table({"day": pa.array(one * 86_400_000_000, pa.timestamp("us"))}) for one in days]
+    profiles = counted(tables, 10)
+    calibration = calibrate(profiles[:10], rate=0.2)
+    assert set(calibration.columns) == {"day"}
+    comparison = compare_profiles(reduce(add, profiles[:10]), profiles[10])
+    assert not calibration.thresholds(comparison)
+    assert not judge_comparison(comparison, thresholds=calibration.thresholds(comparison)).columns[0].judged
 
 
 def test_other_statistics_are_judged_where_asked_for(windows):
