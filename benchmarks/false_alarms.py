@@ -42,7 +42,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import gpudrift as gd
-from gpudrift.calibration import Calibration, calibrate
+from gpudrift.calibration import Calibration, calibrations
 from gpudrift.comparison import Comparison, compare_profiles
 from gpudrift.verdict import judge_comparison, why_not_judged
 
@@ -238,7 +238,7 @@ def profiles(windows: Sequence[pa.Table], reference: int) -> list[gd.Profile]:
 WAYS = ("p < 0.05", "BH p < 0.05", "fixed", *(f"calibrated {r}{w}" for r in RATES for w in ("", " alone")))
 
 
-def alarms(comparison: Comparison, calibrations: Mapping[float, Calibration]) -> dict[str, np.ndarray]:
+def alarms(comparison: Comparison, made: Mapping[float, Calibration]) -> dict[str, np.ndarray]:
     """For each way, which of the judged columns raise an alarm; nan where a column is not judged."""
     verdict = judge_comparison(comparison)
     usable = np.array([why_not_judged(column) is None for column in comparison])
@@ -258,7 +258,7 @@ def alarms(comparison: Comparison, calibrations: Mapping[float, Calibration]) ->
         WAYS[1]: table(any(p < 0.05 for p in one.p_adjusted.values()) for one in verdict.columns),
         WAYS[2]: table(one.drifted for one in verdict.columns),
     }
-    for rate, calibration in calibrations.items():
+    for rate, calibration in made.items():
         limits = calibration.thresholds(comparison)
         judged = judge_comparison(comparison, thresholds=limits)
         found[f"calibrated {rate}"] = table(one.drifted for one in judged.columns)
@@ -296,12 +296,12 @@ class Judged:
 def judge(windows: Sequence[pa.Table], reference: int) -> Judged:
     """Calibrate on the first windows and judge the others by every way."""
     counted = profiles(windows, reference)
-    calibrations = {rate: calibrate(counted[:reference], rate=rate) for rate in RATES}
+    made = dict(zip(RATES, calibrations(counted[:reference], RATES), strict=True))
     whole = reduce(add, counted[:reference])
-    each = [alarms(compare_profiles(whole, window), calibrations) for window in counted[reference:]]
+    each = [alarms(compare_profiles(whole, window), made) for window in counted[reference:]]
     used = [position for position in range(len(whole)) if np.isfinite(each[0][WAYS[0]][position])]
     raised = {way: np.array([one[way] for one in each])[:, used] for way in WAYS}
-    methods = {rate: calibration.method for rate, calibration in calibrations.items()}
+    methods = {rate: calibration.method for rate, calibration in made.items()}
     rows = float(np.median([window.rows for window in counted]))
     return Judged(tuple(whole.schema.names[i] for i in used), raised, methods, rows, reference)
 
@@ -342,6 +342,12 @@ def of_groups(judged: Judged, groups: Mapping[str, str]) -> dict[str, dict[str, 
     }
 
 
+def show_groups(told: Mapping[str, Mapping[str, float]]) -> None:
+    print(f"\n  {'':<21}" + "".join(f"{way:>22}" for way in WAYS))
+    for group, ways in told.items():
+        print(f"  {group:<21}" + "".join(f"{ways[way]:>22.2%}" for way in WAYS), flush=True)
+
+
 def delays(judged: Judged, drifts: Mapping[str, str]) -> dict[str, dict[str, dict[str, Any]]]:
     """How many windows later each planted drift is found, by each way."""
     drift = np.array([drifts[name] for name in judged.names])
@@ -363,15 +369,14 @@ def delays(judged: Judged, drifts: Mapping[str, str]) -> dict[str, dict[str, dic
 
 def show_delays(told: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     print("\nplanted drift: found in the first window / median windows later / never found")
-    shown = [way for way in WAYS if not way.endswith("alone")]
-    print(f"  {'':<22}" + "".join(f"{way:>20}" for way in shown))
+    print(f"  {'':<21}" + "".join(f"{way:>22}" for way in WAYS))
     for drift, ways in told.items():
         cells = []
-        for way in shown:
+        for way in WAYS:
             one = ways[way]
             later = "–" if one["windows_later"] is None else f"{one['windows_later']:g}"
             cells.append(f"{one['at_once']:.0%} / {later} / {one['missed']:.0%}")
-        print(f"  {drift:<22}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
+        print(f"  {drift:<21}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
 
 
 def main() -> None:
@@ -399,6 +404,7 @@ def main() -> None:
         windows, shapes = synthetic(sizes, rng)
         judged = judge(windows, sizes.reference)
         document["synthetic"] = without_drift("synthetic, no drift", judged) | {"shapes": of_groups(judged, shapes)}
+        show_groups(document["synthetic"]["shapes"])
         del windows
     if given.only in (None, "planted"):
         windows, drifts = planted(sizes, rng)

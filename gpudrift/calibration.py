@@ -22,7 +22,8 @@ The limit of a statistic is its size times one quantile of the scores:
 
 What the rate is: the expected share of (column, window) pairs with an alarm, without drift. It is not the chance that
 a table of thousands of columns raises none, and the alarms of one day may come together. :func:`judge_comparison`
-still wants the noise floor beside the limit, so the observed share is mostly lower.
+still wants the noise floor beside the limit, which is one for all columns together, so the observed share is mostly
+lower, and so is what is found: an ``alpha`` near 1 there leaves more to the calibration.
 
 What it cannot do: windows that follow each other are exchangeable neither under a slow trend (the next one lies
 outside of what came before, and is rightly reported) nor within a season longer than the reference (a reference of
@@ -58,7 +59,16 @@ from gpudrift.comparison import ColumnComparison, Comparison, compare_profiles
 from gpudrift.profiles import Profile, first_difference
 from gpudrift.verdict import ALSO_JUDGED, DECIDING, ROWS_PER_BIN, noise_floors, why_not_judged
 
-__all__ = ["FEWEST_WINDOWS", "FORMAT", "METHODS", "Calibration", "ColumnLimits", "calibrate", "leave_one_out"]
+__all__ = [
+    "FEWEST_WINDOWS",
+    "FORMAT",
+    "METHODS",
+    "Calibration",
+    "ColumnLimits",
+    "calibrate",
+    "calibrations",
+    "leave_one_out",
+]
 
 FORMAT = "gpudrift/calibration/1"
 
@@ -245,26 +255,38 @@ def calibrate(
     ValueError
         For a rate, method or statistic that makes no sense; fewer windows than are needed; windows of other schemas.
     """
+    return calibrations(windows, [rate], method=method, statistics=statistics)[0]
+
+
+def calibrations(
+    windows: Sequence[Profile], rates: Sequence[float], *, method: str = "auto", statistics: Iterable[str] = ()
+) -> list[Calibration]:
+    """The same for several rates, in their order; the windows are compared once."""
     judged = (*DECIDING, *(name for name in dict.fromkeys(statistics) if name not in DECIDING))
     if unknown := [name for name in judged if name not in (*DECIDING, *ALSO_JUDGED)]:
         known = ", ".join((*DECIDING, *ALSO_JUDGED))
         raise ValueError(f"calibrate: no statistic {unknown[0]!r} to judge by, only {known}")
-    if not 0 < rate <= 0.5:
-        raise ValueError(f"calibrate: rate={rate!r} is not in (0, 0.5]")
     used = [window for window in windows if window.rows]
-    method = _method(method, len(used), rate)
+    asked = [(rate, _method(method, len(used), rate)) for rate in rates]
     for window in used[1:]:
         if window.schema is not used[0].schema and window.schema != used[0].schema:
             raise ValueError(f"calibrate: {first_difference(used[0].schema, window.schema)}")
     names = [column.name for column in used[0].schema.columns if column.kind not in ("skipped", "clock", "identifier")]
-    columns: dict[str, ColumnLimits] = {}
+    columns: list[dict[str, ColumnLimits]] = [{} for _ in asked]
     for start in range(0, len(names), BLOCK):
         block = [window.select(names[start : start + BLOCK]) for window in used]
-        columns |= _calibrated_block(block, judged, rate, method)
-    return Calibration(float(rate), method, len(used), columns)
+        observed, whole = _observe(block, judged), reduce(add, block)
+        against_itself = compare_profiles(whole, whole)
+        for found, (rate, chosen) in zip(columns, asked, strict=True):
+            found |= _calibrated_block(observed, against_itself, judged, rate, chosen)
+    return [
+        Calibration(float(rate), chosen, len(used), found) for (rate, chosen), found in zip(asked, columns, strict=True)
+    ]
 
 
 def _method(method: str, windows: int, rate: float) -> str:
+    if not 0 < rate <= 0.5:
+        raise ValueError(f"calibrate: rate={rate!r} is not in (0, 0.5]")
     if method not in ("auto", *METHODS):
         raise ValueError(f"calibrate: method={method!r} is none of auto, {', '.join(METHODS)}")
     if windows < FEWEST_WINDOWS:
@@ -313,18 +335,15 @@ class _Observed:
 
 
 def _calibrated_block(
-    windows: Sequence[Profile], statistics: Sequence[str], rate: float, method: str
+    observed: _Observed, against_itself: Comparison, statistics: Sequence[str], rate: float, method: str
 ) -> dict[str, ColumnLimits]:
-    observed = _observe(windows, statistics)
-    reference = reduce(add, windows)
-    against_itself = compare_profiles(reference, reference)
     found: dict[str, ColumnLimits] = {}
     for position in np.flatnonzero(observed.judged).tolist():
         column = against_itself.columns[position]
         noise = {kind: values[position] for kind, values in observed.noise.items()}
         usual = {kind: float(medians(values[None])[0]) for kind, values in noise.items()}
         growth = np.stack([_growth(name, noise[_of_rows(name)], usual[_of_rows(name)]) for name in statistics], axis=1)
-        floors = np.array(_floors(column, statistics, usual, len(windows), rate))
+        floors = np.array(_floors(column, statistics, usual, observed.sizes.shape[1], rate))
         limits = column_limits(observed.sizes[position] / growth, floors, rate, method)
         named = {name: float(limit) for name, limit in zip(statistics, limits, strict=True) if math.isfinite(limit)}
         found[column.name] = ColumnLimits(named, usual[True], usual[False])

@@ -23,6 +23,7 @@ from gpudrift.calibration import (
     ColumnLimits,
     _floors,
     calibrate,
+    calibrations,
     column_limits,
     conformal_quantile,
     extrapolated_quantile,
@@ -419,6 +420,14 @@ def test_mistakes_are_told_in_one_line(windows, options, message):
         calibrate(windows, **options)
     assert str(failure.value).startswith(message)
     assert "\n" not in str(failure.value)
+
+
+def test_several_rates_at_once(windows):
+    both = calibrations(windows, [0.2, 0.01])
+    assert both == [calibrate(windows, rate=0.2), calibrate(windows, rate=0.01)]
+    assert [one.method for one in both] == ["quantile", "mad"]
+    for name, own in both[0].columns.items():
+        assert all(limit <= both[1].columns[name].limits[statistic] for statistic, limit in own.limits.items())
 
 
 def test_too_few_windows_and_other_windows(windows):
