@@ -41,6 +41,9 @@ from gpudrift.graphs import (
     schema_bytes,
     whole_rows,
 )
+from gpudrift.group_threads import count_groups_source, profile_groups_source
+from gpudrift.grouping import GroupRequest
+from gpudrift.groups import GroupedProfile, Grouping
 from gpudrift.packed import Packet
 from gpudrift.planning import TablePlan, column_slots, cut_for_cluster, cut_for_threads, obstacle, plan_table
 from gpudrift.profiles import Profile
@@ -49,7 +52,18 @@ from gpudrift.sources import Field, Source, is_parquet, is_uri, lies_on_gpu, ope
 from gpudrift.threads import Settings, count_source, fit_source, profile_source, selected_fields
 from gpudrift.version import __version__
 
-__all__ = ["Settings", "count_data", "fit_data", "open_cluster", "plan_data", "planned_place", "profile_data"]
+__all__ = [
+    "Settings",
+    "column_types",
+    "count_data",
+    "count_groups",
+    "fit_data",
+    "open_cluster",
+    "plan_data",
+    "planned_place",
+    "profile_data",
+    "profile_groups",
+]
 
 CONNECT_SECONDS = 7
 """To reach a scheduler: what is not there is an error within ten seconds."""
@@ -124,6 +138,53 @@ def _chosen_here(settings: Settings, data: Any, source: Source) -> tuple[Setting
     """With the backend that this process will run, and why."""
     chosen, why = choose_backend(settings.backend, on_gpu=lies_on_gpu(data), parquet=is_parquet(source))
     return replace(settings, backend=chosen), why
+
+
+def profile_groups(
+    data: Any,
+    request: GroupRequest,
+    options: FitOptions,
+    columns: Sequence[str] | None,
+    settings: Settings,
+    storage_options: Mapping[str, Any] | None = None,
+) -> GroupedProfile:
+    """Fit a coarse schema to a table and count its windows and segments."""
+    source = _opened_here(data, storage_options)
+    settings, why = _chosen_here(settings, data, source)
+    profile = profile_groups_source(source, request, options, columns, settings)
+    made = {"source": source.label, "files": list(source.files)}
+    return profile.with_provenance(**made, backend=settings.backend, backend_reason=why)
+
+
+def count_groups(
+    data: Any,
+    schema: Schema,
+    grouping: Grouping,
+    columns: Sequence[str] | None,
+    settings: Settings,
+    storage_options: Mapping[str, Any] | None = None,
+) -> GroupedProfile:
+    """Count the windows and segments of a table under a schema, wherever it lies."""
+    source = _opened_here(data, storage_options)
+    settings, why = _chosen_here(settings, data, source)
+    profile = count_groups_source(source, schema, grouping, columns, settings)
+    made = {"source": source.label, "files": list(source.files)}
+    return profile.with_provenance(**made, backend=settings.backend, backend_reason=why)
+
+
+def column_types(
+    data: Any, settings: Settings, storage_options: Mapping[str, Any] | None = None
+) -> dict[str, pa.DataType]:
+    """The Arrow types of a table's columns, as far as they can be read; no data is."""
+    _check_client(settings.client)
+    if _is_dask_frame(data):
+        data = data._meta
+    elif settings.client is not None and _names_files(data):
+        with DaskCluster(settings) as cluster:
+            _, opened = open_files(cluster, data, storage_options, None, None, None)
+            return {one.name: one.type for one in opened.source.fields if one.type is not None}
+    source = _opened_here(data, storage_options)
+    return {one.name: one.type for one in source.fields if one.type is not None}
 
 
 def fit_data(data: Any, options: FitOptions, columns: Sequence[str] | None, settings: Settings) -> Schema:

@@ -259,7 +259,7 @@ def monitor_windows(
     current: GroupedProfile,
     *,
     rules: Sequence[Rule] = (),
-    thresholds: Thresholds | Callable[[Profile], Thresholds] | None = None,
+    thresholds: Thresholds | Callable[[Comparison], Thresholds] | None = None,
     alpha: float = ALPHA,
     rolling: int = 1,
     judge: Sequence[int] | None = None,
@@ -277,7 +277,8 @@ def monitor_windows(
     rules : sequence of Rule
         Evaluated on each window.
     thresholds : mapping or callable, optional
-        As for :func:`gpudrift.judge`; or what says them for the profile of a window, where they are calibrated.
+        As for :func:`gpudrift.judge`; or what says them for the comparison of a window with the baseline, where they
+        are calibrated (:meth:`gpudrift.calibration.Calibration.thresholds`).
     alpha : float
         As for :func:`gpudrift.judge`.
     rolling : int
@@ -319,7 +320,7 @@ class _Run:
         baseline: Profile | GroupedProfile,
         current: GroupedProfile,
         rules: tuple[Rule, ...],
-        thresholds: Thresholds | Callable[[Profile], Thresholds] | None,
+        thresholds: Thresholds | Callable[[Comparison], Thresholds] | None,
         alpha: float,
         rolling: int,
     ) -> None:
@@ -384,7 +385,8 @@ class _Run:
                 findings += self._drift(own, reference, label, name)[1]
         moved: tuple[Moved, ...] = ()
         if before:
-            moved = _moved(self._judge(self._compared(sum(before[1:], before[0])), self._compared(profile), None))
+            fixed = None if callable(self.thresholds) else self.thresholds
+            moved = _moved(self._judge(self._compared(sum(before[1:], before[0])), self._compared(profile), fixed))
         self.first = self.first or profile
         findings += evaluate(profile, self.rules, self.baseline, first=self.first, window=label)
         unjudged = tuple(c.name for c in report.columns if c.severity in ("not judged", "too few rows"))
@@ -397,7 +399,8 @@ class _Run:
         self, profile: Profile, reference: Profile, label: str, segment: str | None
     ) -> tuple[Report, list[Finding]]:
         """A window, or a segment of it, against the baseline; drift that was there from the start is skew."""
-        limits = self.thresholds(profile) if callable(self.thresholds) else self.thresholds
+        # What was calibrated on the whole table says nothing of a segment, of other rows and other habits.
+        limits = self.thresholds if segment is None or not callable(self.thresholds) else None
         report = self._judge(reference, self._compared(profile), limits)
         for column in report.columns:
             if column.severity not in ("not judged", "too few rows"):
@@ -411,8 +414,11 @@ class _Run:
         reason = f"{finding.reason}; so it was in the first window after the training"
         return replace(finding, kind="skew", reason=reason)
 
-    def _judge(self, reference: Profile, current: Profile, thresholds: Thresholds | None) -> Report:
-        comparison: Comparison = compare_profiles(reference, current)
+    def _judge(
+        self, reference: Profile, current: Profile, limits: Thresholds | Callable[[Comparison], Thresholds] | None
+    ) -> Report:
+        comparison = compare_profiles(reference, current)
+        thresholds = limits(comparison) if callable(limits) else limits
         known = {name: own for name, own in (thresholds or {}).items() if name == "*" or name in comparison.index}
         return Report(comparison, judge_comparison(comparison, thresholds=known, alpha=self.alpha))
 
