@@ -400,8 +400,11 @@ class TailCounter:
         if not self.waiting:
             return
         [(groups, hashes, texts, counts)] = self.waiting
-        begins = np.flatnonzero(np.concatenate([[True], groups[1:] != groups[:-1]])[: groups.size])
+        begins = np.flatnonzero(np.concatenate([[True], groups[1:] != groups[:-1]])[: groups.size]).tolist()
         ends = [*begins[1:], groups.size]
+        named = np.empty(len(self.texts), object)
+        named[:] = self.texts
+        values = named[texts].tolist()
         for start, end in zip(begins, ends, strict=True):
-            values = tuple(self.texts[number] for number in texts[start:end].tolist())
-            yield int(groups[start]), Tail(hashes[start:end], values, counts[start:end], self.size)
+            own = slice(start, end)
+            yield int(groups[start]), Tail(hashes[own], tuple(values[own]), counts[own], self.size)
