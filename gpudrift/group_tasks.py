@@ -20,7 +20,7 @@ from gpudrift.backends.cuda_columns import host_batch
 from gpudrift.backends.grouped import GroupsCounted, GroupState
 from gpudrift.grouping import GroupNumbering, segment_column
 from gpudrift.groups import GroupedProfile, Grouping
-from gpudrift.planning import LARGEST_BLOCK, cut_columns
+from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns
 from gpudrift.schema import Column, Schema
 from gpudrift.sources import CsvTypesChanged, Part, Source
 from gpudrift.tasks import READING_ERRORS, counted_names, unreadable_columns
@@ -36,6 +36,8 @@ __all__ = [
 
 RUN_ROWS = 1 << 20
 """Rows of which the groups are held at a time: 4 MB."""
+BLOCK = LARGEST_BLOCK // 2
+"""Bytes of the columns that are counted together on a CPU."""
 
 
 def segment_columns(source: Source, grouping: Grouping) -> list[Column]:
@@ -69,15 +71,17 @@ class Piece:
         return counted_names(self.schema)
 
 
-def cut_pieces(source: Source, schema: Schema, grouping: Grouping, rows: int) -> list[Piece]:
+def cut_pieces(source: Source, schema: Schema, grouping: Grouping, rows: int, backend: str) -> list[Piece]:
     """The columns of a schema in pieces of some megabytes for so many rows; those of the grouping first."""
     keys = [name for name in grouping.columns if name in schema]
     rest = [name for name in schema.names if name not in keys]
     share = min(rows / max(source.rows or rows, 1), 1.0)
     sizes = [int(source.column_bytes(name) * share) for name in rest]
     pieces = [Piece(schema.select(keys), keys=True)]
-    # Few columns at a time, so that the counters of one column stay in the cache and memory is used again.
-    for start, stop in cut_columns(sizes, [1] * len(sizes), LARGEST_BLOCK // 2, 64):
+    # Few columns at a time, so that the counters of one column stay in the cache and memory is used again. A device
+    # gets many: their rows are put in order together, and it works on all of them at a time.
+    limits = (DEVICE_BLOCK if source.on_device else RUN, DEVICE_COLUMNS) if backend == "cuda" else (BLOCK, 64)
+    for start, stop in cut_columns(sizes, [1] * len(sizes), *limits):
         pieces.append(Piece(schema.select(rest[start:stop])))
     return pieces
 
@@ -189,7 +193,7 @@ def count_groups_of_run(
         return count_groups_of_stream(source, parts, schema, grouping, backend)
     numbering = GroupNumbering(grouping, segment_columns(source, grouping), schema)
     rows = sum(part.rows or 0 for part in parts)
-    pieces = cut_pieces(source, schema, grouping, rows)
+    pieces = cut_pieces(source, schema, grouping, rows, backend)
     groups = PartGroups(source, numbering, len(pieces))
     states = []
     for piece in pieces:
@@ -219,6 +223,7 @@ def count_groups_of_stream(
                 break
             except CsvTypesChanged as changed:
                 typed = changed.source
+        state.settle()
         states.append([state])
     return together(schema, grouping, numbering, states or [[load_groups(backend)(schema)]])
 

@@ -176,7 +176,7 @@ class _Threads:
         parts = list(source.joined(source.parts))
         runs = list(runs_of(parts))
         rows = max((sum(part.rows or 0 for part in run) for run in runs), default=0)
-        pieces = cut_pieces(source, schema, grouping, rows)
+        pieces = cut_pieces(source, schema, grouping, rows, settings.backend)
         # Some pieces more than threads, so that none waits long for the last one.
         stripes = max(1, min(len(runs), -(-2 * settings.workers // len(pieces)))) if settings.workers > 1 else 1
         self.groups = PartGroups(source, self.numbering, len(pieces))
@@ -222,6 +222,8 @@ class _Threads:
             parts = [part for one in chain.runs[: chain.done + 1] for part in one]
             chain.state = recounted(self.source, parts, chain.piece, self.groups, self.settings.backend, error)
         chain.done += 1
+        if chain.done == len(chain.runs):
+            chain.state.settle()  # others may have the memory of the device that it had
 
     def _tell(self, chain: _Chain) -> None:
         rows = sum(part.rows or 0 for part in chain.runs[chain.done - 1])

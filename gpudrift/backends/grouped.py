@@ -33,7 +33,7 @@ from gpudrift.groups import GroupedProfile, Grouping
 from gpudrift.profiles import Integers, Tail
 from gpudrift.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 
-__all__ = ["GroupKernels", "GroupState", "GroupsCounted", "TailCounter"]
+__all__ = ["GroupCounters", "GroupKernels", "GroupState", "GroupsCounted", "TailCounter", "lengthened"]
 
 MOST_PACKED = 1 << 24
 """Rows that a word for count and sum has room for."""
@@ -102,6 +102,7 @@ class GroupsCounted:
 
     def take(self, state: GroupState) -> None:
         """Add what was counted of some columns of some rows; its counters are let go, column after column."""
+        state.settle()
         place = self.place[: state.rows.size]
         for own, column in enumerate(state.schema.columns):
             counters = state.counters.pop(own, None)
@@ -141,7 +142,7 @@ class GroupsCounted:
         )  # fmt: skip
 
 
-class _Counters:
+class GroupCounters:
     """Of one column: they grow by doubling; memory of groups that never come is not touched."""
 
     def __init__(self, column: Column) -> None:
@@ -160,7 +161,7 @@ class _Counters:
             return
         size = max(groups, 2 * self.low.size, 8)
         old = self.low.size
-        self.cells, self.special = _longer(self.cells, size), _longer(self.special, size)
+        self.cells, self.special = lengthened(self.cells, size), lengthened(self.special, size)
         self.low = np.concatenate([self.low, np.full(size - old, LARGEST_INTEGER, np.int64)])
         self.high = np.concatenate([self.high, np.full(size - old, SMALLEST_INTEGER, np.int64)])
 
@@ -180,7 +181,8 @@ class _Counters:
         return counts, sums
 
 
-def _longer(array: Integers, size: int) -> Integers:
+def lengthened(array: Integers, size: int) -> Integers:
+    """The same with zeros behind it; rows that nobody writes to take no memory."""
     longer = np.zeros((size, *array.shape[1:]), np.int64)
     longer[: len(array)] = array
     return longer
@@ -197,8 +199,8 @@ class GroupState:
 
     def __init__(self, schema: Schema, kernels: GroupKernels) -> None:
         self.schema, self.kernels = schema, kernels
-        self.counters: dict[int, _Counters] = {
-            at: _Counters(column) for at, column in enumerate(schema.columns) if column.family != "skipped"
+        self.counters: dict[int, GroupCounters] = {
+            at: GroupCounters(column) for at, column in enumerate(schema.columns) if column.family != "skipped"
         }
         self.tails = {at: TailCounter(c.sketch) for at, c in enumerate(schema.columns) if c.family == "categorical"}
         self.rows = np.zeros(0, np.int64)
@@ -226,6 +228,11 @@ class GroupState:
         if known > self.rows.size:
             self.rows = np.concatenate([self.rows, np.zeros(known - self.rows.size, np.int64)])
         self.rows[:known] += here
+        self._add_columns(batch, groups, here)
+
+    def _add_columns(self, batch: pa.RecordBatch, groups: GroupNumbers, here: Integers) -> None:
+        """Count the columns of a batch; ``here`` are the rows of each group."""
+        known = here.size
         fields = {one.name: (position, one) for position, one in enumerate(batch.schema)}
         for position, column in enumerate(self.schema.columns):
             if column.family == "skipped" or column.name in self.skipped:
@@ -243,6 +250,9 @@ class GroupState:
                     self._add_categorical(position, batch.column(index), groups)
             except IncompatibleColumnError as error:
                 self.skip(column.name, error.reason, error.finding)
+
+    def settle(self) -> None:
+        """Have all that was counted in ``counters``, and hold no memory of a device any more."""
 
     def skip(self, name: str, reason: str, finding: str) -> None:
         """Give a column up, and the memory of its counters."""
