@@ -7,7 +7,7 @@ every column is read exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 
@@ -91,8 +91,8 @@ class _Entry:
     """The groups of a part, and its columns that they were made of."""
 
     groups: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.int64]
     batches: list[pa.RecordBatch]
-    left: int
 
 
 class PartGroups:
@@ -112,8 +112,8 @@ class PartGroups:
         self.lock = Lock()
         self.given: dict[int, int] = {}
 
-    def of(self, part: Part) -> tuple[npt.NDArray[np.int32], list[pa.RecordBatch]]:
-        """The group of each row, and the batches of the columns of the grouping."""
+    def of(self, part: Part) -> _Entry:
+        """The group of each row, rows of each group, and the batches of the columns of the grouping."""
         with self.lock:
             own = self.locks.setdefault(part.index, Lock())
         with own:
@@ -125,7 +125,7 @@ class PartGroups:
             self.given[part.index] = self.given.get(part.index, 0) + 1
             if self.given[part.index] >= self.pieces:
                 self.entries.pop(part.index, None)
-            return entry.groups, entry.batches
+            return entry
 
     def _found(self, part: Part) -> _Entry:
         names = self.numbering.grouping.columns
@@ -136,7 +136,8 @@ class PartGroups:
             if isinstance(error, pa.ArrowException) or part.label in str(error):
                 raise
             raise ValueError(f"{part.label}: {error}") from None
-        return _Entry(np.concatenate([np.zeros(0, np.int32), *groups]), batches, self.pieces)
+        together = np.concatenate([np.zeros(0, np.int32), *groups])
+        return _Entry(together, np.bincount(together), batches)
 
 
 def count_piece(source: Source, parts: Iterable[Part], piece: Piece, groups: PartGroups, state: GroupState) -> None:
@@ -148,14 +149,15 @@ def count_piece(source: Source, parts: Iterable[Part], piece: Piece, groups: Par
         If a part has other rows than were grouped.
     """
     for part in parts:
-        numbers, keyed = groups.of(part)
-        row = 0
-        batches: Iterable[pa.RecordBatch] = keyed
+        found = groups.of(part)
+        numbers, row = found.groups, 0
+        batches: Iterable[pa.RecordBatch] = found.batches
         if not piece.keys:
             # Columns that were given up are not read again.
             batches = source.batches(part, [name for name in piece.names if name not in state.skipped])
         for batch in batches:
-            state.add(batch, numbers[row : row + batch.num_rows], groups.numbering.known)
+            sizes = found.sizes if batch.num_rows == numbers.size else None
+            state.add(batch, numbers[row : row + batch.num_rows], groups.numbering.known, sizes)
             row += batch.num_rows
         if row != numbers.size:
             raise ValueError(f"{part.label}: {row} rows were read where {numbers.size} were found before")
@@ -229,7 +231,11 @@ def count_groups_of_stream(
 
 
 def together(
-    schema: Schema, grouping: Grouping, numbering: GroupNumbering, states: Sequence[Sequence[GroupState]]
+    schema: Schema,
+    grouping: Grouping,
+    numbering: GroupNumbering,
+    states: Sequence[Sequence[GroupState]],
+    do: Callable[[Callable[[GroupState], None], Sequence[GroupState]], Iterable[None]] = map,
 ) -> GroupedProfile:
     """What was counted of stripes of rows, each in pieces of columns, as one.
 
@@ -244,8 +250,7 @@ def together(
         if len(rows) > 1:
             raise ValueError("windows: pieces of columns with different rows")
         whole.take_rows(pieces[0])
-        for state in pieces:
-            whole.take(state)
+        list(do(whole.take, pieces))  # each of other columns
     return whole.profile(grouping)
 
 

@@ -210,9 +210,9 @@ class _Threads:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        states = [[chain.state for chain in stripe] for stripe in self.stripes]
-        self.stripes = []
-        return together(self.schema, self.grouping, self.numbering, states)
+            states = [[chain.state for chain in stripe] for stripe in self.stripes]
+            self.stripes = []
+            return together(self.schema, self.grouping, self.numbering, states, pool.map)
 
     def _step(self, chain: _Chain) -> None:
         run = chain.runs[chain.done]

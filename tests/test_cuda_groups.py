@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 
-import emulated_gpu
-import fake_cupy
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import strategies
-import tables
-import test_cuda_files
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_kernels import replaced
 
 import gpudrift as gd
-from gpudrift.backends import cuda, cuda_groups, load_groups
-from gpudrift.backends.cuda_columns import DeviceBatch, DeviceColumn, device_column
-from gpudrift.backends.cuda_groups import CounterRoom, DeviceGroupState
-from gpudrift.backends.cuda_launch import take_bits, take_rows
-from gpudrift.backends.cuda_staging import SlabPool
+from gpudrift.backends import load_groups
+from gpudrift.backends.cuda_groups import DeviceGroupState
 from gpudrift.backends.grouped import GroupsCounted, GroupState
-from gpudrift.backends.numba import NumbaKernels
-from gpudrift.fitting import FitOptions
-from gpudrift.group_tasks import count_groups_of_run
-from gpudrift.group_threads import fit_grouping, profile_groups_source
-from gpudrift.grouping import GroupRequest
 from gpudrift.groups import GroupedProfile, Grouping
 from gpudrift.schema import Schema
-from gpudrift.sources import open_source
-from gpudrift.tasks import readable_by
-from gpudrift.threads import Settings, fit_source
 
 Batch = tuple[object, np.ndarray, int]
 """A batch, the group of each row, and how many groups there are so far."""
