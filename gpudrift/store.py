@@ -21,9 +21,9 @@ batch that comes again replaces itself; with the same content, it changes nothin
 forget one of their batches, so there another content under the same name is refused. What :meth:`Store.retain` deleted
 stays deleted, whatever is added later. A file that differs in one byte from what was written is refused or reported.
 
-Not promised: that a glob over ``windows/`` sees each row once *while* somebody writes, or after a writer was killed, until
-:meth:`Store.clean`; :meth:`Store.files` lists those that count. That a writer may take longer than a day between its
-files and its commit. For object stores see :mod:`gpudrift.places`.
+Not promised: that a glob over ``windows/`` sees each row once *while* somebody writes, or after a writer was killed,
+until :meth:`Store.clean`; :meth:`Store.files` lists those that count. That a writer may take longer than a day between
+its files and its commit. For object stores see :mod:`gpudrift.places`.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -307,7 +308,7 @@ class Store:
             chosen = self._chosen(state, first, last)
             wanted = [one for one in chosen if _path(*one) not in loaded]
             with ThreadPoolExecutor(_THREADS, "gpudrift") as pool:  # an object store answers after a while
-                found = pool.map(lambda one: self._loaded(state, *one, schema), wanted)
+                found = pool.map(partial(self._loaded, state, schema), wanted)
                 loaded |= {_path(*one): part for one, part in zip(wanted, found, strict=True) if part is not None}
             gone = [one for one in chosen if _path(*one) not in loaded]
             if not gone:
@@ -349,8 +350,9 @@ class Store:
         high = None if last is None else self._asked(last)
         return lambda start: (low is None or start >= low) and (high is None or start < high)
 
-    def _loaded(self, state: _State, folder: str, file: str, schema: Schema) -> GroupedProfile | Trouble | None:
+    def _loaded(self, state: _State, schema: Schema, one: tuple[str, str]) -> GroupedProfile | Trouble | None:
         """What a file holds of some columns; None if it is gone."""
+        folder, file = one
         name = self.place.named(_path(folder, file))
         try:
             profile = self._part(state, folder, file)
@@ -377,9 +379,8 @@ class Store:
         inside, found = self._between(first, last), []
         for folder, names in sorted(self.place.tree("windows").items()):
             try:
-                chosen = [one for one in names if not _WINDOW_FILE.fullmatch(one)] if inside(
-                    self._start_of(folder)
-                ) else []  # fmt: skip
+                asked = inside(self._start_of(folder))
+                chosen = [one for one in names if asked and not _WINDOW_FILE.fullmatch(one)]
             except ValueError:
                 chosen = list(names)
             found += [self.place.named(f"windows/{folder}/{one}" if folder else f"windows/{one}") for one in chosen]
@@ -708,12 +709,13 @@ class Store:
         """The name of a batch."""
         if batch is None:
             return str(profile.provenance.get("fingerprint") or profile.digest)
-        if not isinstance(batch, str) or not batch.strip():
-            raise ValueError(f"batch: {batch!r} is no name; expected a text that is not empty")
+        given: Any = batch
+        if not isinstance(given, str) or not batch.strip():
+            raise ValueError(f"batch: {batch!r:.80} is no name; expected a text that is not empty")
         try:
             batch.encode()
         except UnicodeEncodeError:
-            raise ValueError(f"batch: {batch!r} is no text: it cannot be written as UTF-8") from None
+            raise ValueError(f"batch: {batch!r:.80} is no text: it cannot be written as UTF-8") from None
         return batch
 
 
@@ -791,6 +793,8 @@ def _parsed(content: bytes, name: str, number: int) -> _State:
             raise ValueError(f"it is of format {document['format']!r:.60}, this version reads {_FORMAT!r}")
         if document["sha256"] != _sum_of(told) or told["number"] != number:
             raise ValueError("its checksum does not match")
+        if not all(_WINDOW_FILE.fullmatch(file) for files in told["windows"].values() for file in files):
+            raise ValueError("it names a file that no store writes")
         return _State(number, told["windows"], told["kept_from"], tuple(told["recent"]))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         what = " ".join(str(error).split())
