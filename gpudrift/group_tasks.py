@@ -212,6 +212,7 @@ def count_groups_of_stream(
     for part in parts:
         typed = source
         while True:
+            numbering.columns = tuple(segment_columns(typed, grouping))
             state = load_groups(backend)(schema)
             try:
                 for batch in typed.batches(part, names):

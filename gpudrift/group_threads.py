@@ -71,7 +71,7 @@ def profile_groups_source(
         schema = Schema(fit_block(typed_again(fields, source), sampled, options))
         chunks = [[array for array, _ in sampled[column.name]] for column in by]
         grouping = Grouping(request.time, windows, request.by, frequent_segments(by, chunks, request.segments))
-    return count_groups_source(source, schema, grouping, columns, settings)
+    return count_groups_source(source, schema, grouping, None if columns is None else schema.names, settings)
 
 
 def _asked(source: Source, request: GroupRequest) -> tuple[Any, list[Column]]:
@@ -83,9 +83,10 @@ def _asked(source: Source, request: GroupRequest) -> tuple[Any, list[Column]]:
 
 def _held(source: Source) -> Source:
     """The same rows in memory: they can be read only once."""
-    names = [one.name for one in source.fields if obstacle(one) is None]
-    batches = [batch for part in source.parts for batch in source.batches(part, names)]
-    return open_source(pa.Table.from_batches(batches)) if batches else source
+    readable = [one for one in source.fields if obstacle(one) is None]
+    batches = [batch for part in source.parts for batch in source.batches(part, [one.name for one in readable])]
+    schema = batches[0].schema if batches else pa.schema([(one.name, one.type) for one in readable])
+    return open_source(pa.Table.from_batches(batches, schema))
 
 
 def fit_grouping(source: Source, request: GroupRequest) -> Grouping:
@@ -129,11 +130,15 @@ def count_groups_source(
         If the columns of the grouping are not there, rows were lost, or there are more groups than memory shall hold.
     """
     if columns is not None:
+        unknown = [name for name in columns if name not in schema]
+        if unknown:
+            raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
         schema = schema.select(columns)
     source, settings = placed(source.with_types(arrow_types(schema)), settings)
     types = {one.name: one for one in source.fields}
-    if grouping.time is not None and grouping.windows is not None:
-        own = types.get(grouping.time)
+    own = types.get(grouping.time or "")
+    only_nulls = own is not None and own.type is not None and pa.types.is_null(own.type)
+    if grouping.time is not None and grouping.windows is not None and not only_nulls:
         windows = GroupRequest(grouping.time, str(grouping.windows.every), grouping.windows.zone).windows(
             own and own.type, source.label
         )

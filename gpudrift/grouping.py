@@ -137,18 +137,19 @@ def frequent_segments(
 def _values(column: Column, array: pa.Array) -> tuple[npt.NDArray[np.int64], list[str | None]]:
     """A code for each row, and what each stands for; the last one for no value."""
     coded = _coded(column, array)
-    texts: list[str | None] = [text.decode() for text in coded.texts.to_pylist() if text is not None]
+    texts: list[str | None] = [None if text is None else text.decode() for text in coded.texts.to_pylist()]
     codes = coded.codes.astype(np.int64)
-    if len(texts) != len(coded.texts):
-        raise ValueError(f"segments: column {column.name!r}: its dictionary holds a null")
     if coded.valid is not None:
         codes = np.where(coded.valid, codes, len(texts))
     return codes, [*texts, None]
 
 
 def _coded(column: Column, array: Any) -> Any:
+    array = host_array(array)
+    if column.type == "null":  # the first file has only nulls
+        column = segment_column(column.name, array.type, "")
     try:
-        return coded_values(host_array(array), column)
+        return coded_values(array, column)
     except IncompatibleColumnError as error:
         raise ValueError(f"segments: column {column.name!r}: {error.finding}: {error.reason}") from None
 
@@ -172,7 +173,10 @@ class GroupNumbering:
     ) -> None:
         self.grouping, self.columns = grouping, tuple(columns)
         self.most = max(most_bytes // (16 * max(schema.slots, 1)), 1)
-        self.limit = f"{len(schema):,} columns take {16 * schema.slots / 1e6:,.2f} MB a group"
+        self.limit = (
+            f"{len(schema):,} columns take {16 * schema.slots / 1e6:,.2f} MB a group, and the limit is "
+            f"{most_bytes / 1e9:,.0f} GB"
+        )
         self.groups: list[tuple[int, int]] = []
         self.numbers: dict[tuple[int, int], int] = {}
         self.lock = Lock()
@@ -222,8 +226,8 @@ class GroupNumbering:
                 if key not in self.numbers:
                     if len(self.groups) >= self.most:
                         raise ValueError(
-                            f"windows: more than {self.most:,} windows and segments: {self.limit}, and the limit is "
-                            f"{MOST_BYTES / 1e9:,.0f} GB; take longer windows, fewer segments or fewer columns"
+                            f"windows: more than {self.most:,} windows and segments: {self.limit}; "
+                            "take longer windows, fewer segments or fewer columns"
                         )
                     self.numbers[key] = len(self.groups)
                     self.groups.append(key)
