@@ -88,6 +88,8 @@ def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> No
     """Raise ``ValueError`` unless the data has the time column of the windows, with times of their kind."""
     if grouping.time is None or grouping.windows is None:
         return
+    if any(one.name == grouping.time and one.type is not None and pa.types.is_null(one.type) for one in fields):
+        return  # without a single value it is of no kind: no row has a time
     every, zone = str(grouping.windows.every), grouping.windows.zone
     if asked_windows(fields, label, GroupRequest(grouping.time, every, zone)) != grouping.windows:
         own = next(one.type for one in fields if one.name == grouping.time)
@@ -281,6 +283,7 @@ def count_groups_of_stream(
     for part in parts:
         typed = source
         while True:
+            numbering.columns = tuple(segment_columns(typed, grouping))
             state = load_groups(backend)(schema)
             try:
                 for batch in reading(typed.batches(part, names)):

@@ -71,14 +71,15 @@ def profile_groups_source(
         schema = fit_source(source, options, columns, settings)
     else:
         source, schema, grouping, _ = fit_groups_stream(source, fields, request, options)
-    return count_groups_source(source, schema, grouping, columns, settings)
+    return count_groups_source(source, schema, grouping, None if columns is None else schema.names, settings)
 
 
 def _held(source: Source) -> Source:
     """The same rows in memory: they can be read only once."""
-    names = [one.name for one in source.fields if obstacle(one) is None]
-    batches = [batch for part in source.parts for batch in source.batches(part, names)]
-    return open_source(pa.Table.from_batches(batches)) if batches else source
+    readable = [one for one in source.fields if obstacle(one) is None]
+    batches = [batch for part in source.parts for batch in source.batches(part, [one.name for one in readable])]
+    schema = batches[0].schema if batches else pa.schema([(one.name, one.type) for one in readable])
+    return open_source(pa.Table.from_batches(batches, schema))
 
 
 def fit_grouping(source: Source, request: GroupRequest) -> Grouping:
@@ -122,6 +123,9 @@ def count_groups_source(
         If the columns of the grouping are not there, rows were lost, or there are more groups than memory shall hold.
     """
     if columns is not None:
+        unknown = [name for name in columns if name not in schema]
+        if unknown:
+            raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
         schema = schema.select(columns)
     source, settings = placed(source.with_types(arrow_types(schema)), settings)
     check_windows(source.fields, source.label, grouping)

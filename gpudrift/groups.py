@@ -31,7 +31,7 @@ from gpudrift.windows import Every, Windows
 __all__ = ["NO_TIME", "Group", "GroupedProfile", "Grouping", "segment_label"]
 
 NO_TIME = SMALLEST_INTEGER
-"""Start of the window of rows without a time; no window begins there."""
+"""Start of the window of rows without a time. Of integer times only the smallest int64 begins one there: it is none."""
 
 Segment = tuple[str | None, ...]
 """A value for each column of ``by``; None for rows without one."""

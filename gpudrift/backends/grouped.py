@@ -37,8 +37,8 @@ __all__ = ["GroupCounters", "GroupKernels", "GroupState", "GroupsCounted", "Tail
 
 MOST_DENSE = 16
 """Cells of a table for each row that are quicker to fill than the rows are to sort."""
-MOST_PACKED = 1 << 24
-"""Rows that a word for count and sum has room for."""
+MOST_PACKED = 1 << 23
+"""Rows that a word for count and sum has room for: its highest bit is the sign."""
 
 GroupNumbers = npt.NDArray[np.int32]
 
@@ -139,11 +139,22 @@ class GroupsCounted:
         self.rows[self.place[: state.rows.size]] += state.rows
 
     def profile(self, grouping: Grouping) -> GroupedProfile:
-        """The profile of the groups, which takes the arrays over."""
+        """The profile of the groups, which takes the arrays over.
+
+        A group may have no rows: it was seen in a part that was then read anew, with wider types.
+        """
+        if self.rows.size and not self.rows.all():
+            self._forget_groups_without_rows()
         return GroupedProfile.blanked(
             self.schema, grouping, self.keys, self.rows, self.counts, self.sums, self.low, self.high,
             self.tails, self.skipped, self.findings,
         )  # fmt: skip
+
+    def _forget_groups_without_rows(self) -> None:
+        kept = np.flatnonzero(self.rows)
+        self.tails = {(int(np.searchsorted(kept, group)), p): tail for (group, p), tail in self.tails.items()}
+        self.keys, self.rows, self.counts = self.keys[kept], self.rows[kept], self.counts[kept]
+        self.sums, self.low, self.high = self.sums[kept], self.low[kept], self.high[kept]
 
 
 def _put(into: Integers, place: Integers, slots: slice, values: Integers, *, fresh: bool) -> None:
@@ -161,7 +172,7 @@ class GroupCounters:
         self.bins, self.packed = column.bins, column.is_numeric
         self.cells = np.zeros((0, column.bins), np.int64)
         self.pending = 0
-        """Rows in the cells of a numeric column; 2**24 would flow over."""
+        """Rows in the cells of a numeric column; 2**23 would flow over."""
         self.counts = np.zeros((0, column.bins), np.int64)
         self.sums = np.zeros((0, column.bins), np.int64)
         self.special = np.zeros((0, len(SPECIAL_SLOTS)), np.int64)
@@ -301,7 +312,8 @@ class GroupState:
 
     def _add_infinities(self, position: int, array: pa.Array, groups: GroupNumbers) -> None:
         """Of floats that entered an integer column, where they look like nulls."""
-        values = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        plain = pc.run_end_decode(array) if pa.types.is_run_end_encoded(array.type) else array
+        values = plain.cast(pa.float64()).to_numpy(zero_copy_only=False)
         special = self.counters[position].special
         for slot, infinity in ((NEGATIVE_INFINITY, -np.inf), (POSITIVE_INFINITY, np.inf)):
             found = np.bincount(groups[values == infinity], minlength=len(special))
