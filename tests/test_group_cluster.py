@@ -204,11 +204,12 @@ def test_columns_come_in_the_order_asked_for_and_keys_need_not_be_among_them(cli
 def test_flights_by_month_and_airport(client, fine):
     request = GroupRequest("time_hour", "1mo", None, ("origin", "carrier"), 12)
     path = tables.path("nycflights")
-    here = fitted(path, request=request)
+    columns = ["tailnum", "dep_delay", "carrier", "distance"]
+    here = fitted(path, request=request, columns=columns)
     assert (len(here.starts), len(here.segments)) == (13, 13)
-    found = fitted(path, client, request)
+    found = fitted(path, client, request, columns=columns)
     assert_equal(found, here)
-    assert_equal(counted(path, found, client), here)
+    assert_equal(counted(path, found, client, columns=columns), here)
 
 
 def lacking(folder: Path, table: pa.Table) -> None:
@@ -289,8 +290,9 @@ def test_what_one_file_lacks_is_no_value(tmp_path, table, write):
     found = fitted(tmp_path, request=GroupRequest("when", "1w", None, ("country", "flag"), 40))
     assert found.grouping.other not in found.segments
     none = [at for at, segment in enumerate(found.grouping.segments) if segment[0] is None]
-    nulls = table["country"].slice(4_000, 12_000).null_count
-    expected = 4_000 + nulls if write is lacking else 5_000  # CSV files hold empty texts instead of nulls
+    given = [(4_000, 12_000)] if write is lacking else [(0, 5_000), (10_000, 5_000)]
+    nulls = sum(table["country"].slice(*rows).null_count for rows in given)
+    expected = nulls + (4_000 if write is lacking else 5_000)
     assert sum(found.segment(number).rows for number in none) == expected
 
 
@@ -322,7 +324,7 @@ def test_a_dask_dataframe_without_a_client_and_of_python_objects(client, folder,
     assert fitted(frame).digest == expected.digest
     with dask.config.set({"dataframe.convert-string": False}):
         objects = dd.read_parquet(folder / "many", columns=["when", "country", "real"]).astype({"country": object})
-        assert objects.dtypes["country"] == object
+        assert objects.dtypes["country"].kind == "O"
         request = GroupRequest("when", "1w", None, ("country",), 4)
         here = fitted(folder / "many", request=request, columns=["country", "real"])
         for one in (client, None):
@@ -409,7 +411,7 @@ def test_columns_that_the_schema_has_not(client, folder, expected):
 @pytest.mark.filterwarnings("ignore:results are .* of the bytes", "ignore:The inplace keyword")
 def test_too_many_groups_are_noticed_where_they_are_added(folder, frame, expected, monkeypatch):
     """No partition has as many, all of them together have; Dask's threads are of this process, so the limit is here."""
-    most = len(expected) - 1
+    most = len(expected) - 14
     monkeypatch.setattr(grouping, "MOST_BYTES", 16 * expected.schema.slots * most)
     early = frame["when"] < pd.Timestamp("2020-10-25")
     halves = dd.concat([frame[early].repartition(npartitions=1), frame[~early].repartition(npartitions=1)])
@@ -424,16 +426,16 @@ def test_too_many_groups_are_noticed_where_they_are_added(folder, frame, expecte
 
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GroupedProfile]:
-    """A file of which the cut makes hundreds of tasks, and what threads make of it."""
-    table = made(20_000, seed=5)
+    """A file of which the cut makes more than a hundred tasks, and what threads make of it."""
+    table = made(12_000, seed=5)
     path = tmp_path_factory.mktemp("long") / "long.parquet"
     pq.write_table(table, path, row_group_size=100)
     return path, fitted(table)
 
 
-@pytest.mark.parametrize(("kills", "fits"), [(1, False), (3, True)])
+@pytest.mark.parametrize(("kills", "fits"), [(1, False), (2, True)])
 def test_workers_that_are_killed_in_the_middle_change_nothing(mortal, long_run, kills, fits, fine, monkeypatch):
-    monkeypatch.setattr(planning, "TASKS_PER_THREAD", 100)
+    monkeypatch.setattr(planning, "TASKS_PER_THREAD", 30)
     path, expected = long_run
     wait_until(lambda: len(mortal.nthreads()) == 4, "four workers")
     dead: list[int] = []
@@ -451,11 +453,11 @@ def test_workers_that_are_killed_in_the_middle_change_nothing(mortal, long_run, 
     assert_equal(found, expected)
     assert len(set(dead)) == kills
     assert told == sorted(told)  # what was made twice is told once
-    assert told[-1] == 140_000
-    assert_tiles(recorder.spans("count")[0], 200)
-    assert len(recorder.spans("count")[0]) == 200
+    assert told[-1] == 84_000
+    assert_tiles(recorder.spans("count")[0], 120)
+    assert len(recorder.spans("count")[0]) == 120
     assert recorder.repeated  # what lay on the workers that died was made again
-    assert sum(moment > killed[-1] for moment in recorder.times) > 30  # there was much to do after the last one
+    assert sum(moment > killed[-1] for moment in recorder.times) > 20  # there was much to do after the last one
     assert_nothing_left(mortal)
 
 

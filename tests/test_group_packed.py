@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -45,7 +46,7 @@ def whole() -> GroupedProfile:
 def cut(whole: GroupedProfile) -> list[GroupedProfile]:
     """Pieces of the table under its own schema: of several groups, of one row, of none."""
     table, ends = table_of(6_000, 1), [0, 2_000, 2_001, 2_001, 4_500, 6_000]
-    pieces = [table.slice(a, b - a) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    pieces = [table.slice(a, b - a) for a, b in pairwise(ends)]
     return [count_groups(piece, whole.schema, whole.grouping, None, HERE) for piece in pieces]
 
 
