@@ -22,7 +22,14 @@ from gpudrift.backends.cuda_columns import host_batch
 from gpudrift.backends.grouped import GroupsCounted, GroupState
 from gpudrift.fitting import FitOptions, Sample
 from gpudrift.group_packed import GroupPacket
-from gpudrift.grouping import GroupNumbering, GroupRequest, frequent_segments, segment_column, segment_tally
+from gpudrift.grouping import (
+    GroupNumbering,
+    GroupRequest,
+    TooManyGroupsError,
+    frequent_segments,
+    segment_column,
+    segment_tally,
+)
 from gpudrift.groups import GroupedProfile, Grouping, Segment
 from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
 from gpudrift.schema import Column, Schema
@@ -183,7 +190,7 @@ class PartGroups:
             batches = [host_batch(batch) for batch in self.reading(self.source.batches(part, names))]
             groups = [self.numbering.of(batch) for batch in batches]
         except ValueError as error:
-            if isinstance(error, pa.ArrowException) or part.label in str(error):
+            if isinstance(error, pa.ArrowException | TooManyGroupsError) or part.label in str(error):
                 raise
             raise ValueError(f"{part.label}: {error}") from None
         together = np.concatenate([np.zeros(0, np.int32), *groups])
@@ -425,7 +432,7 @@ def count_group_partition(
             numbering.columns = tuple(map(_known, numbering.columns, types))
             state.add(batch, numbering.of(batch), numbering.known)
     except ValueError as error:
-        if isinstance(error, pa.ArrowException) or "the Dask DataFrame" in str(error):
+        if isinstance(error, pa.ArrowException | TooManyGroupsError) or "the Dask DataFrame" in str(error):
             raise
         raise ValueError(f"partition {span[0]} of the Dask DataFrame: {error}") from None
     return GroupPacket.of(together(schema, grouping, numbering, [[state]]), (span,), reading.bytes)

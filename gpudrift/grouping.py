@@ -29,6 +29,7 @@ __all__ = [
     "MOST_SEGMENTS",
     "GroupNumbering",
     "GroupRequest",
+    "TooManyGroupsError",
     "frequent_segments",
     "most_frequent",
     "most_groups",
@@ -183,10 +184,14 @@ def most_groups(slots: int, most_bytes: int | None = None) -> int:
     return max((MOST_BYTES if most_bytes is None else most_bytes) // (16 * max(slots, 1)), 1)
 
 
-def too_many_groups(most: int, columns: int, slots: int, most_bytes: int | None = None) -> ValueError:
+class TooManyGroupsError(ValueError):
+    """More groups than memory shall hold; of the whole table, whichever part was being read."""
+
+
+def too_many_groups(most: int, columns: int, slots: int, most_bytes: int | None = None) -> TooManyGroupsError:
     """What is said where there are more."""
     limit = MOST_BYTES if most_bytes is None else most_bytes
-    return ValueError(
+    return TooManyGroupsError(
         f"windows: more than {most:,} windows and segments: {columns:,} columns take {16 * slots / 1e6:,.2f} MB a "
         f"group, and the limit is {limit / 1e9:,.0f} GB; take longer windows, fewer segments or fewer columns"
     )
