@@ -40,7 +40,7 @@ from gpudrift.threads import Settings, count_source
 from gpudrift.windows import Windows
 
 LIMITS = settings(deadline=None, max_examples=40)
-MORE = settings(deadline=None, max_examples=100)
+MORE = settings(deadline=None, max_examples=80)
 FIXTURES = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 EVERY_DAY = Windows.of(pa.timestamp("us"), "1d")
 ONE = Grouping(by=("g",), segments=())
