@@ -116,6 +116,18 @@ def test_heavy_values_are_bins_of_their_own_while_there_is_room(data, family):
         assert kept.index(False) >= 6
 
 
+def test_six_values_of_exactly_one_in_a_hundred_are_bins_of_their_own():
+    values = [-2.5, -1.125, 0.0, 0.75, 1.5, 40.0]
+    rows = np.concatenate([np.random.default_rng(5).normal(size=9_400), np.repeat(values, 100)])
+    ordered = np.sort(rows)
+    edges = coarse_edges(fit_edges(ordered, "real"), ordered, "real").tolist()
+    assert all(is_point(value, edges) for value in values)
+    # Once more of everything else, and none of them is heavy any more: the room is for ranks.
+    ordered = np.sort(np.append(rows, 0.123))
+    edges = coarse_edges(fit_edges(ordered, "real"), ordered, "real").tolist()
+    assert [is_point(value, edges) for value in values].count(True) == 1  # zero
+
+
 @MORE
 @given(data=st.data())
 @example(data=None)

@@ -40,7 +40,7 @@ from gpudrift.threads import Settings, count_source
 from gpudrift.windows import Windows
 
 LIMITS = settings(deadline=None, max_examples=40)
-MORE = settings(deadline=None, max_examples=100)
+MORE = settings(deadline=None, max_examples=80)
 FIXTURES = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 EVERY_DAY = Windows.of(pa.timestamp("us"), "1d")
 ONE = Grouping(by=("g",), segments=())
@@ -179,23 +179,22 @@ def test_packed_words_that_are_full_are_emptied_in_time(backend, drawn, most, si
         assert count_batches(batches, schema, grouping, table.schema, backend) == expected
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("value", [0, 2**16])
+@pytest.mark.parametrize(("backend", "value"), [("numba", 0), ("numba", 2**16), ("numpy", 2**16)])
 def test_many_millions_of_rows_in_one_bin_of_one_group(backend, value):
     """A word has room for 2**23 rows of the largest residual, and its sign for none: see MOST_PACKED."""
     column = Column("x", "integer", "integer", None, complete_edges([2**16 + 1], "integer"))
-    size = 1 << 20
+    size = 1 << 22
     state = load_groups(backend)(Schema((column,)))
     batch, groups = pa.record_batch({"x": np.full(size, value)}), np.zeros(size, np.int32)
-    for _ in range(9):
+    for _ in range(3):
         state.add(batch, groups, 1)
     whole = grouped_backend.GroupsCounted(state.schema, [(0, 0)])
     whole.take_rows(state)
     whole.take(state)
     profile = whole.profile(Grouping(by=("g",))).total()
     expected = load_backend("numpy")([batch], state.schema)
-    assert profile["x"].counts.tolist() == (9 * expected["x"].counts).tolist()
-    assert profile["x"].sums.tolist() == (9 * expected["x"].sums).tolist()
+    assert profile["x"].counts.tolist() == (3 * expected["x"].counts).tolist()
+    assert profile["x"].sums.tolist() == (3 * expected["x"].sums).tolist()
 
 
 def test_a_batch_longer_than_a_word_has_room_for_is_cut():

@@ -34,8 +34,8 @@ from gpudrift.sources import open_source
 from gpudrift.threads import Settings, count_source
 from gpudrift.windows import Windows
 
-LIMITS = settings(deadline=None, max_examples=40)
-MORE = settings(deadline=None, max_examples=120)
+LIMITS = settings(deadline=None, max_examples=30)
+MORE = settings(deadline=None, max_examples=80)
 
 
 # --- what a group is -------------------------------------------------------------------------------------------------
