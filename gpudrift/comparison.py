@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 from gpudrift import distances
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.profiles import ColumnProfile, Profile, Tail, data_range, first_difference
-from gpudrift.schema import LARGEST_INTEGER, Column, Schema, point_bins, residual_units, widths
+from gpudrift.schema import LARGEST_INTEGER, Column, Schema
 from gpudrift.summaries import Distribution, distribution, moments, natural_factor, natural_values, summary
 
 __all__ = [
@@ -184,11 +184,11 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
     obstacles = _obstacles(reference, current, findings, same)
     pairs: list[tuple[ColumnProfile, ColumnProfile]] = []
     for position, column in enumerate(reference.schema.columns):
-        mine = ColumnProfile.of(reference, position)
+        mine = reference.columns[position]
         pairs.append(
             (
                 mine,
-                ColumnProfile.of(current, current.schema.index[column.name]) if column.name in same else _nothing(mine),
+                current.columns[current.schema.index[column.name]] if column.name in same else _nothing(mine),
             )
         )
     statistics = _all_statistics([None if mine.column.name in obstacles else (mine, theirs) for mine, theirs in pairs])
@@ -339,8 +339,8 @@ class _Padded:
             column = pair[0].column
             assert column.edges is not None
             own = slice(0, column.bins)
-            unit[row, own] = residual_units(column.edges)
-            points[row, own] = point_bins(column.edges)
+            unit[row, own] = column.residual_units
+            points[row, own] = column.point_bins
             width[row, own], offset[row, own] = _within_the_data(*pair)
             slack[row, own] = residual_slack(column)
             for side in (0, 1):
@@ -363,7 +363,7 @@ def _within_the_data(
     """
     edges = reference.column.edges
     assert edges is not None
-    width, offset = widths(edges), np.zeros(edges.size - 1)
+    width, offset = reference.column.widths.copy(), np.zeros(edges.size - 1)
     occupied = np.flatnonzero(reference.counts + current.counts)
     span = data_range(reference, current)
     if span is None:
@@ -381,10 +381,9 @@ def _within_the_data(
 
 def residual_slack(column: Column) -> npt.NDArray[np.float64]:
     """The most that a row's distance from its bin's lower edge was cut by; shape (bins,)."""
-    assert column.edges is not None
-    units, points = residual_units(column.edges), point_bins(column.edges)
+    units, points = column.residual_units, column.point_bins
     cut = units if column.family == "real" else units - 1.0
-    return np.where(units > 0, cut, np.where(points, 0.0, widths(column.edges)))
+    return np.where(units > 0, cut, np.where(points, 0.0, column.widths))
 
 
 def _numeric(pairs: Sequence[Pair]) -> list[dict[str, Statistic]]:
@@ -461,7 +460,8 @@ def _coarse_shares(
         if min(pair[0].present, pair[1].present) == 0:
             shares.append((np.zeros(0, np.int64), np.zeros(0), np.zeros(0)))
             continue
-        cuts = distances.coarse_cuts(reference, infinities[0], padded.points[row, :bins], ranks)
+        own = reference, infinities[0], padded.points[row, :bins], ranks
+        cuts = pair[0].once(f"cuts {ranks}", partial(distances.coarse_cuts, *own))
         sides = []
         for counts, ends in zip((reference, current), infinities, strict=True):
             coarse = np.add.reduceat(counts, cuts[:-1])

@@ -30,6 +30,7 @@ import pyarrow as pa
 from gpudrift.backends import Gpu, choose_backend, choose_for_workers, probe, shrink_cuda, why_not_cuda
 from gpudrift.fitting import FitOptions
 from gpudrift.graphs import (
+    Counted,
     Place,
     Tally,
     count_files,
@@ -41,6 +42,16 @@ from gpudrift.graphs import (
     schema_bytes,
     whole_rows,
 )
+from gpudrift.group_graphs import (
+    count_groups_files,
+    count_groups_frame,
+    profile_groups_files,
+    profile_groups_frame,
+)
+from gpudrift.group_packed import GroupPacket
+from gpudrift.group_threads import count_groups_source, profile_groups_source
+from gpudrift.grouping import GroupRequest
+from gpudrift.groups import GroupedProfile, Grouping
 from gpudrift.packed import Packet
 from gpudrift.planning import TablePlan, column_slots, cut_for_cluster, cut_for_threads, obstacle, plan_table
 from gpudrift.profiles import Profile
@@ -49,7 +60,18 @@ from gpudrift.sources import Field, Source, is_parquet, is_uri, lies_on_gpu, ope
 from gpudrift.threads import Settings, count_source, fit_source, profile_source, selected_fields
 from gpudrift.version import __version__
 
-__all__ = ["Settings", "count_data", "fit_data", "open_cluster", "plan_data", "planned_place", "profile_data"]
+__all__ = [
+    "Settings",
+    "column_types",
+    "count_data",
+    "count_groups",
+    "fit_data",
+    "open_cluster",
+    "plan_data",
+    "planned_place",
+    "profile_data",
+    "profile_groups",
+]
 
 CONNECT_SECONDS = 7
 """To reach a scheduler: what is not there is an error within ten seconds."""
@@ -104,10 +126,7 @@ def count_data(
 ) -> Profile:
     """Count a table under a schema, wherever it lies; see :func:`profile_data`."""
     _check_client(settings.client)
-    if columns is not None:
-        unknown = [name for name in columns if name not in schema]
-        if unknown:
-            raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
+    _check_columns(columns, schema)
     if _is_dask_frame(data):
         with DaskCluster(_with_client(settings)) as cluster:
             return cluster.signed(count_frame(cluster, data, schema, columns))
@@ -120,10 +139,76 @@ def count_data(
     return profile.with_provenance(backend=settings.backend, backend_reason=why)
 
 
+def profile_groups(
+    data: Any,
+    request: GroupRequest,
+    options: FitOptions,
+    columns: Sequence[str] | None,
+    settings: Settings,
+    storage_options: Mapping[str, Any] | None = None,
+) -> GroupedProfile:
+    """Fit a coarse schema to a table and count its windows and segments, wherever it lies; see :func:`profile_data`."""
+    _check_client(settings.client)
+    if _is_dask_frame(data):
+        with DaskCluster(_with_client(settings)) as cluster:
+            return cluster.signed(profile_groups_frame(cluster, data, request, options, columns))
+    if settings.client is not None and _names_files(data):
+        with DaskCluster(settings) as cluster:
+            return cluster.signed(profile_groups_files(cluster, data, request, options, columns, storage_options))
+    source = _opened_here(data, storage_options)
+    settings, why = _chosen_here(settings, data, source)
+    profile = described(profile_groups_source(source, request, options, columns, settings), source)
+    return profile.with_provenance(backend=settings.backend, backend_reason=why)
+
+
+def count_groups(
+    data: Any,
+    schema: Schema,
+    grouping: Grouping,
+    columns: Sequence[str] | None,
+    settings: Settings,
+    storage_options: Mapping[str, Any] | None = None,
+) -> GroupedProfile:
+    """Count the windows and segments of a table under a schema, wherever it lies; see :func:`profile_data`."""
+    _check_client(settings.client)
+    _check_columns(columns, schema)
+    if _is_dask_frame(data):
+        with DaskCluster(_with_client(settings)) as cluster:
+            return cluster.signed(count_groups_frame(cluster, data, schema, grouping, columns))
+    if settings.client is not None and _names_files(data):
+        with DaskCluster(settings) as cluster:
+            return cluster.signed(count_groups_files(cluster, data, schema, grouping, columns, storage_options))
+    source = _opened_here(data, storage_options)
+    settings, why = _chosen_here(settings, data, source)
+    profile = described(count_groups_source(source, schema, grouping, columns, settings), source)
+    return profile.with_provenance(backend=settings.backend, backend_reason=why)
+
+
+def _check_columns(columns: Sequence[str] | None, schema: Schema) -> None:
+    unknown = [name for name in columns or () if name not in schema]
+    if unknown:
+        raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
+
+
 def _chosen_here(settings: Settings, data: Any, source: Source) -> tuple[Settings, str]:
     """With the backend that this process will run, and why."""
     chosen, why = choose_backend(settings.backend, on_gpu=lies_on_gpu(data), parquet=is_parquet(source))
     return replace(settings, backend=chosen), why
+
+
+def column_types(
+    data: Any, settings: Settings, storage_options: Mapping[str, Any] | None = None
+) -> dict[str, pa.DataType]:
+    """The Arrow types of a table's columns, as far as they can be read; no data is."""
+    _check_client(settings.client)
+    if _is_dask_frame(data):
+        data = data._meta
+    elif settings.client is not None and _names_files(data):
+        with DaskCluster(settings) as cluster:
+            _, opened = open_files(cluster, data, storage_options, None, None, None)
+            return {one.name: one.type for one in opened.source.fields if one.type is not None}
+    source = _opened_here(data, storage_options)
+    return {one.name: one.type for one in source.fields if one.type is not None}
 
 
 def fit_data(data: Any, options: FitOptions, columns: Sequence[str] | None, settings: Settings) -> Schema:
@@ -307,7 +392,7 @@ class _Work:
                 raise
             raise FileNotFoundError(f"{error} on worker {here}; workers read the files themselves") from None
         packet = result[1] if isinstance(result, tuple) and len(result) > 1 else result
-        if worker is not None and isinstance(packet, Packet):
+        if worker is not None and isinstance(packet, Packet | GroupPacket):
             worker.log_event(self.topic, (place, at.block, packet.rows, packet.read))
         return result
 
@@ -403,7 +488,7 @@ class DaskCluster:
             chosen, self.why = choose_for_workers(asked, self.probed)
         self.settings = replace(self.settings, backend=chosen)
 
-    def signed(self, profile: Profile) -> Profile:
+    def signed(self, profile: Counted) -> Counted:
         """The profile, with what counted it."""
         return profile.with_provenance(backend=self.settings.backend, backend_reason=self.why)
 
@@ -563,7 +648,7 @@ class DaskCluster:
 
     def _weigh(self, result: Any) -> None:
         for one in result if isinstance(result, tuple) else (result,):
-            if isinstance(one, Packet):
+            if isinstance(one, Packet | GroupPacket):
                 self.read, self.sent = self.read + one.read, self.sent + one.made
             elif isinstance(one, Schema):
                 self.sent += schema_bytes(one)

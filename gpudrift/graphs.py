@@ -22,13 +22,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
 from gpudrift import tasks
 from gpudrift.errors import SourceChangedError
 from gpudrift.fitting import FitOptions, sample_blocks
+from gpudrift.groups import GroupedProfile
 from gpudrift.packed import Packet, add_packets
 from gpudrift.planning import (
     BLOCK_SLOTS,
@@ -61,6 +62,8 @@ __all__ = [
     "schema_bytes",
     "whole_rows",
 ]
+
+Counted = TypeVar("Counted", Profile, GroupedProfile)
 
 SCHEMA_PIECE = 4 << 20
 """Bytes of edges that are submitted at once; Dask warns of graphs beyond 10 MB."""
@@ -153,10 +156,10 @@ class Tally:
         self.bytes += read
         self._say(block)
 
-    def done(self, profile: Profile) -> None:
+    def done(self, rows: int, columns: int) -> None:
         """Everything is counted, whatever was told on the way."""
-        self.values, block = profile.rows * len(profile), len(self.columns) - 1
-        self.counted[block] = profile.rows
+        self.values, block = rows * columns, len(self.columns) - 1
+        self.counted[block] = rows
         self._say(max(block, 0))
 
     def _say(self, block: int) -> None:
@@ -172,13 +175,13 @@ def schema_bytes(schema: Schema) -> int:
     return edges + sum(len(value) + 4 for column in schema.columns for value in column.categories)
 
 
-def _tree(cluster: Cluster, block: int, leaves: Sequence[Any]) -> Any:
+def sum_tree(cluster: Cluster, block: int, leaves: Sequence[Any], add: Callable[..., Any]) -> Any:
     """The sum of packets, a few at a time."""
     level = 0
     while len(leaves) > 1:
         level += 1
         leaves = [
-            cluster.task(Place("add", block, level, start), _add, *leaves[start : start + FAN_IN])
+            cluster.task(Place("add", block, level, start), add, *leaves[start : start + FAN_IN])
             for start in range(0, len(leaves), FAN_IN)
         ]
     return leaves[0]
@@ -283,7 +286,7 @@ def _fit_held(cluster: Cluster, shared: Any, opened: Opened, options: FitOptions
     source, fields = opened.source, opened.fields
     sample = sample_blocks(source.rows or 0, len(source.fields))
     cut = cut_for_cluster(
-        source, fields, column_slots(fields, None), cluster.threads, held=cluster.budget, gpus=_gpus(cluster)
+        source, fields, column_slots(fields, None), cluster.threads, held=cluster.budget, gpus=counts_on_gpus(cluster)
     )
     _follow(cluster, opened, cut)
     roots = [
@@ -293,7 +296,7 @@ def _fit_held(cluster: Cluster, shared: Any, opened: Opened, options: FitOptions
             shared,
             span,
             sample,
-            _options_of(options, fields[slice(*span)]),
+            options_of(options, fields[slice(*span)]),
             cluster.settings.backend,
             source.fingerprint,
         )
@@ -310,7 +313,7 @@ def _fit_sampled(cluster: Cluster, shared: Any, opened: Opened, options: FitOpti
     starts = [0]
     for part in source.parts:
         starts.append(starts[-1] + (part.rows or 0))
-    cut = cut_for_cluster(source, fields, column_slots(fields, None), cluster.threads, gpus=_gpus(cluster))
+    cut = cut_for_cluster(source, fields, column_slots(fields, None), cluster.threads, gpus=counts_on_gpus(cluster))
     _follow(cluster, opened, cut)
     trees: list[list[Any]] = []
     for block, span in enumerate(cut.columns):
@@ -318,16 +321,16 @@ def _fit_sampled(cluster: Cluster, shared: Any, opened: Opened, options: FitOpti
         places = [Place("sample", block, *run) for run in sampled]
         sampling = span, sample, source.fingerprint, cluster.settings.backend
         samples = cluster.many(places, tasks.sample_run, [[shared]] * len(places), *sampling)
-        own = _options_of(options, fields[slice(*span)])
-        schema = cluster.task(Place("edges", block), _fit_samples, shared, span, own, *samples)
+        own = options_of(options, fields[slice(*span)])
+        schema = cluster.task(Place("edges", block), fit_samples, shared, span, own, *samples)
         counts = _counts(cluster, block, cut, (shared, source.fingerprint), schema)
-        trees.append([schema, _tree(cluster, block, counts)])
+        trees.append([schema, sum_tree(cluster, block, counts, _add)])
     futures = [future for tree in trees for future in cluster.start(tree)]
     found = dict(cluster.results(futures))
     return [(found[at], found[at + 1]) for at in range(0, len(futures), 2)]
 
 
-def _fit_samples(opened: Opened, columns: tuple[int, int], options: FitOptions, *samples: Any) -> Schema:
+def fit_samples(opened: Opened, columns: tuple[int, int], options: FitOptions, *samples: Any) -> Schema:
     return tasks.fit_batches(opened.fields[slice(*columns)], samples, options)
 
 
@@ -339,11 +342,11 @@ def _counts(cluster: Cluster, block: int, cut: Cut, shared: tuple[Any, str], sch
     return cluster.many(places, tasks.count_parts, inputs, cluster.settings.backend, fingerprint)
 
 
-def _gpus(cluster: Cluster) -> bool:
+def counts_on_gpus(cluster: Cluster) -> bool:
     return cluster.settings.backend == "cuda"
 
 
-def _options_of(options: FitOptions, fields: Sequence[Field]) -> FitOptions:
+def options_of(options: FitOptions, fields: Sequence[Field]) -> FitOptions:
     names = {one.name for one in fields}
     return replace(
         options,
@@ -366,16 +369,16 @@ def count_files(
     source = opened.source
     given = {one.name: one for one in source.fields}
     fields = tuple(given.get(name, Field(name, pa.null())) for name in schema.names)
-    cut = cut_for_cluster(source, fields, column_slots(fields, schema), cluster.threads, gpus=_gpus(cluster))
+    cut = cut_for_cluster(source, fields, column_slots(fields, schema), cluster.threads, gpus=counts_on_gpus(cluster))
     if not source.columnar:
         cut = whole_rows(source, cut)
     _follow(cluster, replace(opened, fields=fields), cut)
     schemas = [schema.select(schema.names[start:stop]) for start, stop in cut.columns]
     trees = []
     for block, own in enumerate(schemas):
-        counts = _counts(cluster, block, cut, (shared, source.fingerprint), _shared_schema(cluster, block, own))
+        counts = _counts(cluster, block, cut, (shared, source.fingerprint), shared_schema(cluster, block, own))
         if counts:
-            trees.append(_tree(cluster, block, counts))
+            trees.append(sum_tree(cluster, block, counts, _add))
     # Only when all are built: a scheduler in this process that is at work on the first makes building the others slow.
     roots = [root for tree in trees for root in cluster.start([tree])]
     found = dict(cluster.results(roots))
@@ -401,13 +404,13 @@ def _profile_texts(cluster: Cluster, shared: Any, opened: Opened, options: FitOp
     fitted = cluster.submit(Place("edges"), _fit_stream, shared, options)
     cluster.names = lambda place: f"sample {opened.source.label!r}"
     source, schema, rows = cluster.result(fitted)
-    again = cluster.submit(Place("again"), _retyped, shared, source)
+    again = cluster.submit(Place("again"), retyped, shared, source)
     cut = whole_rows(
         source, cut_for_cluster(source, opened.fields, column_slots(opened.fields, schema), cluster.threads)
     )
     _follow(cluster, opened, cut)
-    counts = _counts(cluster, 0, cut, (again, source.fingerprint), _shared_schema(cluster, 0, schema))
-    roots = cluster.start([_tree(cluster, 0, counts)])
+    counts = _counts(cluster, 0, cut, (again, source.fingerprint), shared_schema(cluster, 0, schema))
+    roots = cluster.start([sum_tree(cluster, 0, counts, _add)])
     packet = dict(cluster.results(roots))[0]
     profile = _accounted(cluster, source, [(schema, packet)], fitted=True)
     if profile.rows != rows:
@@ -421,11 +424,11 @@ def _fit_stream(opened: Opened, options: FitOptions) -> tuple[Source, Schema, in
     return source, Schema(tasks.fit_block(tasks.typed_again(opened.fields, source), sampled, options)), rows
 
 
-def _retyped(opened: Opened, source: Source) -> Opened:
+def retyped(opened: Opened, source: Source) -> Opened:
     return replace(opened, source=source)
 
 
-def _shared_schema(cluster: Cluster, block: int, schema: Schema) -> Any:
+def shared_schema(cluster: Cluster, block: int, schema: Schema) -> Any:
     """A block's schema as a task whose result its workers share, submitted in pieces that no graph is too small for."""
     pieces, start, size = [], 0, 0
     for at, column in enumerate(schema.columns):
@@ -452,25 +455,26 @@ def _follow(cluster: Cluster, opened: Opened, cut: Cut) -> None:
         if place.stage in ("piece", "schema", "again", "edges", "add"):
             return f"put together the columns of block {place.block}"
         columns = [one.name for one in opened.fields[slice(*cut.columns[place.block])]]
-        parts = source.parts[place.start : place.stop]
-        labels = list(dict.fromkeys(part.label for part in parts))
-        rows = sum(part.rows or 0 for part in parts)
-        files = (
-            repr(labels[0]) + (f" and {len(labels) - 1} more files" if len(labels) > 1 else "") if labels else "no file"
-        )
         which = repr(columns[0]) + (f" to {columns[-1]!r} ({len(columns)} columns)" if len(columns) > 1 else "")
-        return f"{place.stage} {which} of {files}" + (f" ({rows:,} rows)" if rows else "")
+        return f"{place.stage} {which} of {part_words(source, place)}"
 
     cluster.names = names
 
 
+def part_words(source: Source, place: Place) -> str:
+    """The parts of a task in words."""
+    parts = source.parts[place.start : place.stop]
+    labels = list(dict.fromkeys(part.label for part in parts))
+    rows = sum(part.rows or 0 for part in parts)
+    files = repr(labels[0]) + (f" and {len(labels) - 1} more files" if len(labels) > 1 else "") if labels else "no file"
+    return files + (f" ({rows:,} rows)" if rows else "")
+
+
 def _accounted(cluster: Cluster, source: Source, counted: Sequence[tuple[Schema, Packet]], *, fitted: bool) -> Profile:
     """The blocks side by side, if every part was counted once and no row was lost."""
-    everything = ((0, len(source.parts)),) if source.parts else ()
     for schema, packet in counted:
-        if packet.parts != everything and len(schema):
-            lost = next((part.label for part in source.parts if not _holds(packet.parts, part.index)), source.label)
-            raise ValueError(f"{source.label}: not every part was counted: {lost!r} is missing")
+        if len(schema):
+            check_parts(source, packet.parts)
     profile = Profile.concatenate([packet.profile(schema) for schema, packet in counted])
     broken = {name: profile.skipped[name] for name, finding in profile.findings.items() if finding == "unreadable"}
     readable = {one.name for one in source.fields if obstacle(one) is None and one.name in profile.schema}
@@ -484,6 +488,13 @@ def _accounted(cluster: Cluster, source: Source, counted: Sequence[tuple[Schema,
     return profile
 
 
+def check_parts(source: Source, counted: Sequence[tuple[int, int]]) -> None:
+    """Raise ``ValueError`` unless every part of a table was counted."""
+    if tuple(counted) != (((0, len(source.parts)),) if source.parts else ()):
+        lost = next((part.label for part in source.parts if not _holds(counted, part.index)), source.label)
+        raise ValueError(f"{source.label}: not every part was counted: {lost!r} is missing")
+
+
 def _holds(spans: Sequence[tuple[int, int]], part: int) -> bool:
     return any(start <= part < stop for start, stop in spans)
 
@@ -491,7 +502,7 @@ def _holds(spans: Sequence[tuple[int, int]], part: int) -> bool:
 def _finished(cluster: Cluster, profile: Profile, source: Source) -> Profile:
     """The profile with what it took, and the progress at its end."""
     if cluster.progress is not None:
-        cluster.progress.done(profile)
+        cluster.progress.done(profile.rows, len(profile))
     return described(profile, source, cluster=cluster.described())
 
 
@@ -499,7 +510,7 @@ def _finished(cluster: Cluster, profile: Profile, source: Source) -> Profile:
 
 
 @dataclass(frozen=True)
-class _Frame:
+class Frame:
     """A Dask DataFrame as its partitions, and the columns of them that are read."""
 
     partitions: Sequence[Any]
@@ -512,7 +523,7 @@ class _Frame:
         return [one.name for one in self.fields]
 
 
-def _frame_of(data: Any, columns: Sequence[str] | None, what: str = "the Dask DataFrame") -> _Frame:
+def frame_of(data: Any, columns: Sequence[str] | None, what: str = "the Dask DataFrame") -> Frame:
     """Only the columns that are asked for are read, where Dask can leave the others out."""
     given = [str(name) for name in data.columns]
     repeated = next((name for name in given if given.count(name) > 1), None) if len(set(given)) < len(given) else None
@@ -523,7 +534,7 @@ def _frame_of(data: Any, columns: Sequence[str] | None, what: str = "the Dask Da
     frame = data if len(places) == len(given) else data[[data.columns[at] for at in places]]
     types = {one.name: one for one in open_source(_empty_frame(frame)).fields}
     fields = tuple(types[given[at]] for at in places)
-    return _Frame(frame.to_delayed(), fields, len(given))
+    return Frame(frame.to_delayed(), fields, len(given))
 
 
 def _empty_frame(frame: Any) -> Any:
@@ -545,10 +556,15 @@ def _host_type(dtype: Any) -> Any:
 
 def profile_frame(cluster: Cluster, data: Any, options: FitOptions, columns: Sequence[str] | None) -> Profile:
     """Partitions are read twice: for the sample, each once it is known how many rows lie before it, and counted."""
-    _check_names("columns", columns or (), data)
-    _check_names("kinds", options.kinds, data)
-    _check_names("edges", options.edges, data)
-    frame = _frame_of(data, columns)
+    check_options(data, options, columns)
+    frame = frame_of(data, columns)
+    fitted = cluster.task(Place("edges"), tasks.fit_sampler, sampler_of(cluster, frame), frame.fields, options)
+    schema: Schema = dict(cluster.results(cluster.start([fitted])))[0]
+    return _count_partitions(cluster, frame, schema, frame.fields)
+
+
+def sampler_of(cluster: Cluster, frame: Frame) -> Any:
+    """A task of what is sampled of all partitions."""
     cluster.names = lambda place: f"sample partition {place.start} of the Dask DataFrame"
     names = cluster.submit(Place("names"), tuple, frame.names)
     places = [Place("sample", 0, number, number + 1) for number in range(len(frame.partitions))]
@@ -564,9 +580,7 @@ def profile_frame(cluster: Cluster, data: Any, options: FitOptions, columns: Seq
             cluster.task(Place("join", 0, level, start), _join, *samplers[start : start + 4 * FAN_IN])
             for start in range(0, len(samplers), 4 * FAN_IN)
         ]
-    fitted = cluster.task(Place("edges"), tasks.fit_sampler, samplers[0], frame.fields, options)
-    schema: Schema = dict(cluster.results(cluster.start([fitted])))[0]
-    return _count_partitions(cluster, frame, schema, frame.fields)
+    return samplers[0]
 
 
 def _rows_after(partition: Any, before: int) -> int:
@@ -581,35 +595,40 @@ def count_frame(cluster: Cluster, data: Any, schema: Schema, columns: Sequence[s
     """Count a Dask DataFrame under a schema, computing each partition once."""
     schema = schema if columns is None else schema.select(columns)
     given = {str(name) for name in data.columns}
-    shown = _frame_of(data, [name for name in schema.names if name in given])
-    everything = shown.fields if columns is not None else _all_fields(data)
+    shown = frame_of(data, [name for name in schema.names if name in given])
+    everything = shown.fields if columns is not None else all_fields(data)
     return _count_partitions(cluster, shown, schema, everything)
 
 
-def _all_fields(data: Any) -> tuple[Field, ...]:
+def all_fields(data: Any) -> tuple[Field, ...]:
     return tuple(open_source(_empty_frame(data)).fields)
 
 
-def _check_names(what: str, names: Any, data: Any) -> None:
+def check_options(data: Any, options: FitOptions, columns: Sequence[str] | None) -> None:
+    """Raise ``ValueError`` for names that a Dask DataFrame has not."""
+    check_names("columns", columns or (), data)
+    check_names("kinds", options.kinds, data)
+    check_names("edges", options.edges, data)
+
+
+def check_names(what: str, names: Any, data: Any) -> None:
     given = {str(name) for name in data.columns}
     for name in names:
         if name not in given:
             raise ValueError(f"{what}: no column {name!r} in the Dask DataFrame")
 
 
-def _count_partitions(cluster: Cluster, frame: _Frame, schema: Schema, shown: Sequence[Field]) -> Profile:
+def _count_partitions(cluster: Cluster, frame: Frame, schema: Schema, shown: Sequence[Field]) -> Profile:
     """One task for each partition, which counts all of its columns: for each block it would be computed anew."""
     cluster.progress = Tally(cluster.settings.progress, (len(schema),), None)
     cluster.names = lambda place: f"{place.stage} partition {place.start} of the Dask DataFrame"
     slots = column_slots([Field(name, None) for name in schema.names], schema)
-    blocks = _schema_blocks(schema, slots)
-    shared = [_shared_schema(cluster, number, block) for number, block in enumerate(blocks)]
-    whole = shared[0] if len(shared) == 1 else cluster.submit(Place("whole"), _concatenated, *shared)
+    whole = shared_whole(cluster, schema, slots)
     names = cluster.submit(Place("names", 1), tuple, frame.names)
     places = [Place("count", 0, number, number + 1) for number in range(len(frame.partitions))]
     inputs = [[partition, names, whole] for partition in frame.partitions]
     leaves = cluster.many(places, tasks.count_partition, inputs, cluster.settings.backend)
-    packet = dict(cluster.results(cluster.start([_tree(cluster, 0, leaves)])))[0]
+    packet = dict(cluster.results(cluster.start([sum_tree(cluster, 0, leaves, _add)])))[0]
     if packet.parts != ((0, len(frame.partitions)),):
         raise ValueError(f"the Dask DataFrame: not every partition was counted, only {packet.parts}")
     share = cluster.sent / max(cluster.read, 1)
@@ -622,17 +641,20 @@ def _count_partitions(cluster: Cluster, frame: _Frame, schema: Schema, shown: Se
             stacklevel=2,
         )
     profile: Profile = packet.profile(schema)
-    cluster.progress.done(profile)
+    cluster.progress.done(profile.rows, len(profile))
     provenance = {"source": "the Dask DataFrame", "files": [], "cluster": cluster.described()}
     return replace(profile, seen=seen_types(shown)).with_provenance(**provenance)
 
 
-def _schema_blocks(schema: Schema, slots: Sequence[int]) -> list[Schema]:
-    return [
+def shared_whole(cluster: Cluster, schema: Schema, slots: Sequence[int]) -> Any:
+    """All columns of a schema as one task's result; ``slots`` are those of each."""
+    blocks = [
         schema.select(schema.names[start:stop]) for start, stop in cut_columns([0] * len(slots), slots, 1, BLOCK_SLOTS)
     ]
+    shared = [shared_schema(cluster, number, block) for number, block in enumerate(blocks)]
+    return shared[0] if len(shared) == 1 else cluster.submit(Place("whole"), _concatenated, *shared)
 
 
-def described(profile: Profile, source: Source, **entries: Any) -> Profile:
+def described(profile: Counted, source: Source, **entries: Any) -> Counted:
     """The profile, with where it comes from."""
     return profile.with_provenance(source=source.label, files=list(source.files), **entries)

@@ -7,9 +7,11 @@ every column is read exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +20,37 @@ import pyarrow as pa
 from gpudrift.backends import load_groups
 from gpudrift.backends.cuda_columns import host_batch
 from gpudrift.backends.grouped import GroupsCounted, GroupState
-from gpudrift.grouping import GroupNumbering, segment_column
-from gpudrift.groups import GroupedProfile, Grouping
-from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns
+from gpudrift.fitting import FitOptions, Sample
+from gpudrift.group_packed import GroupPacket
+from gpudrift.grouping import (
+    GroupNumbering,
+    GroupRequest,
+    TooManyGroupsError,
+    frequent_segments,
+    segment_column,
+    segment_tally,
+)
+from gpudrift.groups import GroupedProfile, Grouping, Segment
+from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
 from gpudrift.schema import Column, Schema
-from gpudrift.sources import CsvTypesChanged, Part, Source
-from gpudrift.tasks import READING_ERRORS, counted_names, unreadable_columns
+from gpudrift.sources import CsvTypesChanged, Field, Part, Source
+from gpudrift.tasks import (
+    READING_ERRORS,
+    Opened,
+    Reading,
+    Sampled,
+    StreamSampler,
+    as_batches,
+    counted_names,
+    fit_sampler,
+    partition_batches,
+    readable_by,
+    stream_sampler,
+    take_sample,
+    typed_again,
+    unreadable_columns,
+)
+from gpudrift.windows import Windows
 
 __all__ = [
     "PartGroups",
@@ -40,7 +67,7 @@ BLOCK = LARGEST_BLOCK // 2
 """Bytes of the columns that are counted together on a CPU."""
 
 
-def segment_columns(source: Source, grouping: Grouping) -> list[Column]:
+def segment_columns(source: Source, grouping: Grouping | GroupRequest) -> list[Column]:
     """How the columns of the segments are read from a source.
 
     Raises
@@ -50,6 +77,33 @@ def segment_columns(source: Source, grouping: Grouping) -> list[Column]:
     """
     types = {one.name: one.type for one in source.fields}
     return [segment_column(name, types.get(name), source.label) for name in grouping.by]
+
+
+def asked_windows(fields: Sequence[Field], label: str, request: GroupRequest) -> Windows | None:
+    """The windows of a request, if the data has what they need.
+
+    Raises
+    ------
+    ValueError
+        If the time column is not there, or holds no times.
+    """
+    types = {one.name: one.type for one in fields}
+    return None if request.time is None else request.windows(types.get(request.time), label)
+
+
+def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> None:
+    """Raise ``ValueError`` unless the data has the time column of the windows, with times of their kind."""
+    if grouping.time is None or grouping.windows is None:
+        return
+    if any(one.name == grouping.time and one.type is not None and pa.types.is_null(one.type) for one in fields):
+        return  # without a single value it is of no kind: no row has a time
+    every, zone = str(grouping.windows.every), grouping.windows.zone
+    if asked_windows(fields, label, GroupRequest(grouping.time, every, zone)) != grouping.windows:
+        own = next(one.type for one in fields if one.name == grouping.time)
+        raise ValueError(
+            f"time: column {grouping.time!r} of {label} is {own}, "
+            f"and the windows are of a column of {grouping.windows.axis} times"
+        )
 
 
 @dataclass(frozen=True)
@@ -91,8 +145,8 @@ class _Entry:
     """The groups of a part, and its columns that they were made of."""
 
     groups: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.int64]
     batches: list[pa.RecordBatch]
-    left: int
 
 
 class PartGroups:
@@ -103,17 +157,20 @@ class PartGroups:
     source : Source
     numbering : GroupNumbering
     pieces : int
+    reading : Reading, optional
+        Weighs all that is read, also the other columns.
     """
 
-    def __init__(self, source: Source, numbering: GroupNumbering, pieces: int) -> None:
+    def __init__(self, source: Source, numbering: GroupNumbering, pieces: int, reading: Reading | None = None) -> None:
         self.source, self.numbering, self.pieces = source, numbering, pieces
+        self.reading = reading or Reading()
         self.entries: dict[int, _Entry] = {}
         self.locks: dict[int, Lock] = {}
         self.lock = Lock()
         self.given: dict[int, int] = {}
 
-    def of(self, part: Part) -> tuple[npt.NDArray[np.int32], list[pa.RecordBatch]]:
-        """The group of each row, and the batches of the columns of the grouping."""
+    def of(self, part: Part) -> _Entry:
+        """The group of each row, rows of each group, and the batches of the columns of the grouping."""
         with self.lock:
             own = self.locks.setdefault(part.index, Lock())
         with own:
@@ -125,18 +182,19 @@ class PartGroups:
             self.given[part.index] = self.given.get(part.index, 0) + 1
             if self.given[part.index] >= self.pieces:
                 self.entries.pop(part.index, None)
-            return entry.groups, entry.batches
+            return entry
 
     def _found(self, part: Part) -> _Entry:
         names = self.numbering.grouping.columns
         try:
-            batches = [host_batch(batch) for batch in self.source.batches(part, names)]
+            batches = [host_batch(batch) for batch in self.reading(self.source.batches(part, names))]
             groups = [self.numbering.of(batch) for batch in batches]
         except ValueError as error:
-            if isinstance(error, pa.ArrowException) or part.label in str(error):
+            if isinstance(error, pa.ArrowException | TooManyGroupsError) or part.label in str(error):
                 raise
             raise ValueError(f"{part.label}: {error}") from None
-        return _Entry(np.concatenate([np.zeros(0, np.int32), *groups]), batches, self.pieces)
+        together = np.concatenate([np.zeros(0, np.int32), *groups])
+        return _Entry(together, np.bincount(together), batches)
 
 
 def count_piece(source: Source, parts: Iterable[Part], piece: Piece, groups: PartGroups, state: GroupState) -> None:
@@ -148,14 +206,15 @@ def count_piece(source: Source, parts: Iterable[Part], piece: Piece, groups: Par
         If a part has other rows than were grouped.
     """
     for part in parts:
-        numbers, keyed = groups.of(part)
-        row = 0
-        batches: Iterable[pa.RecordBatch] = keyed
+        found = groups.of(part)
+        numbers, row = found.groups, 0
+        batches: Iterable[pa.RecordBatch] = found.batches
         if not piece.keys:
             # Columns that were given up are not read again.
-            batches = source.batches(part, [name for name in piece.names if name not in state.skipped])
+            batches = groups.reading(source.batches(part, [n for n in piece.names if n not in state.skipped]))
         for batch in batches:
-            state.add(batch, numbers[row : row + batch.num_rows], groups.numbering.known)
+            sizes = found.sizes if batch.num_rows == numbers.size else None
+            state.add(batch, numbers[row : row + batch.num_rows], groups.numbering.known, sizes)
             row += batch.num_rows
         if row != numbers.size:
             raise ValueError(f"{part.label}: {row} rows were read where {numbers.size} were found before")
@@ -186,39 +245,55 @@ def recounted(
 
 
 def count_groups_of_run(
-    source: Source, parts: Sequence[Part], schema: Schema, grouping: Grouping, backend: str
+    source: Source,
+    parts: Sequence[Part],
+    schema: Schema,
+    grouping: Grouping,
+    backend: str,
+    reading: Reading | None = None,
 ) -> GroupedProfile:
-    """Count the windows and segments of some parts, one piece of the columns after the other."""
+    """Count the windows and segments of some parts, a million rows at a time, one piece of the columns after the other.
+
+    ``reading`` weighs what is read.
+    """
     if not source.columnar:
-        return count_groups_of_stream(source, parts, schema, grouping, backend)
+        return count_groups_of_stream(source, parts, schema, grouping, backend, reading)
     numbering = GroupNumbering(grouping, segment_columns(source, grouping), schema)
-    rows = sum(part.rows or 0 for part in parts)
+    runs = list(runs_of(parts))
+    rows = max((sum(part.rows or 0 for part in run) for run in runs), default=0)
     pieces = cut_pieces(source, schema, grouping, rows, backend)
-    groups = PartGroups(source, numbering, len(pieces))
-    states = []
-    for piece in pieces:
-        state = load_groups(backend)(piece.schema)
-        try:
-            count_piece(source, parts, piece, groups, state)
-        except READING_ERRORS as error:
-            state = recounted(source, parts, piece, groups, backend, error)
-        states.append(state)
+    groups = PartGroups(source, numbering, len(pieces), reading)
+    states = [load_groups(backend)(piece.schema) for piece in pieces]
+    for done, run in enumerate(runs, 1):
+        for at, piece in enumerate(pieces):
+            try:
+                count_piece(source, run, piece, groups, states[at])
+            except READING_ERRORS as error:
+                before = [part for one in runs[:done] for part in one]
+                states[at] = recounted(source, before, piece, groups, backend, error)
     return together(schema, grouping, numbering, [states])
 
 
 def count_groups_of_stream(
-    source: Source, parts: Iterable[Part], schema: Schema, grouping: Grouping, backend: str
+    source: Source,
+    parts: Iterable[Part],
+    schema: Schema,
+    grouping: Grouping,
+    backend: str,
+    reading: Reading | None = None,
 ) -> GroupedProfile:
     """The same of files that are read from front to back; where a value does not fit, again with a wider type."""
     numbering = GroupNumbering(grouping, segment_columns(source, grouping), schema)
     names = list(dict.fromkeys([*schema.names, *grouping.columns]))
+    reading = reading or Reading()
     states = []
     for part in parts:
         typed = source
         while True:
+            numbering.columns = tuple(segment_columns(typed, grouping))
             state = load_groups(backend)(schema)
             try:
-                for batch in typed.batches(part, names):
+                for batch in reading(typed.batches(part, names)):
                     state.add(batch, numbering.of(batch), numbering.known)
                 break
             except CsvTypesChanged as changed:
@@ -229,7 +304,11 @@ def count_groups_of_stream(
 
 
 def together(
-    schema: Schema, grouping: Grouping, numbering: GroupNumbering, states: Sequence[Sequence[GroupState]]
+    schema: Schema,
+    grouping: Grouping,
+    numbering: GroupNumbering,
+    states: Sequence[Sequence[GroupState]],
+    do: Callable[[Callable[[GroupState], None], Sequence[GroupState]], Iterable[None]] = map,
 ) -> GroupedProfile:
     """What was counted of stripes of rows, each in pieces of columns, as one.
 
@@ -244,8 +323,7 @@ def together(
         if len(rows) > 1:
             raise ValueError("windows: pieces of columns with different rows")
         whole.take_rows(pieces[0])
-        for state in pieces:
-            whole.take(state)
+        list(do(whole.take, pieces))  # each of other columns
     return whole.profile(grouping)
 
 
@@ -261,3 +339,100 @@ def runs_of(parts: Sequence[Part]) -> Iterator[list[Part]]:
         rows += part.rows or 0
     if run:
         yield run
+
+
+# --- tasks on a cluster: small arguments in, small results out ------------------------------------------------------
+
+
+Fitted = tuple[Schema, Grouping]
+"""What a table is counted under."""
+
+
+def sample_segments(
+    opened: Opened, parts: tuple[int, int], names: Sequence[str], sample: Sample, fingerprint: str
+) -> tuple[list[pa.RecordBatch], Counter[Segment]]:
+    """The sampled rows of a run's columns of segments, as :func:`gpudrift.tasks.sample_run` has them, and a tally."""
+    source = opened.checked(fingerprint).source
+    columns = segment_columns(source, Grouping(by=tuple(names)))
+    sampled: Sampled = {name: [] for name in names}
+    chunks: list[list[pa.Array]] = [[] for _ in names]
+    start = sum(part.rows or 0 for part in source.parts[: parts[0]])
+    for part in source.parts[slice(*parts)]:
+        stop = start + (part.rows or 0)
+        if sample.positions(start, stop).size:
+            for batch in source.batches(part, names):
+                positions = sample.positions(start, start + batch.num_rows)
+                take_sample(batch, positions, sampled)
+                held = batch.schema.names if positions.size else ()
+                for own, name in zip(chunks, names, strict=True):
+                    own.append(sampled[name][-1][0] if name in held else pa.nulls(positions.size))
+                start += batch.num_rows
+        start = stop
+    return as_batches(sampled), segment_tally(columns, chunks)
+
+
+def fit_groups_stream(
+    source: Source, fields: Sequence[Field], request: GroupRequest, options: FitOptions
+) -> tuple[Source, Schema, Grouping, int]:
+    """Schema and grouping of files that are read from front to back; the source with the types it needs, and its rows.
+
+    Raises
+    ------
+    ValueError
+        If the columns of the grouping are not there.
+    """
+    names = [one.name for one in source.fields if obstacle(one) is None]
+    source, sampler, _ = stream_sampler(source, names, 0)
+    windows, by = asked_windows(source.fields, source.label, request), segment_columns(source, request)
+    schema, grouping = fit_groups_sampler(sampler, typed_again(fields, source), by, windows, request, options)
+    return source, schema, grouping, sampler.rows
+
+
+def fit_groups_sampler(
+    sampler: StreamSampler,
+    fields: Sequence[Field],
+    by: Sequence[Column],
+    windows: Windows | None,
+    request: GroupRequest,
+    options: FitOptions,
+) -> Fitted:
+    """Fit the columns of a table and choose its segments, both from its sampler."""
+    chunks = sampler.aligned([column.name for column in by])
+    by = [_known(column, [array.type for array in own]) for column, own in zip(by, chunks, strict=True)]
+    segments = frequent_segments(by, chunks, request.segments) if by else ()
+    return fit_sampler(sampler, fields, options), Grouping(request.time, windows, request.by, segments)
+
+
+def _known(column: Column, types: Iterable[pa.DataType]) -> Column:
+    """A column of segments with the first type that says anything: Dask knows none of a pandas column of objects."""
+    found = next((one for one in types if not pa.types.is_null(one)), None)
+    return column if column.type != "null" or found is None else segment_column(column.name, found, "")
+
+
+def count_group_parts(
+    opened: Opened, fitted: Fitted, parts: tuple[int, int], backend: str, fingerprint: str
+) -> GroupPacket:
+    """Count all columns of the windows and segments in some parts of a table."""
+    source, reading = readable_by(opened.checked(fingerprint).source, backend), Reading()
+    run = source.joined(source.parts[slice(*parts)])
+    profile = count_groups_of_run(source, run, *fitted, backend, reading)
+    return GroupPacket.of(profile, (parts,), reading.bytes)
+
+
+def count_group_partition(
+    partition: Any, names: Sequence[str], fitted: Fitted, span: tuple[int, int], by: Sequence[Column], backend: str
+) -> GroupPacket:
+    """Count all columns of the windows and segments of a partition of a Dask DataFrame."""
+    schema, grouping = fitted
+    reading, numbering = Reading(), GroupNumbering(grouping, by, schema)
+    state = load_groups(backend)(schema)
+    try:
+        for batch in reading(partition_batches(partition, names, span[0], on_gpu=backend == "cuda")):
+            types = [[batch.schema.field(column.name).type] for column in by]
+            numbering.columns = tuple(map(_known, numbering.columns, types))
+            state.add(batch, numbering.of(batch), numbering.known)
+    except ValueError as error:
+        if isinstance(error, pa.ArrowException | TooManyGroupsError) or "the Dask DataFrame" in str(error):
+            raise
+        raise ValueError(f"partition {span[0]} of the Dask DataFrame: {error}") from None
+    return GroupPacket.of(together(schema, grouping, numbering, [[state]]), (span,), reading.bytes)

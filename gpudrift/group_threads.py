@@ -21,20 +21,23 @@ from gpudrift.fitting import FitOptions, Sample, sample_blocks
 from gpudrift.group_tasks import (
     PartGroups,
     Piece,
+    asked_windows,
+    check_windows,
     count_groups_of_stream,
     count_piece,
     cut_pieces,
+    fit_groups_stream,
     recounted,
     runs_of,
     segment_columns,
     together,
 )
-from gpudrift.grouping import GroupNumbering, GroupRequest, frequent_segments, segment_column
+from gpudrift.grouping import GroupNumbering, GroupRequest, frequent_segments
 from gpudrift.groups import GroupedProfile, Grouping
 from gpudrift.planning import Progress, obstacle
-from gpudrift.schema import Column, Schema
+from gpudrift.schema import Schema
 from gpudrift.sources import Part, Source, open_source
-from gpudrift.tasks import READING_ERRORS, fit_block, sample_stream, typed_again
+from gpudrift.tasks import READING_ERRORS
 from gpudrift.threads import (
     Settings,
     arrow_types,
@@ -44,7 +47,7 @@ from gpudrift.threads import (
     selected_fields,
 )
 
-__all__ = ["count_groups_source", "fit_grouping", "profile_groups_source"]
+__all__ = ["count_groups_source", "fit_grouping", "profile_groups_source", "with_readable"]
 
 
 def profile_groups_source(
@@ -59,33 +62,24 @@ def profile_groups_source(
     """
     options = replace(options, coarse=True)
     fields = selected_fields(source, columns, options)
-    windows, by = _asked(source, request)
+    asked_windows(source.fields, source.label, request)
+    segment_columns(source, request)
     if not source.rereadable:
         source = _held(source)
     if source.columnar and source.rows is not None:
         grouping = fit_grouping(source, request)
         schema = fit_source(source, options, columns, settings)
     else:
-        names = [one.name for one in source.fields if obstacle(one) is None]
-        source, sampled, _, _ = sample_stream(source, names, 0)
-        schema = Schema(fit_block(typed_again(fields, source), sampled, options))
-        chunks = [[array for array, _ in sampled[column.name]] for column in by]
-        grouping = Grouping(request.time, windows, request.by, frequent_segments(by, chunks, request.segments))
-    return count_groups_source(source, schema, grouping, columns, settings)
-
-
-def _asked(source: Source, request: GroupRequest) -> tuple[Any, list[Column]]:
-    """The windows and the columns of the segments, if the source has what they need."""
-    types = {one.name: one.type for one in source.fields}
-    windows = None if request.time is None else request.windows(types.get(request.time), source.label)
-    return windows, [segment_column(name, types.get(name), source.label) for name in request.by]
+        source, schema, grouping, _ = fit_groups_stream(source, fields, request, options)
+    return count_groups_source(source, schema, grouping, None if columns is None else schema.names, settings)
 
 
 def _held(source: Source) -> Source:
     """The same rows in memory: they can be read only once."""
-    names = [one.name for one in source.fields if obstacle(one) is None]
-    batches = [batch for part in source.parts for batch in source.batches(part, names)]
-    return open_source(pa.Table.from_batches(batches)) if batches else source
+    readable = [one for one in source.fields if obstacle(one) is None]
+    batches = [batch for part in source.parts for batch in source.batches(part, [one.name for one in readable])]
+    schema = batches[0].schema if batches else pa.schema([(one.name, one.type) for one in readable])
+    return open_source(pa.Table.from_batches(batches, schema))
 
 
 def fit_grouping(source: Source, request: GroupRequest) -> Grouping:
@@ -93,7 +87,7 @@ def fit_grouping(source: Source, request: GroupRequest) -> Grouping:
 
     Segments are the most frequent of the sample that bins are chosen from; only their columns are read.
     """
-    windows, by = _asked(source, request)
+    windows, by = asked_windows(source.fields, source.label, request), segment_columns(source, request)
     segments: tuple[Any, ...] = ()
     if by:
         sample = sample_blocks(source.rows or 0, len(source.fields))
@@ -129,19 +123,12 @@ def count_groups_source(
         If the columns of the grouping are not there, rows were lost, or there are more groups than memory shall hold.
     """
     if columns is not None:
+        unknown = [name for name in columns if name not in schema]
+        if unknown:
+            raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
         schema = schema.select(columns)
     source, settings = placed(source.with_types(arrow_types(schema)), settings)
-    types = {one.name: one for one in source.fields}
-    if grouping.time is not None and grouping.windows is not None:
-        own = types.get(grouping.time)
-        windows = GroupRequest(grouping.time, str(grouping.windows.every), grouping.windows.zone).windows(
-            own and own.type, source.label
-        )
-        if windows != grouping.windows:
-            raise ValueError(
-                f"time: column {grouping.time!r} of {source.label} is {own and own.type}, "
-                f"and the windows are of a column of {grouping.windows.axis} times"
-            )
+    check_windows(source.fields, source.label, grouping)
     if source.columnar and source.rows is not None:
         profile = _Threads(source, schema, grouping, settings).count()
         if int(profile.rows.sum()) != source.rows:
@@ -150,8 +137,13 @@ def count_groups_source(
             )
     else:
         profile = count_groups_of_stream(source, source.parts, schema, grouping, settings.backend)
+    return with_readable(profile, source, columns)
+
+
+def with_readable(profile: GroupedProfile, source: Source, columns: Sequence[str] | None) -> GroupedProfile:
+    """The profile with what its source says of its columns: their types, and which of them cannot be read."""
     shown = source.fields if columns is None else [one for one in source.fields if one.name in set(columns)]
-    reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in schema}
+    reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in profile.schema}
     if reasons:
         profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable"))
     return replace(profile, seen=seen_types(shown))
@@ -210,9 +202,9 @@ class _Threads:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        states = [[chain.state for chain in stripe] for stripe in self.stripes]
-        self.stripes = []
-        return together(self.schema, self.grouping, self.numbering, states)
+            states = [[chain.state for chain in stripe] for stripe in self.stripes]
+            self.stripes = []
+            return together(self.schema, self.grouping, self.numbering, states, pool.map)
 
     def _step(self, chain: _Chain) -> None:
         run = chain.runs[chain.done]

@@ -7,7 +7,7 @@ numbers mean nothing beyond one count: in the end groups are put in the order of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -25,7 +25,18 @@ from gpudrift.groups import NO_TIME, Grouping, Segment
 from gpudrift.schema import Column, Schema
 from gpudrift.windows import Windows
 
-__all__ = ["MOST_SEGMENTS", "GroupNumbering", "GroupRequest", "frequent_segments", "segment_column"]
+__all__ = [
+    "MOST_SEGMENTS",
+    "GroupNumbering",
+    "GroupRequest",
+    "TooManyGroupsError",
+    "frequent_segments",
+    "most_frequent",
+    "most_groups",
+    "segment_column",
+    "segment_tally",
+    "too_many_groups",
+]
 
 MOST_SEGMENTS = 32
 """Segments that are kept apart unless it is said otherwise."""
@@ -71,6 +82,11 @@ class GroupRequest:
     def __bool__(self) -> bool:
         return self.time is not None or bool(self.by)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that decide to which group a row belongs."""
+        return tuple(dict.fromkeys(([self.time] if self.time is not None else []) + list(self.by)))
+
     def windows(self, data_type: pa.DataType | None, label: str) -> Windows | None:
         """The windows of the time column, given its type.
 
@@ -113,7 +129,12 @@ def segment_column(name: str, data_type: pa.DataType | None, label: str) -> Colu
 def frequent_segments(
     columns: Sequence[Column], chunks: Sequence[Sequence[pa.Array]], most: int
 ) -> tuple[Segment, ...]:
-    """The most frequent segments of sampled rows; ties by their values, no value first.
+    """The most frequent segments of sampled rows; see :func:`segment_tally` and :func:`most_frequent`."""
+    return most_frequent(segment_tally(columns, chunks), most)
+
+
+def segment_tally(columns: Sequence[Column], chunks: Sequence[Sequence[pa.Array]]) -> Counter[Segment]:
+    """How many of some rows are of each segment; those of a table's runs add up.
 
     Parameters
     ----------
@@ -121,7 +142,6 @@ def frequent_segments(
         See :func:`segment_column`.
     chunks : for each column a sequence of pyarrow.Array
         The same rows in each.
-    most : int
     """
     tally: Counter[Segment] = Counter()
     for arrays in zip(*chunks, strict=True):
@@ -130,6 +150,11 @@ def frequent_segments(
         found, repeats = np.unique(np.stack(codes, axis=1), axis=0, return_counts=True)
         for row, times in zip(found.tolist(), repeats.tolist(), strict=True):
             tally[tuple(texts[code] for code, (_, texts) in zip(row, values, strict=True))] += times
+    return tally
+
+
+def most_frequent(tally: Mapping[Segment, int], most: int) -> tuple[Segment, ...]:
+    """The most frequent segments; ties by their values, no value first."""
     ranked = sorted(tally, key=lambda one: (-tally[one], [(value is not None, value or "") for value in one]))
     return tuple(ranked[:most])
 
@@ -137,20 +162,39 @@ def frequent_segments(
 def _values(column: Column, array: pa.Array) -> tuple[npt.NDArray[np.int64], list[str | None]]:
     """A code for each row, and what each stands for; the last one for no value."""
     coded = _coded(column, array)
-    texts: list[str | None] = [text.decode() for text in coded.texts.to_pylist() if text is not None]
+    texts: list[str | None] = [None if text is None else text.decode() for text in coded.texts.to_pylist()]
     codes = coded.codes.astype(np.int64)
-    if len(texts) != len(coded.texts):
-        raise ValueError(f"segments: column {column.name!r}: its dictionary holds a null")
     if coded.valid is not None:
         codes = np.where(coded.valid, codes, len(texts))
     return codes, [*texts, None]
 
 
 def _coded(column: Column, array: Any) -> Any:
+    array = host_array(array)
+    if column.type == "null":  # the first file has only nulls
+        column = segment_column(column.name, array.type, "")
     try:
-        return coded_values(host_array(array), column)
+        return coded_values(array, column)
     except IncompatibleColumnError as error:
         raise ValueError(f"segments: column {column.name!r}: {error.finding}: {error.reason}") from None
+
+
+def most_groups(slots: int, most_bytes: int | None = None) -> int:
+    """Groups of so many slots whose counters memory shall hold."""
+    return max((MOST_BYTES if most_bytes is None else most_bytes) // (16 * max(slots, 1)), 1)
+
+
+class TooManyGroupsError(ValueError):
+    """More groups than memory shall hold; of the whole table, whichever part was being read."""
+
+
+def too_many_groups(most: int, columns: int, slots: int, most_bytes: int | None = None) -> TooManyGroupsError:
+    """What is said where there are more."""
+    limit = MOST_BYTES if most_bytes is None else most_bytes
+    return TooManyGroupsError(
+        f"windows: more than {most:,} windows and segments: {columns:,} columns take {16 * slots / 1e6:,.2f} MB a "
+        f"group, and the limit is {limit / 1e9:,.0f} GB; take longer windows, fewer segments or fewer columns"
+    )
 
 
 class GroupNumbering:
@@ -163,16 +207,16 @@ class GroupNumbering:
         Of the segments; see :func:`segment_column`.
     schema : Schema
         What is counted in each group, for the limit.
-    most_bytes : int
-        Of the counters of all groups.
+    most_bytes : int, optional
+        Of the counters of all groups; None means ``MOST_BYTES``.
     """
 
     def __init__(
-        self, grouping: Grouping, columns: Sequence[Column], schema: Schema, most_bytes: int = MOST_BYTES
+        self, grouping: Grouping, columns: Sequence[Column], schema: Schema, most_bytes: int | None = None
     ) -> None:
         self.grouping, self.columns = grouping, tuple(columns)
-        self.most = max(most_bytes // (16 * max(schema.slots, 1)), 1)
-        self.limit = f"{len(schema):,} columns take {16 * schema.slots / 1e6:,.2f} MB a group"
+        self.columns_counted, self.slots = len(schema), schema.slots
+        self.most, self.most_bytes = most_groups(schema.slots, most_bytes), most_bytes
         self.groups: list[tuple[int, int]] = []
         self.numbers: dict[tuple[int, int], int] = {}
         self.lock = Lock()
@@ -221,10 +265,7 @@ class GroupNumbering:
             for key in keys:
                 if key not in self.numbers:
                     if len(self.groups) >= self.most:
-                        raise ValueError(
-                            f"windows: more than {self.most:,} windows and segments: {self.limit}, and the limit is "
-                            f"{MOST_BYTES / 1e9:,.0f} GB; take longer windows, fewer segments or fewer columns"
-                        )
+                        raise too_many_groups(self.most, self.columns_counted, self.slots, self.most_bytes)
                     self.numbers[key] = len(self.groups)
                     self.groups.append(key)
             return [self.numbers[key] for key in keys]

@@ -21,7 +21,7 @@ import pyarrow as pa
 from gpudrift.profiles import Profile, Tail
 from gpudrift.schema import Schema
 
-__all__ = ["Packet", "add_packets", "join_spans"]
+__all__ = ["Packet", "add_packets", "join_spans", "squeezed", "unsqueezed"]
 
 Integers = npt.NDArray[np.int64]
 Spans = tuple[tuple[int, int], ...]
@@ -67,7 +67,7 @@ class Packet:
     @classmethod
     def of(cls, profile: Profile, parts: Spans, read: int, schema_digest: str) -> Packet:
         """Pack what was counted of some parts; the digest is given: tasks share a schema that has computed it."""
-        numbers = _squeezed(profile.counts, profile.sums, profile.low, profile.high)
+        numbers = squeezed(profile.counts, profile.sums, profile.low, profile.high)
         return cls(
             schema_digest,
             profile.rows,
@@ -90,11 +90,8 @@ class Packet:
 
     def arrays(self) -> tuple[Integers, Integers, Integers, Integers]:
         """Counts, sums, low and high."""
-        size = 2 * (self.slots + self.columns)
-        planes = np.frombuffer(pa.decompress(self.numbers, 8 * size, "zstd", asbytes=True), np.uint8)
-        numbers = np.ascontiguousarray(planes.reshape(8, size).T).view("<i8").reshape(size)
-        ends = np.cumsum([self.slots, self.slots, self.columns])
-        counts, sums, low, high = np.split(numbers.astype(np.int64, copy=False), ends)
+        numbers = unsqueezed(self.numbers, 2 * (self.slots + self.columns))
+        counts, sums, low, high = np.split(numbers, np.cumsum([self.slots, self.slots, self.columns]))
         return counts, sums, low, high
 
     def profile(self, schema: Schema) -> Profile:
@@ -135,7 +132,7 @@ def add_packets(packets: Iterable[Packet]) -> Packet:
             for name, text in theirs.items():
                 mine[name] = min(mine.get(name, text), text)
     everything = (first, *others)
-    numbers = _squeezed(counts, sums, low, high)
+    numbers = squeezed(counts, sums, low, high)
     return Packet(
         first.schema_digest,
         sum(packet.rows for packet in everything),
@@ -174,8 +171,16 @@ def _weight(numbers: bytes, tails: Mapping[int, Tail], skipped: Mapping[str, str
     return len(numbers) + values + sum(map(len, skipped.values()))
 
 
-def _squeezed(*arrays: Integers) -> bytes:
+def squeezed(*arrays: Integers) -> bytes:
+    """Integers one array after the other: byte planes, zstd."""
     numbers = np.concatenate(arrays).astype("<i8", copy=False)
     planes = np.ascontiguousarray(numbers.view(np.uint8).reshape(numbers.size, 8).T)
-    squeezed: bytes = pa.compress(planes, "zstd", asbytes=True)
-    return squeezed
+    text: bytes = pa.compress(planes, "zstd", asbytes=True)
+    return text
+
+
+def unsqueezed(text: bytes, size: int) -> Integers:
+    """So many integers again."""
+    planes = np.frombuffer(pa.decompress(text, 8 * size, "zstd", asbytes=True), np.uint8)
+    numbers = np.ascontiguousarray(planes.reshape(8, size).T).view("<i8").reshape(size)
+    return numbers.astype(np.int64, copy=False)

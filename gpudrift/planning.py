@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from gpudrift.conversion import logical_type
 from gpudrift.errors import IncompatibleColumnError
+from gpudrift.grids import COARSE_SKETCH, COARSE_SLOTS
 from gpudrift.schema import SKETCH_SIZE, Schema
 from gpudrift.sources import Field, Part, Source
 
@@ -53,6 +54,9 @@ BLOCK_SLOTS = 1 << 18
 """Most slots of a block on a cluster: 128 numeric columns, a result of 1 to 4 MB, edges of 2 MB."""
 GUESSED_SLOTS, GUESSED_TEXT_SLOTS = 2_048, 2 * SKETCH_SIZE
 """Of columns that are not fitted yet; a value of a sketch counts as a slot."""
+
+GUESSED_GROUPS = 32
+"""Windows and segments of the rows that a task counts."""
 
 
 @dataclass(frozen=True)
@@ -174,19 +178,21 @@ class Cut:
         return sum(map(len, self.runs))
 
 
-def column_slots(fields: Sequence[Field], schema: Schema | None) -> list[int]:
-    """Slots of each column, the values of a sketch included; guessed where there is no schema yet."""
+def column_slots(fields: Sequence[Field], schema: Schema | None, *, coarse: bool = False) -> list[int]:
+    """Slots of each column, the values of a sketch included; without a schema guessed, ``coarse`` or not."""
+    plain, texts = (COARSE_SLOTS, COARSE_SLOTS + COARSE_SKETCH) if coarse else (GUESSED_SLOTS, GUESSED_TEXT_SLOTS)
     found = []
     for one in fields:
         if schema is not None:
             position = schema.index[one.name]
             slots = int(schema.offsets[position + 1] - schema.offsets[position])
-            found.append(slots + (SKETCH_SIZE if schema.columns[position].type == "text" else 0))
+            column = schema.columns[position]
+            found.append(slots + (column.sketch if column.type == "text" else 0))
         elif obstacle(one) is not None:
             found.append(0)
         else:
             text = one.type is None or not (pa.types.is_primitive(one.type) or pa.types.is_decimal(one.type))
-            found.append(GUESSED_TEXT_SLOTS if text else GUESSED_SLOTS)
+            found.append(texts if text else plain)
     return found
 
 
@@ -240,6 +246,34 @@ def cut_for_cluster(
             known[count] = _runs(done, count)
         runs.append(known[count])
     return Cut(tuple(columns), block_bytes, block_slots, tuple(runs))
+
+
+def cut_rows_for_cluster(
+    source: Source, fields: Sequence[Field], slots: int, threads: int, *, gpus: bool = False
+) -> tuple[tuple[int, int], ...]:
+    """Cut only the rows of a table, into runs of parts of about equal rows, of which a task counts all columns.
+
+    For windows and segments: which group a row belongs to is found once, for all columns. How many groups a run has is
+    not known before it is read; results stay below 1 % of what was read for up to ``GUESSED_GROUPS`` of them.
+
+    Parameters
+    ----------
+    source : Source
+    fields : sequence of Field
+        All that are read.
+    slots : int
+        Of all columns together.
+    threads : int
+        Of all workers.
+    gpus : bool
+        Whether threads are GPUs.
+    """
+    size = sum(source.column_bytes(one.name) for one in fields if obstacle(one) is None)
+    task = DEVICE_TASK if gpus else CLUSTER_TASK
+    wanted = min(max(TASKS_PER_THREAD * threads, -(-size // task)), MOST_TASKS)
+    weights = np.array([1 if part.rows is None else part.rows for part in source.parts], dtype=np.int64)
+    done = np.concatenate([[0], np.cumsum(weights)])
+    return _runs(done, min(wanted, _most_runs(size, GUESSED_GROUPS * slots, len(source.parts))))
 
 
 def cut_for_threads(source: Source, fields: Sequence[Field], slots: Sequence[int], workers: int, *, held: bool) -> Cut:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.profiles import ColumnProfile, data_range
-from gpudrift.schema import LARGEST_REAL, Column, point_bins, residual_units, widths
+from gpudrift.schema import LARGEST_REAL, Column
 
 __all__ = [
     "Distribution",
@@ -140,6 +140,12 @@ def summary(side: ColumnProfile) -> dict[str, Any]:
 
 
 def moments(side: ColumnProfile) -> Moments:
+    """Mean and standard deviation of a side; computed once, however many others it is compared with."""
+    found: Moments = side.once("moments", lambda: _moments(side))
+    return found
+
+
+def _moments(side: ColumnProfile) -> Moments:
     """Mean and standard deviation from counts and residual sums, with an interval for the latter.
 
     The mean of each bin is known to half its slack; how its values are spread around that is not: between not at all
@@ -149,9 +155,9 @@ def moments(side: ColumnProfile) -> Moments:
     assert column.edges is not None and side.low is not None and side.high is not None
     used = np.flatnonzero(side.counts)
     counts = side.counts[used].astype(np.float64)
-    edges, points = column.edges, point_bins(column.edges)[used]
-    units = residual_units(edges)[used]
-    width = widths(edges)[used]
+    edges, points = column.edges, column.point_bins[used]
+    units = column.residual_units[used]
+    width = column.widths[used]
     slack = np.where(units > 0, units if column.family == "real" else units - 1.0, np.where(points, 0.0, width))
     centre = min(max(edges[used[used.size // 2]].item(), side.low), side.high)
     # Distances from a value amid the data keep the digits that matter; longdouble holds every int64, and cannot
@@ -202,7 +208,7 @@ def _quantile(side: ColumnProfile, q: float) -> tuple[float, float]:
     place = int(np.searchsorted(after, max(q * n, 1.0), side="left"))
     before = int(after[place] - side.counts[place])
     left, right = column.edges[place], column.edges[place + 1]
-    if point_bins(column.edges)[place]:
+    if column.point_bins[place]:
         return left, 0.0
     left, right = max(left, side.low), min(right, side.high)
     inside = min(max((q * n - before) / float(side.counts[place]), 0.0), 1.0)

@@ -65,6 +65,8 @@ def take_sample(batch: pa.RecordBatch, positions: npt.NDArray[np.int64], into: S
         if described.name in into and positions.size:
             array = batch.column(index)
             into[described.name].append((host_array(array) if indices is None else array.take(indices), described))
+    for name in into.keys() - set(batch.schema.names) if positions.size else ():
+        into[name].append((pa.nulls(positions.size), pa.field(name, pa.null())))  # chunks stand side by side
 
 
 def sample_parts(
@@ -168,6 +170,18 @@ class StreamSampler:
             return numbers, host_batch(batch)
         return numbers[wanted], batch.take(arrow_integers(wanted))
 
+    def aligned(self, names: Sequence[str]) -> list[list[pa.Array]]:
+        """The sample of some columns, the same rows in each; nulls where a file has no such column."""
+        sample = sample_blocks(self.rows, self.columns)
+        chunks: list[list[pa.Array]] = [[] for _ in names]
+        for numbers, batch in self.kept:
+            sampled: Sampled = {name: [] for name in names}
+            positions = np.flatnonzero(numbers % sample.stride < sample.length)
+            take_sample(batch, positions, sampled)
+            for own, name in zip(chunks, names, strict=True):
+                own.append(sampled[name][0][0] if sampled[name] else pa.nulls(positions.size))
+        return chunks
+
     def sampled(self, names: Iterable[str]) -> Sampled:
         """The sample, in row order."""
         sample = sample_blocks(self.rows, self.columns)
@@ -192,6 +206,14 @@ def sample_stream(
     list of pyarrow.RecordBatch or None
         Everything, if that takes no more than ``budget`` bytes or can be read only once.
     """
+    source, sampler, held = stream_sampler(source, names, budget, report)
+    return source, sampler.sampled(names), sampler.rows, held
+
+
+def stream_sampler(
+    source: Source, names: Sequence[str], budget: int, report: Callable[[int], None] = lambda rows: None
+) -> tuple[Source, StreamSampler, list[pa.RecordBatch] | None]:
+    """The same, with the sampler that holds the sample."""
     while True:
         sampler = StreamSampler(len(source.fields))
         held: list[pa.RecordBatch] | None = []
@@ -209,7 +231,7 @@ def sample_stream(
         except CsvTypesChanged as changed:
             source = changed.source
             continue
-        return source, sampler.sampled(names), sampler.rows, held
+        return source, sampler, held
 
 
 def typed_again(fields: Iterable[Field], source: Source) -> list[Field]:
@@ -436,10 +458,10 @@ def sample_run(
     names = [one.name for one in fields if obstacle(one) is None]
     source = readable_by(opened.checked(fingerprint).source, backend)
     sampled, broken = sample_parts(source, source.parts[slice(*parts)], names, sample)
-    return _as_batches(sampled), broken
+    return as_batches(sampled), broken
 
 
-def _as_batches(sampled: Sampled) -> list[pa.RecordBatch]:
+def as_batches(sampled: Sampled) -> list[pa.RecordBatch]:
     """One batch for each column and type: thousands of small arrays are slow to send."""
     batches = []
     for name, chunks in sampled.items():

@@ -16,11 +16,21 @@ from typing import Any
 import numpy as np
 
 from gpudrift.comparison import ColumnComparison, Comparison
-from gpudrift.profiles import data_range
-from gpudrift.schema import widths
+from gpudrift.profiles import ColumnProfile, data_range
 from gpudrift.summaries import natural_factor
 
-__all__ = ["DECIDING", "DEFAULT_THRESHOLDS", "ColumnVerdict", "Thresholds", "Verdict", "judge_comparison"]
+__all__ = [
+    "ALSO_JUDGED",
+    "DECIDING",
+    "DEFAULT_THRESHOLDS",
+    "ROWS_PER_BIN",
+    "ColumnVerdict",
+    "Thresholds",
+    "Verdict",
+    "judge_comparison",
+    "noise_floors",
+    "why_not_judged",
+]
 
 ALPHA = 0.05
 ROWS_PER_BIN = 5
@@ -192,7 +202,7 @@ def judge_comparison(
     if unknown:
         raise ValueError(f"thresholds: no column {unknown[0]!r} in the comparison")
     asked = frozenset(named) | frozenset(limits.columns)
-    obstacles = [_obstacle(column, asked) for column in comparison.columns]
+    obstacles = [why_not_judged(column, asked) for column in comparison.columns]
     judged = sum(obstacle is None for obstacle in obstacles)
     adjusted = _adjusted([c if o is None else None for c, o in zip(comparison.columns, obstacles, strict=True)])
     verdicts = tuple(
@@ -204,8 +214,8 @@ def judge_comparison(
     return Verdict(verdicts, alpha, limits, asked)
 
 
-def _obstacle(column: ColumnComparison, asked: frozenset[str]) -> str | None:
-    """Why a column is not judged; None where it is."""
+def why_not_judged(column: ColumnComparison, asked: frozenset[str] = frozenset()) -> str | None:
+    """Why a column is not judged, unless its name is among those asked for; None where it is."""
     if column.obstacle is not None:
         return column.obstacle
     if column.reference.rows == 0 or column.current.rows == 0:
@@ -316,12 +326,17 @@ def _proportion_floor(before: int, after: int, n: int, m: int, alpha: float, ndt
 def roughness(column: ColumnComparison) -> float:
     """J = integral of sqrt(F (1 - F)) over the reference, F taken as straight within each bin; in the counted unit."""
     side = column.reference
+    rough: float = side.once("roughness", lambda: _roughness(side))
+    return rough
+
+
+def _roughness(side: ColumnProfile) -> float:
     assert side.column.edges is not None and side.low is not None and side.high is not None
     after = np.cumsum(side.counts) / side.finite
     middle = after - side.counts / (2.0 * side.finite)
     used = (after > 0) & (after - side.counts / side.finite < 1.0)
     first, last = np.flatnonzero(side.counts)[[0, -1]]
-    width = widths(side.column.edges)
+    width = side.column.widths.copy()
     # The outermost bins end at the data, not at the end of all numbers.
     width[last] = min(width[last], float(np.longdouble(side.high) - np.longdouble(side.column.edges[last])))
     width[first] = min(width[first], float(np.longdouble(side.column.edges[first + 1]) - np.longdouble(side.low)))
