@@ -200,6 +200,32 @@ def test_columns_come_in_the_order_asked_for_and_keys_need_not_be_among_them(cli
                      counted(table, here, columns=columns[1:]))  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:results are .* of the bytes")
+def test_a_table_that_is_longer_than_its_sample(client, tmp_path, fine):
+    """Which rows are sampled decides the bins and the segments: both change from the first to the last row."""
+    rows, generator = 150_000, np.random.default_rng(3)
+    table = pa.table(
+        {
+            "rising": np.arange(rows) / 1_000 + generator.normal(size=rows),
+            "at": np.arange(rows) // 40,
+            "who": pa.array([f"w{at // 60}" for at in generator.integers(0, 3_000, rows) + np.arange(rows) // 20]),
+            "which": generator.integers(0, 2, rows) == 0,
+        }
+    )
+    request = GroupRequest("at", 1_000, None, ("who", "which"), 20)
+    expected = fitted(table, request=request)
+    write_pieces(table, tmp_path / "parquet", [7_001, 30_000, 11, 49_999])
+    (tmp_path / "csv").mkdir()
+    for number, start in enumerate([0, 70_001, 140_000]):
+        piece = table.slice(start, [70_001, 69_999, 10_000][number])
+        pyarrow.csv.write_csv(piece, tmp_path / "csv" / f"{number}.csv")
+    frame = dd.read_parquet(tmp_path / "parquet", dtype_backend="pyarrow", split_row_groups=5)
+    for data in (tmp_path / "parquet", tmp_path / "csv", frame):
+        found = fitted(data, client, request)
+        assert found.grouping == expected.grouping
+        assert found.digest == expected.digest
+
+
 @pytest.mark.skipif(not tables.available(), reason="the real tables are not there")
 def test_flights_by_month_and_airport(client, fine):
     request = GroupRequest("time_hour", "1mo", None, ("origin", "carrier"), 12)
