@@ -23,7 +23,6 @@ from clusters import assert_nothing_left, assert_tiles, bytes_read, kill_a_worke
 from distributed import Client
 
 from gpudrift import graphs, group_graphs, grouping, planning
-from gpudrift.backends import load_backend
 from gpudrift.engine import Settings, count_groups, profile_groups
 from gpudrift.fitting import FitOptions
 from gpudrift.grouping import GroupRequest
@@ -543,8 +542,9 @@ def test_files_are_read_as_often_as_promised(client, large, cut, request):
     if cut == "fine":
         request.getfixturevalue("fine")
     asked = GroupRequest("at", 2**37, None, ("who",), 2)
-    like = fitted(large, client, asked)  # afterwards every worker has imported what it needs
-    client.run(load_backend, "numba")
+    like = fitted(large, client, asked)
+    # Afterwards every worker has imported and compiled what it needs, also one that has counted nothing so far.
+    client.run(profile_groups, str(large), asked, FitOptions(), ["c0"], Settings("numba", 1))
     assert_equal(like, fitted(large, request=asked))
     for which, columns in (("current", None), ("fitted", None), ("current", ["c1", "c6"]), ("fitted", ["c1", "c6"])):
         names = [*(columns or [f"c{at}" for at in range(8)]), "at", "who"]
