@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from gpudrift.errors import SchemaMismatchError as SchemaMismatchError
     from gpudrift.errors import SourceChangedError as SourceChangedError
     from gpudrift.findings import Finding as Finding
+    from gpudrift.groups import GroupedProfile as GroupedProfile
+    from gpudrift.monitoring import Monitoring as Monitoring
     from gpudrift.profiles import Profile as Profile
     from gpudrift.report.result import Report as Report
     from gpudrift.rules import Rule as Rule
     from gpudrift.schema import Column as Column
     from gpudrift.schema import Schema as Schema
+    from gpudrift.watching import monitor as monitor
 
 
 _HOMES = {
@@ -41,6 +44,7 @@ _HOMES = {
     "compare": "gpudrift.api",
     "fit": "gpudrift.api",
     "judge": "gpudrift.api",
+    "monitor": "gpudrift.watching",
     "plan": "gpudrift.api",
     "profile": "gpudrift.api",
     "suggest_rules": "gpudrift.api",
@@ -49,6 +53,8 @@ _HOMES = {
     "SchemaMismatchError": "gpudrift.errors",
     "SourceChangedError": "gpudrift.errors",
     "Finding": "gpudrift.findings",
+    "GroupedProfile": "gpudrift.groups",
+    "Monitoring": "gpudrift.monitoring",
     "Profile": "gpudrift.profiles",
     "Report": "gpudrift.report.result",
     "Rule": "gpudrift.rules",
@@ -60,7 +66,9 @@ __all__ = [
     "Column",
     "Comparison",
     "Finding",
+    "GroupedProfile",
     "IncompatibleColumnError",
+    "Monitoring",
     "Profile",
     "Report",
     "Rule",
@@ -72,6 +80,7 @@ __all__ = [
     "compare",
     "fit",
     "judge",
+    "monitor",
     "plan",
     "profile",
     "suggest_rules",

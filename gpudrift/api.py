@@ -9,10 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from gpudrift.comparison import Comparison, compare_profiles
-from gpudrift.engine import Settings, count_data, fit_data, plan_data, planned_place, profile_data
+from gpudrift.engine import (
+    Settings,
+    column_types,
+    count_data,
+    count_groups,
+    fit_data,
+    plan_data,
+    planned_place,
+    profile_data,
+    profile_groups,
+)
 from gpudrift.evaluation import evaluate
 from gpudrift.findings import Finding
 from gpudrift.fitting import FitOptions
+from gpudrift.grouping import MOST_SEGMENTS, GroupRequest
+from gpudrift.groups import GroupedProfile, Grouping
 from gpudrift.planning import Plan, Progress, TablePlan, measured_rates
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
@@ -24,7 +36,17 @@ from gpudrift.suggestions import suggested_rules
 from gpudrift.verdict import ALPHA, judge_comparison
 from gpudrift.version import __version__
 
-__all__ = ["check", "check_tables", "compare", "fit", "judge", "plan", "profile", "suggest_rules"]
+__all__ = [
+    "check",
+    "check_tables",
+    "compare",
+    "fit",
+    "judge",
+    "load_if_saved",
+    "plan",
+    "profile",
+    "suggest_rules",
+]
 
 Thresholds = Mapping[str, Mapping[str, Any]]
 
@@ -56,18 +78,23 @@ def fit(
 def profile(
     data: Any,
     *,
-    schema: Schema | Profile | str | os.PathLike[str] | None = None,
+    schema: Schema | Profile | GroupedProfile | str | os.PathLike[str] | None = None,
     columns: Sequence[str] | None = None,
     kinds: Mapping[str, str] | None = None,
     edges: Mapping[str, Sequence[Any]] | None = None,
     rules: Rules | None = None,
+    time: str | None = None,
+    every: str | int | None = None,
+    zone: str | None = None,
+    by: Sequence[str] | str = (),
+    segments: int = MOST_SEGMENTS,
     backend: str = "auto",
     threads: int = 0,
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
-) -> Profile:
-    """Count a table in one pass.
+) -> Any:
+    """Count a table in one pass: as a whole, or each time window and segment of it.
 
     Parameters
     ----------
@@ -75,9 +102,9 @@ def profile(
         Parquet, CSV or Arrow IPC files, folders and globs of them; pyarrow tables and datasets; pandas, Polars and
         cuDF data frames; Dask DataFrames of pandas or cuDF; a mapping of names to NumPy arrays, or to arrays on a GPU
         (``__cuda_array_interface__`` or DLPack); anything with ``__arrow_c_stream__``.
-    schema : Schema, Profile or path of a saved profile, optional
+    schema : Schema, Profile, GroupedProfile or path of a saved one, optional
         Count under this schema, so that the profile can be compared with the one it comes from. By default one is
-        fitted to the data.
+        fitted to the data. Of a GroupedProfile, its windows and segments too.
     columns : sequence of str, optional
         Only these.
     kinds : mapping of column name to kind, optional
@@ -87,6 +114,17 @@ def profile(
     rules : path, mapping or sequence of Rule, optional
         Rules that the table, or others under its schema, will be checked with: their bounds become edges beside the
         others, so that :func:`check` can decide every rule exactly.
+    time, every : str, optional
+        Count each window of the column `time`, windows as long as `every` says: ``15min``, ``6h``, ``1d``, ``1w``,
+        ``1mo``, ``1q``, ``1y``, or a number for a column of integers; see :class:`gpudrift.windows.Every`. Rows in any
+        order; those without a time are counted in a window of their own.
+    zone : str, optional
+        IANA name of the time zone whose days are meant, for zone-aware times.
+    by : sequence of str, optional
+        Count each segment: the values of these columns. Windows and segments are counted on a coarse grid of at most
+        64 slots a column; :mod:`gpudrift.grids` says which.
+    segments : int
+        How many segments are kept apart, the most frequent of a reference; all others are ``other``.
     backend : {"auto", "cuda", "numba", "numpy"}
         The result does not depend on it. "auto" is cuda where data lies on a GPU, or is read by the workers of a
         cluster of which at least one has a GPU; else numba. On a cluster, cuda counts on those workers only.
@@ -103,7 +141,8 @@ def profile(
 
     Returns
     -------
-    Profile
+    Profile or GroupedProfile
+        The latter with `time` or `by`, and where `schema` is one.
 
     Raises
     ------
@@ -114,15 +153,42 @@ def profile(
         For unreadable files, columns that are not there, or options that make no sense.
     """
     settings = Settings(backend, threads, progress, client=client)
-    if schema is None:
-        bounds = {} if rules is None else rule_bounds(read_rules(rules))
-        counted = profile_data(data, _options(kinds, edges, bounds), columns, settings, storage_options)
+    request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
+    given = None if schema is None else load_if_saved(schema)
+    if given is not None and (kinds or edges or rules is not None):
+        what = "kinds and edges" if kinds or edges else "bounds of rules"
+        raise ValueError(f"{what} are part of the schema: give them where the schema is fitted")
+    counted: Profile | GroupedProfile
+    if given is None:
+        options = _options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules)))
+        if request:
+            counted = profile_groups(data, request, options, columns, settings, storage_options)
+        else:
+            counted = profile_data(data, options, columns, settings, storage_options)
+    elif request or isinstance(given, GroupedProfile):
+        grouping = _grouping(data, given, request, settings, storage_options)
+        counted = count_groups(data, _schema_of(given), grouping, columns, settings, storage_options)
     else:
-        if kinds or edges or rules is not None:
-            what = "kinds and edges" if kinds or edges else "bounds of rules"
-            raise ValueError(f"{what} are part of the schema: give them where the schema is fitted")
-        counted = count_data(data, _schema_of(schema), columns, settings, storage_options)
+        counted = count_data(data, _schema_of(given), columns, settings, storage_options)
     return counted.with_provenance(version=__version__)
+
+
+def _grouping(
+    data: Any, given: Any, request: GroupRequest, settings: Settings, storage_options: Mapping[str, Any] | None
+) -> Grouping:
+    """The windows and segments to count under a schema that is there already."""
+    known = given.grouping if isinstance(given, GroupedProfile) else None
+    if known is not None and not request:
+        return known
+    by = known.by if known is not None else ()
+    if request.by not in ((), by):
+        has = f"the baseline has those of {', '.join(by)}" if by else "the baseline has none"
+        raise ValueError(f"segments of {', '.join(request.by)}: they are frozen with a baseline, and {has}")
+    if request.time is None:
+        return Grouping(None, None, by, known.segments if known is not None else ())
+    types = column_types(data, settings, storage_options)
+    windows = request.windows(types.get(request.time), "the data")
+    return Grouping(request.time, windows, by, known.segments if known is not None else ())
 
 
 def compare(
@@ -168,7 +234,7 @@ def compare(
     FileNotFoundError, PermissionError, TypeError, ValueError
         As for :func:`profile`.
     """
-    before, after = _load_if_saved(reference), _load_if_saved(current)
+    before, after = _whole_if_saved(reference), _whole_if_saved(current)
     counting: dict[str, Any] = {
         "backend": backend,
         "threads": threads,
@@ -220,7 +286,7 @@ def plan(
     settings = Settings(backend, threads, client=client)
     schema = None if like is None else _schema_of(like)
     planned = []
-    for data in map(_load_if_saved, tables):
+    for data in map(_whole_if_saved, tables):
         if isinstance(data, Profile):
             schema = data.schema
             label = str(data.provenance.get("source", "the profile"))
@@ -320,7 +386,7 @@ def check_tables(
 ) -> tuple[list[Finding], list[Profile]]:
     """What :func:`check` finds, and the profiles it counted or loaded."""
     listed = read_rules(rules)
-    current, before, earliest = (None if one is None else _load_if_saved(one) for one in (data, reference, first))
+    current, before, earliest = (None if one is None else _whole_if_saved(one) for one in (data, reference, first))
     if isinstance(current if before is None else before, Profile) and (kinds or edges):
         raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
     # Whoever is counted first fits the schema, with the rules' bounds as edges; a saved profile has one already.
@@ -329,9 +395,9 @@ def check_tables(
     def counted(given: Any, schema: Profile | None) -> Profile:
         if isinstance(given, Profile):
             return given
-        if schema is not None:
-            return profile(given, schema=schema, **counting)
-        return profile(given, kinds=kinds, edges=edges, rules=listed, **counting)
+        fitting = {"kinds": kinds, "edges": edges, "rules": listed} if schema is None else {"schema": schema}
+        made: Profile = profile(given, **fitting, **counting)
+        return made
 
     if before is not None:
         before = saved = counted(before, saved)
@@ -356,7 +422,7 @@ def suggest_rules(baseline: Any, **options: Any) -> str:
     -------
     str
     """
-    given = _load_if_saved(baseline)
+    given = _whole_if_saved(baseline)
     return suggested_rules(given if isinstance(given, Profile) else profile(given, **options))
 
 
@@ -368,16 +434,25 @@ def _options(
     return FitOptions(dict(kinds or {}), dict(edges or {}), dict(bounds or {}))
 
 
-def _schema_of(given: Schema | Profile | str | os.PathLike[str]) -> Schema:
-    if isinstance(given, Schema):
-        return given
-    return given.schema if isinstance(given, Profile) else Profile.load(given).schema
+def _schema_of(given: Schema | Profile | GroupedProfile | str | os.PathLike[str]) -> Schema:
+    found = load_if_saved(given)
+    if isinstance(found, Schema):
+        return found
+    return found.schema if isinstance(found, Profile | GroupedProfile) else Profile.load(found).schema
 
 
-def _load_if_saved(data: Any) -> Any:
+def load_if_saved(data: Any) -> Any:
+    """What a path names, where it is something that was saved."""
     if isinstance(data, (str, os.PathLike)) and Path(data).is_file() and is_saved_profile(os.fspath(data)):
-        return Profile.load(data).with_provenance(source=os.fspath(data))
+        found = Profile.load(data)
+        return found.with_provenance(source=os.fspath(data))
     return data
+
+
+def _whole_if_saved(data: Any) -> Any:
+    """The same; of windows and segments, all of them together."""
+    found = load_if_saved(data)
+    return found.total() if isinstance(found, GroupedProfile) else found
 
 
 def _selected(counted: Profile, columns: Sequence[str]) -> Profile:

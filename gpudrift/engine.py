@@ -62,6 +62,7 @@ from gpudrift.version import __version__
 
 __all__ = [
     "Settings",
+    "column_types",
     "count_data",
     "count_groups",
     "fit_data",
@@ -193,6 +194,21 @@ def _chosen_here(settings: Settings, data: Any, source: Source) -> tuple[Setting
     """With the backend that this process will run, and why."""
     chosen, why = choose_backend(settings.backend, on_gpu=lies_on_gpu(data), parquet=is_parquet(source))
     return replace(settings, backend=chosen), why
+
+
+def column_types(
+    data: Any, settings: Settings, storage_options: Mapping[str, Any] | None = None
+) -> dict[str, pa.DataType]:
+    """The Arrow types of a table's columns, as far as they can be read; no data is."""
+    _check_client(settings.client)
+    if _is_dask_frame(data):
+        data = data._meta
+    elif settings.client is not None and _names_files(data):
+        with DaskCluster(settings) as cluster:
+            _, opened = open_files(cluster, data, storage_options, None, None, None)
+            return {one.name: one.type for one in opened.source.fields if one.type is not None}
+    source = _opened_here(data, storage_options)
+    return {one.name: one.type for one in source.fields if one.type is not None}
 
 
 def fit_data(data: Any, options: FitOptions, columns: Sequence[str] | None, settings: Settings) -> Schema:

@@ -106,11 +106,20 @@ def _tail_edges(fine: Edges, counts: npt.NDArray[np.int64]) -> list[Any]:
         float(fine[max(int(np.searchsorted(before, rank, side="right")) - 1, 0)])
         for rank in (total // OUTER_SHARE, total // 2, total - 1 - total // OUTER_SHARE)
     )
+    # Halves: the difference of the largest floats is no float. Most rows may be one value, and then a side has no
+    # distance of its own: the other one's stands for it, or that of the farthest rows.
+    ahead, behind = middle / 2 - low / 2, high / 2 - middle / 2
+    rows = np.flatnonzero(counts)
+    farthest = max(middle / 2 - float(fine[rows[0]]) / 2, float(fine[rows[-1]]) / 2 - middle / 2)
+    least = abs(middle) * 2.0**-20
+    ahead, behind = (
+        max(one or other or farthest or least or 0.5, least) for one, other in ((ahead, behind), (behind, ahead))
+    )
     edges: list[Any] = []
     with np.errstate(over="ignore"):
         for step in TAIL_STEPS:
-            below = middle - max(middle / 2 - low / 2, abs(middle) * 2.0**-20) * 2 * 2.0**step
-            above = middle + max(high / 2 - middle / 2, abs(middle) * 2.0**-20) * 2 * 2.0**step
+            below = middle - ahead * 2 * 2.0**step
+            above = middle + behind * 2 * 2.0**step
             edges.append(fine[max(int(np.searchsorted(fine.astype(np.float64), below)) - 1, 0)].item())
             edges.append(fine[min(int(np.searchsorted(fine.astype(np.float64), above)), fine.size - 1)].item())
     return edges

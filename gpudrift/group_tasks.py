@@ -8,7 +8,7 @@ every column is read exactly once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -31,7 +31,7 @@ from gpudrift.grouping import (
     segment_tally,
 )
 from gpudrift.groups import GroupedProfile, Grouping, Segment
-from gpudrift.planning import LARGEST_BLOCK, cut_columns, obstacle
+from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
 from gpudrift.schema import Column, Schema
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source
 from gpudrift.tasks import (
@@ -63,6 +63,8 @@ __all__ = [
 
 RUN_ROWS = 1 << 20
 """Rows of which the groups are held at a time: 4 MB."""
+BLOCK = LARGEST_BLOCK // 2
+"""Bytes of the columns that are counted together on a CPU."""
 
 
 def segment_columns(source: Source, grouping: Grouping | GroupRequest) -> list[Column]:
@@ -93,6 +95,8 @@ def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> No
     """Raise ``ValueError`` unless the data has the time column of the windows, with times of their kind."""
     if grouping.time is None or grouping.windows is None:
         return
+    if any(one.name == grouping.time and one.type is not None and pa.types.is_null(one.type) for one in fields):
+        return  # without a single value it is of no kind: no row has a time
     every, zone = str(grouping.windows.every), grouping.windows.zone
     if asked_windows(fields, label, GroupRequest(grouping.time, every, zone)) != grouping.windows:
         own = next(one.type for one in fields if one.name == grouping.time)
@@ -121,15 +125,17 @@ class Piece:
         return counted_names(self.schema)
 
 
-def cut_pieces(source: Source, schema: Schema, grouping: Grouping, rows: int) -> list[Piece]:
+def cut_pieces(source: Source, schema: Schema, grouping: Grouping, rows: int, backend: str) -> list[Piece]:
     """The columns of a schema in pieces of some megabytes for so many rows; those of the grouping first."""
     keys = [name for name in grouping.columns if name in schema]
     rest = [name for name in schema.names if name not in keys]
     share = min(rows / max(source.rows or rows, 1), 1.0)
     sizes = [int(source.column_bytes(name) * share) for name in rest]
     pieces = [Piece(schema.select(keys), keys=True)]
-    # Few columns at a time, so that the counters of one column stay in the cache and memory is used again.
-    for start, stop in cut_columns(sizes, [1] * len(sizes), LARGEST_BLOCK // 2, 64):
+    # Few columns at a time, so that the counters of one column stay in the cache and memory is used again. A device
+    # gets many: their rows are put in order together, and it works on all of them at a time.
+    limits = (DEVICE_BLOCK if source.on_device else RUN, DEVICE_COLUMNS) if backend == "cuda" else (BLOCK, 64)
+    for start, stop in cut_columns(sizes, [1] * len(sizes), *limits):
         pieces.append(Piece(schema.select(rest[start:stop])))
     return pieces
 
@@ -139,8 +145,8 @@ class _Entry:
     """The groups of a part, and its columns that they were made of."""
 
     groups: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.int64]
     batches: list[pa.RecordBatch]
-    left: int
 
 
 class PartGroups:
@@ -163,8 +169,8 @@ class PartGroups:
         self.lock = Lock()
         self.given: dict[int, int] = {}
 
-    def of(self, part: Part) -> tuple[npt.NDArray[np.int32], list[pa.RecordBatch]]:
-        """The group of each row, and the batches of the columns of the grouping."""
+    def of(self, part: Part) -> _Entry:
+        """The group of each row, rows of each group, and the batches of the columns of the grouping."""
         with self.lock:
             own = self.locks.setdefault(part.index, Lock())
         with own:
@@ -176,7 +182,7 @@ class PartGroups:
             self.given[part.index] = self.given.get(part.index, 0) + 1
             if self.given[part.index] >= self.pieces:
                 self.entries.pop(part.index, None)
-            return entry.groups, entry.batches
+            return entry
 
     def _found(self, part: Part) -> _Entry:
         names = self.numbering.grouping.columns
@@ -187,7 +193,8 @@ class PartGroups:
             if isinstance(error, pa.ArrowException | TooManyGroupsError) or part.label in str(error):
                 raise
             raise ValueError(f"{part.label}: {error}") from None
-        return _Entry(np.concatenate([np.zeros(0, np.int32), *groups]), batches, self.pieces)
+        together = np.concatenate([np.zeros(0, np.int32), *groups])
+        return _Entry(together, np.bincount(together), batches)
 
 
 def count_piece(source: Source, parts: Iterable[Part], piece: Piece, groups: PartGroups, state: GroupState) -> None:
@@ -199,14 +206,15 @@ def count_piece(source: Source, parts: Iterable[Part], piece: Piece, groups: Par
         If a part has other rows than were grouped.
     """
     for part in parts:
-        numbers, keyed = groups.of(part)
-        row = 0
-        batches: Iterable[pa.RecordBatch] = keyed
+        found = groups.of(part)
+        numbers, row = found.groups, 0
+        batches: Iterable[pa.RecordBatch] = found.batches
         if not piece.keys:
             # Columns that were given up are not read again.
             batches = groups.reading(source.batches(part, [n for n in piece.names if n not in state.skipped]))
         for batch in batches:
-            state.add(batch, numbers[row : row + batch.num_rows], groups.numbering.known)
+            sizes = found.sizes if batch.num_rows == numbers.size else None
+            state.add(batch, numbers[row : row + batch.num_rows], groups.numbering.known, sizes)
             row += batch.num_rows
         if row != numbers.size:
             raise ValueError(f"{part.label}: {row} rows were read where {numbers.size} were found before")
@@ -253,7 +261,7 @@ def count_groups_of_run(
     numbering = GroupNumbering(grouping, segment_columns(source, grouping), schema)
     runs = list(runs_of(parts))
     rows = max((sum(part.rows or 0 for part in run) for run in runs), default=0)
-    pieces = cut_pieces(source, schema, grouping, rows)
+    pieces = cut_pieces(source, schema, grouping, rows, backend)
     groups = PartGroups(source, numbering, len(pieces), reading)
     states = [load_groups(backend)(piece.schema) for piece in pieces]
     for done, run in enumerate(runs, 1):
@@ -282,6 +290,7 @@ def count_groups_of_stream(
     for part in parts:
         typed = source
         while True:
+            numbering.columns = tuple(segment_columns(typed, grouping))
             state = load_groups(backend)(schema)
             try:
                 for batch in reading(typed.batches(part, names)):
@@ -289,12 +298,17 @@ def count_groups_of_stream(
                 break
             except CsvTypesChanged as changed:
                 typed = changed.source
+        state.settle()
         states.append([state])
     return together(schema, grouping, numbering, states or [[load_groups(backend)(schema)]])
 
 
 def together(
-    schema: Schema, grouping: Grouping, numbering: GroupNumbering, states: Sequence[Sequence[GroupState]]
+    schema: Schema,
+    grouping: Grouping,
+    numbering: GroupNumbering,
+    states: Sequence[Sequence[GroupState]],
+    do: Callable[[Callable[[GroupState], None], Sequence[GroupState]], Iterable[None]] = map,
 ) -> GroupedProfile:
     """What was counted of stripes of rows, each in pieces of columns, as one.
 
@@ -309,8 +323,7 @@ def together(
         if len(rows) > 1:
             raise ValueError("windows: pieces of columns with different rows")
         whole.take_rows(pieces[0])
-        for state in pieces:
-            whole.take(state)
+        list(do(whole.take, pieces))  # each of other columns
     return whole.profile(grouping)
 
 

@@ -71,14 +71,15 @@ def profile_groups_source(
         schema = fit_source(source, options, columns, settings)
     else:
         source, schema, grouping, _ = fit_groups_stream(source, fields, request, options)
-    return count_groups_source(source, schema, grouping, columns, settings)
+    return count_groups_source(source, schema, grouping, None if columns is None else schema.names, settings)
 
 
 def _held(source: Source) -> Source:
     """The same rows in memory: they can be read only once."""
-    names = [one.name for one in source.fields if obstacle(one) is None]
-    batches = [batch for part in source.parts for batch in source.batches(part, names)]
-    return open_source(pa.Table.from_batches(batches)) if batches else source
+    readable = [one for one in source.fields if obstacle(one) is None]
+    batches = [batch for part in source.parts for batch in source.batches(part, [one.name for one in readable])]
+    schema = batches[0].schema if batches else pa.schema([(one.name, one.type) for one in readable])
+    return open_source(pa.Table.from_batches(batches, schema))
 
 
 def fit_grouping(source: Source, request: GroupRequest) -> Grouping:
@@ -122,6 +123,9 @@ def count_groups_source(
         If the columns of the grouping are not there, rows were lost, or there are more groups than memory shall hold.
     """
     if columns is not None:
+        unknown = [name for name in columns if name not in schema]
+        if unknown:
+            raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
         schema = schema.select(columns)
     source, settings = placed(source.with_types(arrow_types(schema)), settings)
     check_windows(source.fields, source.label, grouping)
@@ -164,7 +168,7 @@ class _Threads:
         parts = list(source.joined(source.parts))
         runs = list(runs_of(parts))
         rows = max((sum(part.rows or 0 for part in run) for run in runs), default=0)
-        pieces = cut_pieces(source, schema, grouping, rows)
+        pieces = cut_pieces(source, schema, grouping, rows, settings.backend)
         # Some pieces more than threads, so that none waits long for the last one.
         stripes = max(1, min(len(runs), -(-2 * settings.workers // len(pieces)))) if settings.workers > 1 else 1
         self.groups = PartGroups(source, self.numbering, len(pieces))
@@ -198,9 +202,9 @@ class _Threads:
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        states = [[chain.state for chain in stripe] for stripe in self.stripes]
-        self.stripes = []
-        return together(self.schema, self.grouping, self.numbering, states)
+            states = [[chain.state for chain in stripe] for stripe in self.stripes]
+            self.stripes = []
+            return together(self.schema, self.grouping, self.numbering, states, pool.map)
 
     def _step(self, chain: _Chain) -> None:
         run = chain.runs[chain.done]
@@ -210,6 +214,8 @@ class _Threads:
             parts = [part for one in chain.runs[: chain.done + 1] for part in one]
             chain.state = recounted(self.source, parts, chain.piece, self.groups, self.settings.backend, error)
         chain.done += 1
+        if chain.done == len(chain.runs):
+            chain.state.settle()  # others may have the memory of the device that it had
 
     def _tell(self, chain: _Chain) -> None:
         rows = sum(part.rows or 0 for part in chain.runs[chain.done - 1])

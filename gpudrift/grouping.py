@@ -162,18 +162,19 @@ def most_frequent(tally: Mapping[Segment, int], most: int) -> tuple[Segment, ...
 def _values(column: Column, array: pa.Array) -> tuple[npt.NDArray[np.int64], list[str | None]]:
     """A code for each row, and what each stands for; the last one for no value."""
     coded = _coded(column, array)
-    texts: list[str | None] = [text.decode() for text in coded.texts.to_pylist() if text is not None]
+    texts: list[str | None] = [None if text is None else text.decode() for text in coded.texts.to_pylist()]
     codes = coded.codes.astype(np.int64)
-    if len(texts) != len(coded.texts):
-        raise ValueError(f"segments: column {column.name!r}: its dictionary holds a null")
     if coded.valid is not None:
         codes = np.where(coded.valid, codes, len(texts))
     return codes, [*texts, None]
 
 
 def _coded(column: Column, array: Any) -> Any:
+    array = host_array(array)
+    if column.type == "null":  # the first file has only nulls
+        column = segment_column(column.name, array.type, "")
     try:
-        return coded_values(host_array(array), column)
+        return coded_values(array, column)
     except IncompatibleColumnError as error:
         raise ValueError(f"segments: column {column.name!r}: {error.finding}: {error.reason}") from None
 
@@ -187,11 +188,12 @@ class TooManyGroupsError(ValueError):
     """More groups than memory shall hold; of the whole table, whichever part was being read."""
 
 
-def too_many_groups(most: int, columns: int, slots: int) -> TooManyGroupsError:
+def too_many_groups(most: int, columns: int, slots: int, most_bytes: int | None = None) -> TooManyGroupsError:
     """What is said where there are more."""
+    limit = MOST_BYTES if most_bytes is None else most_bytes
     return TooManyGroupsError(
         f"windows: more than {most:,} windows and segments: {columns:,} columns take {16 * slots / 1e6:,.2f} MB a "
-        f"group, and the limit is {MOST_BYTES / 1e9:,.0f} GB; take longer windows, fewer segments or fewer columns"
+        f"group, and the limit is {limit / 1e9:,.0f} GB; take longer windows, fewer segments or fewer columns"
     )
 
 
@@ -214,7 +216,7 @@ class GroupNumbering:
     ) -> None:
         self.grouping, self.columns = grouping, tuple(columns)
         self.columns_counted, self.slots = len(schema), schema.slots
-        self.most = most_groups(schema.slots, most_bytes)
+        self.most, self.most_bytes = most_groups(schema.slots, most_bytes), most_bytes
         self.groups: list[tuple[int, int]] = []
         self.numbers: dict[tuple[int, int], int] = {}
         self.lock = Lock()
@@ -263,7 +265,7 @@ class GroupNumbering:
             for key in keys:
                 if key not in self.numbers:
                     if len(self.groups) >= self.most:
-                        raise too_many_groups(self.most, self.columns_counted, self.slots)
+                        raise too_many_groups(self.most, self.columns_counted, self.slots, self.most_bytes)
                     self.numbers[key] = len(self.groups)
                     self.groups.append(key)
             return [self.numbers[key] for key in keys]

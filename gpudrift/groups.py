@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
@@ -30,7 +31,7 @@ from gpudrift.windows import Every, Windows
 __all__ = ["NO_TIME", "Group", "GroupedProfile", "Grouping", "segment_label"]
 
 NO_TIME = SMALLEST_INTEGER
-"""Start of the window of rows without a time; no window begins there."""
+"""Start of the window of rows without a time. Of integer times only the smallest int64 begins one there: it is none."""
 
 Segment = tuple[str | None, ...]
 """A value for each column of ``by``; None for rows without one."""
@@ -510,6 +511,19 @@ class GroupedProfile:
             high=np.maximum.reduceat(self.high[order], first, axis=0),
             tails=tails,
         )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the windows and segments to one Parquet file; see :func:`gpudrift.group_files.save`."""
+        from gpudrift.group_files import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> GroupedProfile:
+        """Read what :meth:`save` wrote; see :func:`gpudrift.group_files.load`."""
+        from gpudrift.group_files import load
+
+        return load(path)
 
     def __iter__(self) -> Iterator[tuple[Group, Profile]]:
         for number, (start, segment) in enumerate(self.groups.tolist()):

@@ -65,6 +65,8 @@ def take_sample(batch: pa.RecordBatch, positions: npt.NDArray[np.int64], into: S
         if described.name in into and positions.size:
             array = batch.column(index)
             into[described.name].append((host_array(array) if indices is None else array.take(indices), described))
+    for name in into.keys() - set(batch.schema.names) if positions.size else ():
+        into[name].append((pa.nulls(positions.size), pa.field(name, pa.null())))  # chunks stand side by side
 
 
 def sample_parts(

@@ -19,7 +19,18 @@ from gpudrift.comparison import ColumnComparison, Comparison
 from gpudrift.profiles import ColumnProfile, data_range
 from gpudrift.summaries import natural_factor
 
-__all__ = ["DECIDING", "DEFAULT_THRESHOLDS", "ColumnVerdict", "Thresholds", "Verdict", "judge_comparison"]
+__all__ = [
+    "ALSO_JUDGED",
+    "DECIDING",
+    "DEFAULT_THRESHOLDS",
+    "ROWS_PER_BIN",
+    "ColumnVerdict",
+    "Thresholds",
+    "Verdict",
+    "judge_comparison",
+    "noise_floors",
+    "why_not_judged",
+]
 
 ALPHA = 0.05
 ROWS_PER_BIN = 5
@@ -191,7 +202,7 @@ def judge_comparison(
     if unknown:
         raise ValueError(f"thresholds: no column {unknown[0]!r} in the comparison")
     asked = frozenset(named) | frozenset(limits.columns)
-    obstacles = [_obstacle(column, asked) for column in comparison.columns]
+    obstacles = [why_not_judged(column, asked) for column in comparison.columns]
     judged = sum(obstacle is None for obstacle in obstacles)
     adjusted = _adjusted([c if o is None else None for c, o in zip(comparison.columns, obstacles, strict=True)])
     verdicts = tuple(
@@ -203,8 +214,8 @@ def judge_comparison(
     return Verdict(verdicts, alpha, limits, asked)
 
 
-def _obstacle(column: ColumnComparison, asked: frozenset[str]) -> str | None:
-    """Why a column is not judged; None where it is."""
+def why_not_judged(column: ColumnComparison, asked: frozenset[str] = frozenset()) -> str | None:
+    """Why a column is not judged, unless its name is among those asked for; None where it is."""
     if column.obstacle is not None:
         return column.obstacle
     if column.reference.rows == 0 or column.current.rows == 0:

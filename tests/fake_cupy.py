@@ -59,11 +59,11 @@ class PlainStream:
     def synchronize(self) -> None:
         return
 
-    def record(self) -> str:
-        return "event"
+    def record(self) -> PlainStream:
+        return self
 
-    def wait_event(self, event: str) -> None:
-        assert event == "event"
+    def wait_event(self, event: PlainStream) -> None:
+        assert isinstance(event, PlainStream)
 
 
 class Event:
@@ -144,14 +144,25 @@ class Work:
         else:
             kernel()
 
+    def wait(self, stream: PlainStream, other: PlainStream) -> None:
+        """What comes on a stream waits for what was begun on another one."""
+        if self.late:
+            self.begun.append((stream, other))
+
     def finish(self, stream: Any = None) -> None:
-        """Run what was begun on a stream, or all of it."""
+        """Run what was begun on a stream and what that waits for, or all of it."""
         begun, self.begun = self.begun, []
-        for own, kernel in begun:
-            if stream in (None, own):
-                kernel()
-            else:
+        waited = {stream}
+        wanted = []
+        for own, kernel in reversed(begun):
+            wanted.append(stream is None or own in waited)
+            if wanted[-1] and isinstance(kernel, PlainStream):
+                waited.add(kernel)
+        for (own, kernel), its in zip(begun, reversed(wanted), strict=True):
+            if not its:
                 self.begun.append((own, kernel))
+            elif not isinstance(kernel, PlainStream):
+                kernel()
 
 
 def made(
@@ -174,6 +185,10 @@ def made(
     class Stream(PlainStream):
         def synchronize(self) -> None:
             work.finish(self)
+
+        def wait_event(self, event: PlainStream) -> None:
+            super().wait_event(event)
+            work.wait(self, event)
 
     class Device:
         def __init__(self, number: int = 0) -> None:

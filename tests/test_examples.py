@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tables
 from packaging.requirements import Requirement
 
 from gpudrift.rules import CHECKS
@@ -128,3 +129,12 @@ def test_the_cuda_extras_differ_in_their_cuda_alone_and_exclude_each_other():
         assert packages["cuda13"][at].specifier == packages["cuda12"][at].specifier
     assert {str(one.specifier) for one in packages["cuda13"][2:]} == {"==26.10.*"}  # they pin each other
     assert project["tool"]["uv"]["conflicts"] == [[{"extra": "cuda13"}, {"extra": "cuda12"}]]
+
+
+@pytest.mark.skipif(not tables.available(), reason="the real tables are not here (GPUDRIFT_DATA names another place)")
+def test_known_drifts(tmp_path):
+    done = run("known_drifts.py", tmp_path, tables.DATA)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"congestion_surcharge +2019-01-01 +2019-01-01", done.stdout)
+    assert re.search(r"transfer +1997-05-01 +1997-05-01", done.stdout)
+    assert done.stdout.endswith("all found\n")

@@ -23,7 +23,10 @@ from gpudrift.backends.cuda_launch import STORED, THREADS, kernel_source
 
 ARCHITECTURES = (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)
 """What CUDA 13 compiles for; RAPIDS begins with 75 too."""
-KERNELS = {*(f"gd_count_{stored}" for stored in STORED), "gd_build_guides", "gd_take", "gd_check_texts"}
+KERNELS = {
+    *(f"gd_count_{stored}" for stored in STORED),
+    *("gd_build_guides", "gd_take", "gd_take_bits", "gd_check_texts"),
+}
 REGISTERS = 65_536
 """Of a multiprocessor."""
 

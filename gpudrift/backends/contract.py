@@ -35,7 +35,7 @@ Integers = npt.NDArray[np.int64]
 NEGATIVE_INFINITY, POSITIVE_INFINITY, NAN, NULL, ABSENT = range(len(SPECIAL_SLOTS))
 
 PACKED_SUM = 40
-"""Bits of a sum of residuals in a word whose upper bits are the count: 2**24 rows fit."""
+"""Bits of a sum of residuals in a word whose upper bits are the count: 2**23 rows fit, for the highest is the sign."""
 
 
 class Kernels(Protocol):

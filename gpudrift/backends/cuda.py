@@ -26,19 +26,22 @@ import numpy.typing as npt
 from gpudrift.backends import Gpu
 from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, device_column
 from gpudrift.backends.cuda_cudf import ColumnReader, Cudf
+from gpudrift.backends.cuda_groups import CounterRoom, DeviceGroupState
 from gpudrift.backends.cuda_launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
 from gpudrift.backends.cuda_staging import SlabPool, count_on
+from gpudrift.backends.grouped import GroupState
 from gpudrift.profiles import Profile
 from gpudrift.schema import Schema
 
-__all__ = ["CupyDevice", "column_of", "column_reader", "count", "device", "probe", "why_not"]
+__all__ = ["CupyDevice", "column_of", "column_reader", "count", "device", "group_state", "probe", "why_not"]
 
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Contraction would round differences once less than the slot rule does."""
 SHARE = 0.25
 """Of the free memory of a device, for values on their way. A quarter of that is what is being read from files, a
 quarter what is held for two uses, a quarter what comes from host memory; the rest is for counters, edges and what was
-not foreseen."""
+not foreseen. Of windows and segments counters may fill that rest; columns that are put in order for them are in the
+quarter of what is held, which they do not need."""
 MOST_STAGED = 512 << 20
 """Bytes for columns from host memory: beyond some hundred megabytes a copy is as fast as it gets, and as much
 page-locked host memory is taken."""
@@ -135,6 +138,20 @@ def count(frame: Iterable[Any], schema: Schema) -> Profile:
 
     own = device()
     return count_on(frame, schema, own, NumbaKernels(), own.pool)
+
+
+def group_state(schema: Schema) -> GroupState:
+    """Counters of windows and segments; see :class:`gpudrift.backends.cuda_groups.DeviceGroupState`.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no GPU that can be used.
+    """
+    from gpudrift.backends.numba import NumbaKernels
+
+    own = device()
+    return DeviceGroupState(schema, own, NumbaKernels(), own.pool, own.room)
 
 
 def column_of(values: Any) -> DeviceColumn | DeviceTexts | str:
@@ -308,6 +325,7 @@ class CupyDevice:
         self._lock = Lock()
         self.budget = _asked() or self._share()
         self.pool = self._slabs()
+        self.room = CounterRoom(self.budget // 4)
 
     @property
     def name(self) -> str:
@@ -354,6 +372,7 @@ class CupyDevice:
                 return 0
             self.budget //= 2
             self.pool = self._slabs()
+            self.room.size = self.budget // 4
         self._cupy.get_default_memory_pool().free_all_blocks()
         return self.budget
 

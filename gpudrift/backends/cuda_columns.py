@@ -316,6 +316,15 @@ class DeviceBatch:
         at = [self.schema.get_field_index(name) for name in names]
         return DeviceBatch([self.columns[index] for index in at], pa.schema([self.schema.field(one) for one in at]))
 
+    def slice(self, offset: int, length: int) -> DeviceBatch:
+        """Some consecutive rows, without a copy."""
+        stop = min(offset + length, self.num_rows)
+        parts = [
+            one.slice(offset, stop) if isinstance(one, DeviceColumn | DeviceTexts) else one.slice(offset, stop - offset)
+            for one in self.columns
+        ]
+        return DeviceBatch(parts, self.schema)
+
     def take(self, indices: pa.Array) -> pa.RecordBatch:
         """Some rows, on the host."""
         return pa.RecordBatch.from_arrays([one.take(indices) for one in self.columns], schema=self.schema)

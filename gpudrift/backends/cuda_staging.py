@@ -104,6 +104,8 @@ class Stager:
         self.turn = 0
         self.used = 0
         self.waiting: list[Placed] = []
+        self.rows: list[int] = []
+        """Of each column that is waiting, the row that it begins with."""
 
     def add(self, position: int, stored: str, values: NumericValues) -> None:
         """Take a column; what is handed in is copied before this returns."""
@@ -130,6 +132,7 @@ class Stager:
             validity, bit = slab.pointer + self.used, first & 7
             self._copy(slab, values.validity[first >> 3 : (last + 7) >> 3])
         self.waiting.append((position, stored, rows, pointer, validity, bit, values.nan_is_null))
+        self.rows.append(row)
 
     def _copy(self, slab: Slab, content: npt.NDArray[np.uint8]) -> None:
         slab.host[self.used : self.used + content.size] = content
@@ -140,10 +143,14 @@ class Stager:
         if self.waiting:
             slab = self.slabs[self.turn]
             slab.send(self.used)
-            self.counters.add(device_values(self.waiting), slab)
+            self._count(slab)
             self.turn = 1 - self.turn
         self.used = 0
-        self.waiting = []
+        self.waiting, self.rows = [], []
+
+    def _count(self, slab: Slab) -> None:
+        """Begin to count what is waiting, which lies in a slab."""
+        self.counters.add(device_values(self.waiting), slab)
 
 
 def count_on(frame: Iterable[Any], schema: Schema, device: Device, host: Kernels, pool: SlabPool) -> Profile:

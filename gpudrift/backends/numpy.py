@@ -141,7 +141,7 @@ class NumpyKernels:
         return groups[places < 0], codes[places < 0]
 
     def hashes(self, texts: pa.Array) -> npt.NDArray[np.uint64]:
-        return np.array([xxh64(text.as_py()) for text in texts], dtype=np.uint64)
+        return np.array([xxh64(text.as_py() or b"") for text in texts], dtype=np.uint64)
 
 
 _MASK = 2**64 - 1

@@ -1,0 +1,497 @@
+"""Thresholds taken from the reference's own windows, so that alarms without drift are as rare as was asked for.
+
+A fixed threshold says how large a change matters; it knows nothing of how much a stream moves by itself from one day
+to the next. Here each window of the reference is compared with all the others, the judged one excluded, and a new
+window has drifted when it is further off than all but a share ``rate`` of them.
+
+A column is judged by several statistics and is one alarm if any of them passes, so the rate has to hold for all of
+them together. Each statistic is divided by a robust size of its own (``median + 3 * 1.4826 * MAD`` over the windows,
+at least its noise floor and its own quantile for the rate), and the score of a window is the largest of these ratios.
+The limit of a statistic is its size times one quantile of the scores:
+
+*quantile*
+    The ``ceil((W + 1) (1 - rate))``-th smallest of the W scores, each with sizes taken from the other windows. If the
+    windows and the new one are exchangeable, the new one scores higher with a probability of at most ``rate``, whatever
+    the distribution. That is a theorem where sizes and reference are fixed; here they come from the windows and differ
+    by one window from score to score, as in the jackknife, so it is nearly so (measured on light, heavy and rare tails
+    with 9 to 120 windows: 0.3 to 1.1 times the rate). Needs ``1 / rate - 1`` windows: 99 for one alarm in a hundred.
+*mad*
+    For fewer windows. Assumes that the logarithms of the scores have tails no heavier than Student's t with few
+    degrees of freedom around their median, and extrapolates; never below the largest score seen. That is an
+    assumption, not a guarantee, and the document says so: of a stream that leaps in one window of twenty, ten windows
+    at the rate 0.01 let 0.03 through.
+
+What the rate is: the expected share of (column, window) pairs with an alarm, without drift. It is not the chance that
+a table of thousands of columns raises none, and the alarms of one day may come together. :func:`judge_comparison`
+still wants the noise floor beside the limit, which is one for all columns together, so the observed share is mostly
+lower, and so is what is found: an ``alpha`` near 1 there leaves more to the calibration.
+
+What it cannot do: windows that follow each other are exchangeable neither under a slow trend (the next one lies
+outside of what came before, and is rightly reported) nor within a season longer than the reference (a reference of
+winters knows no summer). A weekly pattern makes the limits of daily windows as wide as the difference between a
+Sunday and the week: windows of a week then find more. And windows of the reference that were broken themselves, if
+they are more than a share ``rate`` of them, become what is normal.
+
+A window with fewer rows than the windows of the reference is noisier: limits grow with ``1/n + 1/m`` (PSI) or its
+square root (the others), never below what they were. The scores of the windows are taken by the same rule.
+
+References
+----------
+V. Vovk, A. Gammerman, G. Shafer: Algorithmic Learning in a Random World, Springer 2005 (the quantile).
+R. Barber, E. Candès, A. Ramdas, R. Tibshirani: Predictive inference with the jackknife+, Annals of Statistics 49
+(2021) 486-507 (scores with one window left out, and what is and is not proven of them).
+C. Leys, C. Ley, O. Klein, P. Bernard, L. Licata: Detecting outliers: Do not use standard deviation around the mean,
+use absolute deviation around the median, Journal of Experimental Social Psychology 49 (2013) 764-766 (MAD, 3 of it).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpudrift.comparison import ColumnComparison, Comparison, compare_profiles
+from gpudrift.profiles import Profile, first_difference
+from gpudrift.verdict import ALSO_JUDGED, DECIDING, ROWS_PER_BIN, noise_floors, why_not_judged
+
+__all__ = [
+    "FEWEST_WINDOWS",
+    "FORMAT",
+    "METHODS",
+    "Calibration",
+    "ColumnLimits",
+    "calibrate",
+    "calibrations",
+    "leave_one_out",
+]
+
+FORMAT = "gpudrift/calibration/1"
+
+METHODS: Mapping[str, str] = {
+    "quantile": "conformal quantile of the windows' scores: assumes that windows are exchangeable, of any distribution",
+    "mad": "extrapolated beyond the windows: assumes besides that log-scores have tails no heavier than Student's t",
+}
+
+FEWEST_WINDOWS = 5
+MAJOR = 2.5
+"""The major threshold over the moderate one, as in :meth:`gpudrift.verdict.Thresholds.of`."""
+DEVIATIONS, NORMAL_MAD = 3.0, 1.4826
+MAD_EFFICIENCY = 0.37
+"""Windows that a standard deviation would need for the precision that the MAD has, over its own; normal data."""
+NEGLIGIBLE = 0.1
+"""Scores below this share of the usual size are all the same to the extrapolation."""
+BEYOND = 1.0 + 1e-9
+"""Limits are reached when the score is *higher* than the quantile, and judging says ``>=``."""
+ROUNDING = 1e-9
+"""Decimals such as 0.05 are not what they say as floats; ranks are."""
+BLOCK = 256
+"""Columns whose sums are held at once: beside the windows themselves, all the memory that is needed."""
+
+Floats = npt.NDArray[np.float64]
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ColumnLimits:
+    """The limits of one column, and the row counts at which they were taken.
+
+    Parameters
+    ----------
+    limits : mapping of statistic to float
+        From which value on it is moderate, for windows of the usual size.
+    rows, values : float
+        Median over the windows of 1/n + 1/m, n and m counted in rows, and in values that are not missing (nan where
+        there are none).
+    """
+
+    limits: Mapping[str, float]
+    rows: float
+    values: float
+
+    def at(self, column: ColumnComparison) -> dict[str, Limits]:
+        """(moderate, major) at the row counts of a comparison; never below :attr:`limits`."""
+        usual = {True: self.rows, False: self.values}
+        found = _noise(column)
+        return {
+            statistic: _pair(limit * float(_growth(statistic, found[_of_rows(statistic)], usual[_of_rows(statistic)])))
+            for statistic, limit in self.limits.items()
+        }
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Limits of every column, made by :func:`calibrate`.
+
+    Parameters
+    ----------
+    rate : float
+        Share of (column, window) pairs without drift that may raise an alarm.
+    method : {"quantile", "mad"}
+    windows : int
+        How many the limits were taken from.
+    columns : mapping of column name to ColumnLimits
+        Without columns that are never judged: clocks, identifiers, what some window lacks.
+    """
+
+    rate: float
+    method: str
+    windows: int
+    columns: Mapping[str, ColumnLimits]
+
+    @property
+    def limits(self) -> dict[str, dict[str, Limits]]:
+        """(moderate, major) for windows of the usual size, per column and statistic."""
+        return {name: {s: _pair(limit) for s, limit in own.limits.items()} for name, own in self.columns.items()}
+
+    def thresholds(self, current: Comparison) -> dict[str, dict[str, Limits]]:
+        """Thresholds for :func:`gpudrift.verdict.judge_comparison` of this comparison, at its row counts.
+
+        Statistics that were undefined in the reference's windows have none, and are judged by the fixed ones; so are
+        columns that are not in the calibration. No column is judged that would not be judged without them.
+
+        Parameters
+        ----------
+        current : Comparison
+            Of the reference (all windows together) with the window to judge.
+        """
+        return {
+            column.name: self.columns[column.name].at(column)
+            for column in current
+            if column.name in self.columns and why_not_judged(column) is None
+        }
+
+    def document(self) -> dict[str, Any]:
+        """As JSON can hold it; :meth:`from_document` reads it."""
+        columns = {
+            name: {
+                "rows": own.rows,
+                "values": own.values if math.isfinite(own.values) else None,
+                "limits": dict(own.limits),
+            }
+            for name, own in self.columns.items()
+        }
+        return {
+            "format": FORMAT,
+            "rate": self.rate,
+            "method": self.method,
+            "assumes": METHODS[self.method],
+            "windows": self.windows,
+            "columns": columns,
+        }
+
+    @classmethod
+    def from_document(cls, document: Any) -> Calibration:
+        """Read what :meth:`document` made.
+
+        Raises
+        ------
+        ValueError
+            One line, where it is no such document.
+        """
+        given = document.get("format") if isinstance(document, Mapping) else None
+        if given != FORMAT:
+            raise ValueError(f"not a calibration: its format is {given!r:.60}, not {FORMAT!r}")
+        try:
+            return cls(
+                _within(document["rate"], 0.0, 1.0),
+                {method: method for method in METHODS}[document["method"]],
+                int(_within(document["windows"], 0.0, math.inf)),
+                {str(name): _column_limits(entry) for name, entry in document["columns"].items()},
+            )
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise ValueError(f"not a readable calibration: {type(error).__name__}: {error!s:.200}") from None
+
+
+def _column_limits(entry: Mapping[str, Any]) -> ColumnLimits:
+    known = (*DECIDING, *ALSO_JUDGED)
+    limits = {name: _within(limit, 0.0, math.inf) for name, limit in entry["limits"].items()}
+    if unknown := [name for name in limits if name not in known]:
+        raise ValueError(f"no statistic {unknown[0]!r} to judge by")
+    values = entry["values"]
+    return ColumnLimits(
+        limits, _within(entry["rows"], 0.0, math.inf), math.nan if values is None else _within(values, 0.0, math.inf)
+    )
+
+
+def _within(value: Any, low: float, high: float) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low < value < high:
+        raise ValueError(f"{value!r} is not a number between {low:g} and {high:g}")
+    return float(value)
+
+
+def _pair(limit: float) -> Limits:
+    return limit, MAJOR * limit
+
+
+def calibrate(
+    windows: Sequence[Profile], *, rate: float = 0.01, method: str = "auto", statistics: Iterable[str] = ()
+) -> Calibration:
+    """Limits of every column from the reference's own windows.
+
+    Parameters
+    ----------
+    windows : sequence of Profile
+        Of the reference's time windows, all under one schema; their order does not matter. Those without rows are
+        left out.
+    rate : float
+        Share of (column, window) pairs without drift that may raise an alarm; in (0, 0.5].
+    method : {"auto", "quantile", "mad"}
+        See the module. "auto" is "quantile" where there are windows enough for the rate.
+    statistics : iterable of str
+        Of ``ks``, ``js``, ``hellinger``, ``tv``, ``linf`` and ``cramers_v``: to be judged by beside the four that
+        always decide (``psi``, ``wasserstein_scaled``, ``missing``, ``new``).
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    ValueError
+        For a rate, method or statistic that makes no sense; fewer windows than are needed; windows of other schemas.
+    """
+    return calibrations(windows, [rate], method=method, statistics=statistics)[0]
+
+
+def calibrations(
+    windows: Sequence[Profile], rates: Sequence[float], *, method: str = "auto", statistics: Iterable[str] = ()
+) -> list[Calibration]:
+    """The same for several rates, in their order; the windows are compared once."""
+    judged = (*DECIDING, *(name for name in dict.fromkeys(statistics) if name not in DECIDING))
+    if unknown := [name for name in judged if name not in (*DECIDING, *ALSO_JUDGED)]:
+        known = ", ".join((*DECIDING, *ALSO_JUDGED))
+        raise ValueError(f"calibrate: no statistic {unknown[0]!r} to judge by, only {known}")
+    used = [window for window in windows if window.rows]
+    asked = [(rate, _method(method, len(used), rate)) for rate in rates]
+    for window in used[1:]:
+        if window.schema is not used[0].schema and window.schema != used[0].schema:
+            raise ValueError(f"calibrate: {first_difference(used[0].schema, window.schema)}")
+    names = [column.name for column in used[0].schema.columns if column.kind not in ("skipped", "clock", "identifier")]
+    columns: list[dict[str, ColumnLimits]] = [{} for _ in asked]
+    for start in range(0, len(names), BLOCK):
+        block = [window.select(names[start : start + BLOCK]) for window in used]
+        observed, whole = _observe(block, judged), reduce(add, block)
+        against_itself = compare_profiles(whole, whole)
+        for found, (rate, chosen) in zip(columns, asked, strict=True):
+            found.update(_calibrated_block(observed, against_itself, judged, rate, chosen))
+    return [
+        Calibration(float(rate), chosen, len(used), found) for (rate, chosen), found in zip(asked, columns, strict=True)
+    ]
+
+
+def _method(method: str, windows: int, rate: float) -> str:
+    if not 0 < rate <= 0.5:
+        raise ValueError(f"calibrate: rate={rate!r} is not in (0, 0.5]")
+    if method not in ("auto", *METHODS):
+        raise ValueError(f"calibrate: method={method!r} is none of auto, {', '.join(METHODS)}")
+    if windows < FEWEST_WINDOWS:
+        raise ValueError(f"calibrate: {windows} windows with rows, at least {FEWEST_WINDOWS} are needed")
+    enough = _rank(windows, rate) <= windows
+    if method == "quantile" and not enough:
+        needed = math.ceil(1.0 / rate - ROUNDING) - 1
+        raise ValueError(
+            f"calibrate: {windows} windows, but the quantile for rate={rate:g} needs {needed}; "
+            "take a higher rate, or method='mad', which extrapolates"
+        )
+    return ("quantile" if enough else "mad") if method == "auto" else method
+
+
+def leave_one_out(profiles: Sequence[Profile]) -> Iterator[Profile]:
+    """For each profile the sum of all others, in 3 additions each; at least two profiles.
+
+    Sums from the right are kept, those from the left are made as they are needed. Profiles cannot be subtracted: a
+    tail forgets the values it dropped.
+    """
+    after = [profiles[-1]]
+    for profile in profiles[-2:0:-1]:
+        after.append(after[-1] + profile)
+    yield after.pop()
+    before = profiles[0]
+    for profile in profiles[1:-1]:
+        yield before + after.pop()
+        before = before + profile
+    yield before
+
+
+# --- one block of columns ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """What the windows of a block of columns gave.
+
+    ``sizes`` has the absolute statistics, shape (columns, windows, statistics), nan where undefined or not judged;
+    ``noise`` has 1/n + 1/m of rows (True) and of values (False), shape (columns, windows).
+    """
+
+    sizes: Floats
+    noise: Mapping[bool, Floats]
+    judged: npt.NDArray[np.bool_]
+
+
+def _calibrated_block(
+    observed: _Observed, against_itself: Comparison, statistics: Sequence[str], rate: float, method: str
+) -> dict[str, ColumnLimits]:
+    found: dict[str, ColumnLimits] = {}
+    for position in np.flatnonzero(observed.judged).tolist():
+        column = against_itself.columns[position]
+        noise = {kind: values[position] for kind, values in observed.noise.items()}
+        usual = {kind: float(medians(values[None])[0]) for kind, values in noise.items()}
+        growth = np.stack([_growth(name, noise[_of_rows(name)], usual[_of_rows(name)]) for name in statistics], axis=1)
+        floors = np.array(_floors(column, statistics, usual, observed.sizes.shape[1], rate))
+        limits = column_limits(observed.sizes[position] / growth, floors, rate, method)
+        named = {name: float(limit) for name, limit in zip(statistics, limits, strict=True) if math.isfinite(limit)}
+        found[column.name] = ColumnLimits(named, usual[True], usual[False])
+    return found
+
+
+def _observe(windows: Sequence[Profile], statistics: Sequence[str]) -> _Observed:
+    shape = (len(windows[0]), len(windows))
+    sizes = np.full((*shape, len(statistics)), np.nan)
+    noise = {True: np.full(shape, np.nan), False: np.full(shape, np.nan)}
+    judged = np.ones(shape[0], np.bool_)
+    for when, (window, others) in enumerate(zip(windows, leave_one_out(windows), strict=True)):
+        for position, column in enumerate(compare_profiles(others, window)):
+            if why_not_judged(column) is not None:
+                judged[position] = False
+                continue
+            for kind, level in _noise(column).items():
+                noise[kind][position, when] = level
+            cells = column.statistics["psi"].details.get("cells", 1)
+            few = min(column.reference.present, column.current.present) < ROWS_PER_BIN * cells
+            for index, name in enumerate(statistics):
+                value = column.statistics[name].value if name in column.statistics else None
+                if value is not None and (name == "missing" or not few):
+                    sizes[position, when, index] = abs(value)
+    return _Observed(sizes, noise, judged)
+
+
+def column_limits(sizes: Floats, floors: Floats, rate: float, method: str) -> Floats:
+    """The limits of one column.
+
+    Parameters
+    ----------
+    sizes : ndarray of float, shape (windows, statistics)
+        Absolute statistics at the usual row counts; nan where undefined. Each window has at least one.
+    floors : ndarray of float, shape (statistics,)
+        Above 0: no limit is lower.
+
+    Returns
+    -------
+    ndarray of float, shape (statistics,)
+        nan where a statistic is undefined in every window.
+    """
+    windows = sizes.shape[0]
+    usual = _usual(sizes[None], floors, rate)[0]
+    each = np.arange(windows)
+    without = np.array([np.delete(each, one) for one in each])
+    scores = np.fmax.reduce(sizes / _usual(sizes[without], floors, rate), axis=1)
+    quantile = conformal_quantile(scores, rate) if method == "quantile" else extrapolated_quantile(scores, rate)
+    limits = np.maximum(quantile * usual, floors) * BEYOND
+    return np.where(np.isfinite(sizes).any(axis=0), limits, np.nan)
+
+
+def _usual(sizes: Floats, floors: Floats, rate: float) -> Floats:
+    """How large each statistic is, over the second axis of (groups, windows, statistics).
+
+    The largest of ``median + 3 * 1.4826 * MAD``, the floor, and the statistic's own quantile for the rate (or its
+    largest value, where that is beyond the windows): the MAD of what is 0 in most windows is 0, and a statistic with
+    too small a size takes all the alarms that the rate allows.
+    """
+    middle = medians(sizes)
+    spread = NORMAL_MAD * medians(np.abs(sizes - middle[:, None]))
+    known = np.isfinite(sizes).sum(axis=1, keepdims=True)
+    rank = np.clip(known + 1 - np.floor((known + 1) * rate + ROUNDING).astype(np.int64), 1, np.maximum(known, 1))
+    own = np.take_along_axis(np.sort(sizes, axis=1), rank - 1, axis=1)[:, 0]
+    largest: Floats = np.fmax(np.fmax(middle + DEVIATIONS * spread, own), floors)
+    return largest
+
+
+def medians(values: Floats) -> Floats:
+    """Medians along the second axis of what is known; nan where nothing is."""
+    ordered = np.sort(values, axis=1)  # nan comes last
+    known = np.isfinite(values).sum(axis=1, keepdims=True)
+    ends = [np.take_along_axis(ordered, np.maximum(at, 0), axis=1) for at in ((known - 1) // 2, known // 2)]
+    middle: Floats = np.where(known > 0, (ends[0] + ends[1]) / 2.0, np.nan)[:, 0]
+    return middle
+
+
+def _rank(windows: int, rate: float) -> int:
+    """ceil((W + 1)(1 - rate)), with care for what decimals are as floats."""
+    return windows + 1 - math.floor((windows + 1) * rate + ROUNDING)
+
+
+def conformal_quantile(scores: Floats, rate: float) -> float:
+    """The ceil((W + 1)(1 - rate))-th smallest of W scores; infinite where there are not so many."""
+    rank = _rank(scores.size, rate)
+    return float(np.sort(scores)[rank - 1]) if rank <= scores.size else math.inf
+
+
+def extrapolated_quantile(scores: Floats, rate: float) -> float:
+    """Upper limit of a new score from few of them: Student's t on their logarithms; never below the largest.
+
+    The spread is that of the MAD, or what the largest score says of it if that is more; the degrees of freedom are
+    those that a standard deviation of the precision of the MAD would have.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    logarithms = np.log(np.maximum(scores, NEGLIGIBLE))
+    middle, largest = float(np.median(logarithms)), float(logarithms.max())
+    spread = NORMAL_MAD * float(np.median(np.abs(logarithms - middle)))
+    tail = (largest - middle) / float(ndtri(scores.size / (scores.size + 1.0)))
+    precise = MAD_EFFICIENCY * scores.size
+    times = float(stdtrit(max(precise - 1.0, 2.0), 1.0 - rate)) * math.sqrt(1.0 + 1.0 / precise)
+    normal = float(-ndtri(rate))
+    return math.exp(max(middle + times * spread, middle + normal * tail, largest))
+
+
+# --- row counts -------------------------------------------------------------------------------------------------------
+
+
+def _of_rows(statistic: str) -> bool:
+    """Whether its shares are over all rows, and not over values only."""
+    return statistic == "missing"
+
+
+def _noise(column: ColumnComparison) -> dict[bool, float]:
+    """1/n + 1/m of rows and of values; nan where a side has none."""
+    before, after = column.reference, column.current
+    counts = {True: (before.rows, after.rows), False: (before.present, after.present)}
+    return {kind: 1.0 / n + 1.0 / m if min(n, m) > 0 else math.nan for kind, (n, m) in counts.items()}
+
+
+def _growth(statistic: str, noise: float | Floats, usual: float) -> Floats:
+    """How many times larger without drift at these row counts than at the usual ones; at least 1."""
+    ratio = np.asarray(noise) / usual
+    return np.fmax(ratio if statistic == "psi" else np.sqrt(ratio), 1.0)
+
+
+def _floors(
+    column: ColumnComparison, statistics: Sequence[str], usual: Mapping[bool, float], windows: int, rate: float
+) -> list[float]:
+    """What each statistic reaches by noise alone at the usual row counts, but for `rate`; above 0.
+
+    Those of verdict, of the whole reference compared with itself, brought to the usual row counts. A share that is 0
+    in the whole reference has no normal approximation: K rows of which all lie in one of W windows have a chance of
+    W ** -K.
+    """
+    known = noise_floors(column, rate)
+    whole = _noise(column)
+    floors = []
+    for name in statistics:
+        kind = _of_rows(name)
+        scale = usual[kind] / whole[kind] if math.isfinite(usual[kind]) and math.isfinite(whole[kind]) else 1.0
+        plain = math.sqrt(usual[kind]) if math.isfinite(usual[kind]) else 1.0
+        floor = known.get(name, 0.0 if name in ("missing", "new") else plain / math.sqrt(scale))
+        floor *= scale if name == "psi" else math.sqrt(scale)
+        if name in ("missing", "new"):
+            together = max(math.ceil(math.log(1.0 / rate) / math.log(windows) - 1e-9), 1)
+            floor = max(floor, together * plain**2)
+        floors.append(floor)
+    return floors

@@ -1,0 +1,474 @@
+"""Every window of a table against the training baseline and against the windows before it, in one go.
+
+Three questions are asked of each window, of counts alone: has a column drifted from the baseline; has it moved since
+the windows before (by default the one before); is a rule broken. What drifted in the first window in which it could be
+judged, right after the training, is *skew*: serving differs from training. What came later is *drift*. With segments
+the first question is asked of each of them too.
+
+Windows are judged in the order of time, those that are given; windows before them are only looked back at. Rows without
+a time, and windows that begin in the future, are in no window that is judged: they are findings about quality, told
+with the last window, so that nothing is lost and nothing waits for a clock that is wrong.
+
+Pure: nothing is read or counted here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from gpudrift.comparison import Comparison, compare_profiles
+from gpudrift.evaluation import evaluate
+from gpudrift.files import write_whole
+from gpudrift.findings import Finding, drift_findings, ordered
+from gpudrift.groups import NO_TIME, GroupedProfile
+from gpudrift.profiles import Profile
+from gpudrift.report.result import Report
+from gpudrift.rules import Rule
+from gpudrift.verdict import ALPHA, judge_comparison
+from gpudrift.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FORMAT", "Gap", "Monitoring", "Moved", "WindowResult", "monitor_windows"]
+
+FORMAT = "gpudrift/monitoring/1"
+
+MOST_EMPTY = 1_000
+"""Empty windows in a row that are looked at one by one; more are only told."""
+
+Thresholds = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A column that is unlike a reference in one window.
+
+    Parameters
+    ----------
+    column : str
+    severity : {"moderate", "major"}
+    reason : str
+        In words, with numbers.
+    excess : float
+        How many times above its threshold the strongest statistic is.
+    """
+
+    column: str
+    severity: str
+    reason: str
+    excess: float
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in the JSON document."""
+        return {"column": self.column, "severity": self.severity, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """One window.
+
+    Parameters
+    ----------
+    label : str
+        Its start; see :meth:`gpudrift.windows.Windows.label`.
+    start : int
+    rows : int
+    judged : int
+        Columns that were judged, by rows enough for it.
+    unjudged : tuple of str
+        Those that were not: clocks, identifiers, too few rows.
+    drifted : tuple of Moved
+        Columns unlike the baseline, the strongest first.
+    moved : tuple of Moved
+        Columns unlike the windows before.
+    findings : tuple of Finding
+        Drift and skew, of the segments too, and what breaks rules.
+    """
+
+    label: str
+    start: int
+    rows: int
+    judged: int
+    unjudged: tuple[str, ...] = ()
+    drifted: tuple[Moved, ...] = ()
+    moved: tuple[Moved, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in the JSON document."""
+        return {
+            "window": self.label,
+            "rows": self.rows,
+            "judged": self.judged,
+            "unjudged": list(self.unjudged),
+            "drifted": [one.document() for one in self.drifted],
+            "moved": [one.document() for one in self.moved],
+            "findings": [one.document() for one in self.findings],
+        }
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Windows in a row without any row: from ``first`` up to before ``until``; None of how many where they are many."""
+
+    first: str
+    until: str
+    windows: int | None
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in the JSON document."""
+        return {"first": self.first, "until": self.until, "windows": self.windows}
+
+
+@dataclass(frozen=True, eq=False)
+class Monitoring:
+    """What became of a table, window by window.
+
+    Parameters
+    ----------
+    baseline : Profile
+    current : GroupedProfile
+    windows : tuple of WindowResult
+        Those that were judged, in the order of time.
+    gaps : tuple of Gap
+        Where windows have no rows, between them.
+    parameters : mapping
+        Thresholds, alpha, and what else was asked for.
+    """
+
+    baseline: Profile
+    current: GroupedProfile
+    windows: tuple[WindowResult, ...]
+    gaps: tuple[Gap, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Of all windows, in the order of time; empty, and so false, if there is nothing to tell."""
+        return tuple(finding for window in self.windows for finding in window.findings)
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Columns that drifted from the baseline in some window, those that did most often first."""
+        return tuple(entry["name"] for entry in self.columns())
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __iter__(self) -> Iterator[WindowResult]:
+        return iter(self.windows)
+
+    def __getitem__(self, label: str) -> WindowResult:
+        for window in self.windows:
+            if window.label == label:
+                return window
+        raise KeyError(f"no window {label!r}")
+
+    def __repr__(self) -> str:
+        drifted = sum(bool(window.drifted) for window in self.windows)
+        return f"Monitoring({len(self.windows)} windows, {drifted} with drift, {len(self.findings)} findings)"
+
+    def columns(self) -> list[dict[str, Any]]:
+        """Each column that drifted or moved in some window: how often, from when to when, and where it was worst."""
+        found: dict[str, dict[str, Any]] = {}
+        for window in self.windows:
+            for kind, listed in (("drifted", window.drifted), ("moved", window.moved)):
+                for one in listed:
+                    entry = found.setdefault(
+                        one.column,
+                        {"name": one.column, "drifted": 0, "moved": 0, "first": None, "last": None, "worst": None},
+                    )
+                    entry[kind] += 1
+                    if kind == "drifted":
+                        entry["first"] = entry["first"] or window.label
+                        entry["last"] = window.label
+                        if entry["worst"] is None or one.excess > entry["worst"][2]:
+                            entry["worst"] = (window.label, one.reason, one.excess)
+            for finding in window.findings:
+                if finding.segment is not None and finding.column in found and finding.kind in ("drift", "skew"):
+                    segments = found[finding.column].setdefault("segments", {})
+                    segments[finding.segment] = segments.get(finding.segment, 0) + 1
+        for entry in found.values():
+            worst = entry["worst"]
+            entry["worst"] = None if worst is None else {"window": worst[0], "reason": worst[1]}
+            entry.setdefault("segments", {})
+        return sorted(found.values(), key=lambda one: (-one["drifted"], -one["moved"], one["name"]))
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, for pipelines and for ``gpudrift alert``."""
+        findings = self.findings
+        kinds = ("quality", "drift", "skew", "undecided")
+        return {
+            "format": FORMAT,
+            "version": __version__,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "baseline": _side(self.baseline.rows, self.baseline),
+            "current": _side(int(self.current.rows.sum()), self.current),
+            "windows_of": self.current.grouping.document(),
+            "parameters": dict(self.parameters),
+            "summary": {
+                "windows": len(self.windows),
+                "with_drift": sum(bool(window.drifted) for window in self.windows),
+                "with_moves": sum(bool(window.moved) for window in self.windows),
+                "findings": {kind: sum(one.kind == kind for one in findings) for kind in kinds},
+            },
+            "columns": self.columns(),
+            "gaps": [gap.document() for gap in self.gaps],
+            "windows": [window.document() for window in self.windows],
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None, *, indent: int | None = None) -> str:
+        """The document as text, and written to a file, whole or not at all, if a path is given.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        text = json.dumps(self.document(), allow_nan=False, indent=indent)
+        if path is not None:
+            write_whole(path, text.encode() + b"\n")
+        return text
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each finding (needs pandas)."""
+        import pandas as pd
+
+        names = ("window", "segment", "kind", "rule", "column", "severity", "value", "limit", "reason")
+        return pd.DataFrame([{name: getattr(one, name) for name in names} for one in self.findings], columns=names)
+
+
+def _side(rows: int, counted: Profile | GroupedProfile) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "source": str(counted.provenance.get("source", "a profile")),
+        "files": len(counted.provenance.get("files", ())),
+        "fingerprint": counted.digest,
+    }
+
+
+def monitor_windows(
+    baseline: Profile | GroupedProfile,
+    current: GroupedProfile,
+    *,
+    rules: Sequence[Rule] = (),
+    thresholds: Thresholds | Callable[[Comparison], Thresholds] | None = None,
+    alpha: float = ALPHA,
+    rolling: int = 1,
+    judge: Sequence[int] | None = None,
+    now: float | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Monitoring:
+    """Judge the windows of a table.
+
+    Parameters
+    ----------
+    baseline : Profile or GroupedProfile
+        Of the training, under the same schema. With the same segments each is compared with its own.
+    current : GroupedProfile
+        Of the table, with windows.
+    rules : sequence of Rule
+        Evaluated on each window.
+    thresholds : mapping or callable, optional
+        As for :func:`gpudrift.judge`; or what says them for the comparison of a window with the baseline, where they
+        are calibrated (:meth:`gpudrift.calibration.Calibration.thresholds`).
+    alpha : float
+        As for :func:`gpudrift.judge`.
+    rolling : int
+        How many windows before each are what it is compared with beside the baseline; 0 for none.
+    judge : sequence of int, optional
+        Starts of the windows to judge; by default all.
+    now : float, optional
+        Seconds since 1970: what begins later lies in the future.
+    parameters : mapping, optional
+        What else to write into the document.
+
+    Returns
+    -------
+    Monitoring
+
+    Raises
+    ------
+    ValueError
+        If there are no windows.
+    SchemaMismatchError
+        If nothing can be compared.
+    """
+    if current.grouping.windows is None:
+        raise ValueError("monitor: no windows: give a time column and their length (time='…', every='1d')")
+    if rolling < 0:
+        raise ValueError(f"monitor: rolling is {rolling!r}, expected a number of windows, or 0 for none")
+    run = _Run(baseline, current, tuple(rules), thresholds, alpha, rolling)
+    windows, gaps = run.judged(judge, time.time() if now is None else now)
+    given = None if callable(thresholds) else thresholds
+    known = {"alpha": alpha, "rolling": rolling, "rules": len(run.rules), "thresholds": given}
+    return Monitoring(run.baseline, current, windows, gaps, {**known, **(parameters or {})})
+
+
+class _Run:
+    """One call of `monitor_windows`."""
+
+    def __init__(
+        self,
+        baseline: Profile | GroupedProfile,
+        current: GroupedProfile,
+        rules: tuple[Rule, ...],
+        thresholds: Thresholds | Callable[[Comparison], Thresholds] | None,
+        alpha: float,
+        rolling: int,
+    ) -> None:
+        self.current, self.rules, self.alpha, self.rolling = current, rules, alpha, rolling
+        self.baseline = baseline if isinstance(baseline, Profile) else baseline.total()
+        self.thresholds = thresholds
+        grouping = current.grouping
+        assert grouping.windows is not None
+        self.windows = grouping.windows
+        # What orders the rows differs in every window by itself.
+        self.names = [name for name in current.schema.names if name != grouping.time]
+        self.reference = self._compared(self.baseline)
+        self.segments: dict[int, Profile] = {}
+        if isinstance(baseline, GroupedProfile) and grouping.by and baseline.grouping.by == grouping.by:
+            if baseline.grouping.segments != grouping.segments:
+                raise ValueError("monitor: the baseline and the windows keep other segments")
+            self.segments = {number: self._compared(baseline.segment(number)) for number in baseline.segments}
+        self.skewed: dict[tuple[str | None, str], bool] = {}
+        """Whether a column of a segment had drifted in the first window in which it could be judged."""
+        self.first: Profile | None = None
+
+    def _compared(self, profile: Profile) -> Profile:
+        return profile.select([name for name in self.names if name in profile.schema])
+
+    def judged(self, wanted: Sequence[int] | None, now: float) -> tuple[tuple[WindowResult, ...], tuple[Gap, ...]]:
+        """The windows that are wanted, in the order of time, and the gaps between them."""
+        starts = [start for start in self.current.starts if start != NO_TIME]
+        future = [start for start in starts if self.windows.axis != "integer" and start > now]
+        starts = starts[: len(starts) - len(future)]
+        chosen = set(starts if wanted is None else wanted)
+        results: list[WindowResult] = []
+        gaps: list[Gap] = []
+        before: list[Profile] = []
+        last: int | None = None
+        for start in starts:
+            profile = self.current.window(start)
+            if last is not None and start in chosen and (last in chosen or results):
+                empty = self._gap(last, start)
+                gaps += empty[0]
+                results += empty[1]
+            if start in chosen:
+                results.append(self._window(start, profile, before))
+            elif not results:
+                # So that what had drifted before is not taken for something that came with the training.
+                self._look_back(start, profile)
+            before = [*before, profile][-self.rolling :] if self.rolling else []
+            last = start
+        results = self._with_odd_rows(results, future)
+        return tuple(results), tuple(gaps)
+
+    def _look_back(self, start: int, profile: Profile) -> None:
+        self._drift(profile, self.reference, self.windows.label(start), None)
+        self.first = self.first or profile
+
+    def _window(self, start: int, profile: Profile, before: Sequence[Profile]) -> WindowResult:
+        label = self.windows.label(start)
+        report, findings = self._drift(profile, self.reference, label, None)
+        for number, reference in sorted(self.segments.items()):
+            own = self.current.window(start, number)
+            if own.rows and reference.rows:
+                name = self.current.grouping.segment_name(number)
+                findings += self._drift(own, reference, label, name)[1]
+        moved: tuple[Moved, ...] = ()
+        if before:
+            fixed = None if callable(self.thresholds) else self.thresholds
+            moved = _moved(self._judge(self._compared(sum(before[1:], before[0])), self._compared(profile), fixed))
+        self.first = self.first or profile
+        findings += evaluate(profile, self.rules, self.baseline, first=self.first, window=label)
+        unjudged = tuple(c.name for c in report.columns if c.severity in ("not judged", "too few rows"))
+        judged = len(report) - len(unjudged)
+        return WindowResult(
+            label, start, profile.rows, judged, unjudged, _moved(report), moved, tuple(ordered(findings))
+        )
+
+    def _drift(
+        self, profile: Profile, reference: Profile, label: str, segment: str | None
+    ) -> tuple[Report, list[Finding]]:
+        """A window, or a segment of it, against the baseline; drift that was there from the start is skew."""
+        # What was calibrated on the whole table says nothing of a segment, of other rows and other habits.
+        limits = self.thresholds if segment is None or not callable(self.thresholds) else None
+        report = self._judge(reference, self._compared(profile), limits)
+        for column in report.columns:
+            if column.severity not in ("not judged", "too few rows"):
+                self.skewed.setdefault((segment, column.name), column.drifted)
+        found = drift_findings(report, label, segment)
+        return report, [self._told(finding) for finding in found]
+
+    def _told(self, finding: Finding) -> Finding:
+        if finding.kind != "drift" or not self.skewed.get((finding.segment, finding.column or ""), False):
+            return finding
+        reason = f"{finding.reason}; so it was in the first window after the training"
+        return replace(finding, kind="skew", reason=reason)
+
+    def _judge(
+        self, reference: Profile, current: Profile, limits: Thresholds | Callable[[Comparison], Thresholds] | None
+    ) -> Report:
+        comparison = compare_profiles(reference, current)
+        thresholds = limits(comparison) if callable(limits) else limits
+        known = {name: own for name, own in (thresholds or {}).items() if name == "*" or name in comparison.index}
+        return Report(comparison, judge_comparison(comparison, thresholds=known, alpha=self.alpha))
+
+    def _gap(self, last: int, start: int) -> tuple[list[Gap], list[WindowResult]]:
+        """What lies between two windows that follow each other in the data."""
+        empty: list[int] = []
+        at = self.windows.following(last)
+        first = at
+        while at < start and len(empty) <= MOST_EMPTY:
+            empty.append(at)
+            at = self.windows.following(at)
+        if not empty:
+            return [], []
+        many = len(empty) > MOST_EMPTY
+        gap = Gap(self.windows.label(first), self.windows.label(start), None if many else len(empty))
+        volume = [rule for rule in self.rules if rule.check == "rows"]
+        if many or not volume:
+            return [gap], []
+        nothing = Profile.empty(self.current.schema)
+        results = []
+        for one in empty:
+            label = self.windows.label(one)
+            found = evaluate(nothing, volume, window=label)
+            results.append(WindowResult(label, one, 0, 0, tuple(self.names), findings=tuple(found)))
+        return [gap], results
+
+    def _with_odd_rows(self, results: list[WindowResult], future: Sequence[int]) -> list[WindowResult]:
+        """Rows that are in no window that is judged, told with the last one."""
+        if not results:
+            return results
+        rows, label = int(self.current.rows.sum()), results[-1].label
+        column, found = self.current.grouping.time, []
+        odd: list[tuple[str, int, str]] = []
+        if NO_TIME in self.current.starts:
+            odd.append(("time missing", self.current.window(NO_TIME).rows, "have no time"))
+        if future:
+            late = self.current.between(future[0], future[-1] + 1)
+            words = f"lie in the future, in windows from {self.windows.label(future[0])} on"
+            odd.append(("time in the future", int(late.rows.sum()), words))
+        for rule, count, words in odd:
+            reason = f"{count:,} of {rows:,} rows {words}; they are in no window that was judged"
+            severity = "major" if count * 100 >= rows else "moderate"
+            found.append(Finding("quality", rule, column, severity, reason, value=count / rows, window=label))
+        results[-1] = replace(results[-1], findings=(*found, *results[-1].findings))
+        return results
+
+
+def _moved(report: Report) -> tuple[Moved, ...]:
+    return tuple(
+        Moved(column.name, column.severity, str(column.reason), column.verdict.excess)
+        for column in report.columns
+        if column.drifted
+    )
