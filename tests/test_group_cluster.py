@@ -23,7 +23,6 @@ from clusters import assert_nothing_left, assert_tiles, bytes_read, kill_a_worke
 from distributed import Client
 
 from gpudrift import graphs, group_graphs, grouping, planning
-from gpudrift.backends import load_backend
 from gpudrift.engine import Settings, count_groups, profile_groups
 from gpudrift.fitting import FitOptions
 from gpudrift.grouping import GroupRequest
@@ -198,6 +197,32 @@ def test_columns_come_in_the_order_asked_for_and_keys_need_not_be_among_them(cli
         assert_equal(fitted(folder / "many", client, columns=columns, options=options), here)
         assert_equal(counted(folder / "many", here, client, columns=columns[1:]),
                      counted(table, here, columns=columns[1:]))  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:results are .* of the bytes")
+def test_a_table_that_is_longer_than_its_sample(client, tmp_path, fine):
+    """Which rows are sampled decides the bins and the segments: both change from the first to the last row."""
+    rows, generator = 150_000, np.random.default_rng(3)
+    table = pa.table(
+        {
+            "rising": np.arange(rows) / 1_000 + generator.normal(size=rows),
+            "at": np.arange(rows) // 40,
+            "who": pa.array([f"w{at // 60}" for at in generator.integers(0, 3_000, rows) + np.arange(rows) // 20]),
+            "which": generator.integers(0, 2, rows) == 0,
+        }
+    )
+    request = GroupRequest("at", 1_000, None, ("who", "which"), 20)
+    expected = fitted(table, request=request)
+    write_pieces(table, tmp_path / "parquet", [7_001, 30_000, 11, 49_999])
+    (tmp_path / "csv").mkdir()
+    for number, start in enumerate([0, 70_001, 140_000]):
+        piece = table.slice(start, [70_001, 69_999, 10_000][number])
+        pyarrow.csv.write_csv(piece, tmp_path / "csv" / f"{number}.csv")
+    frame = dd.read_parquet(tmp_path / "parquet", dtype_backend="pyarrow", split_row_groups=5)
+    for data in (tmp_path / "parquet", tmp_path / "csv", frame):
+        found = fitted(data, client, request)
+        assert found.grouping == expected.grouping
+        assert found.digest == expected.digest
 
 
 @pytest.mark.skipif(not tables.available(), reason="the real tables are not there")
@@ -517,8 +542,9 @@ def test_files_are_read_as_often_as_promised(client, large, cut, request):
     if cut == "fine":
         request.getfixturevalue("fine")
     asked = GroupRequest("at", 2**37, None, ("who",), 2)
-    like = fitted(large, client, asked)  # afterwards every worker has imported what it needs
-    client.run(load_backend, "numba")
+    like = fitted(large, client, asked)
+    # Afterwards every worker has imported and compiled what it needs, also one that has counted nothing so far.
+    client.run(profile_groups, str(large), asked, FitOptions(), ["c0"], Settings("numba", 1))
     assert_equal(like, fitted(large, request=asked))
     for which, columns in (("current", None), ("fitted", None), ("current", ["c1", "c6"]), ("fitted", ["c1", "c6"])):
         names = [*(columns or [f"c{at}" for at in range(8)]), "at", "who"]
