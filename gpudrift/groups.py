@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
@@ -510,6 +511,19 @@ class GroupedProfile:
             high=np.maximum.reduceat(self.high[order], first, axis=0),
             tails=tails,
         )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the windows and segments to one Parquet file; see :func:`gpudrift.group_files.save`."""
+        from gpudrift.group_files import save
+
+        save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> GroupedProfile:
+        """Read what :meth:`save` wrote; see :func:`gpudrift.group_files.load`."""
+        from gpudrift.group_files import load
+
+        return load(path)
 
     def __iter__(self) -> Iterator[tuple[Group, Profile]]:
         for number, (start, segment) in enumerate(self.groups.tolist()):

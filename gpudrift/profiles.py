@@ -29,7 +29,17 @@ from gpudrift.errors import SchemaMismatchError
 from gpudrift.files import read_sealed, write_sealed
 from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 
-__all__ = ["ColumnProfile", "Profile", "Tail", "data_range", "float_to_key", "key_to_float", "merged_text"]
+__all__ = [
+    "ColumnProfile",
+    "Profile",
+    "Tail",
+    "columns_of",
+    "data_range",
+    "float_to_key",
+    "key_to_float",
+    "list_cells",
+    "merged_text",
+]
 
 MAX_ROWS = 2**47
 """Most rows of a profile: residual sums of 16-bit residuals then still fit in 63 bits."""
@@ -477,36 +487,15 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
     if table.schema.names != _FILE_SCHEMA.names:
         raise ValueError("its columns are others")
     table = table.combine_chunks()
-    listed = {name: table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason", "low", "high")}
-    lists = {
-        name: _list_cells(table[name]) for name in _FILE_SCHEMA.names if pa.types.is_list(_FILE_SCHEMA.field(name).type)
-    }
-    sketches = document.get("sketches", {})
+    lows, highs = (table[name].to_pylist() for name in ("low", "high"))
+    lists = {name: list_cells(table[name]) for name in ("counts", "sums", "tail_hashes", "tail_values", "tail_counts")}
     special = np.array([numbers(table[slot].chunk(0)) for slot in SPECIAL_SLOTS], dtype=np.int64).T
-    columns: list[Column] = []
+    columns = columns_of(table, document.get("sketches", {}))
     counts: list[Integers] = []
     sums: list[Integers] = []
     tails: dict[int, Tail] = {}
-    for position in range(table.num_rows):
-        edges = (
-            lists["edges_real"][position]
-            if lists["edges_real"][position] is not None
-            else lists["edges_integer"][position]
-        )
-        categories = lists["categories"][position]
-        columns.append(
-            Column(
-                listed["name"][position],
-                listed["kind"][position],
-                listed["type"][position],
-                listed["unit"][position],
-                None if edges is None else numbers(edges),
-                () if categories is None else tuple(categories.to_pylist()),
-                listed["reason"][position],
-                int(sketches.get(listed["name"][position], SKETCH_SIZE)),
-            )
-        )
-        if columns[-1].family == "skipped":
+    for position, column in enumerate(columns):
+        if column.family == "skipped":
             continue
         own = numbers(lists["counts"][position])
         residuals = lists["sums"][position]
@@ -516,29 +505,49 @@ def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
             np.zeros(own.size, np.int64) if residuals is None else numbers(residuals),
             filler,
         ]
-        if columns[-1].family == "categorical":
+        if column.family == "categorical":
             hashes, values, repeats = (lists[f"tail_{part}"][position] for part in ("hashes", "values", "counts"))
-            tails[position] = Tail(
-                numbers(hashes),
-                tuple(values.to_pylist()),
-                numbers(repeats),
-                columns[-1].sketch,
-            )
+            tails[position] = Tail(numbers(hashes), tuple(values.to_pylist()), numbers(repeats), column.sketch)
     nothing = np.zeros(0, np.int64)
     return Profile(
-        Schema(tuple(columns)),
+        Schema(columns),
         int(document["rows"]),
         np.concatenate([nothing, *counts]),
         np.concatenate([nothing, *sums]),
-        np.array(listed["low"], dtype=np.int64),
-        np.array(listed["high"], dtype=np.int64),
+        np.array(lows, dtype=np.int64),
+        np.array(highs, dtype=np.int64),
         tails,
         *(dict(document[entry]) for entry in ("skipped", "findings", "seen", "provenance")),
     )
 
 
-def _list_cells(column: pa.ChunkedArray) -> list[Any]:
+def columns_of(table: pa.Table, sketches: Mapping[str, int]) -> tuple[Column, ...]:
+    """The columns of a schema that the rows of a saved table describe."""
+    listed = [table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason")]
+    reals, integers, values = (list_cells(table[name]) for name in ("edges_real", "edges_integer", "categories"))
+    columns = []
+    for position, (name, kind, type_, unit, reason) in enumerate(zip(*listed, strict=True)):
+        edges = reals[position] if reals[position] is not None else integers[position]
+        categories = values[position]
+        columns.append(
+            Column(
+                name,
+                kind,
+                type_,
+                unit,
+                None if edges is None else numbers(edges),
+                () if categories is None else tuple(categories.to_pylist()),
+                reason,
+                int(sketches.get(name, SKETCH_SIZE)),
+            )
+        )
+    return tuple(columns)
+
+
+def list_cells(column: pa.ChunkedArray) -> list[Any]:
     """Each row's list as an Arrow array, or None."""
+    if len(column) == 0:
+        return []
     chunk = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     offsets = numbers(chunk.offsets)
     valid = booleans(chunk.is_valid())
