@@ -167,8 +167,9 @@ class _Slots:
 
 def _ranges(begins: Integers, lengths: Integers) -> Integers:
     """All numbers of some ranges, one range after the other."""
-    steps = np.arange(int(lengths.sum()), dtype=np.int64)
-    return steps + np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
+    steps: Integers = np.arange(int(lengths.sum()), dtype=np.int64)
+    steps += np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
+    return steps
 
 
 class _Layout:
@@ -354,14 +355,16 @@ def _lists(given: list[npt.NDArray[Any] | None], kind: pa.DataType) -> pa.Array:
     return _list(values, lengths, np.array([one is not None for one in given], np.bool_))
 
 
-# --- and back -----------------------------------------------------------------------------------------------------------
+# --- and back ---------------------------------------------------------------------------------------------------------
 
 
 def _from_table(table: pa.Table, document: Mapping[str, Any], known: Schema | None) -> GroupedProfile:
     if table.schema.names != _FILE_SCHEMA.names or table.schema.types != _FILE_SCHEMA.types:
         raise ValueError("its columns are others")
     grouping = Grouping.from_document(document["grouping"])
-    texts = {entry: dict(document[entry]) for entry in ("skipped", "findings", "seen", "provenance")}
+    skipped, findings, seen, provenance = (
+        dict(document[entry]) for entry in ("skipped", "findings", "seen", "provenance")
+    )
     size, columns = (int(document[entry]) for entry in ("groups", "columns"))
     if min(size, columns) < 0 or table.num_rows != max(size, 1) * max(columns, 1) - (not size and not columns):
         raise ValueError(f"{table.num_rows} rows, and not one for each of {size} groups and {columns} columns")
@@ -373,7 +376,8 @@ def _from_table(table: pa.Table, document: Mapping[str, Any], known: Schema | No
     if len(schema) != columns:
         raise ValueError(f"{columns} columns instead of {len(schema)}")
     if size == 0:
-        return replace(GroupedProfile.empty(schema, grouping), **texts)
+        empty = GroupedProfile.empty(schema, grouping)
+        return replace(empty, skipped=skipped, findings=findings, seen=seen, provenance=provenance)
     groups = np.stack([_starts(table, grouping), _column(table, "segment_number"), _column(table, "rows")], axis=1)
     groups = groups.reshape(size, max(columns, 1), 3)
     if (groups != groups[:, :1]).any():
@@ -388,8 +392,11 @@ def _from_table(table: pa.Table, document: Mapping[str, Any], known: Schema | No
         for at, slot in enumerate(SPECIAL_SLOTS):
             counts[:, slots.special + at] = _column(table, slot).reshape(size, columns)[:, slots.counted]
         low, high = (_column(table, name).reshape(size, columns) for name in ("low", "high"))
-    own = [np.ascontiguousarray(part) for part in (groups[:, 0, :2], groups[:, 0, 2])]
-    return GroupedProfile(schema, grouping, *own, counts, sums, low, high, _tails(table, schema), **texts)
+    keys, rows = (np.ascontiguousarray(part) for part in (groups[:, 0, :2], groups[:, 0, 2]))
+    tails = _tails(table, schema)
+    return GroupedProfile(
+        schema, grouping, keys, rows, counts, sums, low, high, tails, skipped, findings, seen, provenance
+    )
 
 
 def _starts(table: pa.Table, grouping: Grouping) -> Integers:
@@ -426,9 +433,7 @@ def _tails(table: pa.Table, schema: Schema) -> dict[tuple[int, int], Tail]:
         cells = [list_cells(pa.chunked_array([column.take(chosen)])) for column in batch.columns]
         for row, hashes, values, repeats in zip((present + begin).tolist(), *cells, strict=True):
             position = row % width
-            tail = Tail(
-                numbers(hashes), tuple(values.to_pylist()), numbers(repeats), schema.columns[position].sketch
-            )
+            tail = Tail(numbers(hashes), tuple(values.to_pylist()), numbers(repeats), schema.columns[position].sketch)
             tails[row // width, position] = tail
         begin += batch.num_rows
     return tails
@@ -437,4 +442,3 @@ def _tails(table: pa.Table, schema: Schema) -> dict[tuple[int, int], Tail]:
 def _present(array: pa.Array) -> Booleans:
     given = validity_booleans(array)
     return np.ones(len(array), np.bool_) if given is None else given
-
