@@ -71,7 +71,6 @@ MOST_SEGMENTS = 8
 """Segments that they name."""
 
 
-
 _CONFIG_HELP = """
 \b
 FILE.toml of --config; every entry may be left out:
@@ -136,20 +135,6 @@ class _Commands(click.Group):
             return FAILED
 
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 @click.group(
     cls=_Commands,
     invoke_without_command=True,
@@ -180,18 +165,8 @@ def main(context: click.Context) -> int:
     return USAGE
 
 
-
-
-
-
-
-
-
-
 @main.command(
-    epilog=DATA_HELP.format(
-        what="REFERENCE and CURRENT are each", profile=", or a profile saved by 'gpudrift profile'"
-    )
+    epilog=DATA_HELP.format(what="REFERENCE and CURRENT are each", profile=", or a profile saved by 'gpudrift profile'")
     + _CONFIG_HELP.format(kinds=_KINDS, statistics=_STATISTICS)
     + EXIT_STATUS
 )
@@ -871,8 +846,6 @@ def _short(number: float) -> str:
     return f"{number / 1e9:,.1f} G" if number >= 1e9 else f"{number / 1e6:,.0f} M"
 
 
-
-
 def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int | None) -> None:
     if json_path == "-":
         say(report.to_json())
@@ -903,10 +876,9 @@ def _describe(counted: Profile | GroupedProfile, path: str) -> None:
     from gpudrift.report.text import counted as number_of
     from gpudrift.report.text import plain
 
-    windows = isinstance(counted, GroupedProfile)
+    rows = int(counted.rows.sum()) if isinstance(counted, GroupedProfile) else counted.rows
     kinds = ", ".join(f"{n} {kind}" for kind, n in counted.schema.summary().items() if kind != "columns")
     columns = number_of(len(counted.schema), "column") + (f" ({kinds})" if kinds else "")
-    rows = int(counted.rows.sum()) if windows else counted.rows
     say(f"{path}: {number_of(rows, 'row')}, {columns}")
     if isinstance(counted, GroupedProfile):
         _describe_windows(counted)
@@ -915,7 +887,8 @@ def _describe(counted: Profile | GroupedProfile, path: str) -> None:
         files = made.get("files", ())
         where = f" in {number_of(len(files), 'file')}" if files else ""
         say(f"counted from {made['source']}{where} by {made.get('backend')}, gpudrift {made.get('version')}")
-    say(f"schema {counted.schema.digest[:16]}, {'windows' if windows else 'profile'} {counted.digest[:16]}")
+    what = "windows" if isinstance(counted, GroupedProfile) else "profile"
+    say(f"schema {counted.schema.digest[:16]}, {what} {counted.digest[:16]}")
     skipped = {c.name: c.reason for c in counted.schema.columns if c.reason} | dict(counted.skipped)
     for name, reason in list(skipped.items())[:MOST_SKIPPED]:
         say(f"skipped {plain(name, 40)}: {reason}")
@@ -972,32 +945,6 @@ def _kernels() -> str:
             state = f"{kept} compiled loops" if kept else "empty: the first run compiles, for some seconds"
             return f"{folder} ({state})"
     return "compiled in every process: no folder to keep them can be written"
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 
 def run() -> NoReturn:

@@ -262,8 +262,8 @@ def windows_asked(
     return {name: value for name, value in asked.items() if value}
 
 
-
 def share_between(_context: click.Context, _option: click.Parameter, alpha: float | None) -> float | None:
+    """Take a share between 0 and 1, both excluded."""
     if alpha is not None and not 0 < alpha < 1:
         raise click.BadParameter(f"{alpha:g} is not between 0 and 1.")
     return alpha
@@ -303,6 +303,7 @@ def split_names(text: str | None, option: str = "--columns") -> list[str] | None
 
 
 def split_gates(text: str | None, known: Sequence[str] = ("drift", "schema")) -> set[str]:
+    """Split the words of ``--fail-on``."""
     gates = {gate.strip() for gate in (text or "").split(",") if gate.strip()}
     unknown = sorted(gates - set(known))
     if unknown or (text is not None and not gates):
@@ -448,6 +449,7 @@ def _warnings(quiet: bool, debug: bool) -> Iterator[None]:
 
 
 def print_plan(plan: Plan) -> int:
+    """Print what a run would take."""
     for line in str(plan).split("\n"):  # `say` spells line breaks out
         say(line)
     return 0
@@ -462,6 +464,7 @@ def planned(
     client: Any,
     options: dict[str, Any],
 ) -> Plan:
+    """Find out what a run would take."""
     storage = options.get("storage_options")
     where: dict[str, Any] = {"backend": backend, "threads": threads, "client": client}
     return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where)
@@ -474,4 +477,3 @@ def how_far(now: Progress) -> str:
         rows = f"{now.rows:,}" + ("" if now.all_rows is None else f" of {now.all_rows:,}")
         said += f", {now.bytes / 1e9:,.1f} GB; columns {now.block + 1}/{now.blocks}: {rows} rows"
     return said
-

@@ -242,6 +242,7 @@ class Monitoring:
             If the file cannot be written.
         """
         text = json.dumps(self.document(), allow_nan=False, indent=indent)
+        text = text.replace("\x7f", "\\u007f")  # and so all of it is printable
         if path is not None:
             write_whole(path, text.encode() + b"\n")
         return text

@@ -11,6 +11,7 @@ worst of the windows that it stands for. Windows without rows are blank, and of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ __all__ = ["render", "write"]
 Document = Mapping[str, Any]
 
 _RANKS = ("blank", "none", "moderate", "major")
-_SIGNS = {"blank": " ", "none": "·", "moderate": "▄", "major": "█"}
+_SIGNS = {"blank": " ", "none": "·", "moderate": "▄", "major": "▇"}
 _STYLES = {"blank": "dim", "none": "dim", "moderate": "yellow", "major": "red"}
 _ODD_ROWS = ("time missing", "time in the future")
 """Rules of findings about rows that are in no window."""
@@ -64,9 +65,7 @@ _WINDOW_LAYOUTS: Sequence[tuple[int, int, frozenset[str]]] = [
 ]
 
 
-def render(
-    document: Document, *, rows: int = 20, windows: int = 10, width: int | None = None
-) -> RenderableType:
+def render(document: Document, *, rows: int = 20, windows: int = 10, width: int | None = None) -> RenderableType:
     """Draw what became of a table as something that rich can print.
 
     Parameters
@@ -88,9 +87,7 @@ def render(
     return _Report(document, rows, windows, width)
 
 
-def write(
-    document: Document, file: TextIO, *, rows: int = 20, windows: int = 10, width: int | None = None
-) -> None:
+def write(document: Document, file: TextIO, *, rows: int = 20, windows: int = 10, width: int | None = None) -> None:
     """Write it to a stream: in colour to a terminal unless NO_COLOR is set, else as plain text.
 
     Parameters
@@ -168,6 +165,13 @@ class _Watch:
     def short(self, label: str) -> str:
         return self.labels.get(label, label)
 
+    def moved_segments(self, column: Document, paper: Paper) -> list[str]:
+        """The segments in which a column moved, and in how many windows, most windows first."""
+        by = self.document["windows_of"]["by"]
+        prefix = f"{by[0]}=" if len(by) == 1 else ""  # of one column its name stands above
+        ranked = sorted(column["segments"].items(), key=lambda one: (-one[1], one[0]))
+        return [f"{paper.name(name.removeprefix(prefix), _LONGEST_NAME)} {times:,}" for name, times in ranked]
+
     def cells(self, column: str) -> list[str]:
         """What a column was in each window, and blanks for windows without rows."""
         gaps = {gap["until"]: gap["windows"] for gap in self.document["gaps"]}
@@ -221,6 +225,7 @@ def _headline(watch: _Watch, paper: Paper) -> Iterator[Text]:
         gap = " " * (longest - cell_len(name) + GAP)
         yield Text.assemble((f"{side:8}  ", "dim"), (name, "bold"), gap, (rows[side], "dim"))
     yield from paper.flow(_divided(watch, paper), hanging=10)
+    yield from paper.flow(_kept(watch, paper), hanging=10)
     yield Text()
     yield from paper.flow(_verdict(watch, paper), hanging=2)
 
@@ -231,7 +236,10 @@ def _divided(watch: _Watch, paper: Paper) -> Iterator[Text]:
     windows = about["windows"]
     zone = "" if windows["zone"] is None else f", {windows['zone']}"
     yield Text.assemble(
-        ("windows   ", "dim"), f"{windows['every']} by ", paper.name(about["time"], _LONGEST_NAME), paper.name(zone) if zone else ""
+        ("windows   ", "dim"),
+        f"{windows['every']} by ",
+        paper.name(about["time"], _LONGEST_NAME),
+        paper.name(zone) if zone else "",
     )
     if watch.windows:
         first, last = (watch.short(watch.windows[place]["window"]) for place in (0, -1))
@@ -239,6 +247,20 @@ def _divided(watch: _Watch, paper: Paper) -> Iterator[Text]:
     if about["by"]:
         by = ", ".join(paper.name(name, _LONGEST_NAME) for name in about["by"])
         yield Text(f"{counted(len(about['segments']), 'segment')} by {by}", style="dim")
+
+
+def _kept(watch: _Watch, paper: Paper) -> Iterator[Text]:
+    """Say what became of the data in the store."""
+    store = watch.document["parameters"].get("store")
+    if store is None:
+        return
+    yield Text.assemble(("store     ", "dim"), "batch ", paper.name(store["batch"], _LONGEST_NAME))
+    for key, words in (("written", "written"), ("removed", "removed"), ("unchanged", "as they were")):
+        if store[key]:
+            yield Text(f"{counted(len(store[key]), 'window')} {words}", style="dim")
+    if store["too_old"]:
+        old = counted(len(store["too_old"]), "window")
+        yield Text(f"{old} left out: the store has deleted what is so old", style="yellow")
 
 
 def _verdict(watch: _Watch, paper: Paper) -> Iterator[Text]:
@@ -274,7 +296,7 @@ class _Table:
     right: frozenset[str]
     more: str = ""
     cells: float = 1.0
-    """Windows that a cell of a strip stands for."""
+    """Windows that a cell of a strip stands for, on average."""
 
 
 def _columns(watch: _Watch, most: int, paper: Paper) -> _Table:
@@ -298,6 +320,8 @@ def _columns(watch: _Watch, most: int, paper: Paper) -> _Table:
     header["strip"] = Text(_ends(watch, room, paper), style="dim")
     for row, column in zip(rows, shown, strict=True):
         row["strip"] = _strip(strips[column["name"]], room, paper)
+        if "segments" in widths:
+            row["segments"] = _listed(watch.moved_segments(column, paper), widths["segments"], paper)
     hidden = len(watch.drifted) - len(shown)
     more = f"… and {counted(hidden, 'more column')} (--rows {len(watch.drifted)} shows all)" if hidden else ""
     return _Table([header, *rows], widths, frozenset({"windows"}), more, length / max(room, 1))
@@ -309,17 +333,14 @@ def _column_cells(watch: _Watch, column: Document, paper: Paper) -> dict[str, Te
     first, last, goes_on = watch.latest(name)
     now = watch.now(name)
     judged = sum(watch.cell(place, name) != "blank" for place in range(len(watch.windows)))
-    segments = sorted(column["segments"].items(), key=lambda one: (-one[1], one[0]))
-    told = [f"{paper.name(segment, _LONGEST_NAME)} {times:,}" for segment, times in segments[:2]]
-    if len(segments) > 2:
-        told.append(f"+{len(segments) - 2}")
+    told = watch.moved_segments(column, paper)
     worst = column["worst"]
     return {
         "now": Text(paper.word("●" if goes_on else "○"), style=_STYLES[now]),
         "name": Text(paper.name(name, _LONGEST_NAME), style="bold" if goes_on else ""),
         "windows": Text(f"{column['drifted']:,}/{judged:,}"),
         "since": Text(watch.short(first) if goes_on else f"till {watch.short(last)}", style="" if goes_on else "dim"),
-        "segments": Text(", ".join(told)),
+        "segments": Text(", ".join(told[:2]) + (f" +{len(told) - 2}" if len(told) > 2 else "")),
         "why": Text(paper.word(shortened(worst["reason"])) if worst else ""),
     }
 
@@ -361,7 +382,8 @@ def _windows(watch: _Watch, most: int, paper: Paper) -> _Table:
     widths = _layout([header, *rows], order, _WINDOW_LAYOUTS, grow, paper)
     for row, place in zip(rows, shown, strict=True):
         if "moved" in widths:
-            row["moved"] = _names([one["column"] for one in watch.windows[place]["moved"]], widths["moved"], paper)
+            names = [paper.name(one["column"], _LONGEST_NAME) for one in watch.windows[place]["moved"]]
+            row["moved"] = _listed(names, widths["moved"], paper)
     before = shown.start
     more = f"{counted(before, 'window')} before (--windows {len(watch.windows)} shows all)" if before else ""
     return _Table([header, *rows], widths, frozenset({"rows", "drifted", "quality"}), more)
@@ -390,16 +412,16 @@ def _window_cells(watch: _Watch, place: int, paper: Paper) -> dict[str, Text]:
     }
 
 
-def _names(names: Sequence[str], room: int, paper: Paper) -> Text:
-    """As many names as there is room for, and how many more there are."""
+def _listed(pieces: Sequence[str], room: int, paper: Paper) -> Text:
+    """As many pieces as there is room for, and how many more there are."""
     text = ""
-    for place, name in enumerate(names):
-        left = len(names) - place - 1
-        piece = (", " if place else "") + paper.name(name, _LONGEST_NAME)
-        more = f" +{left}" if left else ""
-        if cell_len(text) + cell_len(piece) + len(more) > room:
-            return Text(f"{text} +{left + 1}") if text else Text(paper.word(counted(len(names), "column"), room))
-        text += piece
+    for place, piece in enumerate(pieces):
+        longer = f"{text}, {piece}" if text else piece
+        left = len(pieces) - place - 1
+        if cell_len(longer) + (len(f" +{left}") if left else 0) > room:
+            cut = paper.name(piece, max(room - len(f" +{left}"), 1)) + (f" +{left}" if left else "")
+            return Text(f"{text} +{left + 1}" if text else cut)
+        text = longer
     return Text(text)
 
 
@@ -511,8 +533,10 @@ def _name_of(finding: Document, paper: Paper) -> str:
 
 def _legend(watch: _Watch, columns: _Table, paper: Paper) -> Iterator[Text]:
     document, parameters = watch.document, watch.document["parameters"]
-    signs = ["· no drift", "▄ moderate", "█ major", "blank: not judged, or no rows"]
-    each = "each cell a window" if columns.cells <= 1 else f"each cell {columns.cells:.3g} windows, the worst of them"
+    signs = ["· no drift", "▄ moderate", "▇ major", "blank: not judged, or no rows"]
+    few, many = int(columns.cells), math.ceil(columns.cells)
+    cells = f"{few}–{many}" if few < many else f"{few}"
+    each = "each cell a window" if columns.cells <= 1 else f"each cell the worst of {cells} windows"
     lines = []
     if "strip" in columns.widths:
         lines.append([f"strips, in the order of time, {each}:", *signs])
