@@ -278,9 +278,8 @@ def _verdict(watch: _Watch, paper: Paper) -> Iterator[Text]:
     if watch.drifted:
         now = len(windows[-1]["drifted"])
         yield Text(f"{counted(len(watch.drifted), 'column')}, {now or 'none'} in the last window", style="dim")
-    skewed = {
-        one["column"] for window in windows for one in window["findings"] if one["kind"] == "skew" and one["column"]
-    }
+    found = [one for window in windows for one in window["findings"]]
+    skewed = {one["column"] for one in found if one["kind"] == "skew" and "segment" not in one}
     if skewed:
         yield Text(f"{len(skewed):,} skewed from the start", style="dim")
     if summary["findings"]["quality"]:
@@ -378,7 +377,7 @@ def _windows(watch: _Watch, most: int, paper: Paper) -> _Table:
             for row in (header, *rows):
                 del row[key]
     order = ("now", "window", "rows", "drifted", "quality", "moved", "why")
-    grow = (("why", 30), ("moved", 40), ("why", 60), ("moved", paper.width), ("why", paper.width))
+    grow = (("moved", 20), ("why", 28), ("moved", 40), ("why", 60), ("moved", paper.width))
     widths = _layout([header, *rows], order, _WINDOW_LAYOUTS, grow, paper)
     for row, place in zip(rows, shown, strict=True):
         if "moved" in widths:

@@ -235,10 +235,16 @@ def share_text(share: float | None) -> str:
 
 
 def shortened(reason: str) -> str:
-    """Write the reason of a verdict with the short names that tables have."""
+    """Write the reason of a verdict with the short names that tables have, and limits with three digits.
+
+    Examples
+    --------
+    >>> shortened("Wasserstein / std 1.53 ≥ 1.09815; new values 100.0% ≥ 20%")
+    'W/σ 1.53 ≥ 1.1; new 100% ≥ 20%'
+    """
     for long, short in (("Wasserstein / std", "W/σ"), ("new values", "new"), (".0%", "%")):
         reason = reason.replace(long, short)
-    return reason
+    return re.sub(r"(?<=≥ )\d+\.\d{3,}(?=;|$)", lambda limit: f"{float(limit[0]):.3g}", reason)
 
 
 def limits_text(thresholds: Mapping[str, Any], name: str) -> str:
