@@ -737,7 +737,7 @@ def _split(profile: GroupedProfile) -> list[GroupedProfile]:
     """Each window on its own."""
     tails: dict[int, dict[tuple[int, int], Tail]] = {}
     starts, begins = np.unique(profile.groups[:, 0], return_index=True)
-    ends = np.append(begins[1:], len(profile))
+    ends = np.append(begins, len(profile))[1:]
     where = np.repeat(np.arange(starts.size), ends - begins).tolist()
     for (group, position), tail in profile.tails.items():
         at = where[group]
