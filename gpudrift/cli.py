@@ -282,7 +282,7 @@ def profile(
     dry_run: bool,
     quiet: bool,
 ) -> int:
-    """Count DATA in one pass and save the counts: of all of it, or of each window of time and each segment.
+    """Count DATA in one pass and save the counts: of all of it, or of each time window and segment.
 
     What is saved is small (some kilobytes a column) and holds no rows, but counts, and with them the values
     of text columns. It is a Parquet file with a row per column that other tools can query.
@@ -291,7 +291,7 @@ def profile(
     Examples:
       gpudrift profile "train/*.parquet" -o base.parquet
       gpudrift profile today.parquet -o today-profile.parquet --like base.parquet
-      gpudrift profile train.parquet -o days.parquet --time ts --every 1d --by country
+      gpudrift profile train.parquet -o days.parquet --time ts --every 1d
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     names, options = split_names(columns), read_config(config)
     windows = windows_asked(time, every, zone, by, segments)

@@ -346,9 +346,9 @@ class _Run:
         self.thresholds = thresholds
         grouping = current.grouping
         assert grouping.windows is not None
-        self.windows = grouping.windows
+        self.windows, self.time = grouping.windows, grouping.time
         # What orders the rows differs in every window by itself.
-        self.names = [name for name in current.schema.names if name != grouping.time]
+        self.names = [name for name in current.schema.names if name != self.time]
         self.reference = self._compared(self.baseline)
         self.segments: dict[int, Profile] = {}
         if isinstance(baseline, GroupedProfile) and grouping.by and baseline.grouping.by == grouping.by:
@@ -360,7 +360,9 @@ class _Run:
         self.first: Profile | None = None
 
     def _compared(self, profile: Profile) -> Profile:
-        return profile.select([name for name in self.names if name in profile.schema])
+        selected = profile.select([name for name in self.names if name in profile.schema])
+        # A training table that has no time of prediction has not lost a column.
+        return replace(selected, seen={name: told for name, told in selected.seen.items() if name != self.time})
 
     def judged(self, wanted: Sequence[int] | None, now: float) -> tuple[tuple[WindowResult, ...], tuple[Gap, ...]]:
         """The windows that are wanted, in the order of time, and the gaps between them."""
@@ -423,6 +425,8 @@ class _Run:
             if column.severity not in ("not judged", "too few rows"):
                 self.skewed.setdefault((segment, column.name), column.drifted)
         found = drift_findings(report, label, segment)
+        if segment is not None:
+            found = [one for one in found if one.kind == "drift"]  # columns come and go in the whole table
         return report, [self._told(finding) for finding in found]
 
     def _told(self, finding: Finding) -> Finding:

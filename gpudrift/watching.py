@@ -124,7 +124,9 @@ def monitor(
     if data is not None and not isinstance(current, GroupedProfile) and groups.time is not None:
         settings = Settings(backend, threads, client=client)
         groups.windows(column_types(current, settings, storage_options).get(groups.time), "the data")
-    if not isinstance(before, Profile | GroupedProfile):
+    if not isinstance(before, Profile | GroupedProfile) and isinstance(current, GroupedProfile):
+        before = profile(before, schema=current, columns=columns, kinds=kinds, edges=edges, **counting)
+    elif not isinstance(before, Profile | GroupedProfile):
         fitting = {"columns": columns, "kinds": kinds, "edges": edges, "rules": listed or None}
         before = _baseline(before, groups, fitting, counting, windows=thresholds == CALIBRATED)
     elif kinds or edges:

@@ -282,8 +282,9 @@ def _verdict(watch: _Watch, paper: Paper) -> Iterator[Text]:
     skewed = {one["column"] for one in found if one["kind"] == "skew" and "segment" not in one}
     if skewed:
         yield Text(f"{len(skewed):,} skewed from the start", style="dim")
-    if summary["findings"]["quality"]:
-        yield Text(f"{counted(summary['findings']['quality'], 'finding')} about quality", style="dim")
+    broken = {(one["rule"], one["column"], one.get("segment")) for one in found if one["kind"] == "quality"}
+    if broken:  # in however many windows
+        yield Text(f"{counted(len(broken), 'finding')} about quality", style="dim")
 
 
 @dataclass(frozen=True)
@@ -492,7 +493,7 @@ def _outside(watch: _Watch, paper: Paper) -> Iterator[Text]:
 
 
 def _findings(watch: _Watch, most: int, paper: Paper) -> Iterator[Text]:
-    """What breaks rules in the last window, kind by kind."""
+    """What breaks rules in the last window, and which columns came and went, kind by kind."""
     if not watch.windows:
         return
     window = watch.windows[-1]
@@ -502,7 +503,7 @@ def _findings(watch: _Watch, most: int, paper: Paper) -> Iterator[Text]:
     names = {_name_of(one, paper) for one in listed}
     width = min(max(map(cell_len, names)), 28)
     yield Text()
-    yield Text(f"Rules in the last window, {watch.short(window['window'])}", style="bold")
+    yield Text(f"Rules and columns in the last window, {watch.short(window['window'])}", style="bold")
     for kind, meaning in KINDS.items():
         those = [one for one in listed if one["kind"] == kind]
         if not those:
