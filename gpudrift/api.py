@@ -21,6 +21,7 @@ from gpudrift.engine import (
     profile_groups,
 )
 from gpudrift.evaluation import evaluate
+from gpudrift.files import WINDOWS_FORMAT, says_sealed
 from gpudrift.findings import Finding
 from gpudrift.fitting import FitOptions
 from gpudrift.grouping import MOST_SEGMENTS, GroupRequest
@@ -43,6 +44,7 @@ __all__ = [
     "fit",
     "judge",
     "load_if_saved",
+    "load_saved",
     "plan",
     "profile",
     "suggest_rules",
@@ -444,9 +446,22 @@ def _schema_of(given: Schema | Profile | GroupedProfile | str | os.PathLike[str]
 def load_if_saved(data: Any) -> Any:
     """What a path names, where it is something that was saved."""
     if isinstance(data, (str, os.PathLike)) and Path(data).is_file() and is_saved_profile(os.fspath(data)):
-        found = Profile.load(data)
-        return found.with_provenance(source=os.fspath(data))
+        return load_saved(data).with_provenance(source=os.fspath(data))
     return data
+
+
+def load_saved(path: str | os.PathLike[str]) -> Profile | GroupedProfile:
+    """Read a file that a profile was saved to, of a whole table or of its windows and segments.
+
+    Raises
+    ------
+    OSError, ValueError
+        As :meth:`gpudrift.profiles.Profile.load`.
+    """
+    with Path(path).open("rb") as file:
+        # What is no saved file at all is told by whoever loads profiles.
+        windows = file.seekable() and says_sealed(file, WINDOWS_FORMAT)
+    return GroupedProfile.load(path) if windows else Profile.load(path)
 
 
 def _whole_if_saved(data: Any) -> Any:

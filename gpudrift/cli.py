@@ -10,48 +10,66 @@ values, paths) reaches the terminal before :func:`gpudrift.report.text.plain` ha
 from __future__ import annotations
 
 import datetime
-import errno
 import json
 import os
 import re
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 import gpudrift
+from gpudrift import cli_monitor
+from gpudrift.cli_common import (
+    DATA_HELP,
+    EXIT_STATUS,
+    FAILED,
+    FOUND,
+    USAGE,
+    check_output,
+    columns_options,
+    debug_option,
+    json_option,
+    one_line,
+    one_line_of,
+    opened_cluster,
+    planned,
+    print_plan,
+    progress_bar,
+    read_config,
+    rows_option,
+    running_options,
+    say,
+    say_error,
+    say_traceback,
+    say_warning,
+    share_between,
+    split_gates,
+    split_names,
+    windows_asked,
+    windows_options,
+    writing,
+)
 
 if TYPE_CHECKING:
-    from gpudrift.alerts import Outcome, Settings
+    from gpudrift.alerts import Outcome, Settings, Window
     from gpudrift.bench import Result
     from gpudrift.bench.files import FilesResult
-    from gpudrift.planning import Plan, Progress
+    from gpudrift.groups import GroupedProfile
     from gpudrift.profiles import Profile
     from gpudrift.report.result import Report
 
 __all__ = ["main", "run"]
 
-FOUND, USAGE, FAILED = 1, 2, 3
 
-LONGEST_MESSAGE = 1000
-"""Cells of an error line; a column name alone may have a million."""
 MOST_SKIPPED = 20
 """Skipped columns that ``info`` and ``profile`` name."""
-PATIENCE = 0.5
-"""Seconds of work before a progress bar appears."""
+MOST_SEGMENTS = 8
+"""Segments that they name."""
 
-_EXIT_STATUS = """
-\b
-Exit status: 0 done, 1 found what --fail-on names, 2 wrong usage, 3 failed.
-"""
-
-_DATA_HELP = """
-{what} a file, a folder or a glob (in quotes) of Parquet, CSV or Arrow IPC files{profile}.
-"""
 
 _CONFIG_HELP = """
 \b
@@ -89,15 +107,15 @@ class _Commands(click.Group):
             status = self._status(arguments)
         except Exception as error:
             if "--debug" in arguments:
-                _say_traceback()
-            _say_error(_one_line(error))
+                say_traceback()
+            say_error(one_line(error))
             status = FAILED
         sys.exit(status)
 
     def _status(self, arguments: list[str]) -> int:
         # Not click's own main: it turns a closed pipe into status 1, which here means that drift was found.
         try:
-            with _writing(), self.make_context("gpudrift", arguments) as made:
+            with writing(), self.make_context("gpudrift", arguments) as made:
                 status = self.invoke(made)
             return status if isinstance(status, int) else 0
         except click.exceptions.Exit as stop:
@@ -105,10 +123,10 @@ class _Commands(click.Group):
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             command = "gpudrift" if context is None else context.command_path
-            _say_error(f"{_one_line_of(error.format_message()).rstrip('.')} ({command} --help says more)")
+            say_error(f"{one_line_of(error.format_message()).rstrip('.')} ({command} --help says more)")
             return USAGE
         except (KeyboardInterrupt, click.Abort):
-            _say_error("interrupted")
+            say_error("interrupted")
             return FAILED
         except BrokenPipeError as error:
             if error.filename is not None:
@@ -117,76 +135,11 @@ class _Commands(click.Group):
             return FAILED
 
 
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Let what cannot be written to standard output fail here, not when the interpreter ends."""
-    try:
-        yield
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF):
-            with suppress(OSError, ValueError, AttributeError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            if error.errno != errno.EPIPE:
-                raise OSError(error.errno, f"cannot write: {error.strerror}", "standard output") from None
-        raise
-
-
-def _say(text: str) -> None:
-    """Print our own words and, made harmless, those of the data."""
-    from gpudrift.report.text import plain
-
-    click.echo(plain(text, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
-
-
-def _say_error(message: str) -> None:
-    from gpudrift.report.text import plain
-
-    with suppress(OSError):
-        click.echo(f"gpudrift: error: {plain(message, LONGEST_MESSAGE)}", err=True)
-
-
-def _say_warning(message: str) -> None:
-    from gpudrift.report.text import plain
-
-    with suppress(OSError):
-        click.echo(f"gpudrift: warning: {plain(_one_line_of(message), LONGEST_MESSAGE)}", err=True)
-
-
-def _say_traceback() -> None:
-    import traceback
-
-    from gpudrift.report.text import plain
-
-    with suppress(OSError):
-        for line in traceback.format_exc().splitlines():
-            click.echo(plain(line), err=True)
-
-
-def _one_line_of(text: str) -> str:
-    return re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
-
-
-def _one_line(error: Exception) -> str:
-    """Say what went wrong in one line; with the kind of error where its text alone would not tell."""
-    if isinstance(error, OSError) and error.filename is not None:
-        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
-        return f"{name}: {error.strerror or type(error).__name__}"
-    text = _one_line_of(str(error))
-    if isinstance(error, MemoryError):
-        return f"out of memory: {text}" if text else "out of memory"
-    # KeyError and the like say only what was looked for; so do empty messages.
-    if isinstance(error, (ValueError, TypeError, OSError)) and text:
-        return text
-    return f"unexpected {type(error).__name__}{': ' if text else ''}{text} (--debug shows where)"
-
-
 @click.group(
     cls=_Commands,
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
-    epilog=_EXIT_STATUS,
+    epilog=EXIT_STATUS,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(gpudrift.__version__, prog_name="gpudrift")
@@ -203,6 +156,8 @@ def main(context: click.Context) -> int:
       gpudrift compare train.parquet today.parquet     compare two tables
       gpudrift profile train.parquet -o base.parquet   count the reference once,
       gpudrift compare base.parquet today.parquet      compare with it every day
+      gpudrift monitor train.parquet served.parquet --time ts --every 1d
+                                                       judge every day of a table
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     if context.invoked_subcommand is not None:
         return 0
@@ -210,98 +165,18 @@ def main(context: click.Context) -> int:
     return USAGE
 
 
-Command = Callable[..., Any]
-
-
-def _options(options: Iterable[Callable[[Command], Command]]) -> Callable[[Command], Command]:
-    """Join decorators into one; the first is the first in the help."""
-
-    def decorate(command: Command) -> Command:
-        for option in reversed(list(options)):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_debug = click.option(
-    "--debug", is_flag=True, expose_value=False, help="Show where in the program an error comes from."
-)
-_rows = click.option(
-    "--rows", type=click.IntRange(1), default=20, metavar="N", show_default=True, help="Columns in the table."
-)
-_json = click.option("--json", "json_path", metavar="OUT", help="Write the report as JSON; - is standard output.")
-_columns = _options(
-    [
-        click.option(
-            "--columns",
-            metavar="A,B,...",
-            help='Only these columns; a name with a comma as "a,b". Clocks and identifiers, which always '
-            "differ, are judged only if named here.",
-        ),
-        click.option("--config", metavar="FILE.toml", help="Kinds, edges and thresholds of columns: see below."),
-    ]
-)
-_running = _options(
-    [
-        click.option(
-            "--backend",
-            type=click.Choice(["auto", "cuda", "numba", "numpy"]),
-            default="auto",
-            show_default=True,
-            help="What counts; the numbers do not depend on it.",
-        ),
-        click.option(
-            "--threads",
-            type=click.IntRange(0, 1024),
-            default=0,
-            metavar="N",
-            help="Threads that count.  [default: one a core]",
-        ),
-        click.option(
-            "--scheduler",
-            default="threads",
-            show_default=True,
-            metavar="WHERE",
-            help="Who reads and counts files: threads of this process; local, worker processes on this machine; "
-            "a Dask cluster by its address (tcp://host:8786, tls://…) or scheduler file.",
-        ),
-        click.option(
-            "--workers",
-            type=click.IntRange(0, 4096),
-            default=0,
-            metavar="N",
-            help="Processes of --scheduler local; of a machine with GPUs, how many of them.",
-        ),
-        click.option(
-            "--dry-run", is_flag=True, help="Count nothing: print tasks, bytes, memory and about how long it takes."
-        ),
-        click.option("--quiet", is_flag=True, help="Print errors only."),
-        _debug,
-    ]
-)
-
-
-def _error_rate(_context: click.Context, _option: click.Parameter, alpha: float | None) -> float | None:
-    if alpha is not None and not 0 < alpha < 1:
-        raise click.BadParameter(f"{alpha:g} is not between 0 and 1.")
-    return alpha
-
-
 @main.command(
-    epilog=_DATA_HELP.format(
-        what="REFERENCE and CURRENT are each", profile=", or a profile saved by 'gpudrift profile'"
-    )
+    epilog=DATA_HELP.format(what="REFERENCE and CURRENT are each", profile=", or a profile saved by 'gpudrift profile'")
     + _CONFIG_HELP.format(kinds=_KINDS, statistics=_STATISTICS)
-    + _EXIT_STATUS
+    + EXIT_STATUS
 )
 @click.argument("reference")
 @click.argument("current")
-@_columns
+@columns_options
 @click.option(
     "--alpha",
     type=float,
-    callback=_error_rate,
+    callback=share_between,
     metavar="SHARE",
     help="Chance that noise alone passes for drift, all columns together.  [default: 0.05]",
 )
@@ -310,10 +185,10 @@ def _error_rate(_context: click.Context, _option: click.Parameter, alpha: float 
     metavar="drift,schema",
     help="Exit with 1 if a column has drifted, or if columns were added, dropped or changed their type.",
 )
-@_json
-@_rows
+@json_option
+@rows_option
 @click.option("--all", "show_all", is_flag=True, help="All columns in the table.")
-@_running
+@running_options
 def compare(
     reference: str,
     current: str,
@@ -340,15 +215,15 @@ def compare(
       gpudrift compare "train/*.parquet" today/ --json report.json
       gpudrift compare base.parquet today.csv --fail-on drift,schema
     """  # noqa: D301 - \b is how click is told to keep lines as they are
-    names, gates, options = _names(columns), _gates(fail_on), _read_config(config)
-    _check_output("--json", json_path, [reference, current, config])
+    names, gates, options = split_names(columns), split_gates(fail_on), read_config(config)
+    check_output("--json", json_path, [reference, current, config])
     options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
     if alpha is not None:
         options["alpha"] = alpha
-    with _cluster(scheduler, workers, threads, backend, quiet) as client:
+    with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
-            return _print_plan(_plan([reference, current], None, names, backend, threads, client, options))
-        with _progress(quiet) as progress:
+            return print_plan(planned([reference, current], None, names, backend, threads, client, options))
+        with progress_bar(quiet) as progress:
             report = gpudrift.compare(
                 reference,
                 current,
@@ -360,7 +235,7 @@ def compare(
                 **options,
             )
     read = [report.comparison.reference, report.comparison.current]
-    _check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())])
+    check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())])
     _write_report(report, json_path, quiet, None if show_all else rows)
     if report.judged == 0:
         raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
@@ -369,7 +244,7 @@ def compare(
 
 
 @main.command(
-    epilog=_DATA_HELP.format(what="DATA is", profile="")
+    epilog=DATA_HELP.format(what="DATA is", profile="")
     + "\n--config is described by 'gpudrift compare --help'; thresholds are left unread here.\n"
 )
 @click.argument("data")
@@ -384,14 +259,20 @@ def compare(
     metavar="RULES.toml",
     help="Rules that tables will be checked with: their bounds become edges, so that counts decide them exactly.",
 )
-@_columns
-@_running
+@windows_options
+@columns_options
+@running_options
 def profile(
     data: str,
     *,
     output: str,
     like: str | None,
     rules: str | None,
+    time: str | None,
+    every: str | None,
+    zone: str | None,
+    by: str | None,
+    segments: int | None,
     columns: str | None,
     config: str | None,
     backend: str,
@@ -401,7 +282,7 @@ def profile(
     dry_run: bool,
     quiet: bool,
 ) -> int:
-    """Count DATA in one pass and save the counts.
+    """Count DATA in one pass and save the counts: of all of it, or of each time window and segment.
 
     What is saved is small (some kilobytes a column) and holds no rows, but counts, and with them the values
     of text columns. It is a Parquet file with a row per column that other tools can query.
@@ -410,15 +291,17 @@ def profile(
     Examples:
       gpudrift profile "train/*.parquet" -o base.parquet
       gpudrift profile today.parquet -o today-profile.parquet --like base.parquet
+      gpudrift profile train.parquet -o days.parquet --time ts --every 1d
     """  # noqa: D301 - \b is how click is told to keep lines as they are
-    names, options = _names(columns), _read_config(config)
+    names, options = split_names(columns), read_config(config)
+    windows = windows_asked(time, every, zone, by, segments)
     if output == "-":
         raise click.UsageError("--output: a profile is written to a file, not to standard output")
-    _check_output("--output", output, [data, like, config, rules])
-    with _cluster(scheduler, workers, threads, backend, quiet) as client:
+    check_output("--output", output, [data, like, config, rules])
+    with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
-            return _print_plan(_plan([data], like, names, backend, threads, client, options))
-        with _progress(quiet) as progress:
+            return print_plan(planned([data], like, names, backend, threads, client, options))
+        with progress_bar(quiet) as progress:
             counted = gpudrift.profile(
                 data,
                 schema=like,
@@ -431,8 +314,9 @@ def profile(
                 progress=progress,
                 client=client,
                 storage_options=options.get("storage_options"),
+                **windows,
             )
-    _check_output("--output", output, counted.provenance.get("files", ()))
+    check_output("--output", output, counted.provenance.get("files", ()))
     counted.save(output)
     if not quiet:
         _describe(counted, output)
@@ -469,7 +353,7 @@ a kind (quality, drift, skew) of its findings.
 
 @main.command(
     short_help="Check DATA by rules: what is broken, what has moved.",
-    epilog=_DATA_HELP.format(what="DATA is", profile=", or a saved profile") + _RULES_HELP + _EXIT_STATUS,
+    epilog=DATA_HELP.format(what="DATA is", profile=", or a saved profile") + _RULES_HELP + EXIT_STATUS,
 )
 @click.argument("data")
 @click.option("--rules", required=True, metavar="RULES.toml", help="The rules: see below.")
@@ -485,8 +369,8 @@ a kind (quality, drift, skew) of its findings.
     metavar="quality,drift,skew",
     help="Exit with 1 if there is a finding of such a kind; undecided can be named, too.",
 )
-@_json
-@_running
+@json_option
+@running_options
 def check(
     data: str,
     *,
@@ -516,14 +400,14 @@ def check(
     from gpudrift.report.findings import lines
     from gpudrift.rules import read_rules
 
-    gates, options = _gates(fail_on, tuple(KINDS)), _read_config(config)
-    _check_output("--json", json_path, [data, rules, reference, first, config])
+    gates, options = split_gates(fail_on, tuple(KINDS)), read_config(config)
+    check_output("--json", json_path, [data, rules, reference, first, config])
     listed = read_rules(rules)
-    with _cluster(scheduler, workers, threads, backend, quiet) as client:
+    with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
             tables = [table for table in (reference, data) if table is not None]
-            return _print_plan(_plan(tables, None, None, backend, threads, client, options))
-        with _progress(quiet) as progress:
+            return print_plan(planned(tables, None, None, backend, threads, client, options))
+        with progress_bar(quiet) as progress:
             found, counted = check_tables(
                 data,
                 listed,
@@ -537,7 +421,7 @@ def check(
                 client=client,
                 storage_options=options.get("storage_options"),
             )
-    _check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())])
+    check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())])
     about = {"data": data, "reference": reference, "first": first, "rules": {"source": rules, "count": len(listed)}}
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     document = findings_document(found, created=made, **about)
@@ -551,21 +435,21 @@ def check(
     if json_path != "-" and not quiet:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         for line in lines(found, data=data, reference=reference, rules=rules, count=len(listed), encoding=encoding):
-            _say(line)
+            say(line)
     return FOUND if any(one.kind in gates for one in found) else 0
 
 
 @main.group(short_help="Suggest a file of rules from a baseline.")
-@_debug
+@debug_option
 def rules() -> None:
     """Write files of rules for 'gpudrift check'."""
 
 
-@rules.command(epilog=_DATA_HELP.format(what="BASELINE is", profile=", or a saved profile"))
+@rules.command(epilog=DATA_HELP.format(what="BASELINE is", profile=", or a saved profile"))
 @click.argument("baseline")
 @click.option("-o", "--output", metavar="OUT.toml", help="The file to write.  [default: standard output]")
 @click.option("--force", is_flag=True, help="Replace OUT.toml if it is there.")
-@_debug
+@debug_option
 def suggest(baseline: str, *, output: str | None, force: bool) -> int:
     """Write rules to start from: what BASELINE keeps, with room around it, for you to read and change.
 
@@ -576,20 +460,20 @@ def suggest(baseline: str, *, output: str | None, force: bool) -> int:
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     from gpudrift.files import write_whole
 
-    _check_output("--output", output, [baseline])
+    check_output("--output", output, [baseline])
     if output is not None and not force and Path(output).is_file():
         raise click.UsageError(f"--output: {output!r} is there already, and may have been edited (--force replaces it)")
-    with _progress(quiet=False) as progress:
+    with progress_bar(quiet=False) as progress:
         text = gpudrift.suggest_rules(baseline, progress=progress)
     if output is None:
         if (getattr(sys.stdout, "encoding", None) or "utf-8").lower() != "utf-8":
-            # As TOML spells it; what `_say` would make of it is not TOML.
+            # As TOML spells it; what `say` would make of it is not TOML.
             text = "".join(one if one.isascii() else f"\\U{ord(one):08x}" for one in text)
         for line in text.split("\n")[:-1]:
-            _say(line)
+            say(line)
     else:
         write_whole(output, text.encode())
-        _say(f"{output}: {sum('=' in line and line[0] not in '#[' for line in text.splitlines() if line)} rules")
+        say(f"{output}: {sum('=' in line and line[0] not in '#[' for line in text.splitlines() if line)} rules")
     return 0
 
 
@@ -621,7 +505,7 @@ _ALERT_GATES = ("new", "open", "retrain", "unsent")
 
 @main.command(
     short_help="Tell what changed in a report, once.",
-    epilog=_ALERTS_HELP + _EXIT_STATUS,
+    epilog=_ALERTS_HELP + EXIT_STATUS,
 )
 @click.argument("report_path", metavar="REPORT.json")
 @click.option("--config", metavar="FILE.toml", help="Where alerts go: see below.")
@@ -638,7 +522,7 @@ _ALERT_GATES = ("new", "open", "retrain", "unsent")
 )
 @click.option("--json", "json_path", metavar="OUT", help="Write what happened as JSON; - is standard output.")
 @click.option("--quiet", is_flag=True, help="Print errors and warnings only.")
-@_debug
+@debug_option
 def alert(
     report_path: str,
     *,
@@ -651,8 +535,8 @@ def alert(
 ) -> int:
     """Tell what is new, has grown, has shrunk or is over since the last report, and nothing twice.
 
-    REPORT.json is what 'gpudrift compare --json' or 'gpudrift check --json' writes; - is standard input. Each
-    of the two has a state of its own. What cannot be sent is kept in the state, and sent by the next run.
+    REPORT.json is what --json of 'gpudrift compare', 'check' or 'monitor' writes; - is standard input. Each of
+    them has a state of its own. What cannot be sent is kept in the state, and sent by the next run.
 
     \b
     Examples:
@@ -660,28 +544,21 @@ def alert(
       gpudrift alert report.json --config drift.toml --state alerts.json
       gpudrift alert report.json --state alerts.json --fail-on new
     """  # noqa: D301 - \b is how click is told to keep lines as they are
-    from gpudrift.alerts import Settings, Window, run_alerts
+    from gpudrift.alerts import Settings, run_alerts
     from gpudrift.alerts.events import instant
-    from gpudrift.findings import document_findings, judged_columns
 
-    gates = _gates(fail_on, _ALERT_GATES)
-    settings: Settings = _read_config(config).get("alerts") or Settings()
+    gates = split_gates(fail_on, _ALERT_GATES)
+    settings: Settings = read_config(config).get("alerts") or Settings()
     place = state or settings.state
     if place is None:
         raise click.UsageError("--state: the name of a file is needed, here or as state in [alerts]")
     _check_alert_outputs(settings, place, json_path, [report_path, config])
     document = _read_report(report_path)
-    start = window if window is not None else str(document.get("created", ""))[:10]
-    try:
-        findings, judged = document_findings(document), judged_columns(document)
-        if judged is not None and not judged:
-            raise ValueError("no column was judged, so nothing is known of what goes on")
-    except ValueError as error:
-        raise ValueError(f"{report_path}: {error}") from None
-    outcome = run_alerts([Window(start, tuple(findings), judged)], settings, place)
-    last = outcome.memory.state.window
-    if last is not None and instant(start) < instant(last):
-        _say_warning(f"window {start} is before {last}, the last one in {place}: nothing of it was taken up")
+    windows = _windows_of(document, report_path, window)
+    outcome = run_alerts(windows, settings, place)
+    last, latest = outcome.memory.state.window, windows[-1].start
+    if last is not None and instant(latest) < instant(last):
+        say_warning(f"window {latest} is before {last}, the last one in {place}: nothing of it was taken up")
     _write_alerts(outcome, settings, json_path, quiet)
     found = {
         "new": any(event.change in ("opened", "grew") for event in outcome.events),
@@ -690,6 +567,25 @@ def alert(
         "unsent": bool(outcome.failures),
     }
     return FOUND if any(found[gate] for gate in gates) else 0
+
+
+def _windows_of(document: dict[str, Any], path: str, start: str | None) -> list[Window]:
+    """What was found, and in which window: that of the option, the day of the report, or those it says itself."""
+    from gpudrift.alerts import Window
+    from gpudrift.findings import MONITORING_FORMAT, document_findings, document_windows, judged_columns
+
+    watched = document.get("format") == MONITORING_FORMAT
+    if watched and start is not None:
+        raise click.UsageError("--window: the report of 'gpudrift monitor' says itself which windows it is about")
+    try:
+        if watched:
+            return [Window(*one) for one in document_windows(document)]
+        findings, judged = document_findings(document), judged_columns(document)
+        if judged is not None and not judged:
+            raise ValueError("no column was judged, so nothing is known of what goes on")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return [Window(start if start is not None else str(document.get("created", ""))[:10], tuple(findings), judged)]
 
 
 def _check_alert_outputs(settings: Settings, state: str, json_path: str | None, inputs: list[str | None]) -> None:
@@ -703,7 +599,7 @@ def _check_alert_outputs(settings: Settings, state: str, json_path: str | None, 
             with suppress(OSError):
                 if path is not None and read is not None and Path(path).samefile(read):
                     raise click.UsageError(f"{option}: {path!r} has another use in this run")
-    _check_output("--json", json_path, inputs)
+    check_output("--json", json_path, inputs)
 
 
 def _read_report(path: str) -> dict[str, Any]:
@@ -714,7 +610,7 @@ def _read_report(path: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON: {error}") from None
     if not isinstance(document, dict):
-        raise ValueError(f"{path}: not a report of 'gpudrift compare --json' or 'check --json'")
+        raise ValueError(f"{path}: not a report of 'gpudrift compare --json', 'check --json' or 'monitor --json'")
     return document
 
 
@@ -726,9 +622,9 @@ def _write_alerts(outcome: Outcome, settings: Settings, json_path: str | None, q
     for channel, reason in outcome.failures.items():
         waiting = outcome.unsent.get(channel, 0)
         kept = f"; {waiting} kept for the next run" if waiting else "; the next run writes it anew"
-        _say_warning(f"{channel}: {reason}{kept}")
+        say_warning(f"{channel}: {reason}{kept}")
     for channel, count in outcome.memory.lost.items():
-        _say_warning(f"{channel}: {count} of the oldest messages were dropped, too many waited")
+        say_warning(f"{channel}: {count} of the oldest messages were dropped, too many waited")
     if json_path is not None:
         text = json.dumps(outcome.document(settings.name), allow_nan=False)
         if json_path == "-":
@@ -738,24 +634,30 @@ def _write_alerts(outcome: Outcome, settings: Settings, json_path: str | None, q
     if quiet or json_path == "-" or settings.log == "stdout":
         return
     for event in outcome.events:
-        _say(title(event, settings.name))
+        say(title(event, settings.name))
         for line in alert_lines(event):
-            _say(f"  {line}")
+            say(f"  {line}")
     if not outcome.events:
         count = len(outcome.memory.state.alerts)
-        _say(f"{settings.name}: nothing new; {count} open")
+        say(f"{settings.name}: nothing new; {count} open")
+
+
+main.add_command(cli_monitor.monitor)
+main.add_command(cli_monitor.store)
 
 
 @main.command(short_help="Show versions, cores, memory and what would run; or a profile.")
 @click.argument("profile_path", metavar="[PROFILE]", required=False)
-@_debug
+@debug_option
 def info(profile_path: str | None) -> int:
     """Show versions, cores, memory, and which backend would run and why.
 
-    Given a saved PROFILE, show what is in it instead.
+    Given a saved PROFILE, of a whole table or of its windows, show what is in it instead.
     """
     if profile_path is not None:
-        _describe(gpudrift.Profile.load(profile_path), profile_path)
+        from gpudrift.api import load_saved
+
+        _describe(load_saved(profile_path), profile_path)
         return 0
     import platform
     from importlib.metadata import version
@@ -771,20 +673,20 @@ def info(profile_path: str | None) -> int:
         "cores": f"{usable_cores()} that this process may use",
         "memory": _memory(),
         "backends": ", ".join(BACKENDS if gpu.why_not else ("cuda", *BACKENDS)),
-        "cuda": _one_line_of(f"not used: {gpu.why_not}" if gpu.why_not else f"can be used: {gpu}"),
+        "cuda": one_line_of(f"not used: {gpu.why_not}" if gpu.why_not else f"can be used: {gpu}"),
         "would run": f"{chosen} ({why})",
         "kernels": _kernels(),
         **{name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},
     }
     for name, value in lines.items():
-        _say(f"{name:<10} {value}")
+        say(f"{name:<10} {value}")
     return 0
 
 
 @main.command(short_help="Compare real data that ships with gpudrift.")
-@_json
-@_rows
-@_debug
+@json_option
+@rows_option
+@debug_option
 def demo(json_path: str | None, rows: int) -> int:
     """Compare hotel bookings of the second half of 2015 with those of the second half of 2016.
 
@@ -793,14 +695,14 @@ def demo(json_path: str | None, rows: int) -> int:
     """
     from importlib.resources import as_file, files
 
-    _check_output("--json", json_path, ())
+    check_output("--json", json_path, ())
     folder = files("gpudrift") / "data"
     before, after = folder / "hotel_bookings_2015.parquet", folder / "hotel_bookings_2016.parquet"
-    with as_file(before) as reference, as_file(after) as current, _progress(quiet=False) as progress:
+    with as_file(before) as reference, as_file(after) as current, progress_bar(quiet=False) as progress:
         report = gpudrift.compare(reference, current, progress=progress)
     if json_path != "-":
-        _say(f"$ gpudrift compare {reference.name} {current.name}")
-        _say("")
+        say(f"$ gpudrift compare {reference.name} {current.name}")
+        say("")
     _write_report(report, json_path, quiet=False, rows=rows)
     return 0
 
@@ -832,8 +734,8 @@ def demo(json_path: str | None, rows: int) -> int:
 @click.option("--parts", metavar="A,B", help="Only some of shapes, dtypes, bins, widths, peers.")
 @click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Measurements of each figure.")
 @click.option("--quick", is_flag=True, help="Small columns, to see that it works.")
-@_json
-@_debug
+@json_option
+@debug_option
 def bench(
     tables: tuple[str, ...],
     from_files: bool,
@@ -873,7 +775,7 @@ def bench(
         raise click.UsageError(f"{tables[0]!r}: tables go with --files")
     if len(tables) > 2 or (from_files and parts is not None):
         raise click.UsageError("--files: a reference and a current table at most, and no --parts")
-    _check_output("--json", json_path, tables)
+    check_output("--json", json_path, tables)
     own = backend if backend != "auto" else "cuda" if why_not_cuda() is None else "numba"
     chosen, _ = choose_backend(own)
     if from_files:
@@ -881,7 +783,7 @@ def bench(
     else:
         found = _bench_memory(chosen, threads, values, parts, repeat, quick, json_path == "-")
     if json_path == "-":
-        click.echo(json.dumps(found.document(), indent=1))  # names are ASCII here; `_say` would spell line breaks out
+        click.echo(json.dumps(found.document(), indent=1))  # names are ASCII here; `say` would spell line breaks out
     elif json_path is not None:
         found.save(json_path)
     return 0
@@ -900,7 +802,7 @@ def _bench_files(
         found = measure_files(*tables, backend=backend, threads=threads, repeat=repeat, quick=quick)
     if not quiet:
         for line in lines(found):
-            _say(line)
+            say(line)
     return found
 
 
@@ -912,7 +814,7 @@ def _bench_memory(
 
     def begin(found: Result) -> None:
         if not quiet:
-            _say(f"{found.backend} on {found.device}; a copy: {found.copy_bytes_per_second / 1e9:,.1f} GB/s")
+            say(f"{found.backend} on {found.device}; a copy: {found.copy_bytes_per_second / 1e9:,.1f} GB/s")
 
     last: list[str] = []
 
@@ -921,13 +823,13 @@ def _bench_memory(
             return
         if last != [one.part]:
             last[:] = [one.part]
-            _say("")
-            _say(f"{one.part:<30} columns        rows  bins  values/s     GB/s of copy   host")
+            say("")
+            say(f"{one.part:<30} columns        rows  bins  values/s     GB/s of copy   host")
         words = one.who if one.part == "peers" else f"{one.dtype} {one.shape}"
         size = f"{one.columns:>7,} {one.rows:>11,} {one.bins:>5,}"
         speed = f"{_short(one.values_per_second):>9} {one.bytes_per_second / 1e9:>8,.2f} {one.share:>7.1%}"
         host = f" {one.host:>6.1%}" if one.host is not None else " " * 7
-        _say(f"{words:<30} {size} {speed}{host}" + (f"  {one.note}" if one.note else ""))
+        say(f"{words:<30} {size} {speed}{host}" + (f"  {one.note}" if one.note else ""))
 
     asked = [part.strip() for part in parts.split(",")] if parts else list(PARTS)
     found = measure(
@@ -935,7 +837,7 @@ def _bench_memory(
     )
     for name, why in found.missing.items():
         if not quiet:
-            _say(f"{name:<30} not measured: {_one_line_of(why)}")
+            say(f"{name:<30} not measured: {one_line_of(why)}")
     return found
 
 
@@ -944,22 +846,9 @@ def _short(number: float) -> str:
     return f"{number / 1e9:,.1f} G" if number >= 1e9 else f"{number / 1e6:,.0f} M"
 
 
-def _check_output(option: str, output: str | None, inputs: Iterable[str | None]) -> None:
-    """Refuse, before any work is done, an output that cannot be written or that would replace an input."""
-    from gpudrift.files import check_writable
-
-    if output is None or (option == "--json" and output == "-"):
-        return
-    check_writable(output)
-    for path in inputs:
-        with suppress(OSError):
-            if path is not None and Path(output).is_file() and Path(output).samefile(path):
-                raise click.UsageError(f"{option}: {output!r} is one of the files that are read")
-
-
 def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int | None) -> None:
     if json_path == "-":
-        _say(report.to_json())
+        say(report.to_json())
         return
     if json_path is not None:
         report.to_json(json_path)
@@ -981,25 +870,52 @@ def _why_nothing(report: Report) -> str:
     return f"{first.name!r}: {first.reason}; and {len(report) - 1} more columns, for other reasons too"
 
 
-def _describe(counted: Profile, path: str) -> None:
+def _describe(counted: Profile | GroupedProfile, path: str) -> None:
     """Print what a profile holds."""
+    from gpudrift.groups import GroupedProfile
     from gpudrift.report.text import counted as number_of
     from gpudrift.report.text import plain
 
+    rows = int(counted.rows.sum()) if isinstance(counted, GroupedProfile) else counted.rows
     kinds = ", ".join(f"{n} {kind}" for kind, n in counted.schema.summary().items() if kind != "columns")
-    columns = number_of(len(counted), "column") + (f" ({kinds})" if kinds else "")
-    _say(f"{path}: {number_of(counted.rows, 'row')}, {columns}")
+    columns = number_of(len(counted.schema), "column") + (f" ({kinds})" if kinds else "")
+    say(f"{path}: {number_of(rows, 'row')}, {columns}")
+    if isinstance(counted, GroupedProfile):
+        _describe_windows(counted)
     made = counted.provenance
     if "source" in made:
         files = made.get("files", ())
         where = f" in {number_of(len(files), 'file')}" if files else ""
-        _say(f"counted from {made['source']}{where} by {made.get('backend')}, gpudrift {made.get('version')}")
-    _say(f"schema {counted.schema.digest[:16]}, profile {counted.digest[:16]}")
+        say(f"counted from {made['source']}{where} by {made.get('backend')}, gpudrift {made.get('version')}")
+    what = "windows" if isinstance(counted, GroupedProfile) else "profile"
+    say(f"schema {counted.schema.digest[:16]}, {what} {counted.digest[:16]}")
     skipped = {c.name: c.reason for c in counted.schema.columns if c.reason} | dict(counted.skipped)
     for name, reason in list(skipped.items())[:MOST_SKIPPED]:
-        _say(f"skipped {plain(name, 40)}: {reason}")
+        say(f"skipped {plain(name, 40)}: {reason}")
     if len(skipped) > MOST_SKIPPED:
-        _say(f"and {len(skipped) - MOST_SKIPPED:,} more skipped columns")
+        say(f"and {len(skipped) - MOST_SKIPPED:,} more skipped columns")
+
+
+def _describe_windows(counted: GroupedProfile) -> None:
+    """Print which windows and segments there are."""
+    from gpudrift.groups import NO_TIME
+    from gpudrift.report.text import counted as number_of
+    from gpudrift.report.text import plain
+
+    grouping = counted.grouping
+    if grouping.windows is not None:
+        starts = [start for start in counted.starts if start != NO_TIME]
+        zone = f", {grouping.windows.zone}" if grouping.windows.zone is not None else ""
+        ends = [grouping.windows.label(start) for start in starts[:1] + starts[-1:]]
+        span = f" from {ends[0]} to {ends[-1]}" if ends else ""
+        say(f"{number_of(len(starts), 'window')} of {grouping.windows.every} by {grouping.time}{zone}{span}")
+        if NO_TIME in counted.starts:
+            say(f"{number_of(counted.window(NO_TIME).rows, 'row')} without a time")
+    if grouping.by:
+        kept = [grouping.segment_name(number) for number in counted.segments]
+        more = f" and {len(kept) - MOST_SEGMENTS:,} more" if len(kept) > MOST_SEGMENTS else ""
+        shown = ", ".join(plain(name, 40) for name in kept[:MOST_SEGMENTS])
+        say(f"{number_of(len(kept), 'segment')} by {', '.join(grouping.by)}: {shown}{more}")
 
 
 def _memory() -> str:
@@ -1021,7 +937,7 @@ def _kernels() -> str:
     try:
         from gpudrift.backends import numba as engine
     except Exception as error:
-        return f"numba cannot be loaded: {_one_line(error)}"
+        return f"numba cannot be loaded: {one_line(error)}"
     for loop in vars(engine).values():
         folder = getattr(getattr(loop, "stats", None), "cache_path", None)
         if folder:
@@ -1029,200 +945,6 @@ def _kernels() -> str:
             state = f"{kept} compiled loops" if kept else "empty: the first run compiles, for some seconds"
             return f"{folder} ({state})"
     return "compiled in every process: no folder to keep them can be written"
-
-
-_NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|(?!\s*")([^,]*?))\s*(,|\Z)', re.DOTALL)
-
-
-def _names(text: str | None) -> list[str] | None:
-    """Split the names of ``--columns``; one with a comma or outer spaces goes into quotes, doubled within."""
-    if text is None:
-        return None
-    names, position = [], 0
-    while True:
-        found = _NAME.match(text, position)
-        if found is None:
-            raise click.UsageError(f"--columns: quotes are not closed, or in the middle of a name, in {text!r}")
-        names.append(found[2] if found[1] is None else found[1].replace('""', '"'))
-        if found[1] is None and not names[-1]:
-            raise click.UsageError(f'--columns: a name is missing in {text!r} (an empty name is "")')
-        if not found[3]:
-            return list(dict.fromkeys(names))
-        position = found.end()
-
-
-def _gates(text: str | None, known: Sequence[str] = ("drift", "schema")) -> set[str]:
-    gates = {gate.strip() for gate in (text or "").split(",") if gate.strip()}
-    unknown = sorted(gates - set(known))
-    if unknown or (text is not None and not gates):
-        given = ", ".join(map(repr, unknown)) or repr(text)
-        raise click.UsageError(
-            f"--fail-on: got {given}, expected {' or '.join((', '.join(known[:-1]), known[-1]))}, or several"
-        )
-    return gates
-
-
-def _read_config(path: str | None) -> dict[str, Any]:
-    """Read kinds, edges, thresholds and alpha from a TOML file, as arguments of :func:`gpudrift.compare`.
-
-    Raises
-    ------
-    OSError, ValueError
-        One line that names the file, the column and the entry.
-    """
-    options: dict[str, Any] = {"kinds": {}, "edges": {}, "thresholds": {}}
-    if path is None:
-        return options
-    import tomllib
-
-    try:
-        document = tomllib.loads(Path(path).read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as TOML: {error}") from None
-    for key, value in document.items():
-        if key == "alpha":
-            if type(value) is not float or not 0 < value < 1:
-                raise ValueError(f"{path}: alpha is {value!r}, expected a number between 0 and 1")
-            options["alpha"] = value
-        elif key == "thresholds":
-            options["thresholds"]["*"] = _entry(path, key, value, Mapping, "a table of statistics")
-        elif key == "storage_options":
-            options["storage_options"] = dict(_entry(path, key, value, Mapping, "a table of options"))
-        elif key == "alerts":
-            from gpudrift.alerts.settings import read_settings
-
-            options["alerts"] = read_settings(value, f"{path}: alerts")
-        elif key == "columns":
-            for name, entries in _entry(path, key, value, Mapping, "a table of columns").items():
-                _read_column(path, name, entries, options)
-        else:
-            known = "alpha, thresholds, columns, storage_options or alerts"
-            raise ValueError(f"{path}: {key!r} is not known, expected {known}")
-    return options
-
-
-def _read_column(path: str, name: str, entries: Any, options: dict[str, Any]) -> None:
-    where = f"column {name!r}"
-    for key, value in _entry(path, where, entries, Mapping, "a table").items():
-        if key == "kind":
-            options["kinds"][name] = _entry(path, f"{where}: kind", value, str, "a word in quotes")
-        elif key == "edges":
-            edges = _entry(path, f"{where}: edges", value, list, "a list of numbers or dates")
-            options["edges"][name] = [_edge(edge) for edge in edges]
-        elif key == "thresholds":
-            limits = _entry(path, f"{where}: thresholds", value, Mapping, "a table of statistics")
-            options["thresholds"][name] = limits
-        else:
-            raise ValueError(f"{path}: {where}: {key!r} is not known, expected kind, edges or thresholds")
-
-
-def _entry(path: str, where: str, value: Any, wanted: Any, words: str) -> Any:
-    if not isinstance(value, wanted):
-        raise ValueError(f"{path}: {where} is {value!r}, expected {words}")
-    return value
-
-
-def _edge(edge: Any) -> Any:
-    """Give a time with a zone as UTC without one: that is what is counted."""
-    if isinstance(edge, datetime.datetime) and edge.tzinfo is not None:
-        return edge.astimezone(datetime.UTC).replace(tzinfo=None)
-    return edge
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
-    """Show a progress bar on standard error, only in a terminal and only once the work has taken a while."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    shown = Bar(
-        TextColumn("counting"),
-        BarColumn(40),
-        TextColumn("{task.fields[values]}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    started = time.monotonic()
-    task: Any = None
-
-    def advance(now: Progress) -> None:
-        nonlocal task
-        if task is None:
-            if time.monotonic() - started < PATIENCE:
-                return
-            shown.start()
-            task = shown.add_task("", total=now.total, values="")
-        shown.update(task, completed=now.values, total=now.total, values=_how_far(now))
-
-    try:
-        yield advance
-    finally:
-        if task is not None:
-            shown.stop()
-
-
-@contextmanager
-def _cluster(scheduler: str, workers: int, threads: int, backend: str, quiet: bool) -> Iterator[Any]:
-    """Open the cluster that ``--scheduler`` names; None for threads of this process."""
-    if workers and scheduler != "local":
-        raise click.UsageError(f"--workers: it goes with --scheduler local, not with {scheduler!r}")
-    if scheduler == "threads":
-        yield None
-        return
-    from gpudrift.engine import open_cluster
-
-    debug = "--debug" in sys.argv
-    opened = open_cluster(scheduler, workers, threads, backend=backend, verbose=debug)
-    with _warnings(quiet, debug), opened as client:
-        yield client
-
-
-@contextmanager
-def _warnings(quiet: bool, debug: bool) -> Iterator[None]:
-    """Say our own warnings in one line each, and those of Dask (in tables, of packages) only when asked for."""
-    import warnings
-
-    def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
-        if debug or (not quiet and Path(filename).parent == Path(gpudrift.__file__).parent):
-            _say_warning(str(message))
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
-
-
-def _print_plan(plan: Plan) -> int:
-    for line in str(plan).split("\n"):  # `_say` spells line breaks out
-        _say(line)
-    return 0
-
-
-def _plan(
-    tables: Sequence[str],
-    like: str | None,
-    names: list[str] | None,
-    backend: str,
-    threads: int,
-    client: Any,
-    options: dict[str, Any],
-) -> Plan:
-    storage = options.get("storage_options")
-    where: dict[str, Any] = {"backend": backend, "threads": threads, "client": client}
-    return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where)
-
-
-def _how_far(now: Progress) -> str:
-    """Say how far the work is; on a cluster also in bytes and for the block of columns that has just advanced."""
-    said = f"{now.values:,} values"
-    if now.bytes:
-        rows = f"{now.rows:,}" + ("" if now.all_rows is None else f" of {now.all_rows:,}")
-        said += f", {now.bytes / 1e9:,.1f} GB; columns {now.block + 1}/{now.blocks}: {rows} rows"
-    return said
 
 
 def run() -> NoReturn:

@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 __all__ = [
     "FORMAT",
     "KINDS",
+    "MONITORING_FORMAT",
     "SEVERITIES",
     "Finding",
     "document_findings",
+    "document_windows",
     "drift_findings",
     "findings_document",
     "judged_columns",
@@ -42,8 +44,9 @@ KINDS: Mapping[str, str] = {
 
 SEVERITIES = ("moderate", "major")
 
-# The words of gpudrift.report.result and gpudrift.verdict, whose modules load NumPy; a test compares them.
+# The words of gpudrift.report.result, gpudrift.monitoring and gpudrift.verdict, which load NumPy; tests compare them.
 _FORMAT = "gpudrift/comparison/1"
+MONITORING_FORMAT = "gpudrift/monitoring/1"
 _ROWS_PER_BIN = 5
 
 
@@ -171,6 +174,38 @@ def judged_columns(document: Any) -> frozenset[str] | None:
     return frozenset(
         _checked(document, lambda known: [_text(c["name"]) for c in known["columns"] if c["severity"] in decided])
     )
+
+
+def document_windows(document: Any) -> list[tuple[str, tuple[Finding, ...], frozenset[str]]]:
+    """Of the JSON document of ``monitor --json``, for each window its start, what was found, which columns were judged.
+
+    Raises
+    ------
+    ValueError
+        One line, where it is no such document, or its windows are none of time.
+    """
+    given = document.get("format") if isinstance(document, Mapping) else None
+    if given != MONITORING_FORMAT:
+        raise ValueError(f"not a report of 'gpudrift monitor --json': its format is {given!r:.60}")
+    axis, windows = _readable(document, _windows)
+    if axis == "integer":
+        raise ValueError("its windows are of integers, not of time, and alerts go on from one time to the next")
+    if not windows:
+        raise ValueError("no window was judged, so nothing is known of what goes on")
+    if not document["parameters"]["rules"] and not any(judged for _, _, judged in windows):
+        raise ValueError("no column was judged, so nothing is known of what goes on")
+    return list(windows)
+
+
+def _windows(document: Mapping[str, Any]) -> tuple[str, list[tuple[str, tuple[Finding, ...], frozenset[str]]]]:
+    compared = frozenset(map(_text, document["compared"]))
+    windows = []
+    for window in document["windows"]:
+        start = _text(window["window"])
+        found = tuple(_finding(one, start, None) for one in window["findings"])
+        windows.append((start, found, compared - frozenset(map(_text, window["unjudged"]))))
+    _number(document["parameters"]["rules"])
+    return _text(document["windows_of"]["windows"]["axis"]), windows
 
 
 def _checked(document: Any, made: Any) -> Any:

@@ -30,7 +30,7 @@ from gpudrift.groups import NO_TIME, GroupedProfile
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.rules import Rule
-from gpudrift.verdict import ALPHA, judge_comparison
+from gpudrift.verdict import ALPHA, Thresholds, judge_comparison
 from gpudrift.version import __version__
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ FORMAT = "gpudrift/monitoring/1"
 MOST_EMPTY = 1_000
 """Empty windows in a row that are looked at one by one; more are only told."""
 
-Thresholds = Mapping[str, Mapping[str, Any]]
+Given = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,8 @@ class Monitoring:
         Where windows have no rows, between them.
     parameters : mapping
         Thresholds, alpha, and what else was asked for.
+    compared : tuple of str
+        Names of the columns that windows are compared in.
     """
 
     baseline: Profile
@@ -148,6 +150,7 @@ class Monitoring:
     windows: tuple[WindowResult, ...]
     gaps: tuple[Gap, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    compared: tuple[str, ...] = ()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -191,10 +194,15 @@ class Monitoring:
                         entry["last"] = window.label
                         if entry["worst"] is None or one.excess > entry["worst"][2]:
                             entry["worst"] = (window.label, one.reason, one.excess)
-            for finding in window.findings:
-                if finding.segment is not None and finding.column in found and finding.kind in ("drift", "skew"):
-                    segments = found[finding.column].setdefault("segments", {})
-                    segments[finding.segment] = segments.get(finding.segment, 0) + 1
+            moved = {
+                (finding.column, finding.segment)
+                for finding in window.findings
+                if finding.segment is not None and finding.kind in ("drift", "skew")
+            }
+            for column, segment in sorted(moved, key=str):
+                if column in found:  # in one window several statistics may tell of one segment
+                    segments = found[column].setdefault("segments", {})
+                    segments[segment] = segments.get(segment, 0) + 1
         for entry in found.values():
             worst = entry["worst"]
             entry["worst"] = None if worst is None else {"window": worst[0], "reason": worst[1]}
@@ -219,6 +227,7 @@ class Monitoring:
                 "with_moves": sum(bool(window.moved) for window in self.windows),
                 "findings": {kind: sum(one.kind == kind for one in findings) for kind in kinds},
             },
+            "compared": list(self.compared),
             "columns": self.columns(),
             "gaps": [gap.document() for gap in self.gaps],
             "windows": [window.document() for window in self.windows],
@@ -233,6 +242,7 @@ class Monitoring:
             If the file cannot be written.
         """
         text = json.dumps(self.document(), allow_nan=False, indent=indent)
+        text = text.replace("\x7f", "\\u007f")  # and so all of it is printable
         if path is not None:
             write_whole(path, text.encode() + b"\n")
         return text
@@ -259,11 +269,12 @@ def monitor_windows(
     current: GroupedProfile,
     *,
     rules: Sequence[Rule] = (),
-    thresholds: Thresholds | Callable[[Comparison], Thresholds] | None = None,
+    thresholds: Given | Callable[[Comparison], Given] | None = None,
     alpha: float = ALPHA,
     rolling: int = 1,
     judge: Sequence[int] | None = None,
     now: float | None = None,
+    named: Sequence[str] = (),
     parameters: Mapping[str, Any] | None = None,
 ) -> Monitoring:
     """Judge the windows of a table.
@@ -287,6 +298,8 @@ def monitor_windows(
         Starts of the windows to judge; by default all.
     now : float, optional
         Seconds since 1970: what begins later lies in the future.
+    named : sequence of str
+        As for :func:`gpudrift.judge`: clocks and identifiers among them are judged, too.
     parameters : mapping, optional
         What else to write into the document.
 
@@ -297,7 +310,7 @@ def monitor_windows(
     Raises
     ------
     ValueError
-        If there are no windows.
+        If there are no windows, or a threshold is of a column that is not there.
     SchemaMismatchError
         If nothing can be compared.
     """
@@ -305,11 +318,14 @@ def monitor_windows(
         raise ValueError("monitor: no windows: give a time column and their length (time='…', every='1d')")
     if rolling < 0:
         raise ValueError(f"monitor: rolling is {rolling!r}, expected a number of windows, or 0 for none")
-    run = _Run(baseline, current, tuple(rules), thresholds, alpha, rolling)
+    run = _Run(baseline, current, tuple(rules), thresholds, alpha, rolling, tuple(named))
+    given = None if callable(thresholds) else Thresholds.of(thresholds).document()
+    unknown = [name for name in given or () if name not in ("*", *run.names)]
+    if unknown:
+        raise ValueError(f"thresholds: no column {unknown[0]!r} that windows are compared in")
     windows, gaps = run.judged(judge, time.time() if now is None else now)
-    given = None if callable(thresholds) else thresholds
     known = {"alpha": alpha, "rolling": rolling, "rules": len(run.rules), "thresholds": given}
-    return Monitoring(run.baseline, current, windows, gaps, {**known, **(parameters or {})})
+    return Monitoring(run.baseline, current, windows, gaps, {**known, **(parameters or {})}, run.reference.schema.names)
 
 
 class _Run:
@@ -320,18 +336,19 @@ class _Run:
         baseline: Profile | GroupedProfile,
         current: GroupedProfile,
         rules: tuple[Rule, ...],
-        thresholds: Thresholds | Callable[[Comparison], Thresholds] | None,
+        thresholds: Given | Callable[[Comparison], Given] | None,
         alpha: float,
         rolling: int,
+        named: tuple[str, ...],
     ) -> None:
-        self.current, self.rules, self.alpha, self.rolling = current, rules, alpha, rolling
+        self.current, self.rules, self.alpha, self.rolling, self.named = current, rules, alpha, rolling, named
         self.baseline = baseline if isinstance(baseline, Profile) else baseline.total()
         self.thresholds = thresholds
         grouping = current.grouping
         assert grouping.windows is not None
-        self.windows = grouping.windows
+        self.windows, self.time = grouping.windows, grouping.time
         # What orders the rows differs in every window by itself.
-        self.names = [name for name in current.schema.names if name != grouping.time]
+        self.names = [name for name in current.schema.names if name != self.time]
         self.reference = self._compared(self.baseline)
         self.segments: dict[int, Profile] = {}
         if isinstance(baseline, GroupedProfile) and grouping.by and baseline.grouping.by == grouping.by:
@@ -343,7 +360,9 @@ class _Run:
         self.first: Profile | None = None
 
     def _compared(self, profile: Profile) -> Profile:
-        return profile.select([name for name in self.names if name in profile.schema])
+        selected = profile.select([name for name in self.names if name in profile.schema])
+        # A training table that has no time of prediction has not lost a column.
+        return replace(selected, seen={name: told for name, told in selected.seen.items() if name != self.time})
 
     def judged(self, wanted: Sequence[int] | None, now: float) -> tuple[tuple[WindowResult, ...], tuple[Gap, ...]]:
         """The windows that are wanted, in the order of time, and the gaps between them."""
@@ -406,6 +425,8 @@ class _Run:
             if column.severity not in ("not judged", "too few rows"):
                 self.skewed.setdefault((segment, column.name), column.drifted)
         found = drift_findings(report, label, segment)
+        if segment is not None:
+            found = [one for one in found if one.kind == "drift"]  # columns come and go in the whole table
         return report, [self._told(finding) for finding in found]
 
     def _told(self, finding: Finding) -> Finding:
@@ -415,12 +436,12 @@ class _Run:
         return replace(finding, kind="skew", reason=reason)
 
     def _judge(
-        self, reference: Profile, current: Profile, limits: Thresholds | Callable[[Comparison], Thresholds] | None
+        self, reference: Profile, current: Profile, limits: Given | Callable[[Comparison], Given] | None
     ) -> Report:
         comparison = compare_profiles(reference, current)
         thresholds = limits(comparison) if callable(limits) else limits
         known = {name: own for name, own in (thresholds or {}).items() if name == "*" or name in comparison.index}
-        return Report(comparison, judge_comparison(comparison, thresholds=known, alpha=self.alpha))
+        return Report(comparison, judge_comparison(comparison, thresholds=known, alpha=self.alpha, named=self.named))
 
     def _gap(self, last: int, start: int) -> tuple[list[Gap], list[WindowResult]]:
         """What lies between two windows that follow each other in the data."""

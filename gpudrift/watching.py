@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,14 +10,16 @@ from gpudrift.api import Thresholds, load_if_saved, profile
 from gpudrift.calibration import Calibration, calibrate
 from gpudrift.comparison import Comparison
 from gpudrift.engine import Settings, column_types, profile_data
+from gpudrift.errors import SchemaMismatchError
 from gpudrift.fitting import FitOptions
-from gpudrift.grouping import MOST_SEGMENTS
+from gpudrift.grouping import MOST_SEGMENTS, GroupRequest
 from gpudrift.groups import NO_TIME, GroupedProfile
 from gpudrift.monitoring import Monitoring, monitor_windows
 from gpudrift.planning import Progress
-from gpudrift.profiles import Profile
+from gpudrift.profiles import Profile, first_difference
 from gpudrift.rules import Given as Rules
 from gpudrift.rules import read_rules, rule_bounds
+from gpudrift.store import Added, Store
 from gpudrift.verdict import ALPHA
 from gpudrift.version import __version__
 
@@ -28,7 +31,7 @@ RATE = 0.01
 
 def monitor(
     baseline: Any,
-    data: Any,
+    data: Any = None,
     *,
     time: str | None = None,
     every: str | int | None = None,
@@ -45,6 +48,8 @@ def monitor(
     rolling: int = 1,
     since: str | None = None,
     last: int | None = None,
+    store: Store | str | os.PathLike[str] | None = None,
+    batch: str | None = None,
     backend: str = "auto",
     threads: int = 0,
     progress: Callable[[Progress], None] | None = None,
@@ -60,10 +65,10 @@ def monitor(
     ----------
     baseline : data, Profile, GroupedProfile or path of a saved one
         The training. Data is profiled with the windows and segments that are asked for, as far as it has the columns.
-    data : data, GroupedProfile or path of a saved one
-        The table to watch; data as for :func:`gpudrift.profile`.
+    data : data, GroupedProfile or path of a saved one, optional
+        The table to watch; data as for :func:`gpudrift.profile`. It may be left out where a store is judged as it is.
     time, every, zone, by, segments
-        As for :func:`gpudrift.profile`; by default those of the baseline.
+        As for :func:`gpudrift.profile`; by default those of the store or of the baseline.
     columns, kinds, edges
         As for :func:`gpudrift.profile`; they concern the baseline.
     rules : path, mapping or sequence of Rule, optional
@@ -81,6 +86,11 @@ def monitor(
         Judge the windows from this time on; those before are only looked back at.
     last : int, optional
         Judge only so many windows, the last ones.
+    store : Store or path, optional
+        Keeps the windows from one call to the next. Those of `data` are added to it, and what it then holds is judged:
+        the windows that have rows of this batch, or those of `since` and `last`. It is made if it is not there.
+    batch : str, optional
+        Name of the data in the store: a batch that comes again replaces itself; see :meth:`gpudrift.store.Store.add`.
     backend, threads, progress, client, storage_options
         As for :func:`gpudrift.profile`.
 
@@ -103,23 +113,35 @@ def monitor(
         "client": client,
         "storage_options": storage_options,
     }
+    _check_given(data, store, batch)
     listed = () if rules is None else tuple(read_rules(rules))
-    groups: dict[str, Any] = {"time": time, "every": every, "zone": zone, "by": by, "segments": segments}
-    before = load_if_saved(baseline)
-    if not isinstance(before, Profile | GroupedProfile):
+    groups = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
+    opened = _opened(store, storage_options)
+    before, current = load_if_saved(baseline), load_if_saved(data)
+    # What cannot be is said before anything is counted.
+    if isinstance(current, Profile):
+        raise ValueError("monitor: the data is a profile without windows; make it with time='…' and every='1d'")
+    if data is not None and not isinstance(current, GroupedProfile) and groups.time is not None:
+        settings = Settings(backend, threads, client=client)
+        groups.windows(column_types(current, settings, storage_options).get(groups.time), "the data")
+    if not isinstance(before, Profile | GroupedProfile) and isinstance(current, GroupedProfile):
+        before = profile(before, schema=current, columns=columns, kinds=kinds, edges=edges, **counting)
+    elif not isinstance(before, Profile | GroupedProfile):
         fitting = {"columns": columns, "kinds": kinds, "edges": edges, "rules": listed or None}
-        before = _baseline(before, groups, fitting, counting)
+        before = _baseline(before, groups, fitting, counting, windows=thresholds == CALIBRATED)
     elif kinds or edges:
         raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
-    current = load_if_saved(data)
-    if not isinstance(current, GroupedProfile):
-        if isinstance(current, Profile):
-            raise ValueError("monitor: the data is a profile without windows; make it with time='…' and every='1d'")
-        if time is None and not (isinstance(before, GroupedProfile) and before.grouping.time is not None):
-            raise ValueError("monitor: no windows: give a time column and their length (time='…', every='1d')")
-        asked: dict[str, Any] = {"time": time, "every": every, "zone": zone, "by": by} if time is not None else {}
-        current = profile(current, schema=before, columns=columns, **asked, **counting)
     limits, told = _limits(thresholds, before, rate)
+    if opened is not None and opened.schema != before.schema:
+        difference = first_difference(opened.schema, before.schema)
+        raise SchemaMismatchError(f"{opened.place.label}: the store was made for another baseline: {difference}")
+    touched: list[int] | None = None
+    if data is not None and not isinstance(current, GroupedProfile):
+        like = before if opened is None else GroupedProfile.empty(opened.schema, opened.grouping)
+        current = _counted(current, like, groups, columns, counting)
+    if store is not None:
+        opened = opened or _made(store, current, storage_options)
+        current, touched = _stored(opened, current, batch, told)
     return monitor_windows(
         before,
         current,
@@ -127,9 +149,82 @@ def monitor(
         thresholds=limits,
         alpha=alpha,
         rolling=rolling,
-        judge=judged_starts(current, since, last),
+        judge=touched if since is None and last is None else judged_starts(current, since, last),
+        named=columns or (),
         parameters=told,
     )
+
+
+def _check_given(data: Any, store: Any, batch: str | None) -> None:
+    if data is None and store is None:
+        raise ValueError("monitor: neither data nor a store is given")
+    if batch is not None and (data is None or store is None):
+        raise ValueError("monitor: a batch is a name for data in a store, and needs both")
+
+
+def _opened(store: Store | str | os.PathLike[str] | None, storage_options: Mapping[str, Any] | None) -> Store | None:
+    """The store, if it is there."""
+    if store is None or isinstance(store, Store):
+        return store
+    try:
+        return Store.open(store, storage_options)
+    except FileNotFoundError:
+        return None
+
+
+def _made(store: Store | str | os.PathLike[str], like: Any, storage_options: Mapping[str, Any] | None) -> Store:
+    """A new store, for what is counted as this was."""
+    if isinstance(store, Store):
+        return store
+    if like is None:
+        raise FileNotFoundError(f"{os.fspath(store)}: no store of windows, and no data to make one of")
+    return Store.create(store, like, storage_options=storage_options)
+
+
+def _stored(
+    store: Store, current: GroupedProfile | None, batch: str | None, told: dict[str, Any]
+) -> tuple[GroupedProfile, list[int] | None]:
+    """All windows of the store, and those that have rows of this batch; None is all of them."""
+    touched = None
+    if current is not None:
+        added = store.add(current, batch)
+        told["store"] = _told(store, added)
+        touched = sorted({*added.written, *added.removed, *added.unchanged})
+    return store.read().with_provenance(source=store.place.label, files=[]), touched
+
+
+def _told(store: Store, added: Added) -> dict[str, Any]:
+    """What became of a batch, for the document."""
+    lists = {"written": added.written, "removed": added.removed, "unchanged": added.unchanged}
+    labels = {name: [store.label(start) for start in starts] for name, starts in lists.items()}
+    return {
+        "path": store.place.label,
+        "batch": added.batch,
+        **labels,
+        "too_old": [store.label(start) for start in added.too_old],
+    }
+
+
+def _counted(
+    data: Any,
+    like: Profile | GroupedProfile,
+    groups: GroupRequest,
+    columns: Sequence[str] | None,
+    counting: Mapping[str, Any],
+) -> GroupedProfile:
+    """The windows of the data, of the length that is asked for, or as they were counted before."""
+    known = isinstance(like, GroupedProfile) and like.grouping.time is not None
+    if groups.time is None and not known:
+        raise ValueError("monitor: no windows: give a time column and their length (time='…', every='1d')")
+    asked: dict[str, Any] = {"by": groups.by}
+    if groups.time is not None:
+        asked |= {"time": groups.time, "every": groups.every, "zone": groups.zone}
+    elif isinstance(like, GroupedProfile) and groups.by not in ((), like.grouping.by):
+        raise ValueError(f"segments of {', '.join(groups.by)}: they are frozen with the baseline and the store")
+    else:
+        asked = {}
+    counted: GroupedProfile = profile(data, schema=like, columns=columns, **asked, **counting)
+    return counted
 
 
 def judged_starts(current: GroupedProfile, since: str | None, last: int | None) -> list[int] | None:
@@ -158,13 +253,17 @@ def judged_starts(current: GroupedProfile, since: str | None, last: int | None) 
 
 
 def _baseline(
-    data: Any, groups: Mapping[str, Any], fitting: Mapping[str, Any], counting: Mapping[str, Any]
+    data: Any, groups: GroupRequest, fitting: Mapping[str, Any], counting: Mapping[str, Any], windows: bool
 ) -> Profile | GroupedProfile:
     """The baseline counted on the coarse grid, with windows and segments where it has the columns for them."""
     settings = Settings(counting["backend"], counting["threads"], client=counting["client"])
     known = column_types(data, settings, counting["storage_options"])
-    asked = dict(groups)
-    if asked["time"] is not None and asked["time"] not in known:
+    asked = {name: getattr(groups, name) for name in ("time", "every", "zone", "by", "segments")}
+    if groups.time is not None and groups.time not in known:
+        if windows:
+            raise ValueError(
+                f"thresholds: calibrated ones need windows, and the baseline has no column {groups.time!r}"
+            )
         asked |= {"time": None, "every": None, "zone": None}  # a training table mostly has no time of prediction
     if asked["time"] is not None or asked["by"]:
         counted: Profile | GroupedProfile = profile(data, **asked, **fitting, **counting)

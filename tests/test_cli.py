@@ -24,7 +24,7 @@ import pytest
 from example_document import HOSTILE_NAMES
 
 import gpudrift as gd
-from gpudrift import cli, schema, verdict
+from gpudrift import cli, cli_common, schema, verdict
 
 DONE, FOUND, USAGE, FAILED = 0, 1, 2, 3
 
@@ -321,7 +321,7 @@ def test_an_engine_that_cannot_be_loaded_is_one_line(folder, tmp_path):
 
 def test_an_error_is_never_longer_than_a_screen(tmp_path):
     error = fails("compare", tmp_path / ("x" * 200) / ("y" * 2000), "b")
-    assert len(error) <= cli.LONGEST_MESSAGE
+    assert len(error) <= cli_common.LONGEST_MESSAGE
 
 
 def test_an_interruption_is_3(folder, monkeypatch):
@@ -332,14 +332,14 @@ def test_an_interruption_is_3(folder, monkeypatch):
 # Work that is long, whatever the machine: a pause for each column, and less patience before progress is shown.
 SLOW = """
 import sys, time
-from gpudrift import cli, tasks
+from gpudrift import cli, cli_common, tasks
 real = tasks.fit_column
 def slow(*arguments):
     {at_work}
     time.sleep(0.1)
     return real(*arguments)
 tasks.fit_column = slow
-cli.PATIENCE = 0.1
+cli_common.PATIENCE = 0.1
 cli.main([*sys.argv[1:], "--backend", "numpy"])
 """
 
@@ -560,7 +560,7 @@ def test_a_saved_profile_among_the_data_is_refused_by_name(folder, tmp_path, giv
     ],
 )
 def test_columns_may_have_any_name(text, names):
-    assert cli._names(text) == names
+    assert cli_common.split_names(text) == names
 
 
 def test_columns_with_odd_names_are_found(tmp_path):

@@ -34,7 +34,7 @@ from test_cli import DONE, FAILED, FOUND, USAGE, Outcome, checked, fails, in_ter
 from test_cluster_errors import BLOCKED, QUIET, assert_idle, indented, on_workers
 
 import gpudrift as gd
-from gpudrift import cli, engine, planning
+from gpudrift import cli_common, engine, planning
 
 WITHIN = 12
 """Seconds that an unreachable scheduler may take, the start of the process included."""
@@ -499,9 +499,9 @@ def test_tls_through_the_configuration_of_dask(folder, certificate):
 
 MANY_TASKS = """
 import sys
-from gpudrift import cli, planning
+from gpudrift import cli, cli_common, planning
 planning.BYTES_PER_SLOT = planning.CLUSTER_TASK = planning.SMALLEST_BLOCK = 1
-cli.PATIENCE = 0.1
+cli_common.PATIENCE = 0.1
 cli.main(sys.argv[1:])
 """
 
@@ -526,10 +526,10 @@ def test_a_terminal_sees_rows_bytes_and_columns(cluster, client, folder):
 
 def test_what_progress_says_of_a_cluster():
     now = planning.Progress(1_234_567, 10**7, 2_500_000_000, 3, 40, 5_000, 1_000_000)
-    assert cli._how_far(now) == "1,234,567 values, 2.5 GB; columns 4/40: 5,000 of 1,000,000 rows"
+    assert cli_common.how_far(now) == "1,234,567 values, 2.5 GB; columns 4/40: 5,000 of 1,000,000 rows"
     unknown = planning.Progress(1_234, None, 10**8, 0, 1, 617, None)
-    assert cli._how_far(unknown) == "1,234 values, 0.1 GB; columns 1/1: 617 rows"
-    assert cli._how_far(planning.Progress(1_234, 10**7)) == "1,234 values"
+    assert cli_common.how_far(unknown) == "1,234 values, 0.1 GB; columns 1/1: 617 rows"
+    assert cli_common.how_far(planning.Progress(1_234, 10**7)) == "1,234 values"
 
 
 @pytest.mark.usefixtures("many_tasks")

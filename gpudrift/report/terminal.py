@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from gpudrift.report.text import GAP, Paper, bars, counted, number_text, resampled, share_text
+from gpudrift.report.text import GAP, Paper, bars, counted, limits_text, number_text, resampled, share_text, shortened
 
 __all__ = ["render", "write"]
 
@@ -235,19 +235,13 @@ def _cells(column: Document, paper: Paper) -> dict[str, Text]:
         "effect": _effect(statistics),
         "ks": _value(statistics, "ks"),
         "missing": _missing(statistics),
-        "why": _shortened(column["reason"] or ""),
+        "why": shortened(column["reason"] or ""),
     }
     quiet = "" if column["drifted"] else "dim"
     cells = {key: Text(paper.word(text), style=quiet) for key, text in words.items()}
     cells["severity"] = Text(paper.word(severity), style=style)
     cells["name"] = Text(paper.name(column["name"], _LONGEST_NAME), style=quiet or "bold")
     return cells
-
-
-def _shortened(reason: str) -> str:
-    for long, short in (("Wasserstein / std", "W/σ"), ("new values", "new"), (".0%", "%")):
-        reason = reason.replace(long, short)
-    return reason
 
 
 def _value(statistics: Document, name: str) -> str:
@@ -375,23 +369,13 @@ def _legend(document: Document, table: _Table, paper: Paper) -> Iterator[Text]:
     ]
     limited = [("PSI", "psi"), ("W/σ", "wasserstein_scaled"), ("missing", "missing"), ("new", "new")]
     thresholds = document["parameters"].get("thresholds", {})
-    limits = [f"{title} {limit}" for title, name in limited if (limit := _limits(thresholds, name))]
+    limits = [f"{title} {limit}" for title, name in limited if (limit := limits_text(thresholds, name))]
     lines = [
         [meaning for title, meaning in meanings if title in titles],
         ["moderate / major from", *limits, f"and beyond chance (alpha {document['parameters']['alpha']:g})"],
     ]
     for words in lines:
         yield from paper.flow(Text(paper.word(word), style="dim") for word in words)
-
-
-def _limits(thresholds: Document, name: str) -> str:
-    """Write the two thresholds of a statistic; nothing where the document has none of a known form."""
-    everywhere = thresholds.get("*", thresholds)
-    pair = everywhere.get(name) if isinstance(everywhere, Mapping) else None
-    if not isinstance(pair, Sequence) or not all(isinstance(limit, int | float) for limit in pair):
-        return ""
-    share = name in ("missing", "new")
-    return " / ".join(share_text(limit) if share else f"{limit:g}" for limit in pair)
 
 
 def _provenance(document: Document, paper: Paper, everything: bool) -> Iterator[Text]:

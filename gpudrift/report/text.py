@@ -9,15 +9,27 @@ texts stay different (a name may contain a backslash), or that look-alike letter
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
-__all__ = ["GAP", "Paper", "bars", "counted", "number_text", "plain", "resampled", "share_text"]
+__all__ = [
+    "GAP",
+    "Paper",
+    "bars",
+    "counted",
+    "limits_text",
+    "number_text",
+    "plain",
+    "resampled",
+    "share_text",
+    "shortened",
+]
 
 GAP = 2
 """Cells between two things on one line."""
@@ -220,3 +232,26 @@ def share_text(share: float | None) -> str:
     if 99.9 < percent < 100:
         return ">99.9 %"
     return f"{percent:.2g} %" if percent <= 99 else f"{percent:.3g} %"
+
+
+def shortened(reason: str) -> str:
+    """Write the reason of a verdict with the short names that tables have, and limits with three digits.
+
+    Examples
+    --------
+    >>> shortened("Wasserstein / std 1.53 ≥ 1.09815; new values 100.0% ≥ 20%")
+    'W/σ 1.53 ≥ 1.1; new 100% ≥ 20%'
+    """
+    for long, short in (("Wasserstein / std", "W/σ"), ("new values", "new"), (".0%", "%")):
+        reason = reason.replace(long, short)
+    return re.sub(r"(?<=≥ )\d+\.\d{3,}(?=;|$)", lambda limit: f"{float(limit[0]):.3g}", reason)
+
+
+def limits_text(thresholds: Mapping[str, Any], name: str) -> str:
+    """Write the two thresholds of a statistic; nothing where the document has none of a known form."""
+    everywhere = thresholds.get("*", thresholds)
+    pair = everywhere.get(name) if isinstance(everywhere, Mapping) else None
+    if not isinstance(pair, Sequence) or not all(isinstance(limit, int | float) for limit in pair):
+        return ""
+    share = name in ("missing", "new")
+    return " / ".join(share_text(limit) if share else f"{limit:g}" for limit in pair)
