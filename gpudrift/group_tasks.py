@@ -27,8 +27,10 @@ from gpudrift.grouping import (
     GroupRequest,
     TooManyGroupsError,
     frequent_segments,
+    most_groups,
     segment_column,
     segment_tally,
+    too_many_groups,
 )
 from gpudrift.groups import GroupedProfile, Grouping, Segment
 from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
@@ -63,6 +65,8 @@ __all__ = [
 
 RUN_ROWS = 1 << 20
 """Rows of which the groups are held at a time: 4 MB."""
+FILES_HELD = 8
+"""Text files whose windows wait to be added to those before."""
 BLOCK = LARGEST_BLOCK // 2
 """Bytes of the columns that are counted together on a CPU."""
 
@@ -283,14 +287,13 @@ def count_groups_of_stream(
     reading: Reading | None = None,
 ) -> GroupedProfile:
     """The same of files that are read from front to back; where a value does not fit, again with a wider type."""
-    numbering = GroupNumbering(grouping, segment_columns(source, grouping), schema)
     names = list(dict.fromkeys([*schema.names, *grouping.columns]))
     reading = reading or Reading()
-    states = []
+    counted = [GroupedProfile.empty(schema, grouping)]
     for part in parts:
         typed = source
         while True:
-            numbering.columns = tuple(segment_columns(typed, grouping))
+            numbering = GroupNumbering(grouping, segment_columns(typed, grouping), schema)
             state = load_groups(backend)(schema)
             try:
                 for batch in reading(typed.batches(part, names)):
@@ -299,8 +302,12 @@ def count_groups_of_stream(
             except CsvTypesChanged as changed:
                 typed = changed.source
         state.settle()
-        states.append([state])
-    return together(schema, grouping, numbering, states or [[load_groups(backend)(schema)]])
+        counted.append(together(schema, grouping, numbering, [[state]]))
+        if len(counted) > FILES_HELD:  # a thousand files must not hold a thousand times the counters
+            counted = [GroupedProfile.sum(counted)]
+            if len(counted[0]) > most_groups(schema.slots):
+                raise too_many_groups(most_groups(schema.slots), len(schema), schema.slots)
+    return GroupedProfile.sum(counted)
 
 
 def together(
