@@ -9,6 +9,7 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
 - ``cluster``: the newest result there of each case of cluster.py, and what scale_model.py makes of them;
 - ``gpu``: the newest result there of device.py, "not measured" where there is none;
 - ``accuracy``: some shapes of the newest result there that was made by statistics_error.py;
+- ``windows``, ``known``, ``falsealarms``: the newest results of windows.py and false_alarms.py;
 - and those of notebook.py, which benchmarks/README.md has beside some of these.
 
 ``--check`` writes nothing and exits with 1 where a block is out of date, time stamps aside.
@@ -27,6 +28,7 @@ from typing import Any
 
 import committed
 import notebook
+import window_blocks
 from committed import NOT_MEASURED, Document
 
 PAGES = (committed.ROOT / "README.md", committed.ROOT / "benchmarks" / "README.md")
@@ -371,6 +373,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gpu": gpu,
     "accuracy": accuracy,
     **notebook.BLOCKS,
+    **window_blocks.BLOCKS,
 }
 
 

@@ -4,6 +4,7 @@
   processes take turns: *plain* counts the table as a whole, on the fine grid; *windows* counts every window and
   segment; *read* only reads the columns. Each is warmed up by a small table of the same columns. *Counting* is under a
   schema that is known, one reading; *fitting* includes the choice of bins and segments.
+- ``known``: what examples/known_drifts.py finds in the real tables.
 - ``memory``: so many columns times 365 windows; the largest size that the process had, beside that of the counters.
 
 Bytes are those that the process has asked the system for (rchar), beside those of the column chunks in the file.
@@ -209,6 +210,14 @@ def measure_memory(columns: int, rows: int, folder: Path) -> Table:
     return {"columns": columns, "rows": rows, **found}
 
 
+def known_drifts() -> Table:
+    script = Path(__file__).resolve().parent.parent / "examples" / "known_drifts.py"
+    data = os.environ.get("GPUDRIFT_DATA") or str(Path(__file__).resolve().parents[2] / "shared" / "data")
+    done = subprocess.run([sys.executable, str(script), data], capture_output=True, text=True, check=False)
+    print(done.stdout)
+    return {"lines": [line.rstrip() for line in done.stdout.splitlines()], "found": done.returncode == 0}
+
+
 def main() -> None:
     if sys.argv[1:2] == ["--task"]:
         what, path, small, *rest = sys.argv[2:]
@@ -221,19 +230,27 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8_000_000)
     parser.add_argument("--columns", type=int, default=5_000)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--only", choices=["time", "memory"])
+    parser.add_argument("--only", choices=["time", "memory", "known"])
     parser.add_argument("--json", type=Path, default=RESULTS / "windows.json")
     asked = parser.parse_args()
     found: Table = {}
     if asked.json.exists():
         found = json.loads(asked.json.read_text())
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as name:
-        if asked.only != "memory":
+        if asked.only in (None, "time"):
             found["time"] = measure_time(asked.rows, asked.repeat, Path(name))
-        if asked.only != "time":
+        if asked.only in (None, "memory"):
             found["memory"] = measure_memory(asked.columns, 100_000, Path(name))
-    made = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "commit": end_to_end.commit()}
-    found |= {"machine": end_to_end.machine(), "versions": end_to_end.versions(), **made}
+    if asked.only in (None, "known"):
+        found["known"] = known_drifts()
+    found |= {
+        "format": "gpudrift/windows-benchmark/1",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": end_to_end.commit(),
+        "machine": end_to_end.machine(),
+        "versions": end_to_end.versions(),
+        "repeat": asked.repeat,
+    }
     asked.json.write_text(json.dumps(found, indent=1) + "\n")
 
 

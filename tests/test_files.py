@@ -629,7 +629,8 @@ def test_loading_executes_nothing(module):
         "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools", "gpudrift.buffers",
         "gpudrift.errors",
         "gpudrift.files",
-        "gpudrift.groups", "gpudrift.profiles", "gpudrift.schema", "hashlib", "json", "numpy", "numpy.typing", "operator", "os",
+        "gpudrift.groups", "gpudrift.profiles", "gpudrift.schema",
+        "hashlib", "json", "numpy", "numpy.typing", "operator", "os",
         "pathlib", "pyarrow", "pyarrow.parquet", "stat", "typing",
     }  # fmt: skip
     assert imported <= allowed, imported - allowed

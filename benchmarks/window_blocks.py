@@ -1,0 +1,84 @@
+"""The blocks of README.md about windows: what windows.py and false_alarms.py measured."""
+
+from __future__ import annotations
+
+import committed
+
+__all__ = ["BLOCKS"]
+
+WAYS = {
+    "p < 0.05": "p < 0.05",
+    "BH p < 0.05": "Benjamini-Hochberg",
+    "fixed": "fixed thresholds",
+    "calibrated 0.01": "calibrated, rate 1 %",
+    "calibrated 0.05": "calibrated, rate 5 %",
+}
+SHOWN = 20
+"""Lines of the known drifts that README.md shows."""
+
+
+def _newest(made: str, part: str | None = None) -> committed.Document | None:
+    found = [one for one in committed.results(made) if part is None or part in one]
+    return found[-1] if found else None
+
+
+def _share(way: committed.Document) -> str:
+    return f"{way['share']:.2%}"
+
+
+def false_alarms() -> str:
+    """Shares of alarms without drift, by how they were decided."""
+    found = _newest("gpudrift/false-alarms/1")
+    if found is None:
+        return "No result has been committed yet.\n"
+    made = found["synthetic"]
+    streams = [(f"made: {made['columns']:,} columns of {made['rows']:,.0f} rows a window", made)]
+    streams += [(name, one["shuffled"]) for name, one in found["real"].items() if "shuffled" in one]
+    streams += [
+        (f"{name}, in their own order, with seasons and trends", one["in its own order"])
+        for name, one in found["real"].items()
+        if "in its own order" in one
+    ]
+    rows = [
+        " | ".join([f"| {name}, {one['reference']} + {one['judged']}", *(_share(one["ways"][way]) for way in WAYS), ""])
+        for name, one in streams
+    ]
+    head = " | ".join(["stream, windows of the reference + judged", *(f"{words}:" for words in WAYS.values())])
+    return committed.table(head, [row.rstrip() for row in rows])
+
+
+def windows() -> str:
+    """What windows and segments cost beside a plain profile."""
+    made, wide = (_newest("gpudrift/windows-benchmark/1", part) for part in ("time", "memory"))
+    notes: dict[str, int] = {}
+    rows = []
+    for name, one in (made or {}).get("time", {}).items():
+        note = notes.setdefault(committed.surroundings(made or {}), len(notes) + 1)
+        table = f"{one['rows']:,} rows × {one['columns']} columns, {one['groups']:,} groups, rows {name}"
+        ratio = one["ratio"]
+        told = f"counting {ratio['counting']['median']:.2f} ×, with fitting {ratio['fitting']['median']:.2f} ×"
+        rows.append(f"| {table}: beside a plain profile | {told} | ≤ {one['at most']:g} × | {note} |")
+        rows.append(
+            f"| the same: bytes read, of the column chunks in the file | {one['bytes read']:.3f} | 1 | {note} |"
+        )
+    if wide is not None:
+        one, note = wide["memory"], notes.setdefault(committed.surroundings(wide), len(notes) + 1)
+        told = f"{one['peak'] / 1e9:.2f} GB, of which counters {one['counters'] / 1e9:.2f} GB"
+        table = f"{one['columns']:,} columns × {one['groups']} windows, {one['rows']:,} rows: peak memory"
+        rows.append(f"| {table} | {told} | 16 bytes a slot, and as much again | {note} |")
+    if not rows:
+        return "No result has been committed yet.\n"
+    return committed.table("what | measured | wanted | made on", rows, notes)
+
+
+def known() -> str:
+    """The first lines of examples/known_drifts.py."""
+    found = _newest("gpudrift/windows-benchmark/1", "known")
+    if found is None:
+        return "No result has been committed yet.\n"
+    lines = found["known"]["lines"]
+    shown = [*lines[:SHOWN], f"… and {len(lines) - SHOWN - 1} more lines", lines[-1]] if len(lines) > SHOWN else lines
+    return "```text\n" + "\n".join(shown) + "\n```\n"
+
+
+BLOCKS = {"falsealarms": false_alarms, "windows": windows, "known": known}
