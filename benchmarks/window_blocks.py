@@ -72,7 +72,7 @@ def windows() -> str:
 
 
 def known() -> str:
-    """The first lines of examples/known_drifts.py."""
+    """The first lines of known_drifts.py."""
     found = _newest("gpudrift/windows-benchmark/1", "known")
     if found is None:
         return "No result has been committed yet.\n"

@@ -4,7 +4,7 @@
   processes take turns: *plain* counts the table as a whole, on the fine grid; *windows* counts every window and
   segment; *read* only reads the columns. Each is warmed up by a small table of the same columns. *Counting* is under a
   schema that is known, one reading; *fitting* includes the choice of bins and segments.
-- ``known``: what examples/known_drifts.py finds in the real tables.
+- ``known``: what known_drifts.py finds in the real tables.
 - ``memory``: so many columns times 365 windows; the largest size that the process had, beside that of the counters.
 
 Bytes are those that the process has asked the system for (rchar), beside those of the column chunks in the file.
@@ -211,7 +211,7 @@ def measure_memory(columns: int, rows: int, folder: Path) -> Table:
 
 
 def known_drifts() -> Table:
-    script = Path(__file__).resolve().parent.parent / "examples" / "known_drifts.py"
+    script = Path(__file__).resolve().parent / "known_drifts.py"
     data = os.environ.get("GPUDRIFT_DATA") or str(Path(__file__).resolve().parents[2] / "shared" / "data")
     done = subprocess.run([sys.executable, str(script), data], capture_output=True, text=True, check=False)
     print(done.stdout)

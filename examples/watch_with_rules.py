@@ -62,9 +62,9 @@ def main() -> None:
     with as_file(data / "hotel_bookings_2015.parquet") as first, as_file(data / "hotel_bookings_2016.parquet") as last:
         baseline = gd.profile(first, rules=RULES)  # bounds become edges: no share is an interval
         today = pq.read_table(last)
-    usual = gd.check(today, RULES, reference=baseline)
-    show("2016, as it is", usual)
+    show("2016, as it is", usual := gd.check(today, RULES, reference=baseline))
     show("2016, had it come right after the training", gd.check(today, RULES, reference=baseline, first=today))
+    show("2016, and what has drifted", gd.check(today, {"table": {"drift": {"psi": 0.2}}}, reference=baseline))
     known = {(one.column, one.rule) for one in usual}
     for title, table in accidents(today).items():
         found = gd.check(table, RULES, reference=baseline)
