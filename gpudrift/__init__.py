@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gpudrift.rules import Rule as Rule
     from gpudrift.schema import Column as Column
     from gpudrift.schema import Schema as Schema
+    from gpudrift.store import Store as Store
     from gpudrift.watching import monitor as monitor
 
 
@@ -60,6 +61,7 @@ _HOMES = {
     "Rule": "gpudrift.rules",
     "Column": "gpudrift.schema",
     "Schema": "gpudrift.schema",
+    "Store": "gpudrift.store",
 }
 
 __all__ = [
@@ -75,6 +77,7 @@ __all__ = [
     "Schema",
     "SchemaMismatchError",
     "SourceChangedError",
+    "Store",
     "__version__",
     "check",
     "compare",

@@ -657,4 +657,6 @@ def shared_whole(cluster: Cluster, schema: Schema, slots: Sequence[int]) -> Any:
 
 def described(profile: Counted, source: Source, **entries: Any) -> Counted:
     """The profile, with where it comes from."""
+    if source.files:  # of tables in memory it says nothing of the values
+        entries = {"fingerprint": source.fingerprint, **entries}
     return profile.with_provenance(source=source.label, files=list(source.files), **entries)

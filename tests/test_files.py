@@ -626,12 +626,10 @@ def test_loading_executes_nothing(module):
                 "open",
             )
     allowed = {
-        "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools", "gpudrift.buffers",
-        "gpudrift.errors",
-        "gpudrift.files",
-        "gpudrift.groups", "gpudrift.profiles", "gpudrift.schema",
-        "hashlib", "json", "numpy", "numpy.typing", "operator", "os",
-        "pathlib", "pyarrow", "pyarrow.parquet", "stat", "typing",
+        "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools",
+        "gpudrift.buffers", "gpudrift.errors", "gpudrift.files", "gpudrift.groups", "gpudrift.profiles",
+        "gpudrift.schema", "hashlib", "json", "numpy", "numpy.typing", "operator", "os", "pathlib", "pyarrow",
+        "pyarrow.parquet", "stat", "typing",
     }  # fmt: skip
     assert imported <= allowed, imported - allowed
 

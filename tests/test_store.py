@@ -711,3 +711,26 @@ def test_places_of_files_are_local_and_others_have_their_secrets_hidden(tmp_path
     uri = "memory://user:topsecretword@host/x"
     assert "topsecretword" not in place_of(uri).label + repr(place_of(uri)) + place_of(uri).named("a")
     assert np.isfinite(Local(str(tmp_path)).age("."))
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+def test_whoever_creates_learns_whether_it_did_however_the_library_says_so(tmp_path, monkeypatch, is_made):
+    place = place_of(f"memory://gpudrift-{tmp_path.name}/x")
+    memory = type(place.filesystem)
+    pipe = memory.pipe_file
+
+    def odd(self, path, value, mode="overwrite"):
+        if is_made or self.exists(path):
+            pipe(self, path, value)
+            raise OSError(22, "PreconditionFailed, or the connection was lost")
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(memory, "pipe_file", odd)
+    if is_made:
+        assert place.create("a", b"mine")
+    else:
+        with pytest.raises(ValueError, match="no answer") as caught:
+            place.create("a", b"mine")
+        one_line(caught, "memory://")
+    monkeypatch.setattr(memory, "pipe_file", lambda self, path, value, mode: pipe(self, path, b"theirs") or 1 / 0)
+    assert not place.create("a", b"mine")
