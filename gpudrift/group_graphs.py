@@ -94,9 +94,9 @@ def profile_groups_files(
     windows = asked_windows(source.fields, source.label, request)
     segment_columns(source, request)
     _follow(cluster, source, request.by, len(opened.fields))
-    names = [one.name for one in opened.fields] if columns is None else list(columns)
+    names = [one.name for one in opened.fields]
     if not source.columnar or source.rows is None:
-        return _profile_texts(cluster, shared, opened, names, request, options, columns)
+        return _profile_texts(cluster, shared, opened, request, options, columns)
     grouping = Grouping(request.time, windows, request.by)
     fitted = _fit_sampled(cluster, shared, opened, names, grouping, request.segments, options)
     slots = sum(column_slots(opened.fields, None, coarse=True))
@@ -168,17 +168,21 @@ def _fit_segments(fields: Sequence[Field], grouping: Grouping, most: int, option
 
 
 def _together(names: Sequence[str], known: Grouping | Fitted, *schemas: Schema) -> Fitted:
-    """All columns in the order asked for, and the grouping."""
+    """All columns in the order of the table, and the grouping."""
     own, grouping = (Schema(()), known) if isinstance(known, Grouping) else known
     return Schema.concatenate([own, *schemas]).select(names), grouping
 
 
 def _profile_texts(
-    cluster: Cluster, shared: Any, opened: Opened, names: Sequence[str], request: GroupRequest, options: FitOptions,
+    cluster: Cluster,
+    shared: Any,
+    opened: Opened,
+    request: GroupRequest,
+    options: FitOptions,
     columns: Sequence[str] | None,
-) -> GroupedProfile:  # fmt: skip
+) -> GroupedProfile:
     """Files that are read from front to back (CSV): one task reads them for the sample, as a thread would."""
-    fitted = cluster.submit(Place("edges"), _fit_stream, shared, request, options, names)
+    fitted = cluster.submit(Place("edges"), _fit_stream, shared, request, options)
     source, schema, grouping, rows = cluster.result(fitted)
     source = source.with_types(arrow_types(schema))
     again = cluster.submit(Place("again"), retyped, shared, source)
@@ -189,11 +193,8 @@ def _profile_texts(
     return profile
 
 
-def _fit_stream(
-    opened: Opened, request: GroupRequest, options: FitOptions, names: Sequence[str]
-) -> tuple[Source, Schema, Grouping, int]:
-    source, schema, grouping, rows = fit_groups_stream(opened.source, opened.fields, request, options)
-    return source, schema.select(names), grouping, rows
+def _fit_stream(opened: Opened, request: GroupRequest, options: FitOptions) -> tuple[Source, Schema, Grouping, int]:
+    return fit_groups_stream(opened.source, opened.fields, request, options)
 
 
 def count_groups_files(
@@ -301,18 +302,11 @@ def profile_groups_frame(
     given = all_fields(data)
     windows, by = asked_windows(given, FRAME, request), _segment_columns(given, request.by)
     frame = _frame_with(data, columns, request.columns)
-    names = [one.name for one in frame.fields] if columns is None else list(columns)
-    fields = [one for one in frame.fields if one.name in names]
+    fields = [one for one in frame.fields if columns is None or one.name in columns]
     sampler = sampler_of(cluster, frame)
-    fitted = cluster.task(Place("edges"), _fit_frame, sampler, fields, by, windows, request, options, names)
+    fitted = cluster.task(Place("edges"), fit_groups_sampler, sampler, fields, by, windows, request, options)
     schema, grouping = dict(cluster.results(cluster.start([fitted])))[0]
     return _count_partitions(cluster, frame, schema, grouping, by, fields)
-
-
-def _fit_frame(sampler: Any, fields: Sequence[Field], by: Sequence[Column], *given: Any) -> Fitted:
-    *given_fit, names = given
-    schema, grouping = fit_groups_sampler(sampler, fields, by, *given_fit)
-    return schema.select(names), grouping
 
 
 def count_groups_frame(

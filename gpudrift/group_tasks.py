@@ -405,15 +405,8 @@ def fit_groups_sampler(
 ) -> Fitted:
     """Fit the columns of a table and choose its segments, both from its sampler."""
     chunks = sampler.aligned([column.name for column in by])
-    by = [_known(column, [array.type for array in own]) for column, own in zip(by, chunks, strict=True)]
     segments = frequent_segments(by, chunks, request.segments) if by else ()
     return fit_sampler(sampler, fields, options), Grouping(request.time, windows, request.by, segments)
-
-
-def _known(column: Column, types: Iterable[pa.DataType]) -> Column:
-    """A column of segments with the first type that says anything: Dask knows none of a pandas column of objects."""
-    found = next((one for one in types if not pa.types.is_null(one)), None)
-    return column if column.type != "null" or found is None else segment_column(column.name, found, "")
 
 
 def count_group_parts(
@@ -435,9 +428,8 @@ def count_group_partition(
     state = load_groups(backend)(schema)
     try:
         for batch in reading(partition_batches(partition, names, span[0], on_gpu=backend == "cuda")):
-            types = [[batch.schema.field(column.name).type] for column in by]
-            numbering.columns = tuple(map(_known, numbering.columns, types))
             state.add(batch, numbering.of(batch), numbering.known)
+        state.settle()
     except ValueError as error:
         if isinstance(error, pa.ArrowException | TooManyGroupsError) or "the Dask DataFrame" in str(error):
             raise
