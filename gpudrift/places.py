@@ -6,8 +6,9 @@ that decides between writers: of several that create one name at a time, exactly
 Laws: a file is there as a whole or not at all, whoever is killed (locally: written under a temporary name, on the disk,
 then linked or renamed; an object store puts whole objects). What begins with a dot is not listed.
 
-Not promised: that an object store's library creates exclusively. fsspec asks it to (``mode="create"``, for S3 a
-conditional put); one that cannot looks first and then puts, and two writers in the same instant may both be told yes.
+Not promised: that an object store's library creates exclusively. fsspec asks it to (``mode="create"``: s3fs, gcsfs and
+adlfs then put on the condition that nothing is there); one that cannot looks first and then puts, and two writers in
+the same instant may both be told yes.
 """
 
 from __future__ import annotations
@@ -245,6 +246,13 @@ class Remote:
                 self.filesystem.pipe_file(place, content, mode="create")
             except FileExistsError:
                 return False
+            except Exception:
+                # Libraries say in their own ways that it is there; and an answer may be lost after the file was made.
+                try:
+                    return bool(self.filesystem.cat_file(place) == content)
+                except FileNotFoundError:
+                    pass
+                raise
         return True
 
     def remove(self, paths: Sequence[str]) -> None:

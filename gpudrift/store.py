@@ -10,9 +10,9 @@ A window file is one of :mod:`gpudrift.group_files`: it holds the segments of it
 rest. The folder says the start of the window (in UTC where times have a zone; ``none`` for rows without a time, ``all``
 where there are no windows), so that only the windows that are asked for are opened.
 
-The state of a store is the commit of the highest number, and nothing else. Whoever changes something writes new window
-files under names that nobody else uses, then creates the next commit, and only then deletes what no longer counts. If
-another writer created that commit first, the change is made again on top of what that one did.
+The state of a store is its newest commit (:mod:`gpudrift.commits`), and nothing else. Whoever changes something writes
+new window files under names that nobody else uses, then creates the next commit, and only then deletes what no longer
+counts. If another writer created that commit first, the change is made again on top of what that one did.
 
 Laws: what is read is the sum of what was added last under each batch name, in any order of adding and however it was
 compacted; to the bit. A writer that is killed anywhere has done all of its change, in all windows, or nothing of it.
@@ -29,11 +29,8 @@ its files and its commit. For object stores see :mod:`gpudrift.places`.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import random
 import re
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -43,6 +40,7 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from gpudrift import group_files
+from gpudrift.commits import WINDOW_FILE, Batches, State, begin, change_state, newest_state, path_of
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.groups import NO_TIME, GroupedProfile, Grouping
 from gpudrift.places import Place, place_of
@@ -51,22 +49,13 @@ from gpudrift.schema import Schema
 
 __all__ = ["Added", "Compacted", "Store", "Trouble"]
 
-_FORMAT = "gpudrift/store/1"
 _FROZEN = "store.parquet"
-_KEPT = 20
-"""Commits that stay: a reader that listed them may be slow."""
-_TRIES = 1000
 _JOINED_AT_ONCE = 64
 """Windows that one commit of a compaction joins."""
 _OLD = 86_400.0
 """Seconds after which a file that no commit names was left by a writer that is gone."""
 _THREADS = 8
-_COMMIT = re.compile(r"([0-9]{20})\.json")
-_WINDOW_FILE = re.compile(r"[0-9A-Za-z._-]+-[0-9a-f]{16}-[0-9a-f]{16}\.parquet")
 _MOMENT = re.compile(r"(-?[0-9]{4,}-[0-9]{2}-[0-9]{2}T[0-9]{2})([0-9]{2})([0-9]{2})Z?")
-
-Batches = Mapping[str, str]
-"""Digest of what each batch has in a window, by its name."""
 
 
 @dataclass(frozen=True)
@@ -125,36 +114,6 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class _State:
-    """What a commit says.
-
-    Parameters
-    ----------
-    number : int
-    windows : mapping of folder to mapping of file to batches
-        The files that count.
-    kept_from : int or None
-        Windows before it were deleted.
-    recent : tuple of str
-        The last changes, this one included, by their tokens.
-    """
-
-    number: int
-    windows: Mapping[str, Mapping[str, Batches]]
-    kept_from: int | None = None
-    recent: tuple[str, ...] = ()
-
-    def names(self) -> set[str]:
-        """Paths of the files that count."""
-        return {_path(folder, file) for folder, files in self.windows.items() for file in files}
-
-    def with_window(self, folder: str, files: Mapping[str, Batches]) -> _State:
-        """The same with other files of a window; without any there is no such window."""
-        windows = {name: kept for name, kept in self.windows.items() if name != folder}
-        return replace(self, windows={**windows, folder: files} if files else windows)
-
-
-@dataclass(frozen=True)
 class Store:
     """A store that is open; made by :meth:`create` or :meth:`open`.
 
@@ -207,7 +166,7 @@ class Store:
         place = place_of(path, storage_options)
         if _frozen(place) is None:
             # First the commit: a store whose commits are gone must not pass for a new one.
-            place.create(_commit_path(1), _dumped(_State(1, {})))
+            begin(place)
             place.create(_FROZEN, group_files.to_bytes(empty))
         store = cls.open(path, storage_options)
         store._check_alike(empty)
@@ -229,7 +188,7 @@ class Store:
         if frozen is None:
             raise FileNotFoundError(f"{place.label}: no store of windows; make one with Store.create()")
         store = cls(place, frozen.schema, frozen.grouping)
-        store._state()
+        newest_state(place)
         return store
 
     def _check_alike(self, profile: GroupedProfile) -> None:
@@ -244,18 +203,18 @@ class Store:
 
     def windows(self) -> tuple[int, ...]:
         """Starts of the windows that are kept, ascending; rows without a time come first, as ``NO_TIME``."""
-        return tuple(sorted(self._start_of(folder) for folder in self._state().windows))
+        return tuple(sorted(self._start_of(folder) for folder in newest_state(self.place).windows))
 
     def batches(self, window: int | str | None = None) -> tuple[str, ...]:
         """Names of the batches of a window, or of all, in order."""
-        windows = self._state().windows
+        windows = newest_state(self.place).windows
         chosen = windows.values() if window is None else [windows.get(self._folder(self._asked(window)), {})]
         return tuple(sorted({batch for files in chosen for batches in files.values() for batch in batches}))
 
     def files(self, first: int | str | None = None, last: int | str | None = None) -> tuple[str, ...]:
         """The window files that count, for DuckDB, Polars and others to read as they are."""
-        state = self._state()
-        return tuple(self.place.named(_path(*one)) for one in self._chosen(state, first, last))
+        state = newest_state(self.place)
+        return tuple(self.place.named(path_of(*one)) for one in self._chosen(state, first, last))
 
     @overload
     def read(
@@ -304,21 +263,21 @@ class Store:
         schema = self.schema if columns is None else self._selected(columns)
         loaded: dict[str, GroupedProfile | Trouble] = {}
         while True:
-            state = self._state()
+            state = newest_state(self.place)
             chosen = self._chosen(state, first, last)
-            wanted = [one for one in chosen if _path(*one) not in loaded]
+            wanted = [one for one in chosen if path_of(*one) not in loaded]
             with ThreadPoolExecutor(_THREADS, "gpudrift") as pool:  # an object store answers after a while
                 found = pool.map(partial(self._loaded, state, schema), wanted)
-                loaded |= {_path(*one): part for one, part in zip(wanted, found, strict=True) if part is not None}
-            gone = [one for one in chosen if _path(*one) not in loaded]
+                loaded |= {path_of(*one): part for one, part in zip(wanted, found, strict=True) if part is not None}
+            gone = [one for one in chosen if path_of(*one) not in loaded]
             if not gone:
                 break
-            if self._state().number == state.number:
+            if newest_state(self.place).number == state.number:
                 for one in gone:
-                    name = self.place.named(_path(*one))
-                    loaded[_path(*one)] = Trouble(name, f"{name}: a window file of the store that is gone")
+                    name = self.place.named(path_of(*one))
+                    loaded[path_of(*one)] = Trouble(name, f"{name}: a window file of the store that is gone")
                 break
-        parts = [loaded[_path(*one)] for one in chosen]
+        parts = [loaded[path_of(*one)] for one in chosen]
         troubles = [part for part in parts if isinstance(part, Trouble)]
         troubles += self._foreign(first, last)
         if troubles and on_error == "raise":
@@ -338,7 +297,7 @@ class Store:
             raise ValueError(f"columns: no column {unknown[0]!r} in the store {self.place.label}")
         return self.schema.select(columns)
 
-    def _chosen(self, state: _State, first: int | str | None, last: int | str | None) -> list[tuple[str, str]]:
+    def _chosen(self, state: State, first: int | str | None, last: int | str | None) -> list[tuple[str, str]]:
         """Folder and name of the files of some windows, in the order of the windows."""
         inside = self._between(first, last)
         starts = {folder: self._start_of(folder) for folder in state.windows}
@@ -350,10 +309,10 @@ class Store:
         high = None if last is None else self._asked(last)
         return lambda start: (low is None or start >= low) and (high is None or start < high)
 
-    def _loaded(self, state: _State, schema: Schema, one: tuple[str, str]) -> GroupedProfile | Trouble | None:
+    def _loaded(self, state: State, schema: Schema, one: tuple[str, str]) -> GroupedProfile | Trouble | None:
         """What a file holds of some columns; None if it is gone."""
         folder, file = one
-        name = self.place.named(_path(folder, file))
+        name = self.place.named(path_of(folder, file))
         try:
             profile = self._part(state, folder, file)
         except FileNotFoundError:
@@ -364,10 +323,10 @@ class Store:
             profile = replace(profile.select(schema.names), schema=schema)
         return profile
 
-    def _part(self, state: _State, folder: str, file: str) -> GroupedProfile:
+    def _part(self, state: State, folder: str, file: str) -> GroupedProfile:
         """What a file holds, if that is what its place says."""
-        name = self.place.named(_path(folder, file))
-        profile, document = group_files.of_bytes(self.place.read(_path(folder, file)), name, self.schema)
+        name = self.place.named(path_of(folder, file))
+        profile, document = group_files.of_bytes(self.place.read(path_of(folder, file)), name, self.schema)
         if profile.schema != self.schema or profile.grouping != self.grouping:
             raise ValueError(f"{name}: windows of another schema or grouping than the store's")
         if profile.starts != (self._start_of(folder),) or document.get("batches") != state.windows[folder][file]:
@@ -380,7 +339,7 @@ class Store:
         for folder, names in sorted(self.place.tree("windows").items()):
             try:
                 asked = inside(self._start_of(folder))
-                chosen = [one for one in names if asked and not _WINDOW_FILE.fullmatch(one)]
+                chosen = [one for one in names if asked and not WINDOW_FILE.fullmatch(one)]
             except ValueError:
                 chosen = list(names)
             found += [self.place.named(f"windows/{folder}/{one}" if folder else f"windows/{one}") for one in chosen]
@@ -413,7 +372,7 @@ class Store:
         written: dict[str, str] = {}
         done = Added(name)
 
-        def change(state: _State) -> _State | None:
+        def change(state: State) -> State | None:
             nonlocal done
             plan = self._plan(state, name, digests)
             done, after = plan, state
@@ -426,20 +385,20 @@ class Store:
                         if folder not in written:
                             file = _file_name(name)
                             content = group_files.to_bytes(parts[folder], batches=held)
-                            self.place.write(_path(folder, file), content)
+                            self.place.write(path_of(folder, file), content)
                             written[folder] = file
                         files = {**files, written[folder]: held}
                     after = after.with_window(folder, files)
             except BaseException:
-                self.place.remove([_path(*one) for one in written.items()])
+                self.place.remove([path_of(*one) for one in written.items()])
                 raise
             return after if plan.written or plan.removed else None
 
-        before, after = self._commit(change)
-        self._remove(before.names() | {_path(*one) for one in written.items()}, after)
+        before, after = change_state(self.place, change)
+        self._remove(before.names() | {path_of(*one) for one in written.items()}, after)
         return done
 
-    def _plan(self, state: _State, batch: str, digests: Mapping[str, str]) -> Added:
+    def _plan(self, state: State, batch: str, digests: Mapping[str, str]) -> Added:
         """Which windows of a batch are new, gone, or as they were."""
         held = {
             folder: (batches[batch], len(batches) > 1)
@@ -488,18 +447,18 @@ class Store:
         limit = None if before is None else self._asked(before)
         folders = [
             folder
-            for folder, files in self._state().windows.items()
+            for folder, files in newest_state(self.place).windows.items()
             if len(files) > 1 and (limit is None or NO_TIME != self._start_of(folder) < limit)
         ]
         folders.sort(key=self._start_of)
         done: list[Compacted] = []
-        for begin in range(0, len(folders), _JOINED_AT_ONCE):
-            done += self._join(folders[begin : begin + _JOINED_AT_ONCE])
+        for at in range(0, len(folders), _JOINED_AT_ONCE):
+            done += self._join(folders[at : at + _JOINED_AT_ONCE])
         self.clean()
         return done
 
     def _join(self, folders: Sequence[str]) -> list[Compacted]:
-        state = self._state()
+        state = newest_state(self.place)
         joined: dict[str, str] = {}
         done: list[Compacted] = []
         try:
@@ -510,18 +469,18 @@ class Store:
                 try:
                     parts = [self._part(state, folder, file) for file in sorted(files)]
                 except FileNotFoundError:
-                    if self._state().number == state.number:
+                    if newest_state(self.place).number == state.number:
                         raise
                     continue  # replaced meanwhile
                 file = _file_name(" ".join(sorted(_all_batches(files))), "joined")
                 content = group_files.to_bytes(GroupedProfile.sum(parts), batches=_all_batches(files))
                 joined[folder] = file
-                self.place.write(_path(folder, file), content)
+                self.place.write(path_of(folder, file), content)
         except BaseException:
-            self.place.remove([_path(*one) for one in joined.items()])
+            self.place.remove([path_of(*one) for one in joined.items()])
             raise
 
-        def change(now: _State) -> _State | None:
+        def change(now: State) -> State | None:
             done.clear()
             after = now
             for folder, file in joined.items():
@@ -533,8 +492,8 @@ class Store:
                 done.append(Compacted(self._start_of(folder), len(read), tuple(sorted(_all_batches(read)))))
             return after if done else None
 
-        before, after = self._commit(change)
-        self._remove(before.names() | {_path(*one) for one in joined.items()}, after)
+        before, after = change_state(self.place, change)
+        self._remove(before.names() | {path_of(*one) for one in joined.items()}, after)
         return list(done)
 
     def retain(self, keep_from: int | str) -> list[int]:
@@ -552,7 +511,7 @@ class Store:
         limit = self._asked(keep_from)
         deleted: list[int] = []
 
-        def change(state: _State) -> _State | None:
+        def change(state: State) -> State | None:
             limited = replace(state, kept_from=limit if state.kept_from is None else max(limit, state.kept_from))
             starts = {folder: self._start_of(folder) for folder in state.windows}
             deleted[:] = sorted(start for start in starts.values() if self._is_old(limited, start))
@@ -560,7 +519,7 @@ class Store:
             after = replace(limited, windows=kept)
             return None if after == state else after
 
-        before, after = self._commit(change)
+        before, after = change_state(self.place, change)
         self._remove(before.names(), after)
         self.clean()
         return deleted
@@ -577,13 +536,13 @@ class Store:
         inside = self._between(first, last) if last is not None else lambda start: start == only
         deleted: list[int] = []
 
-        def change(state: _State) -> _State | None:
+        def change(state: State) -> State | None:
             chosen = {folder for folder in state.windows if inside(self._start_of(folder))}
             deleted[:] = sorted(map(self._start_of, chosen))
             kept = {folder: files for folder, files in state.windows.items() if folder not in chosen}
             return replace(state, windows=kept) if chosen else None
 
-        before, after = self._commit(change)
+        before, after = change_state(self.place, change)
         self._remove(before.names(), after)
         return deleted
 
@@ -595,13 +554,16 @@ class Store:
         list of str
             Names of the files.
         """
-        tree, state = self.place.tree("windows"), self._state()  # in this order: what is committed meanwhile is known
+        tree, state = (
+            self.place.tree("windows"),
+            newest_state(self.place),
+        )  # in this order: what is committed meanwhile is known
         known = state.names()
         unused = [
-            _path(folder, file)
+            path_of(folder, file)
             for folder, files in tree.items()
             for file in files
-            if _WINDOW_FILE.fullmatch(file) and self._is_window(folder) and _path(folder, file) not in known
+            if WINDOW_FILE.fullmatch(file) and self._is_window(folder) and path_of(folder, file) not in known
         ]
         old = []
         for path in unused + self.place.leftovers():
@@ -611,50 +573,7 @@ class Store:
         self.place.remove(old)
         return [self.place.named(path) for path in old]
 
-    # --- commits -----------------------------------------------------------------------------------------------------
-
-    def _state(self) -> _State:
-        """The newest commit."""
-        for _ in range(_TRIES):
-            numbers = self._numbers()
-            if not numbers:
-                raise ValueError(f"{self.place.named('commits')}: the commits of the store are gone")
-            path = _commit_path(numbers[-1])
-            try:
-                return _parsed(self.place.read(path), self.place.named(path), numbers[-1])
-            except FileNotFoundError:
-                continue  # there are many newer ones by now
-        raise OSError(f"{self.place.label}: {_TRIES} times the newest commit was gone when it was read")
-
-    def _numbers(self) -> list[int]:
-        names = self.place.tree("commits").get("", ())
-        return sorted(int(found[1]) for found in map(_COMMIT.fullmatch, names) if found)
-
-    def _commit(self, change: Callable[[_State], _State | None]) -> tuple[_State, _State]:
-        """Make a change on top of the newest state, again until nobody else was faster.
-
-        Returns
-        -------
-        tuple of _State
-            Before and after; the same if there is nothing to change.
-        """
-        for attempt in range(_TRIES):
-            before = self._state()
-            changed = change(before)
-            if changed is None:
-                return before, before
-            token = os.urandom(8).hex()
-            recent = (*before.recent, token)[-2 * _KEPT :]
-            after = replace(changed, number=before.number + 1, recent=recent)
-            # The name is free also if so many commits were made meanwhile that the one of this number was deleted:
-            # then the newest does not know this one, and it never counted.
-            if self.place.create(_commit_path(after.number), _dumped(after)) and token in self._state().recent:
-                self.place.remove([_commit_path(one) for one in self._numbers() if one <= after.number - _KEPT])
-                return before, after
-            time.sleep(random.random() * min(0.002 * (attempt + 1), 0.2))
-        raise OSError(f"{self.place.label}: other writers were faster {_TRIES} times")
-
-    def _remove(self, paths: Iterable[str], after: _State) -> None:
+    def _remove(self, paths: Iterable[str], after: State) -> None:
         """Delete those files that no longer count."""
         self.place.remove(sorted(set(paths) - after.names()))
 
@@ -665,7 +584,7 @@ class Store:
         text = self.grouping.window_label(start)
         return text if text is not None else "of all rows" if self.grouping.windows is None else "of no time"
 
-    def _is_old(self, state: _State, start: int) -> bool:
+    def _is_old(self, state: State, start: int) -> bool:
         return state.kept_from is not None and NO_TIME != start < state.kept_from
 
     def _asked(self, window: int | str) -> int:
@@ -719,10 +638,6 @@ class Store:
         return batch
 
 
-def _path(folder: str, file: str) -> str:
-    return f"windows/{folder}/{file}"
-
-
 def _file_name(text: str, shown: str | None = None) -> str:
     """A new name: what people may recognise, what tells texts apart, and what nobody else takes."""
     slug = re.sub(r"[^0-9A-Za-z._-]+", "_", (text if shown is None else shown)[:200])[:40].strip("._-") or "batch"
@@ -759,43 +674,3 @@ def _frozen(place: Place) -> GroupedProfile | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     return group_files.of_bytes(content, place.named(_FROZEN))[0]
-
-
-def _commit_path(number: int) -> str:
-    return f"commits/{number:020}.json"
-
-
-def _dumped(state: _State) -> bytes:
-    told = {
-        "number": state.number,
-        "windows": state.windows,
-        "kept_from": state.kept_from,
-        "recent": list(state.recent),
-    }
-    return json.dumps({"format": _FORMAT, "sha256": _sum_of(told), "state": told}).encode()
-
-
-def _sum_of(told: Any) -> str:
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
-
-
-def _parsed(content: bytes, name: str, number: int) -> _State:
-    """The state in the bytes of a commit.
-
-    Raises
-    ------
-    ValueError
-    """
-    try:
-        document = json.loads(content)
-        told = document["state"]
-        if document["format"] != _FORMAT:
-            raise ValueError(f"it is of format {document['format']!r:.60}, this version reads {_FORMAT!r}")
-        if document["sha256"] != _sum_of(told) or told["number"] != number:
-            raise ValueError("its checksum does not match")
-        if not all(_WINDOW_FILE.fullmatch(file) for files in told["windows"].values() for file in files):
-            raise ValueError("it names a file that no store writes")
-        return _State(number, told["windows"], told["kept_from"], tuple(told["recent"]))
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        what = " ".join(str(error).split())
-        raise ValueError(f"{name}: not a readable commit of a store ({what:.200})") from None

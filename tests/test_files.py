@@ -28,7 +28,7 @@ from example_document import HOSTILE_NAMES
 from test_cli import fails
 
 import gpudrift as gd
-from gpudrift import files, profiles
+from gpudrift import files, group_files, profiles
 from gpudrift.files import check_writable, read_sealed, write_sealed, write_whole
 from gpudrift.schema import SPECIAL_SLOTS
 
@@ -606,7 +606,7 @@ def test_metadata_that_is_no_document_is_refused(tmp_path, monkeypatch, document
 # --- and nothing in it is executed ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [files, profiles])
+@pytest.mark.parametrize("module", [files, group_files, profiles])
 def test_loading_executes_nothing(module):
     """No module that could, and no call that would: what is read are numbers, texts and JSON."""
     tree = ast.parse(Path(module.__file__).read_text("utf-8"))
@@ -626,10 +626,10 @@ def test_loading_executes_nothing(module):
                 "open",
             )
     allowed = {
-        "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools", "gpudrift.buffers",
-        "gpudrift.errors",
-        "gpudrift.files", "gpudrift.schema", "hashlib", "json", "numpy", "numpy.typing", "operator", "os",
-        "pathlib", "pyarrow", "pyarrow.parquet", "stat", "typing",
+        "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools",
+        "gpudrift.buffers", "gpudrift.errors", "gpudrift.files", "gpudrift.groups", "gpudrift.profiles",
+        "gpudrift.schema", "hashlib", "json", "numpy", "numpy.typing", "operator", "os", "pathlib", "pyarrow",
+        "pyarrow.parquet", "stat", "typing",
     }  # fmt: skip
     assert imported <= allowed, imported - allowed
 

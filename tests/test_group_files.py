@@ -187,7 +187,7 @@ def test_a_profile_is_no_file_of_windows_and_the_reverse(tmp_path):
 
 def test_a_file_of_windows_is_no_data(tmp_path):
     baseline().save(tmp_path / "windows.parquet")
-    with pytest.raises(ValueError, match="not data"):
+    with pytest.raises(ValueError, match="is a saved file of windows, not data; load it"):
         _ = open_source(tmp_path / "windows.parquet").fields
     with pytest.raises(ValueError, match="file of windows"):
         gd.compare(tmp_path / "windows.parquet", tmp_path / "windows.parquet")

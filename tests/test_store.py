@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_writers import add_many, keep_changing, keep_compacting, many, version
 
-from gpudrift import store as module
+from gpudrift import commits
+from gpudrift.commits import KEPT, newest_state
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.groups import NO_TIME, GroupedProfile
 from gpudrift.places import Local, Place, place_of
@@ -481,7 +482,7 @@ def test_a_commit_that_is_none_is_one_line(tmp_path, content):
 def test_a_commit_that_names_files_elsewhere_is_refused(tmp_path):
     store = made(tmp_path)
     told = {"number": 2, "windows": {"none": {"../../secret": {}}}, "kept_from": None, "recent": []}
-    content = json.dumps({"format": "gpudrift/store/1", "sha256": module._sum_of(told), "state": told})
+    content = json.dumps({"format": "gpudrift/store/1", "sha256": commits._sum_of(told), "state": told})
     (tmp_path / "commits" / f"{2:020}.json").write_text(content)
     with pytest.raises(ValueError, match="no store writes"):
         store.read()
@@ -559,10 +560,9 @@ def test_who_is_killed_at_any_operation_has_done_all_or_nothing(tmp_path, change
         try:
             CHANGES[change](dying)
         except Killed:
-            found = store.read()
+            found = store.read()  # which would fail if anything was wrong with a file
             assert found in (before, done)
             seen.add(found == done)
-            assert store.check() == ()
             CHANGES[change](store)  # who comes after completes it
             assert store.read() == done
             store.clean(0)
@@ -660,15 +660,15 @@ def test_compaction_replaces_only_what_it_has_read(tmp_path, monkeypatch):
 def test_a_commit_whose_number_was_free_again_does_not_count(tmp_path, monkeypatch):
     store = made(tmp_path)
     store.add(counted(1, 30), "first")
-    stale = store._state()
-    for at in range(module._KEPT + 5):
+    stale = newest_state(store.place)
+    for at in range(KEPT + 5):
         store.add(counted(2 + at % 2, 30), "second")
     assert not (tmp_path / "commits" / f"{stale.number + 1:020}.json").exists()
-    newest, given = Store._state, [stale]
-    monkeypatch.setattr(Store, "_state", lambda self: given.pop() if given else newest(self))
+    given = [stale]
+    monkeypatch.setattr(commits, "newest_state", lambda place: given.pop() if given else newest_state(place))
     store.add(counted(9, 30), "third")
     assert store.batches() == ("first", "second", "third")
-    assert store.read() == total([counted(1, 30), counted(2 + (module._KEPT + 4) % 2, 30), counted(9, 30)])
+    assert store.read() == total([counted(1, 30), counted(2 + (KEPT + 4) % 2, 30), counted(9, 30)])
     assert sorted(store.files()) == sorted(map(str, tmp_path.glob("windows/*/*")))
 
 
@@ -691,8 +691,8 @@ def test_old_commits_are_deleted(tmp_path):
     store = made(tmp_path)
     for at in range(50):
         store.add(counted(at % 2, 5), "a")
-    assert len(list((tmp_path / "commits").iterdir())) == module._KEPT
-    assert len(store._state().recent) == 2 * module._KEPT
+    assert len(list((tmp_path / "commits").iterdir())) == KEPT
+    assert len(newest_state(store.place).recent) == 2 * KEPT
 
 
 def test_young_files_of_others_are_left(place):
@@ -711,3 +711,26 @@ def test_places_of_files_are_local_and_others_have_their_secrets_hidden(tmp_path
     uri = "memory://user:topsecretword@host/x"
     assert "topsecretword" not in place_of(uri).label + repr(place_of(uri)) + place_of(uri).named("a")
     assert np.isfinite(Local(str(tmp_path)).age("."))
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+def test_whoever_creates_learns_whether_it_did_however_the_library_says_so(tmp_path, monkeypatch, is_made):
+    place = place_of(f"memory://gpudrift-{tmp_path.name}/x")
+    memory = type(place.filesystem)
+    pipe = memory.pipe_file
+
+    def odd(self, path, value, mode="overwrite"):
+        if is_made or self.exists(path):
+            pipe(self, path, value)
+            raise OSError(22, "PreconditionFailed, or the connection was lost")
+        raise ConnectionError("no answer")
+
+    monkeypatch.setattr(memory, "pipe_file", odd)
+    if is_made:
+        assert place.create("a", b"mine")
+    else:
+        with pytest.raises(ValueError, match="no answer") as caught:
+            place.create("a", b"mine")
+        one_line(caught, "memory://")
+    monkeypatch.setattr(memory, "pipe_file", lambda self, path, value, mode: pipe(self, path, b"theirs") or 1 / 0)
+    assert not place.create("a", b"mine")

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as is_type
 
-from gpudrift.files import says_sealed
+from gpudrift.files import WINDOWS_FORMAT, says_sealed
 from gpudrift.sources import footers
 from gpudrift.sources.base import OpenedSource, Part, Source, fields_of, file_source, shared, width_of
 from gpudrift.sources.datafile import File
@@ -185,8 +185,11 @@ def _parsed(files: Sequence[File], label: str) -> Iterator[tuple[Summary, Any]]:
     def parse(file: File) -> tuple[Summary, Any]:
         with named(file.label, file.secrets), file.open() as stream:
             if says_sealed(stream):
-                hint = "compare it as it is" if file.label == label else "leave it out of the folder or glob"
-                raise ValueError(f"{file.label!r} is a saved profile, not data; {hint}")
+                windows = says_sealed(stream, WINDOWS_FORMAT)
+                alone = "load it with GroupedProfile.load" if windows else "compare it as it is"
+                hint = alone if file.label == label else "leave it out of the folder or glob"
+                what = "saved file of windows" if windows else "saved profile"
+                raise ValueError(f"{file.label!r} is a {what}, not data; {hint}")
             stream.seek(0)
             reader = arrow_module("parquet").ParquetFile(stream, pre_buffer=False)
             footer, schema = reader.metadata, reader.schema_arrow
