@@ -282,8 +282,9 @@ def profile(
     dry_run: bool,
     quiet: bool,
 ) -> int:
-    """Count DATA in one pass and save the counts: of all of it, or of each time window and segment.
+    """Count DATA in one pass and save the counts.
 
+    With --time and --every each window of time is counted by itself, with --by each segment of it.
     What is saved is small (some kilobytes a column) and holds no rows, but counts, and with them the values
     of text columns. It is a Parquet file with a row per column that other tools can query.
 

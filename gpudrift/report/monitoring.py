@@ -45,7 +45,7 @@ _CALENDAR = ("d", "w", "mo", "q", "y")
 
 # Cells of a strip, cells of a name at least, and what is left out: from the roomiest to the tightest.
 _COLUMN_LAYOUTS: Sequence[tuple[int, int, frozenset[str]]] = [
-    (48, 20, frozenset()),
+    (40, 20, frozenset()),
     (32, 20, frozenset()),
     (24, 16, frozenset()),
     (16, 16, frozenset()),
