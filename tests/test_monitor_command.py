@@ -418,6 +418,27 @@ def test_gaps_odd_rows_and_windows_without_rows_are_told_in_words(document):
     assert "  … and 4 more gaps" in drawn(many)
 
 
+def test_where_windows_share_a_cell_the_worst_of_them_is_drawn(document):
+    """Of 52 windows every fourth is moderate, one is major, all others are calm."""
+    calm = document["windows"][0] | {"drifted": [], "moved": [], "findings": [], "unjudged": []}
+    drift = {"column": "adr", "severity": "moderate", "reason": "PSI 0.2 ≥ 0.1"}
+    windows = []
+    for place in range(52):
+        start = datetime.datetime(2016, 1, 4) + datetime.timedelta(weeks=place)
+        moved = [] if place % 4 else [drift]
+        moved = [drift | {"severity": "major"}] if place == 25 else moved
+        windows.append(calm | {"window": start.isoformat(), "drifted": moved})
+    column = {"name": "adr", "drifted": 14, "moved": 0, "first": None, "last": None, "worst": None, "segments": {}}
+    lines = drawn(made_up(document, windows=windows, columns=[column]), width=40)
+    (row,) = [line for line in lines if re.match(r"○ +adr  ", line)]
+    (strip,) = re.findall("[▇▄·]{2,}", row)
+    shown = [cell for cell in strip if cell != "·"]
+    assert shown.count("▇") == 1
+    assert shown.count("▄") == 12  # the one before the major one shares its cell
+    assert len(strip) < 52
+    assert any("the worst of" in line for line in lines)
+
+
 def test_a_column_that_is_no_longer_unlike_the_baseline_says_till_when(document):
     changed = made_up(document)
     for window in changed["windows"][20:]:

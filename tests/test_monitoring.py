@@ -298,6 +298,13 @@ def test_a_segment_that_moves_alone_is_found_in_it():
     assert watched(table, before).document() | {"created": ""} == found.document() | {"created": ""}
 
 
+def test_columns_that_come_and_go_are_told_of_the_whole_table_only():
+    before = baseline(by="country")
+    table = days([0, 1]).append_column("new", pa.array(range(2 * ROWS))).drop(["c"])
+    told = [(one.rule, one.column, one.segment) for one in watched(table, before).findings if one.kind == "quality"]
+    assert told == [("dropped", "c", None), ("added", "new", None)] * 2
+
+
 def test_the_baseline_without_segments_is_compared_with_the_whole_only():
     table = days([0, 1])
     current = profile(table, schema=BASELINE.schema, time="ts", every="1d")
