@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
@@ -60,6 +61,7 @@ __all__ = [
     "count_groups_of_run",
     "count_groups_of_stream",
     "cut_pieces",
+    "said_of",
     "segment_columns",
 ]
 
@@ -190,15 +192,22 @@ class PartGroups:
 
     def _found(self, part: Part) -> _Entry:
         names = self.numbering.grouping.columns
-        try:
+        with said_of(part):
             batches = [host_batch(batch) for batch in self.reading(self.source.batches(part, names))]
             groups = [self.numbering.of(batch) for batch in batches]
-        except ValueError as error:
-            if isinstance(error, pa.ArrowException | TooManyGroupsError) or part.label in str(error):
-                raise
-            raise ValueError(f"{part.label}: {error}") from None
         together = np.concatenate([np.zeros(0, np.int32), *groups])
         return _Entry(together, np.bincount(together), batches)
+
+
+@contextmanager
+def said_of(part: Part) -> Iterator[None]:
+    """Let an error name the file that it is about, unless it is of the whole table."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, pa.ArrowException | TooManyGroupsError) or part.label in str(error):
+            raise
+        raise ValueError(f"{part.label}: {error}") from None
 
 
 def count_piece(source: Source, parts: Iterable[Part], piece: Piece, groups: PartGroups, state: GroupState) -> None:

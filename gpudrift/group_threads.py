@@ -7,15 +7,18 @@ can take, the table is cut into stripes of rows with counters of their own, whic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import load_groups
+from gpudrift.backends.cuda_columns import host_batch
 from gpudrift.backends.grouped import GroupState
 from gpudrift.fitting import FitOptions, Sample, sample_blocks
 from gpudrift.group_tasks import (
@@ -29,15 +32,16 @@ from gpudrift.group_tasks import (
     fit_groups_stream,
     recounted,
     runs_of,
+    said_of,
     segment_columns,
     together,
 )
-from gpudrift.grouping import GroupNumbering, GroupRequest, frequent_segments
-from gpudrift.groups import GroupedProfile, Grouping
-from gpudrift.planning import Progress, obstacle
+from gpudrift.grouping import GroupNumbering, GroupRequest, frequent_segments, most_groups, too_many_groups
+from gpudrift.groups import GroupedProfile, Grouping, Segment
+from gpudrift.planning import Block, Progress, block_columns, obstacle
 from gpudrift.schema import Schema
-from gpudrift.sources import Part, Source, open_source
-from gpudrift.tasks import READING_ERRORS
+from gpudrift.sources import Field, Part, Source, open_source
+from gpudrift.tasks import READING_ERRORS, fit_held_block
 from gpudrift.threads import (
     Settings,
     arrow_types,
@@ -67,11 +71,134 @@ def profile_groups_source(
     if not source.rereadable:
         source = _held(source)
     if source.columnar and source.rows is not None:
+        held = _Held.of(source, fields, request, options, settings)
+        if held is not None:
+            return with_readable(held.profile(), source, columns)
         grouping = fit_grouping(source, request)
         schema = fit_source(source, options, columns, settings)
     else:
         source, schema, grouping, _ = fit_groups_stream(source, fields, request, options)
     return count_groups_source(source, schema, grouping, None if columns is None else schema.names, settings)
+
+
+LEAST_SLOTS = 6
+"""Of a column."""
+
+
+class _Held:
+    """A table of which each column fits into memory: read once, sampled, fitted and counted a block at a time.
+
+    The columns of the grouping come first, all of their rows: so the group of every row is known to each block.
+    """
+
+    most_rows = 1 << 27
+    """Of which the groups are held: half a gigabyte."""
+
+    def __init__(
+        self, source: Source, fields: Sequence[Field], request: GroupRequest, options: FitOptions, settings: Settings
+    ) -> None:
+        self.source, self.fields, self.options, self.settings = source, fields, options, settings
+        self.sample = sample_blocks(source.rows or 0, len(source.fields))
+        self.request, self.by = request, segment_columns(source, request)
+        self.keys = list(dict.fromkeys(([] if request.time is None else [request.time]) + list(request.by)))
+
+    @classmethod
+    def of(
+        cls, source: Source, fields: Sequence[Field], request: GroupRequest, options: FitOptions, settings: Settings
+    ) -> _Held | None:
+        """The same, if memory allows it; None where the table has to be read twice."""
+        sizes = [source.column_bytes(one.name) for one in source.fields if obstacle(one) is None]
+        small = max(sizes, default=0) <= settings.budget and (source.rows or 0) <= cls.most_rows
+        return cls(source, fields, request, options, settings) if small and settings.backend != "cuda" else None
+
+    def profile(self) -> GroupedProfile:
+        """Read, fit and count."""
+        batches, sizes = self._keys()
+        given = {one.name: one for one in self.source.fields}
+        asked = {one.name for one in self.fields}
+        keys = Block(tuple(given[name] for name in self.keys if name in asked), 0)
+        rest = [one for one in self.fields if one.name not in self.keys]
+        blocks = block_columns(self.source, rest, self.settings.workers, self.settings.budget)
+        tally, total = 0, (self.source.rows or 0) * len(self.fields)
+        with ThreadPoolExecutor(self.settings.workers, "gpudrift") as pool:
+            tasks = [pool.submit(self._block, keys, sizes, batches)]
+            tasks += [pool.submit(self._block, block, sizes) for block in blocks]
+            try:
+                for done in as_completed(tasks):
+                    tally += (self.source.rows or 0) * len(done.result()[1])
+                    if self.settings.progress is not None:
+                        self.settings.progress(Progress(tally, total))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+            counted = [task.result() for task in tasks]
+            columns = {column.name: column for _, schema, _ in counted for column in schema.columns}
+            schema = Schema(tuple(columns[one.name] for one in self.fields))
+            if self.numbering.known > most_groups(schema.slots):
+                raise too_many_groups(most_groups(schema.slots), len(schema), schema.slots)
+            states = [state for state, _, _ in counted]
+            return together(schema, self.grouping, self.numbering, [states], pool.map)
+
+    def _keys(self) -> tuple[list[pa.RecordBatch], list[npt.NDArray[np.int64]]]:
+        """Find the group of every row; the batches of the columns that say so, and the rows of each group in each."""
+        windows = asked_windows(self.source.fields, self.source.label, self.request)
+        parts = [
+            (part, [host_batch(batch) for batch in self.source.batches(part, self.keys)]) for part in self.source.parts
+        ]
+        segments: tuple[Segment, ...] = ()
+        if self.by:
+            batches = [batch for _, own in parts for batch in own]
+            segments = frequent_segments(
+                self.by, _sampled_of(batches, self.request.by, self.sample), self.request.segments
+            )
+        self.grouping = Grouping(self.request.time, windows, self.request.by, segments)
+        self.numbering = GroupNumbering(self.grouping, self.by, Schema(()))
+        # Exactly it is known when all columns are fitted; none has fewer slots than these.
+        least = LEAST_SLOTS * len(self.fields)
+        self.numbering.most, self.numbering.slots = most_groups(least), least
+        self.numbering.columns_counted = len(self.fields)
+        self.groups = []
+        for part, own in parts:
+            with said_of(part):
+                self.groups += [self.numbering.of(batch) for batch in own]
+        self.starts = np.cumsum([0, *(numbers.size for numbers in self.groups)])
+        sizes = [np.bincount(numbers) for numbers in self.groups]
+        self.whole = np.concatenate([np.zeros(0, np.int32), *self.groups])
+        return [batch for _, own in parts for batch in own], sizes
+
+    def _block(
+        self, block: Block, sizes: Sequence[npt.NDArray[np.int64]], reading: Sequence[pa.RecordBatch] | None = None
+    ) -> tuple[GroupState, Schema, dict[str, str]]:
+        """Some columns: sampled, fitted and counted."""
+        make = load_groups(self.settings.backend)
+
+        def count(batches: Iterator[pa.RecordBatch], schema: Schema) -> GroupState:
+            state, row = make(schema), 0
+            for batch in batches:
+                at = int(np.searchsorted(self.starts[:-1], row, side="right")) - 1
+                alike = at >= 0 and self.starts[at] == row and self.groups[at].size == batch.num_rows
+                numbers = self.whole[row : row + batch.num_rows]
+                state.add(batch, numbers, self.numbering.known, sizes[at] if alike else None)
+                row += batch.num_rows
+            if row != self.whole.size:
+                raise ValueError(f"{self.source.label}: {row} rows were read where {self.whole.size} were found before")
+            return state
+
+        return fit_held_block(self.source, block, self.sample, self.options, count, reading)
+
+
+def _sampled_of(batches: Iterable[pa.RecordBatch], names: Sequence[str], sample: Sample) -> list[list[pa.Array]]:
+    """The sampled rows of some columns of consecutive batches, side by side; nulls where one lacks one."""
+    chunks: list[list[pa.Array]] = [[] for _ in names]
+    start = 0
+    for batch in batches:
+        rows = pa.array(sample.positions(start, start + batch.num_rows))
+        if len(rows):
+            for own, name in zip(chunks, names, strict=True):
+                place = batch.schema.get_field_index(name)
+                own.append(pa.nulls(len(rows)) if place < 0 else batch.column(place).take(rows))
+        start += batch.num_rows
+    return chunks
 
 
 def _held(source: Source) -> Source:
@@ -146,7 +273,7 @@ def with_readable(profile: GroupedProfile, source: Source, columns: Sequence[str
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in profile.schema}
     if reasons:
         profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable"))
-    return replace(profile, seen=seen_types(shown))
+    return profile.telling(seen=seen_types(shown))
 
 
 @dataclass
@@ -183,28 +310,42 @@ class _Threads:
         """Run everything."""
         with ThreadPoolExecutor(self.settings.workers, "gpudrift") as pool:
             waiting: dict[Future[None], _Chain] = {}
-
-            def begin(chain: _Chain) -> None:
-                if chain.done < len(chain.runs):
-                    waiting[pool.submit(partial(self._step, chain))] = chain
-
             try:
-                for stripe in self.stripes:
-                    for chain in stripe:
-                        begin(chain)
-                while waiting:
-                    finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in finished:
+                while True:
+                    while len(waiting) < self.settings.workers:
+                        chain = self._next(set(map(id, waiting.values())))
+                        if chain is None:
+                            break
+                        waiting[pool.submit(partial(self._step, chain))] = chain
+                    if not waiting:
+                        break
+                    for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                         chain = waiting.pop(future)
                         future.result()
                         self._tell(chain)
-                        begin(chain)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
             states = [[chain.state for chain in stripe] for stripe in self.stripes]
             self.stripes = []
             return together(self.schema, self.grouping, self.numbering, states, pool.map)
+
+    def _next(self, busy: set[int]) -> _Chain | None:
+        """The chain to go on with: the one furthest behind, so that few groups are held.
+
+        But first the one that finds the groups, up to a run ahead: all others would wait for it.
+        """
+        found: _Chain | None = None
+        for stripe in self.stripes:
+            keys, *others = stripe
+            behind = min((chain.done for chain in others), default=len(keys.runs))
+            if id(keys) not in busy and keys.done < len(keys.runs) and keys.done <= behind + 1:
+                return keys
+            for chain in others:
+                left = id(chain) not in busy and chain.done < len(chain.runs)
+                if left and (found is None or chain.done < found.done):
+                    found = chain
+        return found
 
     def _step(self, chain: _Chain) -> None:
         run = chain.runs[chain.done]

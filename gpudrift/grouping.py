@@ -40,6 +40,8 @@ __all__ = [
 
 MOST_SEGMENTS = 32
 """Segments that are kept apart unless it is said otherwise."""
+MOST_GROUPS = 1 << 22
+"""Whatever they hold: each has a name and a place in lists."""
 MOST_BYTES = 8 << 30
 """Of the counters of all groups: more is an error, before memory ends."""
 
@@ -181,7 +183,7 @@ def _coded(column: Column, array: Any) -> Any:
 
 def most_groups(slots: int, most_bytes: int | None = None) -> int:
     """Groups of so many slots whose counters memory shall hold."""
-    return max((MOST_BYTES if most_bytes is None else most_bytes) // (16 * max(slots, 1)), 1)
+    return min(max((MOST_BYTES if most_bytes is None else most_bytes) // (16 * max(slots, 1)), 1), MOST_GROUPS)
 
 
 class TooManyGroupsError(ValueError):

@@ -331,7 +331,13 @@ class GroupedProfile:
 
     def with_provenance(self, **entries: Any) -> GroupedProfile:
         """The same with these entries set in its provenance."""
-        return replace(self, provenance={**self.provenance, **entries})
+        return self.telling(provenance={**self.provenance, **entries})
+
+    def telling(self, **about: Mapping[str, Any]) -> GroupedProfile:
+        """The same with other ``seen`` or ``provenance``; nothing that was counted is checked anew."""
+        made = object.__new__(GroupedProfile)
+        made.__dict__.update(self.__dict__, **about)
+        return made
 
     def skip(self, reasons: Mapping[str, str], findings: Mapping[str, str]) -> GroupedProfile:
         """The same with some columns made skipped."""
