@@ -462,7 +462,7 @@ def test_nothing_found_is_green_and_short(document):
 def test_calibrated_thresholds_are_said_in_the_legend(folder):
     common = ("monitor", folder / "base", AFTER, *FEW, "--thresholds", "calibrated", "--rate", "0.1")
     out = run(*common).out
-    assert "calibrated on the baseline's windows, 10 % false alarms (quantile)" in out
+    assert "thresholds calibrated  on the baseline's windows:  10 % false alarms (quantile)" in out
     MONITORING.validate(run(*common, "--json", "-").document)
 
 

@@ -539,13 +539,13 @@ def _legend(watch: _Watch, columns: _Table, paper: Paper) -> Iterator[Text]:
     each = "each cell a window" if columns.cells <= 1 else f"each cell the worst of {cells} windows"
     lines = []
     if "strip" in columns.widths:
-        lines.append([f"strips, in the order of time, {each}:", *signs])
+        lines.append(["strips: in the order of time,", f"{each};", *signs])
     if columns.rows:
         lines.append(["● drifted when judged last", "○ no longer"])
     calibration = parameters.get("calibration")
     if calibration is not None:
-        rate = f"calibrated on the baseline's windows, {share_text(calibration['rate'])} false alarms"
-        limits = ["thresholds", f"{rate} ({calibration['method']})"]
+        rate = f"{share_text(calibration['rate'])} false alarms ({calibration['method']})"
+        limits = ["thresholds calibrated", "on the baseline's windows:", rate]
     else:
         known = parameters.get("thresholds") or {}
         named = [("PSI", "psi"), ("W/σ", "wasserstein_scaled"), ("missing", "missing"), ("new", "new")]
