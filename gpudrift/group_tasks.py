@@ -141,7 +141,9 @@ def cut_pieces(source: Source, schema: Schema, grouping: Grouping, rows: int, ba
     # Few columns at a time, so that the counters of one column stay in the cache and memory is used again. A device
     # gets many: their rows are put in order together, and it works on all of them at a time.
     limits = (DEVICE_BLOCK if source.on_device else RUN, DEVICE_COLUMNS) if backend == "cuda" else (BLOCK, 64)
-    for start, stop in cut_columns(sizes, [1] * len(sizes), *limits):
+    # Texts take longest: each alone, so that threads share them.
+    slots = [limits[1] if schema[name].family == "categorical" else 1 for name in rest]
+    for start, stop in cut_columns(sizes, slots if backend != "cuda" else [1] * len(rest), *limits):
         pieces.append(Piece(schema.select(rest[start:stop])))
     return pieces
 

@@ -85,6 +85,11 @@ LEAST_SLOTS = 6
 """Of a column."""
 
 
+def is_fixed(data_type: pa.DataType) -> bool:
+    """Whether values of a type all take the same room: numbers and times."""
+    return bool(pa.types.is_primitive(data_type) or pa.types.is_decimal(data_type))
+
+
 class _Held:
     """A table of which each column fits into memory: read once, sampled, fitted and counted a block at a time.
 
@@ -113,14 +118,16 @@ class _Held:
 
     def profile(self) -> GroupedProfile:
         """Read, fit and count."""
-        batches, sizes = self._keys()
         given = {one.name: one for one in self.source.fields}
         asked = {one.name for one in self.fields}
         keys = Block(tuple(given[name] for name in self.keys if name in asked), 0)
         rest = [one for one in self.fields if one.name not in self.keys]
         blocks = block_columns(self.source, rest, self.settings.workers, self.settings.budget)
         tally, total = 0, (self.source.rows or 0) * len(self.fields)
+        # Blocks with texts take longest: they begin first.
+        blocks.sort(key=lambda block: -sum(one.type is not None and not is_fixed(one.type) for one in block.fields))
         with ThreadPoolExecutor(self.settings.workers, "gpudrift") as pool:
+            batches, sizes = self._keys(pool)
             tasks = [pool.submit(self._block, keys, sizes, batches)]
             tasks += [pool.submit(self._block, block, sizes) for block in blocks]
             try:
@@ -139,32 +146,34 @@ class _Held:
             states = [state for state, _, _ in counted]
             return together(schema, self.grouping, self.numbering, [states], pool.map)
 
-    def _keys(self) -> tuple[list[pa.RecordBatch], list[npt.NDArray[np.int64]]]:
+    def _keys(self, pool: ThreadPoolExecutor) -> tuple[list[pa.RecordBatch], list[npt.NDArray[np.int64]]]:
         """Find the group of every row; the batches of the columns that say so, and the rows of each group in each."""
         windows = asked_windows(self.source.fields, self.source.label, self.request)
-        parts = [
-            (part, [host_batch(batch) for batch in self.source.batches(part, self.keys)]) for part in self.source.parts
-        ]
+
+        def read(part: Part) -> list[pa.RecordBatch]:
+            return [host_batch(batch) for batch in self.source.batches(part, self.keys)]
+
+        parts = list(pool.map(read, self.source.parts))
+        batches = [batch for own in parts for batch in own]
         segments: tuple[Segment, ...] = ()
         if self.by:
-            batches = [batch for _, own in parts for batch in own]
-            segments = frequent_segments(
-                self.by, _sampled_of(batches, self.request.by, self.sample), self.request.segments
-            )
+            chunks = _sampled_of(batches, self.request.by, self.sample)
+            segments = frequent_segments(self.by, chunks, self.request.segments)
         self.grouping = Grouping(self.request.time, windows, self.request.by, segments)
         self.numbering = GroupNumbering(self.grouping, self.by, Schema(()))
         # Exactly it is known when all columns are fitted; none has fewer slots than these.
         least = LEAST_SLOTS * len(self.fields)
         self.numbering.most, self.numbering.slots = most_groups(least), least
         self.numbering.columns_counted = len(self.fields)
-        self.groups = []
-        for part, own in parts:
+
+        def number(part: Part, own: list[pa.RecordBatch]) -> list[npt.NDArray[np.int32]]:
             with said_of(part):
-                self.groups += [self.numbering.of(batch) for batch in own]
+                return [self.numbering.of(batch) for batch in own]
+
+        self.groups = [numbers for found in pool.map(number, self.source.parts, parts) for numbers in found]
         self.starts = np.cumsum([0, *(numbers.size for numbers in self.groups)])
-        sizes = [np.bincount(numbers) for numbers in self.groups]
         self.whole = np.concatenate([np.zeros(0, np.int32), *self.groups])
-        return [batch for _, own in parts for batch in own], sizes
+        return batches, list(pool.map(np.bincount, self.groups))
 
     def _block(
         self, block: Block, sizes: Sequence[npt.NDArray[np.int64]], reading: Sequence[pa.RecordBatch] | None = None

@@ -74,6 +74,9 @@ class GroupKernels(Kernels, Protocol):
     ) -> tuple[GroupNumbers, npt.NDArray[np.int32]]:
         """Count rows by the bin of their code; returns group and code of those whose code has none (-1)."""
 
+    def scatter(self, groups: GroupNumbers, numbers: npt.NDArray[np.int64], table: Integers) -> None:
+        """Count rows into ``table`` (shape (groups, numbers))."""
+
 
 class GroupsCounted:
     """Where the counts of all columns come together, groups in the order of their keys; it becomes a GroupedProfile.
@@ -329,7 +332,9 @@ class GroupState:
         )
         if rest.size:
             counters.cells[:, -1] += np.bincount(rest, minlength=len(counters.cells))
-            self.tails[position].add(rest, codes, self.kernels.hashes(coded.texts), coded.texts, len(counters.cells))
+            self.tails[position].add(
+                rest, codes, self.kernels.hashes(coded.texts), coded.texts, len(counters.cells), self.kernels
+            )
 
     def _listed(self, position: int, column: Column, texts: pa.Array) -> npt.NDArray[np.int32]:
         """The bin of each text; -1 for those that have none."""
@@ -353,11 +358,14 @@ def _repeats(hashes: npt.NDArray[np.uint64]) -> int:
 class TailCounter:
     """The sketches of one categorical column, of all groups.
 
-    What is kept of each group in the end are its ``size`` values of smallest (hash, bytes). A value whose hash is
-    larger than ``size`` others of its group can never be among them again, so it is let go at once.
+    What is kept of each group in the end are its ``size`` values of smallest (hash, bytes). As long as there are few
+    values, all of them are counted in a table of groups and values: nothing is sorted but once, in the end. Where the
+    table would grow beyond ``most_cells``, pairs of group and value are kept instead: a value whose hash is larger than
+    ``size`` others of its group can never be among them again, so it is let go at once.
     """
 
     most_waiting = 1 << 20
+    most_cells = 1 << 22
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -368,6 +376,9 @@ class TailCounter:
         self.collided = False
         """Whether two texts have one hash (of 2**64): then their bytes decide."""
         self.texts: list[bytes] = []
+        self.hashes: list[int] = []
+        self.table: Integers | None = np.zeros((0, 0), np.int64)
+        """Rows of each group and text; None since there are too many."""
         self.waiting: list[tuple[npt.NDArray[Any], ...]] = []
         self.kept = 0
         self.entries = 0
@@ -379,32 +390,77 @@ class TailCounter:
         hashes: npt.NDArray[np.uint64],
         texts: pa.Array,
         known: int,
+        kernels: GroupKernels,
     ) -> None:
         """Count rows of some groups whose codes stand for texts."""
         if known > self.bound.size:
             largest = np.full(known - self.bound.size, np.iinfo(np.uint64).max, np.uint64)
             self.bound = np.concatenate([self.bound, largest])
+        if self.table is not None:
+            used = np.zeros(len(texts), np.bool_)
+            used[codes] = True
+            if known * int(used.sum()) <= self.most_cells:
+                number = self._number(np.flatnonzero(used), hashes, texts)
+                if known * len(self.texts) <= self.most_cells:
+                    self._grow(known)
+                    kernels.scatter(groups, number[codes], self.table)
+                    return
+                self._grow(known)  # the table is written down with all texts that have a number
+            self.waiting = [self._sorted_table()]
+            self.entries = self.kept = self.waiting[0][0].size
+            self.table = None
         wanted = hashes[codes] <= self.bound[groups]
         if not wanted.all():
             groups, codes = groups[wanted], codes[wanted]
         if not groups.size:
             return
         groups, pairs, counts = self._pairs(groups, codes, hashes)
-        used = np.unique(pairs)
-        number = np.zeros(len(texts), np.int64)
-        for code, text in zip(
-            used.tolist(), texts.take(arrow_integers(used.astype(np.int64))).to_pylist(), strict=True
-        ):
-            found = self.numbers.setdefault(text, len(self.texts))
-            if found == len(self.texts):
-                self.texts.append(text)
-                value = int(hashes[code])
-                self.collided |= self.known.setdefault(value, text) != text
-            number[code] = found
+        number = self._number(np.unique(pairs), hashes, texts)
         self.waiting.append((groups, hashes[pairs], number[pairs], counts))
         self.entries += groups.size
         if self.entries > self.most_waiting + 2 * self.kept:
             self._compact()
+
+    def _number(
+        self, used: npt.NDArray[np.int64], hashes: npt.NDArray[np.uint64], texts: pa.Array
+    ) -> npt.NDArray[np.int64]:
+        """The number of each text that is used, new ones included; shape (texts,)."""
+        number = np.zeros(len(texts), np.int64)
+        values = texts.take(arrow_integers(used.astype(np.int64))).to_pylist()
+        for code, text, value in zip(used.tolist(), values, hashes[used].tolist(), strict=True):
+            found = self.numbers.setdefault(text, len(self.texts))
+            if found == len(self.texts):
+                self.texts.append(text)
+                self.hashes.append(value)
+                self.collided |= self.known.setdefault(value, text) != text
+            number[code] = found
+        return number
+
+    def _grow(self, known: int) -> None:
+        """Room for so many groups, and for all texts; both double."""
+        assert self.table is not None
+        rows, columns = self.table.shape
+        if known > rows or len(self.texts) > columns:
+            shape = (
+                max(known, 2 * rows) if known > rows else rows,
+                len(self.texts) * 5 // 4 + 8 if len(self.texts) > columns else columns,  # most come early
+            )
+            larger = np.zeros(shape, np.int64)
+            larger[:rows, :columns] = self.table
+            self.table = larger
+
+    def _sorted_table(self) -> tuple[npt.NDArray[Any], ...]:
+        """Group, hash, number and rows of what each group keeps of the table, in the order of groups and hashes."""
+        assert self.table is not None
+        hashes = np.array(self.hashes, np.uint64)
+        keys = (hashes,) if not self.collided else (self._ranks(), hashes)
+        order = np.lexsort(keys) if hashes.size else np.zeros(0, np.int64)
+        table = self.table[: self.bound.size, order]
+        if order.size > self.size:
+            table[np.cumsum(table > 0, axis=1) > self.size] = 0
+        groups, place = np.nonzero(table)
+        texts = order[place]
+        return groups.astype(np.int32), hashes[texts], texts, table[groups, place]
 
     def _pairs(
         self, groups: GroupNumbers, codes: npt.NDArray[np.int32], hashes: npt.NDArray[np.uint64]
@@ -454,6 +510,7 @@ class TailCounter:
         is_used = np.zeros(len(self.texts), np.bool_)
         is_used[texts] = True
         renumbered = np.cumsum(is_used) - 1
+        self.hashes = [value for value, used in zip(self.hashes, is_used.tolist(), strict=True) if used]
         self.texts = [text for text, used in zip(self.texts, is_used.tolist(), strict=True) if used]
         self.numbers = {text: number for number, text in enumerate(self.texts)}
         self.known = {value: text for value, text in self.known.items() if text in self.numbers}
@@ -468,10 +525,13 @@ class TailCounter:
 
     def tails(self) -> Iterable[tuple[int, Tail]]:
         """The sketch of each group that has one."""
-        self._compact()
-        if not self.waiting:
+        if self.table is not None:
+            groups, hashes, texts, counts = self._sorted_table()
+        else:
+            self._compact()
+            [(groups, hashes, texts, counts)] = self.waiting
+        if not groups.size:
             return
-        [(groups, hashes, texts, counts)] = self.waiting
         begins = np.flatnonzero(np.concatenate([[True], groups[1:] != groups[:-1]])[: groups.size]).tolist()
         ends = [*begins[1:], groups.size]
         named = np.empty(len(self.texts), object)

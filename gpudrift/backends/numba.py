@@ -210,6 +210,11 @@ class NumbaKernels:
         found = _group_codes(codes, is_valid, listed, groups, counts, special, rest, others)
         return rest[:found], others[:found]
 
+    def scatter(
+        self, groups: npt.NDArray[np.int32], numbers: npt.NDArray[np.int64], table: npt.NDArray[np.int64]
+    ) -> None:
+        _scatter(groups, numbers, table)
+
     def hashes(self, texts: pa.Array) -> npt.NDArray[np.uint64]:
         hashes = np.zeros(len(texts), np.uint64)
         if len(texts):
@@ -600,6 +605,12 @@ def _group_codes(codes, valid, listed, groups, counts, special, rest, others):
             rest[found], others[found] = groups[row], codes[row]
             found += 1
     return found
+
+
+@_compiled
+def _scatter(groups, numbers, table):
+    for row in range(groups.size):
+        table[groups[row], numbers[row]] += 1
 
 
 _P1, _P2 = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F)

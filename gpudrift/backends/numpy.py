@@ -140,6 +140,11 @@ class NumpyKernels:
         np.add.at(counts, (groups[places >= 0], places[places >= 0]), 1)
         return groups[places < 0], codes[places < 0]
 
+    def scatter(
+        self, groups: npt.NDArray[np.int32], numbers: npt.NDArray[np.int64], table: npt.NDArray[np.int64]
+    ) -> None:
+        np.add.at(table, (groups, numbers), 1)
+
     def hashes(self, texts: pa.Array) -> npt.NDArray[np.uint64]:
         return np.array([xxh64(text.as_py() or b"") for text in texts], dtype=np.uint64)
 
