@@ -227,7 +227,7 @@ def main() -> None:
             task(what, path, small, segments=bool(rest))
         return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=8_000_000)
+    parser.add_argument("--rows", type=int, default=20_000_000)
     parser.add_argument("--columns", type=int, default=5_000)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--only", choices=["time", "memory", "known"])
