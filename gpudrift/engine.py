@@ -172,6 +172,8 @@ def count_groups(
     """Count the windows and segments of a table under a schema, wherever it lies; see :func:`profile_data`."""
     _check_client(settings.client)
     _check_columns(columns, schema)
+    # In the order of the schema, whatever the order they were asked for: so that profiles of the same columns add.
+    columns = None if columns is None else [name for name in schema.names if name in set(columns)]
     if _is_dask_frame(data):
         with DaskCluster(_with_client(settings)) as cluster:
             return cluster.signed(count_groups_frame(cluster, data, schema, grouping, columns))

@@ -169,10 +169,13 @@ class Monitoring:
         return iter(self.windows)
 
     def __getitem__(self, label: str) -> WindowResult:
+        """The window of this label, or in which this date, time or integer lies."""
+        windows = self.current.grouping.windows
+        start = None if windows is None else windows.start_of(label)
         for window in self.windows:
-            if window.label == label:
+            if window.start == start:
                 return window
-        raise KeyError(f"no window {label!r}")
+        raise KeyError(f"no window {label!r} was judged")
 
     def __repr__(self) -> str:
         drifted = sum(bool(window.drifted) for window in self.windows)

@@ -209,7 +209,7 @@ def test_a_batch_longer_than_a_word_has_room_for_is_cut():
 
 def test_counters_grow_with_groups_that_come_late():
     """From none to 1 to 8 to hundreds, and back to early ones; skipped columns give theirs up."""
-    counters = grouped_backend._Counters(integer())
+    counters = grouped_backend.GroupCounters(integer())
     sizes = []
     for groups in (0, 1, 5, 8, 9, 9, 16, 17, 400):
         counters.grow(groups)
@@ -485,14 +485,19 @@ def test_a_file_is_read_once_as_the_system_counts(tmp_path):
         assert size * 0.95 < found < size + footers < 1.6 * size
 
 
-def test_profiling_reads_what_it_samples_and_then_once(tmp_path):
+def test_profiling_reads_once_what_fits_into_memory_else_what_it_samples_and_then_once(tmp_path, monkeypatch):
     table = made(3000)
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=700)
-    source = Counting(open_source(tmp_path / "t.parquet"))
     request = GroupRequest("t", "1d", by=("g",))
-    profile_groups_source(source, request, FitOptions(), None, Settings(threads=2))
-    for name in table.column_names:
-        assert {source.read[part, name] for part in range(5)} == {3 if name == "g" else 2}
+    digests = set()
+    for most_rows, times in ((1 << 20, {1}), (0, {2, 3})):
+        monkeypatch.setattr(group_threads._Held, "most_rows", most_rows)
+        source = Counting(open_source(tmp_path / "t.parquet"))
+        digests.add(profile_groups_source(source, request, FitOptions(), None, Settings(threads=2)).digest)
+        for name in table.column_names:
+            wanted = times if most_rows else {3 if name == "g" else 2}
+            assert {source.read[part, name] for part in range(5)} == wanted
+    assert len(digests) == 1
 
 
 def test_progress_ends_at_the_total(tmp_path, small_runs):
@@ -831,8 +836,8 @@ def test_pieces_are_all_columns_once_and_those_of_the_grouping_first(rows, block
     table = made(100)
     schema = coarse(table).select(data.draw(st.permutations(table.column_names))[: data.draw(st.integers(0, 9))])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_tasks, "LARGEST_BLOCK", block)
-        pieces = cut_pieces(open_source(table), schema, TWO, rows)
+        patch.setattr(group_tasks, "BLOCK", block)
+        pieces = cut_pieces(open_source(table), schema, TWO, rows, "numba")
     assert pieces[0].keys
     assert not any(piece.keys for piece in pieces[1:])
     assert set(pieces[0].schema.names) == {"t", "g", "h"} & set(schema.names)

@@ -75,7 +75,8 @@ def test_blocks_are_what_the_commands_print():
     done = run(sys.executable, "benchmarks/update_readme.py", "--check")
     assert done.returncode == 0, done.stderr
     names = {page: re.findall(r"<!-- begin: ([a-z]+) -->", (ROOT / page).read_text(encoding="utf-8")) for page in PAGES}
-    assert names["README.md"] == ["demo", "help", "accuracy", "benchmarks", "cluster", "gpu"]
+    windows = ["known", "falsealarms", "windows"]
+    assert names["README.md"] == ["demo", "help", *windows, "accuracy", "benchmarks", "cluster", "gpu"]
     own = ["cases", "runs", "cluster", "costs", "machines", "gpus", "gpu", "kernels", "files", "tuning", "shapes"]
     assert names["benchmarks/README.md"] == own
 
@@ -102,11 +103,15 @@ def folder(tmp_path):
 
 
 def test_python_example_runs(folder):
-    code, on_a_cluster = fenced(README, "python")
+    code, windows, on_a_cluster = fenced(README, "python")
     done = run(sys.executable, "-W", "error", "-c", code, folder=folder)
     assert done.returncode == 0, done.stderr
     assert "lead_time" in done.stdout
     assert (folder / "report.json").stat().st_size > 0
+    done = run(sys.executable, "-W", "error", "-c", f"import gpudrift as gd\n{windows}", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "lead_time" in done.stdout
+    assert json.loads((folder / "windows.json").read_text())["summary"]["windows"] == 27
     with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0") as cluster:
         code = on_a_cluster.replace("tcp://scheduler:8786", cluster.scheduler_address)
         code = "import gpudrift as gd\n" + code.replace("s3://bucket/today/", "today/")
@@ -163,7 +168,7 @@ def test_alerts_example_runs(folder):
         config.replace('"slack" ', '"slack"\nretries = 0 ').replace("push", "retries = 0\npush", 1), encoding="utf-8"
     )
     (folder / "baseline.parquet").symlink_to(folder / "train" / "1.parquet")
-    [block] = [block for block in fenced(README, "sh") if "gpudrift alert" in block]
+    [block] = [block for block in fenced(README, "sh") if "gpudrift alert" in block and "monitor" not in block]
     done = []
     for line in block.splitlines():
         program, *arguments = shlex.split(line)
@@ -180,7 +185,7 @@ def test_alerts_example_runs(folder):
 def test_shell_example_runs(folder):
     """The block of commands, one after the other, but with a Parquet file where it has a CSV file."""
     (folder / "drift.toml").write_text("alpha = 0.01\n")
-    [block] = [block for block in fenced(README, "sh") if "gpudrift profile" in block]
+    [block] = [block for block in fenced(README, "sh") if "gpudrift profile" in block and "monitor" not in block]
     statuses = []
     for line in block.replace("today.csv", "today.parquet").splitlines():
         program, *arguments = shlex.split(line)
@@ -202,3 +207,15 @@ def test_thresholds_are_the_defaults():
     table = README.partition("## How a verdict comes about")[2]
     shown = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \|", table, re.MULTILINE)
     assert {name: (float(low), float(high)) for name, low, high in shown} == DEFAULT_THRESHOLDS
+
+
+def test_windows_example_runs(folder):
+    shutil.copy(folder / "train" / "1.parquet", folder / "train.parquet")
+    shutil.copytree(folder / "today", folder / "served")
+    first, store = [block for block in fenced(README, "sh") if "gpudrift monitor" in block]
+    for line in (first + store).splitlines():
+        done = run(sys.executable, "-m", "gpudrift.cli", *shlex.split(line)[1:], folder=folder)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        assert done.stdout
+    assert json.loads((folder / "windows.json").read_text())["format"] == "gpudrift/monitoring/1"
+    assert min(path.name for path in (folder / "watch" / "windows").iterdir()) >= "2016-08-01"
