@@ -53,7 +53,8 @@ def windows() -> str:
     notes: dict[str, int] = {}
     rows = []
     for name, one in (made or {}).get("time", {}).items():
-        note = notes.setdefault(committed.surroundings(made or {}), len(notes) + 1)
+        pairs = {**(made or {}), "repeat": len(one["ratio"]["counting"]["all"])}
+        note = notes.setdefault(committed.surroundings(pairs), len(notes) + 1)
         table = f"{one['rows']:,} rows × {one['columns']} columns, {one['groups']:,} groups, rows {name}"
         ratio = one["ratio"]
         told = f"counting {ratio['counting']['median']:.2f} ×, with fitting {ratio['fitting']['median']:.2f} ×"
@@ -62,7 +63,7 @@ def windows() -> str:
             f"| the same: bytes read, of the column chunks in the file | {one['bytes read']:.3f} | 1 | {note} |"
         )
     if wide is not None:
-        one, note = wide["memory"], notes.setdefault(committed.surroundings(wide), len(notes) + 1)
+        one, note = wide["memory"], len(notes) or 1
         told = f"{one['peak'] / 1e9:.2f} GB, of which counters {one['counters'] / 1e9:.2f} GB"
         table = f"{one['columns']:,} columns × {one['groups']} windows, {one['rows']:,} rows: peak memory"
         rows.append(f"| {table} | {told} | 16 bytes a slot, and as much again | {note} |")

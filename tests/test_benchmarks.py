@@ -673,3 +673,19 @@ def test_readme_is_filled_and_checked(tmp_path):
     told = run("update_readme.py", "--readme", readme, "--readme", other, "--check", status=1)
     assert "out of date: tuning" in told
     assert "help" not in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bytes and peaks of memory are read from /proc")
+def test_windows(tmp_path):
+    result = tmp_path / "windows.json"
+    run("windows.py", "--rows", 20_000, "--repeat", 1, "--only", "time", "--json", result)
+    document = json.loads(result.read_text())
+    assert document["format"] == "gpudrift/windows-benchmark/1"
+    for one in document["time"].values():
+        assert 3000 < one["groups"] <= 3650
+        assert one["bytes read"] > 1
+        assert all(len(ratio["all"]) == 1 for ratio in one["ratio"].values())
+    run("windows.py", "--columns", 20, "--only", "memory", "--json", result)
+    document = json.loads(result.read_text())
+    assert document["memory"]["groups"] == 365
+    assert document["memory"]["counters"] <= 16 * 20 * 64 * 365 + 16 * 64 * 365

@@ -18,7 +18,7 @@ from gpudrift.profiles import Profile, Tail, float_to_key, key_to_float, total
 from gpudrift.schema import SPECIAL_SLOTS, Column, Schema
 
 LIMITS = settings(deadline=None, max_examples=60)
-MORE = settings(deadline=None, max_examples=150)
+MORE = settings(deadline=None, max_examples=100)
 
 
 def count(table: pa.Table, schema: Schema, backend: str = "numba") -> Profile:

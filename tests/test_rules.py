@@ -143,7 +143,7 @@ def is_kept(column: pa.Array, rule: Rule, number: Fraction) -> bool:
     return not below and not above
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(cases())
 def test_a_rule_that_fires_is_true_of_the_data_and_one_that_does_not_is_kept(case):
     column, rule, coarse = case

@@ -128,7 +128,7 @@ def starts_of(windows: Windows, array: pa.Array) -> list[int | None]:
     return [start if present else None for start, present in zip(starts.tolist(), valid.tolist(), strict=True)]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(
     st.lists(moments, max_size=12),
     zones | st.none(),
@@ -229,7 +229,7 @@ def back_over_midnight(second: int, zone: str | None) -> bool:
     return any(shown(second - step, zone).date() > date for step in range(0, 2 * 86_400, 30))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(moments, zones | st.none(), st.sampled_from(EVERIES))
 def test_windows_partition_the_axis_and_have_names(second, zone, every):
     windows = Windows.of(pa.timestamp("s", "UTC"), every, zone)
@@ -248,7 +248,7 @@ def test_windows_partition_the_axis_and_have_names(second, zone, every):
         assert windows.start_of(shown(second, zone).isoformat()) == start
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(st.lists(moments, min_size=1, max_size=10), zones | st.none(), st.data())
 def test_what_adds_up_lies_inside(seconds, zone, data):
     pairs = [
