@@ -170,7 +170,8 @@ class _Watch:
         by = self.document["windows_of"]["by"]
         prefix = f"{by[0]}=" if len(by) == 1 else ""  # of one column its name stands above
         ranked = sorted(column["segments"].items(), key=lambda one: (-one[1], one[0]))
-        return [f"{paper.name(name.removeprefix(prefix), _LONGEST_NAME)} {times:,}" for name, times in ranked]
+        cross = paper.word("×")  # of how many windows, not a part of the name
+        return [f"{paper.name(name.removeprefix(prefix), _LONGEST_NAME)} {cross}{times:,}" for name, times in ranked]
 
     def cells(self, column: str) -> list[str]:
         """What a column was in each window, and blanks for windows without rows."""
