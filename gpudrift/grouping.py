@@ -42,7 +42,7 @@ MOST_SEGMENTS = 32
 """Segments that are kept apart unless it is said otherwise."""
 MOST_GROUPS = 1 << 22
 """Whatever they hold: each has a name and a place in lists."""
-MOST_BYTES = 8 << 30
+MOST_BYTES = 8 * 10**9
 """Of the counters of all groups: more is an error, before memory ends."""
 
 
