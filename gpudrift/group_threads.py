@@ -3,6 +3,9 @@
 A piece of the columns has its counters, and goes through the runs one after the other; which thread counts it next does
 not matter. Pieces advance together, so that the groups of few rows are held at a time. With fewer pieces than threads
 can take, the table is cut into stripes of rows with counters of their own, which are added in the end.
+
+A baseline whose columns fit into memory is read once instead: the columns that say the groups first, then a block of
+the others at a time, which is held, sampled, fitted and counted.
 """
 
 from __future__ import annotations
@@ -36,11 +39,11 @@ from gpudrift.group_tasks import (
     segment_columns,
     together,
 )
-from gpudrift.grouping import GroupNumbering, GroupRequest, frequent_segments, most_groups, too_many_groups
+from gpudrift.grouping import GroupNumbering, GroupRequest, frequent_segments
 from gpudrift.groups import GroupedProfile, Grouping, Segment
 from gpudrift.planning import Block, Progress, block_columns, obstacle
 from gpudrift.schema import Schema
-from gpudrift.sources import Field, Part, Source, open_source
+from gpudrift.sources import Field, Part, Source, open_source, width_of
 from gpudrift.tasks import READING_ERRORS, fit_held_block
 from gpudrift.threads import (
     Settings,
@@ -69,11 +72,11 @@ def profile_groups_source(
     asked_windows(source.fields, source.label, request)
     segment_columns(source, request)
     if not source.rereadable:
-        source = _held(source)
+        source = _in_memory(source)
     if source.columnar and source.rows is not None:
         held = _Held.of(source, fields, request, options, settings)
         if held is not None:
-            return with_readable(held.profile(), source, columns)
+            return with_readable(_accounted(held.profile(), source), source, columns)
         grouping = fit_grouping(source, request)
         schema = fit_source(source, options, columns, settings)
     else:
@@ -83,11 +86,6 @@ def profile_groups_source(
 
 LEAST_SLOTS = 6
 """Of a column."""
-
-
-def is_fixed(data_type: pa.DataType) -> bool:
-    """Whether values of a type all take the same room: numbers and times."""
-    return bool(pa.types.is_primitive(data_type) or pa.types.is_decimal(data_type))
 
 
 class _Held:
@@ -125,7 +123,7 @@ class _Held:
         blocks = block_columns(self.source, rest, self.settings.workers, self.settings.budget)
         tally, total = 0, (self.source.rows or 0) * len(self.fields)
         # Blocks with texts take longest: they begin first.
-        blocks.sort(key=lambda block: -sum(one.type is not None and not is_fixed(one.type) for one in block.fields))
+        blocks.sort(key=lambda block: -sum(width_of(one.type) == 0 for one in block.fields))
         with ThreadPoolExecutor(self.settings.workers, "gpudrift") as pool:
             batches, sizes = self._keys(pool)
             tasks = [pool.submit(self._block, keys, sizes, batches)]
@@ -141,8 +139,7 @@ class _Held:
             counted = [task.result() for task in tasks]
             columns = {column.name: column for _, schema, _ in counted for column in schema.columns}
             schema = Schema(tuple(columns[one.name] for one in self.fields))
-            if self.numbering.known > most_groups(schema.slots):
-                raise too_many_groups(most_groups(schema.slots), len(schema), schema.slots)
+            self.numbering.limit(len(schema), schema.slots)
             states = [state for state, _, _ in counted]
             return together(schema, self.grouping, self.numbering, [states], pool.map)
 
@@ -162,9 +159,7 @@ class _Held:
         self.grouping = Grouping(self.request.time, windows, self.request.by, segments)
         self.numbering = GroupNumbering(self.grouping, self.by, Schema(()))
         # Exactly it is known when all columns are fitted; none has fewer slots than these.
-        least = LEAST_SLOTS * len(self.fields)
-        self.numbering.most, self.numbering.slots = most_groups(least), least
-        self.numbering.columns_counted = len(self.fields)
+        self.numbering.limit(len(self.fields), LEAST_SLOTS * len(self.fields))
 
         def number(part: Part, own: list[pa.RecordBatch]) -> list[npt.NDArray[np.int32]]:
             with said_of(part):
@@ -196,10 +191,11 @@ class _Held:
         return fit_held_block(self.source, block, self.sample, self.options, count, reading)
 
 
-def _sampled_of(batches: Iterable[pa.RecordBatch], names: Sequence[str], sample: Sample) -> list[list[pa.Array]]:
-    """The sampled rows of some columns of consecutive batches, side by side; nulls where one lacks one."""
+def _sampled_of(
+    batches: Iterable[pa.RecordBatch], names: Sequence[str], sample: Sample, start: int = 0
+) -> list[list[pa.Array]]:
+    """The sampled rows of some columns of consecutive batches from row ``start`` on; nulls where one lacks one."""
     chunks: list[list[pa.Array]] = [[] for _ in names]
-    start = 0
     for batch in batches:
         rows = pa.array(sample.positions(start, start + batch.num_rows))
         if len(rows):
@@ -210,7 +206,7 @@ def _sampled_of(batches: Iterable[pa.RecordBatch], names: Sequence[str], sample:
     return chunks
 
 
-def _held(source: Source) -> Source:
+def _in_memory(source: Source) -> Source:
     """The same rows in memory: they can be read only once."""
     readable = [one for one in source.fields if obstacle(one) is None]
     batches = [batch for part in source.parts for batch in source.batches(part, [one.name for one in readable])]
@@ -232,18 +228,14 @@ def fit_grouping(source: Source, request: GroupRequest) -> Grouping:
 
 
 def _sampled(source: Source, names: Sequence[str], sample: Sample) -> list[list[pa.Array]]:
-    """The sampled rows of some columns, side by side; nulls where a file lacks one."""
+    """The sampled rows of some columns, side by side; parts without any are not read."""
     chunks: list[list[pa.Array]] = [[] for _ in names]
     start = 0
     for part in source.parts:
         stop = start + (part.rows or 0)
         if sample.positions(start, stop).size:
-            for batch in source.batches(part, names):
-                rows = pa.array(sample.positions(start, start + batch.num_rows))
-                for own, name in zip(chunks, names, strict=True):
-                    place = batch.schema.get_field_index(name)
-                    own.append(pa.nulls(len(rows)) if place < 0 else batch.column(place).take(rows))
-                start += batch.num_rows
+            for own, more in zip(chunks, _sampled_of(source.batches(part, names), names, sample, start), strict=True):
+                own.extend(more)
         start = stop
     return chunks
 
@@ -266,14 +258,18 @@ def count_groups_source(
     source, settings = placed(source.with_types(arrow_types(schema)), settings)
     check_windows(source.fields, source.label, grouping)
     if source.columnar and source.rows is not None:
-        profile = _Threads(source, schema, grouping, settings).count()
-        if int(profile.rows.sum()) != source.rows:
-            raise ValueError(
-                f"{source.label}: {int(profile.rows.sum())} rows were counted, its files hold {source.rows}"
-            )
+        profile = _accounted(_Threads(source, schema, grouping, settings).count(), source)
     else:
         profile = count_groups_of_stream(source, source.parts, schema, grouping, settings.backend)
     return with_readable(profile, source, columns)
+
+
+def _accounted(profile: GroupedProfile, source: Source) -> GroupedProfile:
+    """The profile, if no row was lost."""
+    rows = int(profile.rows.sum())
+    if rows != source.rows:
+        raise ValueError(f"{source.label}: {rows} rows were counted, its files hold {source.rows}")
+    return profile
 
 
 def with_readable(profile: GroupedProfile, source: Source, columns: Sequence[str] | None) -> GroupedProfile:

@@ -217,11 +217,11 @@ class GroupNumbering:
         self, grouping: Grouping, columns: Sequence[Column], schema: Schema, most_bytes: int | None = None
     ) -> None:
         self.grouping, self.columns = grouping, tuple(columns)
-        self.columns_counted, self.slots = len(schema), schema.slots
-        self.most, self.most_bytes = most_groups(schema.slots, most_bytes), most_bytes
         self.groups: list[tuple[int, int]] = []
         self.numbers: dict[tuple[int, int], int] = {}
         self.lock = Lock()
+        self.most_bytes = most_bytes
+        self.limit(len(schema), schema.slots)
         self.values = [
             {value: at for at, value in enumerate(dict.fromkeys(segment[k] for segment in grouping.segments))}
             for k in range(len(grouping.by))
@@ -235,6 +235,18 @@ class GroupNumbering:
         for number, segment in enumerate(grouping.segments):
             place = tuple(values[value] for values, value in zip(self.values, segment, strict=True))
             self.segment_of[place] = number
+
+    def limit(self, columns: int, slots: int) -> None:
+        """Allow as many groups as memory shall hold of so many columns and slots.
+
+        Raises
+        ------
+        TooManyGroupsError
+            If there are more already.
+        """
+        self.columns_counted, self.slots, self.most = columns, slots, most_groups(slots, self.most_bytes)
+        if self.known > self.most:
+            raise too_many_groups(self.most, columns, slots, self.most_bytes)
 
     @property
     def known(self) -> int:

@@ -364,14 +364,17 @@ def few_hashes(_self, texts):
     st.integers(1, 6),
     st.integers(1, 40),
     st.sampled_from([0, 10, 1 << 20]),
+    st.sampled_from([0, 12, 40, 1 << 22]),
 )
-def test_what_sketches_keep_is_the_smallest_of_each_group(backend, colliding, rows, size, batch, waiting):
+def test_what_sketches_keep_is_the_smallest_of_each_group(backend, colliding, rows, size, batch, waiting, cells):
+    """In a table of groups and texts, in pairs of them, and from the one to the other in the middle."""
     texts = [None if code is None else "x" * (code % 5) + str(code) for _, code in rows]
     table = pa.table({"g": pa.array([group for group, _ in rows], pa.int8()), "x": pa.array(texts, pa.string())})
     column = Column("x", "categorical", "text", categories=(b"x1",), sketch=size)
     grouping = Grouping(by=("g",), segments=(("0",), ("2",)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grouped_backend.TailCounter, "most_waiting", waiting)
+        patch.setattr(grouped_backend.TailCounter, "most_cells", cells)
         if colliding:
             patch.setattr(NumbaKernels, "hashes", few_hashes)
             patch.setattr(NumpyKernels, "hashes", few_hashes)
@@ -406,7 +409,8 @@ def test_sketches_of_many_groups_do_not_depend_on_the_cut(monkeypatch):
     expected = count(table, schema, grouping)
     assert is_right(expected, table)
     monkeypatch.setattr(grouped_backend.TailCounter, "most_waiting", 100)
-    for size in (1_000, 7_777):
+    for size, cells in ((1_000, 1 << 22), (1_000, 40_000), (7_777, 0)):
+        monkeypatch.setattr(grouped_backend.TailCounter, "most_cells", cells)
         batches = table.to_batches(max_chunksize=size)
         random.Random(size).shuffle(batches)
         for backend in BACKENDS:

@@ -37,7 +37,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gpudrift.sources.base import CsvTypesChanged, Field, Part, Source
+from gpudrift.sources.base import CsvTypesChanged, Field, Part, Source, width_of
 from gpudrift.sources.datafile import File
 from gpudrift.sources.delimited import csv_source
 from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
@@ -63,6 +63,7 @@ __all__ = [
     "lies_on_gpu",
     "open_source",
     "read_onto",
+    "width_of",
 ]
 
 
