@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpudrift import group_tasks, group_threads
+from gpudrift import grouping as grouping_module
 from gpudrift.backends import BACKENDS, load_backend, load_groups
 from gpudrift.backends import grouped as grouped_backend
 from gpudrift.conversion import NAN_IS_NULL
@@ -842,3 +843,16 @@ def test_pieces_are_all_columns_once_and_those_of_the_grouping_first(rows, block
     assert not any(piece.keys for piece in pieces[1:])
     assert set(pieces[0].schema.names) == {"t", "g", "h"} & set(schema.names)
     assert sorted(name for piece in pieces for name in piece.names) == sorted(schema.names)
+
+
+def test_a_baseline_of_too_many_groups_is_noticed_when_its_columns_are_fitted(monkeypatch):
+    """Before, only that no column has fewer slots than some is known."""
+    table, request = made(3000), GroupRequest("t", "1d", by=("g",))
+    whole = profile_groups_source(open_source(table), request, FitOptions(), None, Settings(threads=2))
+    for allowed, words in ((len(whole), None), (len(whole) - 1, rf"more than {len(whole) - 1} windows and segments")):
+        monkeypatch.setattr(grouping_module, "MOST_BYTES", 16 * whole.schema.slots * allowed)
+        if words is None:
+            assert profile_groups_source(open_source(table), request, FitOptions(), None, Settings(threads=2)) == whole
+        else:
+            with pytest.raises(ValueError, match=words):
+                profile_groups_source(open_source(table), request, FitOptions(), None, Settings(threads=2))
