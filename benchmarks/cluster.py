@@ -7,6 +7,7 @@ Cases, each written to ``cluster-<case>.json``:
   machine can do at most;
 - ``wide``: a table larger than memory, read and dropped, profiled, read and dropped, counted, and so on in turn;
 - ``rows``: tables of more and more rows, each on a fresh cluster: peak memory of a worker must not grow with them;
+- ``graph``: a job of tens of thousands of tasks built and submitted, nothing done;
 - ``overhead``: what a task, an opened file, a packet and a byte cost; makes gpudrift/data/rates.json, and feeds
   scale_model.py.
 
@@ -48,7 +49,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import gpudrift as gd
-from gpudrift import planning, tasks
+from gpudrift import graphs, planning, tasks
 from gpudrift.engine import DaskCluster, Settings
 from gpudrift.fitting import FitOptions
 from gpudrift.graphs import Place, open_files, open_found
@@ -468,6 +469,72 @@ def rows_case(given: argparse.Namespace) -> dict[str, Any]:
     return entry
 
 
+# --- many tasks ------------------------------------------------------------------------------------------------------
+
+
+class Submitted(Exception):
+    """The graph is at the scheduler, and nobody waits for it."""
+
+
+def graph_case(given: argparse.Namespace) -> dict[str, Any]:
+    """A task for each row group and column of a table: from opened files to what the scheduler has been given."""
+    shape: Shape = given.sizes.graph
+    paths = prepare(shape, given.folder)
+    entry: dict[str, Any] = {"table": table_entry(shape, paths), "target": 10}
+    schema = gd.fit(group(shape, 50_000, 0))
+    runs = []
+    for _ in range(given.pairs):
+        # A fresh one each time: a scheduler that has just dropped so many tasks is busy for a while.
+        with local_cluster(1) as client:
+            warm_up(client, given)
+            with one_task_a_part(entry["table"]["row_groups"] * shape.floats):
+                runs.append(submitted(partial(count, client, paths, schema)))
+            while client.run_on_scheduler(lambda dask_scheduler: bool(dask_scheduler.tasks)):
+                time.sleep(0.1)
+            say(f"{runs[-1]['tasks']:,} tasks built and submitted in {runs[-1]['seconds']:.1f} s")
+    return entry | summary(runs)
+
+
+def submitted(work: Callable[[], Any]) -> dict[str, Any]:
+    """Seconds, and processor seconds of client and scheduler, until everything is submitted; then it is given up."""
+    told: dict[str, Any] = {}
+    began: list[float] = []
+    real_open, real_results = graphs.open_files, DaskCluster.results
+
+    def opening(*given: Any) -> Any:
+        found = real_open(*given)
+        began.extend((time.perf_counter(), time.process_time()))
+        return found
+
+    def stopping(cluster: DaskCluster, _futures: Sequence[Any]) -> Any:
+        told["seconds"], told["cpu_seconds"] = time.perf_counter() - began[0], time.process_time() - began[1]
+        told["tasks"] = cluster.submitted
+        raise Submitted
+
+    graphs.open_files, DaskCluster.results = opening, stopping  # type: ignore[method-assign]
+    try:
+        work()
+    except Submitted:
+        return told
+    finally:
+        graphs.open_files, DaskCluster.results = real_open, real_results  # type: ignore[method-assign]
+    raise AssertionError("nothing was submitted")
+
+
+@contextmanager
+def one_task_a_part(tasks: int) -> Iterator[None]:
+    """Let the engine cut every part and column into a task of its own."""
+    finest = {"BYTES_PER_SLOT": 0, "SMALLEST_BLOCK": 0, "TASKS_PER_THREAD": tasks, "MOST_TASKS": 10 * tasks}
+    kept = {name: getattr(planning, name) for name in finest}
+    try:
+        for name, value in finest.items():
+            setattr(planning, name, value)
+        yield
+    finally:
+        for name, value in kept.items():
+            setattr(planning, name, value)
+
+
 # --- what each thing costs -------------------------------------------------------------------------------------------
 
 
@@ -790,6 +857,7 @@ class Sizes:
     rounds: int = 5_000
     wide: Shape = Shape(1_000_000, 5_000, (), 100_000, 100_000)
     rows: tuple[Shape, ...] = tuple(Shape(rows, 20) for rows in (1_000_000, 10_000_000, 100_000_000))
+    graph: Shape = Shape(10_000, 5, (), 200, 1)
     tiny: Shape = Shape(1_000, 2, (5,), 1_000, 1_000)
     floats: Shape = Shape(4_000_000, 48, (), 500_000, 250_000)
     texts: Shape = Shape(4_000_000, 0, end_to_end.DISTINCT, 500_000, 250_000)
@@ -804,6 +872,7 @@ QUICK = Sizes(
     rounds=20,
     wide=Shape(4_000, 120, (), 1_000, 1_000),
     rows=tuple(Shape(rows, 4, (), 5_000, 1_250) for rows in (5_000, 20_000)),
+    graph=Shape(400, 5, (), 100, 1),
     floats=Shape(80_000, 16, (), 20_000, 10_000),
     texts=Shape(80_000, 0, (5, 500), 20_000, 10_000),
     nothing=(40, 2),
@@ -815,9 +884,10 @@ CASES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "workers": workers_case,
     "wide": wide_case,
     "rows": rows_case,
+    "graph": graph_case,
     "overhead": overhead_case,
 }
-PAIRS = {"workers": 5, "wide": 2, "rows": 1, "overhead": 3}
+PAIRS = {"workers": 5, "wide": 2, "rows": 1, "graph": 3, "overhead": 3}
 """Measurements of each, unless told otherwise."""
 
 

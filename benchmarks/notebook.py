@@ -52,6 +52,7 @@ RUNS = {
     "workers": "one worker, two, one, …: 50 float64 and 5 string columns",
     "wide": "beside a bare read: 5,000 float64 columns",
     "rows": "more and more rows of 20 float64 columns, a fresh cluster for each",
+    "graph": "a task for each of 10,000 parts and 5 float64 columns, submitted and given up",
     "overhead": "tasks that do nothing, tiny ones, many files, row groups and columns, packets, bytes a second",
 }
 

@@ -54,7 +54,7 @@ def tasks_of_ours(client: Client) -> list[str]:
 
 def assert_nothing_left(client: Client) -> None:
     """A moment after a run the scheduler knows none of its tasks."""
-    wait_until(lambda: not tasks_of_ours(client), "the scheduler has dropped our tasks", 20)
+    wait_until(lambda: not tasks_of_ours(client), "the scheduler has dropped our tasks")
 
 
 class Recorder(SchedulerPlugin):
@@ -70,9 +70,8 @@ class Recorder(SchedulerPlugin):
         self.times: list[float] = []
 
     def update_graph(self, scheduler: Any, *, tasks: list[Any], **more: Any) -> None:
-        self.given |= {
-            key for key in tasks if KEY.fullmatch(str(key))
-        }  # and those that it knew, where others need them
+        # With those that it knew, where others need them. A new set, because others may be looking at the old one.
+        self.given = self.given.union(key for key in tasks if KEY.fullmatch(str(key)))
 
     def transition(self, key: Any, start: str, finish: str, *arguments: Any, **more: Any) -> None:
         if finish == "memory" and start == "processing" and KEY.fullmatch(str(key)):

@@ -325,7 +325,7 @@ def test_counting_prints_its_speed(tmp_path):
     assert all(one["extra_info"]["values_per_second"] > 0 for one in found)
 
 
-CLUSTER_CASES = ("workers", "wide", "rows", "overhead")
+CLUSTER_CASES = ("workers", "wide", "rows", "graph", "overhead")
 
 
 @pytest.fixture(scope="module")
@@ -373,6 +373,8 @@ def test_cluster_compares_with_reading_the_same(cluster_results):
     assert [one["table"]["rows"] for one in sizes.values()] == [5_000, 20_000]
     assert [one["table"]["files"] for one in sizes.values()] == [1, 4]
     assert results["rows"]["profile_memory_ratio"] == pytest.approx(1, abs=0.5)
+    assert results["graph"]["tasks"] > results["graph"]["table"]["row_groups"] * 5
+    assert 0 < results["graph"]["seconds"] == results["graph"]["all_seconds"][0]
     assert all(value >= 0 for value in results["overhead"]["costs"].values())
     assert results["overhead"]["tiny"]["many_tasks"] > results["overhead"]["tiny"]["few_tasks"]
 
@@ -629,7 +631,7 @@ def test_newest_result_of_each_case_is_shown(update_readme, tmp_path):
 
 def test_cluster_is_shown(update_readme, cluster_results, tmp_path):
     shown = update_readme.cluster()
-    assert shown.count("not measured") == 4
+    assert shown.count("not measured") == 5
     for path in (cluster_results / "results").glob("*.json"):
         document = json.loads(path.read_text()) | {"quick": False}
         (tmp_path / path.name).write_text(json.dumps(document))

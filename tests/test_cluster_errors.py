@@ -62,7 +62,7 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
 
 
 def assert_idle(cluster: LocalCluster) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while left := [key for key in cluster.scheduler.tasks if str(key).startswith("gpudrift-")]:
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
@@ -167,7 +167,7 @@ def worker(scheduler: LocalCluster, *python_path: Path, ready: bool = True, **en
         env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(paths)},
     ) as running:
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + 60
             while not (found := set(scheduler.scheduler.workers) - before):
                 assert running.poll() is None
                 assert time.monotonic() < deadline
