@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import fsspec
 import numpy as np
 import polars as pl
@@ -241,17 +242,33 @@ def test_moments_far_from_now_have_folders(tmp_path):
 # --- for DuckDB, Polars and others ------------------------------------------------------------------------
 
 
-def test_polars_asks_all_files_for_the_missing_share_of_each_window(tmp_path):
-    store = made(tmp_path)
-    store.add(counted(1, 60), "a")
-    store.add(counted(2, 60), "b")
-    store.compact(before=STARTS[2])
+def by_polars(files: str | list[str]) -> list[tuple[Any, float]]:
     share = (pl.col("nan") + pl.col("null") + pl.col("absent")).sum() / pl.col("rows").sum()
-    rows = pl.scan_parquet(f"{tmp_path}/windows/*/*.parquet").filter(name="real")
-    found = rows.group_by("window_start").agg(share.alias("missing")).collect()
+    rows = pl.scan_parquet(files).filter(name="real")
+    return rows.group_by("window_start").agg(share.alias("missing")).collect().rows()
+
+
+def by_duckdb(files: str | list[str]) -> list[tuple[Any, float]]:
+    share = 'sum("nan" + "null" + absent) / sum("rows")'
+    words = f"SELECT window_start, {share} FROM read_parquet(?) WHERE name = 'real' GROUP BY window_start"
+    return duckdb.execute(words, [files]).fetchall()
+
+
+@pytest.mark.parametrize("ask", [by_polars, by_duckdb])
+@pytest.mark.parametrize("which", ["all that is there", "those of a time"])
+def test_the_missing_share_of_each_window_as_others_read_it(tmp_path, ask, which):
+    store = made(tmp_path)
+    for batch, seed in (("a", 1), ("b", 2), ("a", 3)):
+        store.add(counted(seed, 60), batch)
+    store.compact(before=STARTS[2])
     profile = store.read()
-    assert len(found) == len(profile.starts)
-    for start, missing in found.iter_rows():
+    files: str | list[str] = f"{tmp_path}/windows/*/*.parquet"
+    if which == "those of a time":
+        profile = profile.between(STARTS[1], STARTS[3])
+        files = list(store.files(STARTS[1], STARTS[3]))
+    found = dict(ask(files))
+    assert len(found) == len(profile.starts) > 1
+    for start, missing in found.items():
         own = profile.window(NO_TIME if start is None else start)["real"]
         assert missing == own.missing / own.rows
 
