@@ -28,8 +28,14 @@ def add_many(path, writer):
         store.add(profile, name)
 
 
-def keep_compacting(path, stop):
-    store = Store.open(path)
+def add_some(path, writer, batches, options):
+    store = Store.open(path, options)
+    for at in range(batches):
+        store.add(counted(100 * writer + at, 20), f"{writer}/{at}")
+
+
+def keep_compacting(path, stop, options=None):
+    store = Store.open(path, options)
     while not stop.is_set():
         store.compact()
 
