@@ -32,7 +32,7 @@ from test_bad_input import bad_files
 from test_cli import fails, people
 
 import gpudrift as gd
-from gpudrift import engine, planning
+from gpudrift import dask_cluster, planning
 
 QUIET = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
 PACKAGE = Path(gd.__file__).parent
@@ -224,7 +224,7 @@ def test_a_worker_of_another_version_is_refused_also_one_that_joins_later(empty,
         words = f"gpudrift {gd.__version__} is here, worker {address} has 99.9: install the same version on"
         assert_refused(client, folder, words)
         # Nobody looked at the worker before the work began; each task does.
-        monkeypatch.setattr(engine, "_check_versions", lambda client: None)
+        monkeypatch.setattr(dask_cluster, "_check_versions", lambda client: None)
         assert_refused(client, folder, words)
         assert_idle(empty)
 
@@ -234,7 +234,7 @@ def test_a_worker_without_gpudrift_is_refused_also_one_that_joins_later(empty, n
         words = f"gpudrift {gd.__version__} is here, worker {address} has none: install the same version on"
         assert_refused(client, folder, words)
         # One that joins later cannot even read what it is sent: to the scheduler it has died.
-        monkeypatch.setattr(engine, "_check_versions", lambda client: None)
+        monkeypatch.setattr(dask_cluster, "_check_versions", lambda client: None)
         monkeypatch.setattr(empty.scheduler, "allowed_failures", 0)
         with pytest.raises(MemoryError, match=f"worker.*{re.escape(address)}.*was to open the files"):
             gd.profile(folder / "a.parquet", client=client)
