@@ -43,7 +43,7 @@ import gpudrift as gd
 from gpudrift import bench
 from gpudrift.backends import cuda_launch, why_not_cuda
 from gpudrift.bench.files import lines, measure_files
-from gpudrift.engine import open_cluster
+from gpudrift.dask_scheduler import open_cluster
 from gpudrift.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -426,7 +426,7 @@ def opened_cluster(scheduler: str, workers: int, threads: int, backend: str, qui
     if scheduler == "threads":
         yield None
         return
-    from gpudrift.engine import open_cluster
+    from gpudrift.dask_scheduler import open_cluster
 
     debug = "--debug" in sys.argv
     opened = open_cluster(scheduler, workers, threads, backend=backend, verbose=debug)

@@ -72,7 +72,7 @@ SMALL_SHARE = 0.01
 
 
 class Cluster(Protocol):
-    """Who runs the tasks: :class:`gpudrift.engine.DaskCluster`."""
+    """Who runs the tasks: :class:`gpudrift.dask_cluster.DaskCluster`."""
 
     settings: Settings
     names: Callable[[Place], str]

@@ -24,7 +24,7 @@ import pytest
 from example_document import HOSTILE_NAMES
 
 import gpudrift as gd
-from gpudrift import cli, cli_common, schema, verdict
+from gpudrift import cli, cli_common, cli_compare, schema, verdict
 
 DONE, FOUND, USAGE, FAILED = 0, 1, 2, 3
 
@@ -693,8 +693,8 @@ def test_kinds_and_edges_belong_to_the_profile_once_it_is_saved(folder, tmp_path
 
 
 def test_the_help_names_the_kinds_and_statistics_there_are():
-    assert cli._KINDS.split(", ") == list(schema.KINDS)
-    words = cli._STATISTICS.replace("\n", " ").replace(" (these have one by default)", "").split(", ")
+    assert cli_compare._KINDS.split(", ") == list(schema.KINDS)
+    words = cli_compare._STATISTICS.replace("\n", " ").replace(" (these have one by default)", "").split(", ")
     assert words == [*verdict.DECIDING, *verdict.ALSO_JUDGED]
 
 

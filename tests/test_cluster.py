@@ -37,7 +37,7 @@ from test_engine import sample_table
 import gpudrift as gd
 from gpudrift import graphs, planning
 from gpudrift.backends import load_backend
-from gpudrift.engine import DaskCluster
+from gpudrift.dask_cluster import DaskCluster
 from gpudrift.packed import Packet, add_packets
 from gpudrift.planning import Progress
 from gpudrift.profiles import Profile

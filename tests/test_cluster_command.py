@@ -34,7 +34,7 @@ from test_cli import DONE, FAILED, FOUND, USAGE, Outcome, checked, fails, in_ter
 from test_cluster_errors import BLOCKED, QUIET, assert_idle, indented, on_workers
 
 import gpudrift as gd
-from gpudrift import cli_common, engine, planning
+from gpudrift import cli_common, dask_cluster, planning
 
 WITHIN = 25
 """Seconds that a command may take which gives up, or is interrupted; those of Dask itself wait for 30.
@@ -680,7 +680,7 @@ def test_a_dry_run_fails_as_the_run_would(cluster, folder):
 @pytest.mark.parametrize("data", ["a.parquet", "t.csv", "*.parquet"])
 @pytest.mark.parametrize("like", [True, False])
 def test_as_many_tasks_as_planned(cluster, client, keys, folder, monkeypatch, budget, data, like):
-    monkeypatch.setattr(engine.DaskCluster, "budget", budget)
+    monkeypatch.setattr(dask_cluster.DaskCluster, "budget", budget)
     schema = folder / "base.profile" if like else None
     path = folder / data if "*" not in data else [folder / "a.parquet", folder / "same.parquet"]
     planned = gd.plan(path, like=schema, client=client).tables[0].tasks

@@ -27,12 +27,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from clusters import wait_until
 from distributed import Client, LocalCluster
 from test_bad_input import bad_files
 from test_cli import fails, people
 
 import gpudrift as gd
-from gpudrift import engine, planning
+from gpudrift import dask_cluster, planning
 
 QUIET = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
 PACKAGE = Path(gd.__file__).parent
@@ -224,7 +225,7 @@ def test_a_worker_of_another_version_is_refused_also_one_that_joins_later(empty,
         words = f"gpudrift {gd.__version__} is here, worker {address} has 99.9: install the same version on"
         assert_refused(client, folder, words)
         # Nobody looked at the worker before the work began; each task does.
-        monkeypatch.setattr(engine, "_check_versions", lambda client: None)
+        monkeypatch.setattr(dask_cluster, "_check_versions", lambda client: None)
         assert_refused(client, folder, words)
         assert_idle(empty)
 
@@ -234,7 +235,7 @@ def test_a_worker_without_gpudrift_is_refused_also_one_that_joins_later(empty, n
         words = f"gpudrift {gd.__version__} is here, worker {address} has none: install the same version on"
         assert_refused(client, folder, words)
         # One that joins later cannot even read what it is sent: to the scheduler it has died.
-        monkeypatch.setattr(engine, "_check_versions", lambda client: None)
+        monkeypatch.setattr(dask_cluster, "_check_versions", lambda client: None)
         monkeypatch.setattr(empty.scheduler, "allowed_failures", 0)
         with pytest.raises(MemoryError, match=f"worker.*{re.escape(address)}.*was to open the files"):
             gd.profile(folder / "a.parquet", client=client)
@@ -596,13 +597,14 @@ def test_a_worker_that_is_killed_for_its_memory(small, tmp_path):
 def test_a_worker_that_dies_of_something_else(small, folder):
     with Client(small) as client:
         client.wait_for_workers(1, timeout=30)
+        dead = set(small.scheduler.workers)
         with on_workers(client, "tasks.count_parts", indented("os.kill(os.getpid(), signal.SIGKILL)")):
             with pytest.raises(MemoryError, match="died") as caught:
                 gd.profile(folder / "a.parquet", schema=folder / "base.profile", client=client)
             assert_says_what(str(caught.value), folder / "a.parquet")
             assert_idle(small)
-            # The worker that took its place has nothing to undo.
-            client.wait_for_workers(1, timeout=30)
+            # The worker that took its place has nothing to undo; until it is there, the dead one may still be known.
+            wait_until(lambda: small.scheduler.workers and not set(small.scheduler.workers) & dead, "another worker")
             client.run(exec, "from gpudrift import tasks\ntasks.count_parts.real = tasks.count_parts", {})
 
 

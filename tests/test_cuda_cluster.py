@@ -34,9 +34,10 @@ from test_cli import run
 from test_cluster_errors import BLOCKED, indented, on_workers
 
 import gpudrift as gd
-from gpudrift import engine, planning
+from gpudrift import dask_cluster, dask_scheduler, planning
 from gpudrift.backends import Gpu, choose_for_workers
-from gpudrift.engine import RESOURCE, DaskCluster
+from gpudrift.dask_cluster import DaskCluster
+from gpudrift.dask_worker import RESOURCE, gpu_plugin
 from gpudrift.planning import Progress
 from gpudrift.profiles import Profile
 from gpudrift.threads import Settings
@@ -273,7 +274,7 @@ def test_the_only_one_is_killed_in_the_middle(mixed, path, expected, fine, like,
 
 
 def test_one_that_is_gone_for_good_is_missed_and_one_that_comes_goes_on(plain, path, expected, fine, monkeypatch):
-    monkeypatch.setattr(engine, "LOST_SECONDS", 0.5)
+    monkeypatch.setattr(dask_cluster, "LOST_SECONDS", 0.5)
     gone = contextlib.ExitStack()
     [address] = gone.enter_context(with_gpu(plain.cluster))
     coming = contextlib.ExitStack()
@@ -287,7 +288,7 @@ def test_one_that_is_gone_for_good_is_missed_and_one_that_comes_goes_on(plain, p
         coming.enter_context(with_gpu(plain.cluster))
 
     told: list[str] = []
-    monkeypatch.setattr(engine.warnings, "warn", warned)
+    monkeypatch.setattr(dask_cluster.warnings, "warn", warned)
     with gone, coming:
         found = gd.profile(path, schema=expected, client=plain, progress=progress)
         assert_nothing_left(plain)
@@ -322,7 +323,7 @@ def test_what_a_worker_is_given_needs_no_gpudrift(tmp_path):
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).name)"
     done = subprocess.run(
         [sys.executable, "-c", code],
-        input=dumps(engine._gpu_plugin()),
+        input=dumps(gpu_plugin()),
         env=os.environ | {"PYTHONPATH": os.fspath(tmp_path)},
         capture_output=True,
         check=True,
@@ -444,15 +445,15 @@ def local_gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     real = dask_cuda.LocalCUDACluster
     monkeypatch.setattr(dask_cuda, "LocalCUDACluster", make)
-    monkeypatch.setattr(engine, "GPU_DEVICE", "/dev/null")
-    monkeypatch.setattr(engine, "why_not_cuda", lambda: None)
+    monkeypatch.setattr(dask_scheduler, "GPU_DEVICE", "/dev/null")
+    monkeypatch.setattr(dask_scheduler, "why_not_cuda", lambda: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     return asked
 
 
 @pytest.mark.parametrize("backend", ["auto", "cuda"])
 def test_a_local_cluster_has_a_worker_for_each_gpu(local_gpus, path, expected, backend):
-    with engine.open_cluster("local", backend=backend) as client:
+    with dask_scheduler.open_cluster("local", backend=backend) as client:
         seen = client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
         assert sorted(seen.values()) == ["0,1", "1,0"]
         assert list(client.nthreads().values()) == [1, 1]
@@ -472,24 +473,24 @@ def test_the_asynchronous_allocator_is_used_where_rmm_is(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: find("json" if name == "rmm" else name))
-    shape = engine._gpu_shape(0, 0)
+    shape = dask_scheduler._gpu_shape(0, 0)
     assert shape["rmm_async"]
     assert shape["rmm_allocator_external_lib_list"] == ["cupy"]
     assert set(shape) <= set(inspect.signature(dask_cuda.LocalCUDACluster).parameters)
 
 
 def test_so_many_of_the_gpus(local_gpus, path, expected):
-    with engine.open_cluster("local", workers=1, backend="cuda") as client:
+    with dask_scheduler.open_cluster("local", workers=1, backend="cuda") as client:
         assert len(client.nthreads()) == 1
         assert gd.profile(path, client=client).digest == expected.digest
     words = "^workers: 3 were asked for, and this machine has 2 GPUs, one for each worker; with the backend numba"
-    with pytest.raises(ValueError, match=words), engine.open_cluster("local", workers=3, backend="cuda"):
+    with pytest.raises(ValueError, match=words), dask_scheduler.open_cluster("local", workers=3, backend="cuda"):
         pass
 
 
 @pytest.mark.parametrize("backend", ["numba", "numpy"])
 def test_the_cpu_engines_have_plain_workers_also_beside_a_gpu(local_gpus, backend):
-    with engine.open_cluster("local", workers=1, threads=1, backend=backend) as client:
+    with dask_scheduler.open_cluster("local", workers=1, threads=1, backend=backend) as client:
         assert type(client.cluster) is LocalCluster
     assert not local_gpus
 

@@ -23,7 +23,8 @@ from distributed import Client
 import gpudrift as gd
 from gpudrift import planning
 from gpudrift.backends import Gpu, probe
-from gpudrift.engine import DaskCluster, open_cluster
+from gpudrift.dask_cluster import DaskCluster
+from gpudrift.dask_scheduler import open_cluster
 from gpudrift.planning import Progress
 from gpudrift.profiles import Profile
 

@@ -16,7 +16,7 @@ import distributed
 import pytest
 from test_cli import fails
 
-from gpudrift import engine
+from gpudrift import dask_scheduler
 
 
 class Recorded(distributed.LocalCluster):
@@ -45,13 +45,13 @@ def dask_cuda(monkeypatch):
     module.__spec__ = types.SimpleNamespace(name="dask_cuda")
     monkeypatch.setitem(sys.modules, "dask_cuda", module)
     monkeypatch.setitem(sys.modules, "dask_cuda.utils", utils)
-    monkeypatch.setattr(engine, "GPU_DEVICE", "/dev/null")
-    monkeypatch.setattr(engine, "why_not_cuda", lambda: None)
+    monkeypatch.setattr(dask_scheduler, "GPU_DEVICE", "/dev/null")
+    monkeypatch.setattr(dask_scheduler, "why_not_cuda", lambda: None)
 
 
 @pytest.mark.parametrize("backend", ["auto", "cuda"])
 def test_with_a_gpu_and_dask_cuda_it_is_theirs(dask_cuda, backend):
-    with engine.open_cluster("local", workers=1, backend=backend) as client:
+    with dask_scheduler.open_cluster("local", workers=1, backend=backend) as client:
         assert isinstance(client.cluster, Recorded)
         assert client.submit(int, "3").result() == 3
     assert Recorded.asked["n_workers"] == Recorded.asked["threads_per_worker"] == 1
@@ -64,13 +64,13 @@ def test_the_cpu_engines_have_plain_workers(dask_cuda, backend):
 
 
 def test_without_the_drivers_file_auto_is_plain_and_asks_nobody(dask_cuda, monkeypatch):
-    monkeypatch.setattr(engine, "GPU_DEVICE", "/nowhere")
-    monkeypatch.setattr(engine, "why_not_cuda", lambda: 1 / 0)
+    monkeypatch.setattr(dask_scheduler, "GPU_DEVICE", "/nowhere")
+    monkeypatch.setattr(dask_scheduler, "why_not_cuda", lambda: 1 / 0)
     assert_plain("auto")
 
 
 def assert_plain(backend: str, hidden: Collection[str | None] = (None,)) -> None:
-    with engine.open_cluster("local", workers=1, threads=1, backend=backend) as client:
+    with dask_scheduler.open_cluster("local", workers=1, threads=1, backend=backend) as client:
         assert type(client.cluster) is distributed.LocalCluster
         assert set(client.run(os.getenv, "CUDA_VISIBLE_DEVICES").values()) == set(hidden)
 
@@ -82,7 +82,7 @@ WITHOUT = "dask-cuda, which starts a worker for each GPU, is not installed: pip 
 def why(request, dask_cuda, monkeypatch) -> str:
     """What is missing beside a GPU."""
     if request.param == "no CuPy":
-        monkeypatch.setattr(engine, "why_not_cuda", lambda: "CuPy is not installed: …")
+        monkeypatch.setattr(dask_scheduler, "why_not_cuda", lambda: "CuPy is not installed: …")
         return "CuPy is not installed: …"
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "dask_cuda" else find(name))

@@ -1,0 +1,184 @@
+"""``gpudrift check`` and ``gpudrift rules``: a table checked by rules, and rules to start from."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from pathlib import Path
+
+import click
+
+import gpudrift
+from gpudrift.cli_common import (
+    DATA_HELP,
+    EXIT_STATUS,
+    FOUND,
+    check_output,
+    debug_option,
+    json_option,
+    opened_cluster,
+    planned,
+    print_plan,
+    progress_bar,
+    read_config,
+    running_options,
+    say,
+    split_gates,
+)
+
+__all__ = ["check", "rules"]
+
+_RULES_HELP = """
+\b
+RULES.toml (or .yaml); bounds are allowed themselves, false means: never
+  [table]
+  rows = { at_least = 1000, at_most = 50_000 }
+  column_changes = { tolerate = ["added"] }   # or false: none at all
+  scale_change = false                        # a column times 1,000: a unit
+  drift = false                               # as 'gpudrift compare' judges
+  [columns.prediction]
+  share = { of = "fraud", at_most = 0.10 }    # a list of tables for more
+  among = ["fraud", "honest"]                 # no other value
+  new = 0.01                                  # that the reference lacks
+  [columns.salary]
+  missing = 0.05
+  nulls = false
+  constant = false
+  outside = { low = 0, high = 1e6, at_most = 0.1 }  # or 0.1: the range of
+  min = 0                                     # the reference
+  max = 1_000_000
+  mean = { at_least = 2000, at_most = 4000 }  # also std, median
+  quantile = { q = 0.95, at_most = 9000 }
+
+\b
+A rule that is a table may also have a name, a severity (major, moderate) and
+a kind (quality, drift, skew) of its findings.
+"""
+
+
+@click.command(
+    short_help="Check DATA by rules: what is broken, what has moved.",
+    epilog=DATA_HELP.format(what="DATA is", profile=", or a saved profile") + _RULES_HELP + EXIT_STATUS,
+)
+@click.argument("data")
+@click.option("--rules", required=True, metavar="RULES.toml", help="The rules: see below.")
+@click.option("--reference", metavar="BASELINE", help="What DATA is compared with: data, or a saved profile.")
+@click.option(
+    "--first",
+    metavar="DATA",
+    help="The first table after the training, perhaps DATA itself: what was found there already is skew, not drift.",
+)
+@click.option("--config", metavar="FILE.toml", help="Kinds, edges, storage options: see 'gpudrift compare --help'.")
+@click.option(
+    "--fail-on",
+    metavar="quality,drift,skew",
+    help="Exit with 1 if there is a finding of such a kind; undecided can be named, too.",
+)
+@json_option
+@running_options
+def check(
+    data: str,
+    *,
+    rules: str,
+    reference: str | None,
+    first: str | None,
+    config: str | None,
+    fail_on: str | None,
+    json_path: str | None,
+    backend: str,
+    threads: int,
+    scheduler: str,
+    workers: int,
+    dry_run: bool,
+    quiet: bool,
+) -> int:
+    """Check DATA by rules, and say what is broken (quality), what has moved (drift), what never fitted (skew).
+
+    \b
+    Examples:
+      gpudrift rules suggest base.parquet -o rules.toml
+      gpudrift check today.parquet --rules rules.toml --reference base.parquet
+      gpudrift check today.csv --rules rules.toml --fail-on quality,drift,skew
+    """  # noqa: D301 - \b is how click is told to keep lines as they are
+    import json
+
+    from gpudrift.api import check_tables
+    from gpudrift.findings import KINDS, findings_document
+    from gpudrift.report.findings import lines
+    from gpudrift.rules import read_rules
+
+    gates, options = split_gates(fail_on, tuple(KINDS)), read_config(config)
+    check_output("--json", json_path, [data, rules, reference, first, config])
+    listed = read_rules(rules)
+    with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
+        if dry_run:
+            tables = [table for table in (reference, data) if table is not None]
+            return print_plan(planned(tables, None, None, backend, threads, client, options))
+        with progress_bar(quiet) as progress:
+            found, counted = check_tables(
+                data,
+                listed,
+                reference,
+                first,
+                kinds=options["kinds"],
+                edges=options["edges"],
+                backend=backend,
+                threads=threads,
+                progress=progress,
+                client=client,
+                storage_options=options.get("storage_options"),
+            )
+    check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())])
+    about = {"data": data, "reference": reference, "first": first, "rules": {"source": rules, "count": len(listed)}}
+    made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    document = findings_document(found, created=made, **about)
+    text = json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f")  # and so all of it is printable
+    if json_path == "-":
+        click.echo(text)
+    elif json_path is not None:
+        from gpudrift.files import write_whole
+
+        write_whole(json_path, f"{text}\n".encode())
+    if json_path != "-" and not quiet:
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        for line in lines(found, data=data, reference=reference, rules=rules, count=len(listed), encoding=encoding):
+            say(line)
+    return FOUND if any(one.kind in gates for one in found) else 0
+
+
+@click.group(short_help="Suggest a file of rules from a baseline.")
+@debug_option
+def rules() -> None:
+    """Write files of rules for 'gpudrift check'."""
+
+
+@rules.command(epilog=DATA_HELP.format(what="BASELINE is", profile=", or a saved profile"))
+@click.argument("baseline")
+@click.option("-o", "--output", metavar="OUT.toml", help="The file to write.  [default: standard output]")
+@click.option("--force", is_flag=True, help="Replace OUT.toml if it is there.")
+@debug_option
+def suggest(baseline: str, *, output: str | None, force: bool) -> int:
+    """Write rules to start from: what BASELINE keeps, with room around it, for you to read and change.
+
+    \b
+    Examples:
+      gpudrift rules suggest base.parquet
+      gpudrift rules suggest base.parquet -o rules.toml
+    """  # noqa: D301 - \b is how click is told to keep lines as they are
+    from gpudrift.files import write_whole
+
+    check_output("--output", output, [baseline])
+    if output is not None and not force and Path(output).is_file():
+        raise click.UsageError(f"--output: {output!r} is there already, and may have been edited (--force replaces it)")
+    with progress_bar(quiet=False) as progress:
+        text = gpudrift.suggest_rules(baseline, progress=progress)
+    if output is None:
+        if (getattr(sys.stdout, "encoding", None) or "utf-8").lower() != "utf-8":
+            # As TOML spells it; what `say` would make of it is not TOML.
+            text = "".join(one if one.isascii() else f"\\U{ord(one):08x}" for one in text)
+        for line in text.split("\n")[:-1]:
+            say(line)
+    else:
+        write_whole(output, text.encode())
+        say(f"{output}: {sum('=' in line and line[0] not in '#[' for line in text.splitlines() if line)} rules")
+    return 0

@@ -1,0 +1,187 @@
+"""``gpudrift compare`` and ``gpudrift demo``: two tables, and every column judged."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+import gpudrift
+from gpudrift.cli_common import (
+    DATA_HELP,
+    EXIT_STATUS,
+    FOUND,
+    check_output,
+    columns_options,
+    debug_option,
+    json_option,
+    opened_cluster,
+    planned,
+    print_plan,
+    progress_bar,
+    read_config,
+    rows_option,
+    running_options,
+    say,
+    share_between,
+    split_gates,
+    split_names,
+)
+
+if TYPE_CHECKING:
+    from gpudrift.report.result import Report
+
+__all__ = ["compare", "demo"]
+
+_CONFIG_HELP = """
+\b
+FILE.toml of --config; every entry may be left out:
+  alpha = 0.01                           # as --alpha
+  [thresholds]                           # for every column
+  psi = 0.2                              # moderate from 0.2, major from 0.5
+  missing = [0.05, 0.20]                 # moderate from, major from
+  [columns.zip]                          # for one column
+  kind = "categorical"
+  [columns."net income"]
+  edges = [0, 1000, 50_000]              # bins of your own
+  thresholds = {{ wasserstein_scaled = 0.5 }}
+  [storage_options]                      # of s3://…, as fsspec knows them
+  endpoint_url = "https://…"
+  [alerts]                               # see gpudrift alert --help
+
+\b
+Kinds are {kinds}.
+Thresholds are of {statistics}.
+"""
+
+# The words of gpudrift.schema and gpudrift.verdict, which --help does not load; a test compares them.
+_KINDS = "real, integer, datetime, clock, categorical, identifier, skipped"
+_STATISTICS = """psi, wasserstein_scaled, missing, new (these have one
+by default), ks, js, hellinger, tv, linf, cramers_v"""
+
+
+@click.command(
+    epilog=DATA_HELP.format(what="REFERENCE and CURRENT are each", profile=", or a profile saved by 'gpudrift profile'")
+    + _CONFIG_HELP.format(kinds=_KINDS, statistics=_STATISTICS)
+    + EXIT_STATUS
+)
+@click.argument("reference")
+@click.argument("current")
+@columns_options
+@click.option(
+    "--alpha",
+    type=float,
+    callback=share_between,
+    metavar="SHARE",
+    help="Chance that noise alone passes for drift, all columns together.  [default: 0.05]",
+)
+@click.option(
+    "--fail-on",
+    metavar="drift,schema",
+    help="Exit with 1 if a column has drifted, or if columns were added, dropped or changed their type.",
+)
+@json_option
+@rows_option
+@click.option("--all", "show_all", is_flag=True, help="All columns in the table.")
+@running_options
+def compare(
+    reference: str,
+    current: str,
+    *,
+    columns: str | None,
+    config: str | None,
+    alpha: float | None,
+    fail_on: str | None,
+    json_path: str | None,
+    rows: int,
+    show_all: bool,
+    backend: str,
+    threads: int,
+    scheduler: str,
+    workers: int,
+    dry_run: bool,
+    quiet: bool,
+) -> int:
+    """Compare CURRENT with REFERENCE and judge every column.
+
+    \b
+    Examples:
+      gpudrift compare train.parquet today.parquet
+      gpudrift compare "train/*.parquet" today/ --json report.json
+      gpudrift compare base.parquet today.csv --fail-on drift,schema
+    """  # noqa: D301 - \b is how click is told to keep lines as they are
+    names, gates, options = split_names(columns), split_gates(fail_on), read_config(config)
+    check_output("--json", json_path, [reference, current, config])
+    options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
+    if alpha is not None:
+        options["alpha"] = alpha
+    with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
+        if dry_run:
+            return print_plan(planned([reference, current], None, names, backend, threads, client, options))
+        with progress_bar(quiet) as progress:
+            report = gpudrift.compare(
+                reference,
+                current,
+                columns=names,
+                backend=backend,
+                threads=threads,
+                progress=progress,
+                client=client,
+                **options,
+            )
+    read = [report.comparison.reference, report.comparison.current]
+    check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())])
+    _write_report(report, json_path, quiet, None if show_all else rows)
+    if report.judged == 0:
+        raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
+    found = {"drift": bool(report.drifted), "schema": bool(report.comparison.findings)}
+    return FOUND if any(found[gate] for gate in gates) else 0
+
+
+@click.command(short_help="Compare real data that ships with gpudrift.")
+@json_option
+@rows_option
+@debug_option
+def demo(json_path: str | None, rows: int) -> int:
+    """Compare hotel bookings of the second half of 2015 with those of the second half of 2016.
+
+    The data ships with gpudrift: Antonio, de Almeida and Nunes, "Hotel booking demand datasets", Data in
+    Brief 22 (2019), CC BY 4.0.
+    """
+    from importlib.resources import as_file, files
+
+    check_output("--json", json_path, ())
+    folder = files("gpudrift") / "data"
+    before, after = folder / "hotel_bookings_2015.parquet", folder / "hotel_bookings_2016.parquet"
+    with as_file(before) as reference, as_file(after) as current, progress_bar(quiet=False) as progress:
+        report = gpudrift.compare(reference, current, progress=progress)
+    if json_path != "-":
+        say(f"$ gpudrift compare {reference.name} {current.name}")
+        say("")
+    _write_report(report, json_path, quiet=False, rows=rows)
+    return 0
+
+
+def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int | None) -> None:
+    if json_path == "-":
+        say(report.to_json())
+        return
+    if json_path is not None:
+        report.to_json(json_path)
+    if quiet or sys.stdout is None:
+        return
+    from gpudrift.report.terminal import write
+
+    write(report.document(rows), sys.stdout, columns=rows)
+
+
+def _why_nothing(report: Report) -> str:
+    """Say in a few words why no column was judged."""
+    reasons = list(dict.fromkeys(str(column.reason) for column in report.columns))
+    if len(reasons) == 1:
+        names = ", ".join(repr(column.name) for column in report.columns[:3])
+        more = f" and {len(report) - 3} more columns" if len(report) > 3 else ""
+        return f"{names}{more}: {reasons[0]}"
+    first = report.columns[0]
+    return f"{first.name!r}: {first.reason}; and {len(report) - 1} more columns, for other reasons too"

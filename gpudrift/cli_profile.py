@@ -1,0 +1,236 @@
+"""``gpudrift profile`` and ``gpudrift info``: a table counted and saved, and what a saved one, or this machine, has."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import gpudrift
+from gpudrift.cli_common import (
+    DATA_HELP,
+    check_output,
+    columns_options,
+    debug_option,
+    one_line,
+    one_line_of,
+    opened_cluster,
+    planned,
+    print_plan,
+    progress_bar,
+    read_config,
+    running_options,
+    say,
+    split_names,
+    windows_asked,
+    windows_options,
+)
+
+if TYPE_CHECKING:
+    from gpudrift.groups import GroupedProfile
+    from gpudrift.profiles import Profile
+
+__all__ = ["info", "profile"]
+
+MOST_SKIPPED = 20
+"""Skipped columns that ``info`` and ``profile`` name."""
+MOST_SEGMENTS = 8
+"""Segments that they name."""
+
+
+@click.command(
+    epilog=DATA_HELP.format(what="DATA is", profile="")
+    + "\n--config is described by 'gpudrift compare --help'; thresholds are left unread here.\n"
+)
+@click.argument("data")
+@click.option("-o", "--output", required=True, metavar="OUT.parquet", help="The file to write.")
+@click.option(
+    "--like",
+    metavar="PROFILE",
+    help="Count under the schema of this saved profile, so that the two can be compared.",
+)
+@click.option(
+    "--rules",
+    metavar="RULES.toml",
+    help="Rules that tables will be checked with: their bounds become edges, so that counts decide them exactly.",
+)
+@windows_options
+@columns_options
+@running_options
+def profile(
+    data: str,
+    *,
+    output: str,
+    like: str | None,
+    rules: str | None,
+    time: str | None,
+    every: str | None,
+    zone: str | None,
+    by: str | None,
+    segments: int | None,
+    columns: str | None,
+    config: str | None,
+    backend: str,
+    threads: int,
+    scheduler: str,
+    workers: int,
+    dry_run: bool,
+    quiet: bool,
+) -> int:
+    """Count DATA in one pass and save the counts.
+
+    With --time and --every each window of time is counted by itself, with --by each segment of it.
+    What is saved is small (some kilobytes a column) and holds no rows, but counts, and with them the values
+    of text columns. It is a Parquet file with a row per column that other tools can query.
+
+    \b
+    Examples:
+      gpudrift profile "train/*.parquet" -o base.parquet
+      gpudrift profile today.parquet -o today-profile.parquet --like base.parquet
+      gpudrift profile train.parquet -o days.parquet --time ts --every 1d
+    """  # noqa: D301 - \b is how click is told to keep lines as they are
+    names, options = split_names(columns), read_config(config)
+    windows = windows_asked(time, every, zone, by, segments)
+    if output == "-":
+        raise click.UsageError("--output: a profile is written to a file, not to standard output")
+    check_output("--output", output, [data, like, config, rules])
+    with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
+        if dry_run:
+            return print_plan(planned([data], like, names, backend, threads, client, options))
+        with progress_bar(quiet) as progress:
+            counted = gpudrift.profile(
+                data,
+                schema=like,
+                columns=names,
+                kinds=options["kinds"],
+                edges=options["edges"],
+                rules=rules,
+                backend=backend,
+                threads=threads,
+                progress=progress,
+                client=client,
+                storage_options=options.get("storage_options"),
+                **windows,
+            )
+    check_output("--output", output, counted.provenance.get("files", ()))
+    counted.save(output)
+    if not quiet:
+        _describe(counted, output)
+    return 0
+
+
+@click.command(short_help="Show versions, cores, memory and what would run; or a profile.")
+@click.argument("profile_path", metavar="[PROFILE]", required=False)
+@debug_option
+def info(profile_path: str | None) -> int:
+    """Show versions, cores, memory, and which backend would run and why.
+
+    Given a saved PROFILE, of a whole table or of its windows, show what is in it instead.
+    """
+    if profile_path is not None:
+        from gpudrift.api import load_saved
+
+        _describe(load_saved(profile_path), profile_path)
+        return 0
+    import platform
+    from importlib.metadata import version
+
+    from gpudrift.backends import BACKENDS, choose_backend, probe
+    from gpudrift.threads import usable_cores
+
+    chosen, why = choose_backend(parquet=True)
+    gpu = probe()
+    lines = {
+        "gpudrift": f"{gpudrift.__version__} in {Path(gpudrift.__file__).parent}",
+        "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
+        "cores": f"{usable_cores()} that this process may use",
+        "memory": _memory(),
+        "backends": ", ".join(BACKENDS if gpu.why_not else ("cuda", *BACKENDS)),
+        "cuda": one_line_of(f"not used: {gpu.why_not}" if gpu.why_not else f"can be used: {gpu}"),
+        "would run": f"{chosen} ({why})",
+        "kernels": _kernels(),
+        **{name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},
+    }
+    for name, value in lines.items():
+        say(f"{name:<10} {value}")
+    return 0
+
+
+def _describe(counted: Profile | GroupedProfile, path: str) -> None:
+    """Print what a profile holds."""
+    from gpudrift.groups import GroupedProfile
+    from gpudrift.report.text import counted as number_of
+    from gpudrift.report.text import plain
+
+    rows = int(counted.rows.sum()) if isinstance(counted, GroupedProfile) else counted.rows
+    kinds = ", ".join(f"{n} {kind}" for kind, n in counted.schema.summary().items() if kind != "columns")
+    columns = number_of(len(counted.schema), "column") + (f" ({kinds})" if kinds else "")
+    say(f"{path}: {number_of(rows, 'row')}, {columns}")
+    if isinstance(counted, GroupedProfile):
+        _describe_windows(counted)
+    made = counted.provenance
+    if "source" in made:
+        files = made.get("files", ())
+        where = f" in {number_of(len(files), 'file')}" if files else ""
+        say(f"counted from {made['source']}{where} by {made.get('backend')}, gpudrift {made.get('version')}")
+    what = "windows" if isinstance(counted, GroupedProfile) else "profile"
+    say(f"schema {counted.schema.digest[:16]}, {what} {counted.digest[:16]}")
+    skipped = {c.name: c.reason for c in counted.schema.columns if c.reason} | dict(counted.skipped)
+    for name, reason in list(skipped.items())[:MOST_SKIPPED]:
+        say(f"skipped {plain(name, 40)}: {reason}")
+    if len(skipped) > MOST_SKIPPED:
+        say(f"and {len(skipped) - MOST_SKIPPED:,} more skipped columns")
+
+
+def _describe_windows(counted: GroupedProfile) -> None:
+    """Print which windows and segments there are."""
+    from gpudrift.groups import NO_TIME
+    from gpudrift.report.text import counted as number_of
+    from gpudrift.report.text import plain
+
+    grouping = counted.grouping
+    if grouping.windows is not None:
+        starts = [start for start in counted.starts if start != NO_TIME]
+        zone = f", {grouping.windows.zone}" if grouping.windows.zone is not None else ""
+        ends = [grouping.windows.label(start) for start in starts[:1] + starts[-1:]]
+        span = f" from {ends[0]} to {ends[-1]}" if ends else ""
+        say(f"{number_of(len(starts), 'window')} of {grouping.windows.every} by {grouping.time}{zone}{span}")
+        if NO_TIME in counted.starts:
+            say(f"{number_of(counted.window(NO_TIME).rows, 'row')} without a time")
+    if grouping.by:
+        kept = [grouping.segment_name(number) for number in counted.segments]
+        more = f" and {len(kept) - MOST_SEGMENTS:,} more" if len(kept) > MOST_SEGMENTS else ""
+        shown = ", ".join(plain(name, 40) for name in kept[:MOST_SEGMENTS])
+        say(f"{number_of(len(kept), 'segment')} by {', '.join(grouping.by)}: {shown}{more}")
+
+
+def _memory() -> str:
+    """Say how much memory is available, by the kernel's word and by the limit of the container."""
+    available = limit = None
+    with suppress(OSError):
+        found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE)
+        available = int(found[1]) * 1024 if found else None
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        used = int((group / "memory.current").read_text("ascii"))
+        limit = int((group / "memory.max").read_text("ascii")) - used
+    known = [size for size in (available, limit) if size is not None]
+    return f"{max(min(known), 0) / 2**30:.1f} GiB available" if known else "unknown"
+
+
+def _kernels() -> str:
+    """Say where compiled loops are kept between runs."""
+    try:
+        from gpudrift.backends import numba as engine
+    except Exception as error:
+        return f"numba cannot be loaded: {one_line(error)}"
+    for loop in vars(engine).values():
+        folder = getattr(getattr(loop, "stats", None), "cache_path", None)
+        if folder:
+            kept = sum(1 for file in Path(folder).glob("*.nbc")) if Path(folder).is_dir() else 0
+            state = f"{kept} compiled loops" if kept else "empty: the first run compiles, for some seconds"
+            return f"{folder} ({state})"
+    return "compiled in every process: no folder to keep them can be written"

@@ -1,0 +1,379 @@
+"""A piece of work on a Dask cluster: tasks made, submitted and followed, their errors told in words of the data.
+
+What a task does is in :mod:`gpudrift.graphs`; how a worker runs it, in :mod:`gpudrift.dask_worker`. The workers must
+have the same gpudrift, and together they decide what counts. Dask is imported only when there is a cluster to talk to.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+import uuid
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from gpudrift.backends import Gpu, choose_backend, choose_for_workers, probe
+from gpudrift.dask_worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
+from gpudrift.graphs import Counted, Place, Tally, schema_bytes
+from gpudrift.group_packed import GroupPacket
+from gpudrift.packed import Packet
+from gpudrift.schema import Schema
+from gpudrift.threads import Settings
+from gpudrift.version import __version__
+
+__all__ = ["DaskCluster", "check_client", "with_client"]
+
+RETRIES = 3
+"""Of a task that fails: a rebalance moves results away from tasks that are about to use them, which fail with it."""
+GUESSED_THREADS = 8
+"""Of a cluster that has no workers yet."""
+ON_GPU = frozenset({"sample", "rows", "fit", "count"})
+"""Stages that read or count; they run where a GPU is, when one is to count. ``rows`` asks partitions of cuDF."""
+LOST_SECONDS = 30.0
+"""Without any news, until somebody looks whether there is still a worker with a GPU."""
+
+
+def check_client(client: Any) -> None:
+    """Refuse what no work can be given to, before anything is done."""
+    if client is None:
+        return
+    kind = getattr(sys.modules.get("distributed"), "Client", None)
+    if kind is None or not isinstance(client, kind):
+        raise TypeError(
+            f"client: expected a dask.distributed.Client (Client('tcp://host:8786') makes one), got {client!r:.80}"
+        )
+    if client.asynchronous:
+        raise TypeError("client: an asynchronous Client cannot be waited for; give one without asynchronous=True")
+    if client.status != "running":
+        raise ValueError(f"client: it is {client.status}, a running one is expected")
+
+
+def with_client(settings: Settings) -> Settings:
+    """With the client that Dask itself would compute a Dask DataFrame with, if there is one."""
+    if settings.client is not None or "distributed" not in sys.modules:
+        return settings
+    from distributed import default_client
+
+    with suppress(ValueError):
+        return replace(settings, client=default_client())
+    return settings
+
+
+class DaskCluster:
+    """Tasks of one table on the workers of a cluster: named, submitted, followed, and taken back if anything fails."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.client = settings, settings.client
+        self.name = uuid.uuid4().hex[:12]
+        self.futures: list[Any] = []
+        self.queue: SimpleQueue[Any] = SimpleQueue()
+        self.names: Callable[[Place], str] = str
+        self.progress: Tally | None = None
+        self.submitted = 0
+        self.read, self.sent = 0, 0
+        self.why = "asked for"
+        """Why this backend."""
+        self.probed: dict[str, Gpu] = {}
+        """What each worker said of its GPU, if that was asked."""
+        self.shrunk: dict[str, int] = {}
+        """Bytes of GPU memory that workers go on with which had too little."""
+
+    def __enter__(self) -> DaskCluster:
+        if self.client is None:
+            self.choose()
+            return self
+        _check_versions(self.client)
+        self.choose()
+        if self.settings.backend == "cuda":
+            self.client.register_plugin(gpu_plugin())
+        if not self.client.nthreads():
+            warnings.warn(f"{self.client.scheduler.address} has no workers yet: the work waits for them", stacklevel=4)
+        self.client.subscribe_topic(self.name, lambda event: self.queue.put(event[1]))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: Any) -> None:
+        if self.client is None:
+            return
+        with suppress(Exception):
+            self.client.unsubscribe_topic(self.name)
+        # What nobody wants any more the scheduler drops, running or not. Not client.cancel: where a cancelled task has
+        # others that depend on it, an assertion in the scheduler ends the whole client (distributed 2026.8).
+        for future in reversed(self.futures):
+            with suppress(Exception):
+                future.release()
+        if isinstance(error, Exception):
+            said = self._said(error)
+            if said is not None:
+                raise said from error
+
+    def choose(self) -> None:
+        """Decide what counts, of what the workers have."""
+        asked = self.settings.backend
+        if self.client is None:
+            chosen, self.why = choose_backend(asked)
+        else:
+            if asked in ("auto", "cuda"):
+                found = self.client.run(probe, on_error="return")
+                self.probed = {a: one if isinstance(one, Gpu) else Gpu(repr(one)) for a, one in found.items()}
+            chosen, self.why = choose_for_workers(asked, self.probed)
+        self.settings = replace(self.settings, backend=chosen)
+
+    def signed(self, profile: Counted) -> Counted:
+        """The profile, with what counted it."""
+        return profile.with_provenance(backend=self.settings.backend, backend_reason=self.why)
+
+    @property
+    def gpus(self) -> dict[str, Gpu]:
+        """Those that will count, by worker."""
+        if self.settings.backend != "cuda":
+            return {}
+        return {address: one for address, one in self.probed.items() if one.why_not is None}
+
+    @property
+    def workers(self) -> int:
+        """Workers that count, one at least."""
+        return max(len(self.gpus) or len(self.client.nthreads()), 1)
+
+    @property
+    def threads(self) -> int:
+        if self.client is None:
+            return self.settings.workers
+        if self.gpus:  # a GPU does one task at a time
+            return len(self.gpus)
+        return int(sum(self.client.nthreads().values())) or GUESSED_THREADS
+
+    @property
+    def budget(self) -> int:
+        """Bytes that a task may hold: a quarter of what a thread of the smallest worker has, at most.
+
+        On a GPU it is a quarter of the budget, of the smallest and by each of those that share it.
+        """
+        workers, gpus = self._workers(), self.gpus
+        if gpus:
+            sharing = Counter(one.place for one in gpus.values())
+            shares = [one.budget // 4 // sharing[one.place] for one in gpus.values()]
+            limits = [workers[address]["memory_limit"] for address in gpus if address in workers]
+            return int(min(shares + [limit // 4 for limit in limits if limit]))
+        shares = [
+            one["memory_limit"] // max(one["nthreads"], 1) // 4 for one in workers.values() if one["memory_limit"]
+        ]
+        return int(min([self.settings.budget, *shares]))
+
+    def _workers(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"] if self.client else {}
+        return found
+
+    def key(self, place: Place) -> str:
+        """The name of a task for Dask, the stage first.
+
+        Dask takes tasks that agree up to a hexadecimal word for one group, learns how long those of a group take, and
+        spreads a large group over all workers. With the name of the run first all stages were one group, and half of
+        the workers began by waiting.
+        """
+        return f"gpudrift-{place.stage}-{self.name}-{place.block}-{place.start}-{place.stop}"
+
+    def submit(self, place: Place, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A task of its own, whose result stays on its worker; with small arguments only."""
+        if self.client is None:
+            return self.task(place, function, *arguments)
+        self.submitted += 1
+        work = Work(self.name, function, on_gpu=self._on_gpu(place))
+        with self._annotated(work):
+            future = self.client.submit(work, str(place), *arguments, key=self.key(place), pure=False, retries=RETRIES)
+        self.futures.append(future)
+        return future
+
+    def task(self, place: Place, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A task of a graph that is not submitted yet."""
+        from dask import delayed
+
+        self.submitted += 1
+        work = Work(self.name, function, on_gpu=self._on_gpu(place))
+        call = delayed(work, pure=False, traverse=False)
+        with self._annotated(work):
+            return call(str(place), *arguments, dask_key_name=self.key(place))
+
+    def many(
+        self, places: Sequence[Place], function: Callable[..., Any], inputs: Sequence[Sequence[Any]], *constants: Any
+    ) -> list[Any]:
+        """Tasks of a graph, each called with its inputs, the span of its place, and the constants."""
+        from dask import delayed
+
+        self.submitted += len(places)
+        on_gpu = any(map(self._on_gpu, places))
+        work = Work(self.name, function, constants, spanned=True, on_gpu=on_gpu)
+        call = delayed(work, pure=False, traverse=False)
+        with self._annotated(work):
+            return [
+                call(str(place), *own, dask_key_name=self.key(place)) for place, own in zip(places, inputs, strict=True)
+            ]
+
+    def _on_gpu(self, place: Place) -> bool:
+        return self.settings.backend == "cuda" and place.stage in ON_GPU
+
+    def _annotated(self, work: Work) -> AbstractContextManager[Any]:
+        """Where tasks are made that only a worker with a GPU may run.
+
+        By resource and not by address: a worker that was started again has another address, and the same GPU.
+        """
+        if not work.on_gpu or self.client is None:
+            return nullcontext()
+        from dask import annotate
+
+        annotated: AbstractContextManager[Any] = annotate(resources={RESOURCE: 1})
+        return annotated
+
+    def start(self, roots: Sequence[Any]) -> list[Any]:
+        """Submit a graph; its roots as futures, which :meth:`results` waits for."""
+        if self.client is None:
+            import dask
+
+            return list(dask.compute(*roots, scheduler="threads", num_workers=self.settings.workers))
+        futures = self.client.compute(list(roots), optimize_graph=False, retries=RETRIES)
+        self.futures += futures
+        return list(futures)
+
+    def results(self, futures: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Results as they come in, with the number of each; meanwhile progress is told."""
+        if self.client is None:
+            for at, result in enumerate(futures):
+                self._weigh(result)
+                yield at, result
+            return
+        places = {future.key: at for at, future in enumerate(futures)}
+        for future in futures:
+            future.add_done_callback(self.queue.put)
+        news = time.monotonic()
+        while places:
+            try:
+                item = self.queue.get(timeout=1.0)
+            except Empty:
+                if self.settings.backend == "cuda" and time.monotonic() - news > LOST_SECONDS:
+                    self._look_for_gpus(len(places))
+                    news = time.monotonic()
+                continue
+            news = time.monotonic()
+            if isinstance(item, tuple | dict):
+                self._tell(item)
+            elif item.key in places:
+                result = item.result()
+                self._weigh(result)
+                yield places.pop(item.key), result
+                self._forget(item)
+
+    def _look_for_gpus(self, results: int) -> None:
+        """Say so when tasks wait for a GPU that no worker has any more; Dask waits in silence, and forever."""
+        if not any(one.get("resources", {}).get(RESOURCE) for one in self._workers().values()):
+            address = self.client.scheduler.address
+            warnings.warn(
+                f"no worker of {address} has a GPU, and {results:,} results wait for one: start a worker there "
+                f"(dask cuda worker {address}), or end this and run with the backend numba",
+                stacklevel=1,
+            )
+
+    def result(self, future: Any) -> Any:
+        """One result."""
+        (_, result), *_ = self.results([future] if self.client is not None else self.start([future]))
+        return result
+
+    def _weigh(self, result: Any) -> None:
+        for one in result if isinstance(result, tuple) else (result,):
+            if isinstance(one, Packet | GroupPacket):
+                self.read, self.sent = self.read + one.read, self.sent + one.made
+            elif isinstance(one, Schema):
+                self.sent += schema_bytes(one)
+
+    def described(self) -> dict[str, Any]:
+        """What the work took, for the provenance."""
+        return {
+            "scheduler": self.client.scheduler.address if self.client is not None else "threads",
+            "workers": len(self.client.nthreads()) if self.client is not None else 1,
+            "threads": self.threads,
+            "tasks": self.submitted,
+            "bytes_counted": self.read,
+            "bytes_sent": self.sent,
+            **({"gpus": dict(Counter(map(str, self.gpus.values())))} if self.gpus else {}),
+            **({"gpu_memory_shrunk": dict(self.shrunk)} if self.shrunk else {}),
+        }
+
+    def _forget(self, future: Any) -> None:
+        """Let the worker drop a result that was fetched."""
+        self.futures.remove(future)
+        future.release()
+
+    def _tell(self, event: Sequence[Any] | Mapping[str, Any]) -> None:
+        if isinstance(event, Mapping):
+            self.shrunk[str(event["worker"])] = int(event["gpu_memory"])
+        elif self.progress is not None:
+            self.progress.add(*event)
+
+    def _said(self, error: Exception) -> Exception | None:
+        """The error in words of the data, where Dask speaks of tasks and workers."""
+        from distributed.scheduler import KilledWorker
+
+        if isinstance(error, OutOfMemory):
+            who = f"the GPU of worker {error.worker}" if error.on_gpu else f"worker {error.worker}"
+            return MemoryError(
+                f"{who} has no memory left to {self._what(error.place)}; {_GPU_ADVICE if error.on_gpu else _ADVICE}"
+            )
+        if isinstance(error, KilledWorker):
+            key = str(error.task)
+            found = re.fullmatch(rf"gpudrift-([a-z]+)-{self.name}-(\d+)-(\d+)-(\d+)", key)
+            place = Place(found[1], *map(int, found.groups()[1:])) if found else None
+            worker = getattr(error.last_worker, "address", error.last_worker)
+            tries = self._workers_lost(error)
+            return MemoryError(
+                f"{tries} died, one after the other and {worker} last, each while it was to {self._what(place)}: "
+                f"they were killed, most often because memory ran out (or cannot import gpudrift); {_ADVICE}"
+            )
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "gpudrift":
+            return ValueError(f"a worker has no gpudrift: install gpudrift {__version__} on every worker")
+        return None
+
+    @staticmethod
+    def _workers_lost(error: Any) -> str:
+        lost = error.allowed_failures + 1
+        return f"{lost} worker{'s' * (lost != 1)}"
+
+    def _what(self, place: Place | None) -> str:
+        return "compute a partition of the Dask DataFrame" if place is None else self.names(place)
+
+
+_ADVICE = (
+    "give workers more memory or fewer threads each, or write the files in smaller row groups "
+    "(gpudrift compare … --dry-run shows what a task needs)"
+)
+
+_GPU_ADVICE = (
+    "steps were made as small as they can be: end what else uses the GPU, let fewer workers share it, set "
+    "GPUDRIFT_GPU_MEMORY (such as 1GB) where the workers start, or write the files in smaller row groups"
+)
+
+
+def _check_versions(client: Any) -> None:
+    """Refuse a scheduler (which unpacks graphs) or workers with another gpudrift, or a Python that cannot read ours."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    versions = client.get_versions()
+    for who, told in {"the scheduler": versions["scheduler"], **versions["workers"]}.items():
+        theirs = ".".join(str(told["host"]["python"]).split(".")[:2])
+        if theirs != python:
+            raise ValueError(version_trouble(who, "Python", theirs, python))
+    # The package that is imported, not what the metadata of an installation says: it may be another one, or none. Asked
+    # by a builtin, since a function of ours could not be unpacked where there is none.
+    question = "__import__('gpudrift').__version__"
+    found: dict[str, Any] = client.run(eval, question, {}, on_error="return")
+    try:
+        found["the scheduler"] = client.run_on_scheduler(eval, question, {})
+    except ModuleNotFoundError:
+        found["the scheduler"] = None
+    for who, version in found.items():
+        if version != __version__:
+            raise ValueError(
+                version_trouble(who, "gpudrift", version if isinstance(version, str) else None, __version__)
+            )
