@@ -349,7 +349,7 @@ def monitor_windows(
     unknown = [name for name in given or () if name not in ("*", *run.names)]
     if unknown:
         raise ValueError(f"thresholds: no column {unknown[0]!r} that windows are compared in")
-    if strange := [name for name in apart if name not in run.segments]:
+    if strange := [name for name in apart if run.segments and name not in run.segments]:
         raise ValueError(f"segment_thresholds: no segment {strange[0]!r} that windows are compared in")
     windows, gaps = run.judged(judge, time.time() if now is None else now)
     known = {"alpha": alpha, "rolling": rolling, "rules": len(run.rules), "thresholds": given}
