@@ -56,6 +56,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpudrift.chance import psi_floor
 from gpudrift.comparison import ColumnComparison, Comparison, compare_profiles
 from gpudrift.profiles import Profile, first_difference
 from gpudrift.verdict import ALSO_JUDGED, DECIDING, ROWS_PER_BIN, noise_floors, why_not_judged
@@ -489,7 +490,11 @@ def _floors(
         scale = usual[kind] / whole[kind] if math.isfinite(usual[kind]) and math.isfinite(whole[kind]) else 1.0
         plain = math.sqrt(usual[kind]) if math.isfinite(usual[kind]) else 1.0
         floor = known.get(name, 0.0 if name in ("missing", "new") else plain / math.sqrt(scale))
-        floor *= scale if name == "psi" else math.sqrt(scale)
+        if name == "psi" and name in known:
+            n = column.reference.present
+            floor = psi_floor(*column.statistics[name].shares, n, max(round(1.0 / (usual[kind] - 1.0 / n)), 1), rate)
+        else:
+            floor *= scale if name == "psi" else math.sqrt(scale)
         if name in ("missing", "new"):
             together = max(math.ceil(math.log(1.0 / rate) / math.log(windows) - 1e-9), 1)
             floor = max(floor, together * plain**2)
