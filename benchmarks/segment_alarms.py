@@ -76,8 +76,8 @@ def _year_2018(table: pa.Table) -> pa.Table:
 
 
 REAL: Mapping[str, Real] = {
-    "flights of New York 2013 by carrier, days": Real(
-        "nycflights13/flights", "carrier", _days("time_hour"), 180, ("year", "month", "day", "time_hour")
+    "flights of New York 2013 by carrier, two days": Real(
+        "nycflights13/flights", "carrier", _days("time_hour", 2), 90, ("year", "month", "day", "time_hour")
     ),
     "taxi 2018 by payment, weeks": Real(
         "nyc_taxi_yellow/trips",

@@ -8,7 +8,8 @@ sides together. Where no such cell is as likely as ``alpha`` the floor is that o
 
 Measured against 200,000 draws without drift (5 to 12 cells, equal and Zipf, 60 to 3,000 rows, alpha 0.05 to 0.0005):
 chi-square alone is passed 1 to 210 times as often as alpha, this floor 0.4 to 3 times, and 8 times in the worst case
-(60 rows in 12 cells at 0.0005).
+(60 rows in 12 cells at 0.0005). A column takes 6 µs where no cell is scarce, 70 µs with ten that are and 500 µs with
+forty; of a comparison that takes 400. Supposing only 16 of the costs was twice as fast, and passed half again as often.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ Floats = npt.NDArray[np.float64]
 
 FEWEST_ROWS = 3
 """Cells with fewer on one side, and more expected, count as nearly empty."""
+NEVER_EMPTY = 100
+"""Cells with more rows expected on either side are nearly empty with a chance below 1e-38."""
 FEW_EXPECTED = 20
 """From so many rows on the normal approximation is good enough for a share."""
 
@@ -46,17 +49,22 @@ def psi_floor(p: Floats, q: Floats, n: int, m: int, alpha: float) -> float:
 
     freedom, rate = max(p.size - 1, 1), 1.0 / n + 1.0 / m
     floor = float(chdtri(freedom, alpha)) * rate
-    chance, cost = _nearly_empty(np.rint(n * p + m * q), n, m)
+    total = np.rint(n * p + m * q)
+    scarce = total[total * min(n, m) < NEVER_EMPTY * (n + m)]
+    if not scarce.size:
+        return floor
+    chance, cost = _nearly_empty(scarce, n, m)
     if chance.sum() <= alpha:
         return floor
     order = np.argsort(-cost, kind="stable")
     cost, expected = cost[order], np.cumsum(chance[order])
     for empty in range(1, freedom + 1):
         likely = pdtrc(empty - 1, expected)  # so many or more that cost as much as this one
-        if not (likely > alpha).any():
+        first = int(np.searchsorted(likely, alpha, side="right"))  # it ascends, as what is expected does
+        if first == likely.size:
             break
-        rest = chdtri(max(freedom - empty, 1), np.minimum(alpha / np.maximum(likely, alpha), 1.0)) * rate
-        floor = max(floor, float(np.max(np.where(likely > alpha, empty * cost + rest, 0.0))))
+        rest = chdtri(max(freedom - empty, 1), alpha / likely[first:]) * rate
+        floor = max(floor, float(np.max(empty * cost[first:] + rest)))
     return floor
 
 
@@ -72,7 +80,8 @@ def _nearly_empty(total: Floats, n: int, m: int) -> tuple[Floats, Floats]:
         low = few < total * part
         chances.append(np.where(low, bdtr(few, total.astype(np.int64), part), 0.0).ravel())
         costs.append(np.where(low, (there - here) * np.log(there / here), 0.0).ravel())
-    return np.concatenate(chances), np.concatenate(costs)
+    chance, cost = np.concatenate(chances), np.concatenate(costs)
+    return chance[chance > 0], cost[chance > 0]
 
 
 def proportion_floor(before: int, after: int, n: int, m: int, alpha: float) -> float:
