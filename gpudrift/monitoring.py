@@ -10,9 +10,9 @@ a time, and windows that begin in the future, are in no window that is judged: t
 with the last window, so that nothing is lost and nothing waits for a clock that is wrong.
 
 Law of alpha: it is the chance that noise alone makes a finding of drift in a window, all columns of the table and of
-its segments together. Half of it is the table's where segments are compared; the other half is spread evenly over those
-that have rows in this window. The table does not pay for the number of segments, and a segment of thirty-two for no
-more than sixty-four tests instead of one: limits grow with the logarithm of it. What moved since the windows before is
+its segments together. Where segments are compared half of it is the table's, which so pays the same for two segments as
+for thirty-two; the other half is spread evenly over the segments that have rows in this window. Noise floors grow with
+the logarithm of how often alpha is divided, so that costs each segment little. What moved since the windows before is
 judged at alpha once more: it makes no findings and so no alarms.
 
 Pure: nothing is read or counted here.
