@@ -18,6 +18,8 @@ floods are "found" by chance: read these beside its false alarms. Windows are co
 
 Real streams are shown twice: with their rows shuffled, so that certainly nothing drifts, and in their own order, where
 seasons, trends and events are there to be found and an alarm need not be false.
+
+Segments are in ``segment_alarms.py``; their figures stand under ``segments``.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import segment_alarms
 
 import gpudrift as gd
 from gpudrift.calibration import Calibration, calibrations
@@ -383,7 +386,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="toy sizes, to see that it runs")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", choices=("synthetic", "planted", "real"), help="one part; all by default")
+    parser.add_argument("--only", choices=("synthetic", "planted", "real", "segments"), help="one part; all by default")
     parser.add_argument("--output", type=Path, help=f"where the JSON goes (default {OUTPUT.name}; none with --quick)")
     given = parser.parse_args()
     sizes, start = QUICK if given.quick else FULL, time.perf_counter()
@@ -420,6 +423,10 @@ def main() -> None:
             for order, shuffle in (("shuffled", rng), ("in its own order", None)):
                 told = without_drift(f"{name}, {order}", judge(*real(stream, shuffle, sizes.real_windows)))
                 document["real"].setdefault(name, {})[order] = told
+    if given.only in (None, "segments"):
+        few = segment_alarms.Sizes(reference=12, judged=3, rows=1_200, columns=1, planted=1)
+        of_segments = few if given.quick else segment_alarms.Sizes()
+        document["segments"] = segment_alarms.run(of_segments, SHAPES, DATA, rng, sizes.real_windows)
     document["seconds"] = time.perf_counter() - start
     print(f"\n{document['seconds']:.0f} s")
     output = given.output or (None if given.quick or given.only else OUTPUT)

@@ -21,10 +21,11 @@ The limit of a statistic is its size times one quantile of the scores:
     assumption, not a guarantee, and the document says so: of a stream that leaps in one window of twenty, ten windows
     at the rate 0.01 let 0.03 through.
 
-What the rate is: the expected share of (column, window) pairs with an alarm, without drift. It is not the chance that
-a table of thousands of columns raises none, and the alarms of one day may come together. :func:`judge_comparison`
-still wants the noise floor beside the limit, which is one for all columns together, so the observed share is mostly
-lower, and so is what is found: an ``alpha`` near 1 there leaves more to the calibration.
+What the rate is: the expected share of (column, window) pairs with an alarm, without drift; where segments are
+calibrated, of (column, window, segment) (:mod:`gpudrift.segment_calibration`). It is not the chance that a table of
+thousands of columns raises none, and the alarms of one day may come together. :func:`judge_comparison` still wants the
+noise floor beside the limit, which is one for all columns together, so the observed share is mostly lower, and so is
+what is found: an ``alpha`` near 1 there leaves more to the calibration.
 
 What it cannot do: windows that follow each other are exchangeable neither under a slow trend (the next one lies
 outside of what came before, and is rightly reported) nor within a season longer than the reference (a reference of
@@ -56,6 +57,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpudrift.chance import psi_floor
 from gpudrift.comparison import ColumnComparison, Comparison, compare_profiles
 from gpudrift.profiles import Profile, first_difference
 from gpudrift.verdict import ALSO_JUDGED, DECIDING, ROWS_PER_BIN, noise_floors, why_not_judged
@@ -489,7 +491,11 @@ def _floors(
         scale = usual[kind] / whole[kind] if math.isfinite(usual[kind]) and math.isfinite(whole[kind]) else 1.0
         plain = math.sqrt(usual[kind]) if math.isfinite(usual[kind]) else 1.0
         floor = known.get(name, 0.0 if name in ("missing", "new") else plain / math.sqrt(scale))
-        floor *= scale if name == "psi" else math.sqrt(scale)
+        if name == "psi" and name in known:
+            n = column.reference.present
+            floor = psi_floor(*column.statistics[name].shares, n, max(round(1.0 / (usual[kind] - 1.0 / n)), 1), rate)
+        else:
+            floor *= scale if name == "psi" else math.sqrt(scale)
         if name in ("missing", "new"):
             together = max(math.ceil(math.log(1.0 / rate) / math.log(windows) - 1e-9), 1)
             floor = max(floor, together * plain**2)

@@ -82,21 +82,22 @@ Examples:
     default="fixed",
     show_default=True,
     help="From which change on a column has drifted: the usual limits or those of --config; or limits from how much "
-    "the baseline's own windows differ.",
+    "the baseline's own windows differ, of each segment from its own.",
 )
 @click.option(
     "--rate",
     type=float,
     callback=share_between,
     metavar="SHARE",
-    help="Of calibrated thresholds: columns and windows that may raise a false alarm.  [default: 0.01]",
+    help="Of calibrated thresholds: columns, windows and segments that may raise a false alarm.  [default: 0.01]",
 )
 @click.option(
     "--alpha",
     type=float,
     callback=share_between,
     metavar="SHARE",
-    help="Chance that noise alone passes for drift in a window, all columns together.  [default: 0.05]",
+    help="Chance that noise alone passes for drift in a window, all columns together, with segments half of it for the "
+    "table and half for all of them.  [default: 0.05]",
 )
 @click.option(
     "--rolling",

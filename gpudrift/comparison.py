@@ -38,6 +38,9 @@ LISTED_SHARE = 1000
 """A listed value holds at least one in so many rows on either side; the others are pooled."""
 
 
+_NO_SHARES = np.zeros(0)
+
+
 @dataclass(frozen=True)
 class Statistic:
     """One statistic of one column.
@@ -50,6 +53,8 @@ class Statistic:
         Bounds that certainly hold the exact statistic of the raw values, where the statistic has them.
     details : mapping
         What belongs to the number: p-value, bins, floor, degrees of freedom.
+    shares : pair of ndarray of float, shape (cells,)
+        Of ``psi``, those that it was made of; for its noise floor.
     """
 
     value: float | None
@@ -57,6 +62,9 @@ class Statistic:
     high: float | None = None
     reason: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    shares: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] = field(
+        default=(_NO_SHARES, _NO_SHARES), compare=False, repr=False
+    )
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -481,6 +489,7 @@ def _coarse_statistics(pair: Pair, coarse: Mapping[int, Any], row: int, reason: 
     psi = Statistic(
         float(distances.psi(p, q)),
         details={"bins": _Lazy(column, cuts), "cells": p.size, "floor": distances.FLOOR},
+        shares=(p, q),
     )
     cuts, p, q = coarse[32][row]
     return {"psi": psi, **_share_statistics(p, q, {"bins": _Lazy(column, cuts), "cells": p.size})}
@@ -572,7 +581,8 @@ def _categorical(reference: ColumnProfile, current: ColumnProfile) -> dict[str, 
     p, q = before / n, after / m
     bound = {"bound": "lower"} if reference.dropped or current.dropped else {}
     where = {"values": listed, "cells": int(p.size), **bound}
-    statistics = {"psi": Statistic(float(distances.psi(p, q)), details={**where, "floor": distances.FLOOR})}
+    psi = Statistic(float(distances.psi(p, q)), details={**where, "floor": distances.FLOOR}, shares=(p, q))
+    statistics = {"psi": psi}
     statistics |= _share_statistics(p, q, where)
     statistic, dof, p_value = distances.chi2(*_contingency(reference, current))
     statistics["chi2"] = Statistic(statistic, details={"dof": dof, "p_value": p_value, **bound})

@@ -176,8 +176,15 @@ def judged_columns(document: Any) -> frozenset[str] | None:
     )
 
 
-def document_windows(document: Any) -> list[tuple[str, tuple[Finding, ...], frozenset[str]]]:
+Columns = frozenset[str]
+JudgedWindow = tuple[str, tuple[Finding, ...], Columns, Mapping[str, Columns]]
+
+
+def document_windows(document: Any) -> list[JudgedWindow]:
     """Of the JSON document of ``monitor --json``, for each window its start, what was found, which columns were judged.
+
+    The last is a mapping of segment to the columns that were judged there, for those in which fewer were than in the
+    table. Documents that do not tell are read as if all segments had been judged like the table.
 
     Raises
     ------
@@ -192,18 +199,24 @@ def document_windows(document: Any) -> list[tuple[str, tuple[Finding, ...], froz
         raise ValueError("its windows are of integers, not of time, and alerts go on from one time to the next")
     if not windows:
         raise ValueError("no window was judged, so nothing is known of what goes on")
-    if not document["parameters"]["rules"] and not any(judged for _, _, judged in windows):
+    if not document["parameters"]["rules"] and not any(judged for _, _, judged, _ in windows):
         raise ValueError("no column was judged, so nothing is known of what goes on")
     return list(windows)
 
 
-def _windows(document: Mapping[str, Any]) -> tuple[str, list[tuple[str, tuple[Finding, ...], frozenset[str]]]]:
-    compared = frozenset(map(_text, document["compared"]))
-    windows = []
+def _windows(document: Mapping[str, Any]) -> tuple[str, list[JudgedWindow]]:
+    compared = frozenset(_texts(document["compared"]))
+    windows: list[JudgedWindow] = []
+    same: dict[Columns, Columns] = {}  # mostly the same few columns, window by window: kept once
     for window in document["windows"]:
         start = _text(window["window"])
         found = tuple(_finding(one, start, None) for one in window["findings"])
-        windows.append((start, found, compared - frozenset(map(_text, window["unjudged"]))))
+        judged = compared - frozenset(_texts(window["unjudged"]))
+        segments = {}
+        for segment, unjudged in window.get("unjudged_segments", {}).items():
+            left = frozenset() if unjudged is None else judged - frozenset(_texts(unjudged))
+            segments[segment] = same.setdefault(left, left)
+        windows.append((start, found, same.setdefault(judged, judged), segments))
     _number(document["parameters"]["rules"])
     return _text(document["windows_of"]["windows"]["axis"]), windows
 
@@ -311,6 +324,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value
+
+
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is no list")
+    return [_text(one) for one in value]
 
 
 def _number(value: Any) -> float:

@@ -3,11 +3,17 @@
 Three questions are asked of each window, of counts alone: has a column drifted from the baseline; has it moved since
 the windows before (by default the one before); is a rule broken. What drifted in the first window in which it could be
 judged, right after the training, is *skew*: serving differs from training. What came later is *drift*. With segments
-the first question is asked of each of them too.
+the first question is asked of each of them too, and what could not be judged there is told.
 
 Windows are judged in the order of time, those that are given; windows before them are only looked back at. Rows without
 a time, and windows that begin in the future, are in no window that is judged: they are findings about quality, told
 with the last window, so that nothing is lost and nothing waits for a clock that is wrong.
+
+Law of alpha: it is the chance that noise alone makes a finding of drift in a window, all columns of the table and of
+its segments together. Where segments are compared half of it is the table's, which so pays the same for two segments as
+for thirty-two; the other half is spread evenly over the segments that have rows in this window. Noise floors grow with
+the logarithm of how often alpha is divided, so that costs each segment little. What moved since the windows before is
+judged at alpha once more: it makes no findings and so no alarms.
 
 Pure: nothing is read or counted here.
 """
@@ -30,6 +36,7 @@ from gpudrift.groups import NO_TIME, GroupedProfile
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.rules import Rule
+from gpudrift.schema import Column
 from gpudrift.verdict import ALPHA, Thresholds, judge_comparison
 from gpudrift.version import __version__
 
@@ -40,10 +47,14 @@ __all__ = ["FORMAT", "Gap", "Monitoring", "Moved", "WindowResult", "monitor_wind
 
 FORMAT = "gpudrift/monitoring/1"
 
+UNJUDGED = ("not judged", "too few rows")
+"""Severities of columns of which nothing is known."""
+
 MOST_EMPTY = 1_000
 """Empty windows in a row that are looked at one by one; more are only told."""
 
 Given = Mapping[str, Mapping[str, Any]]
+Limits = Given | Callable[[Comparison], Given]
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,9 @@ class WindowResult:
         Columns unlike the windows before.
     findings : tuple of Finding
         Drift and skew, of the segments too, and what breaks rules.
+    unjudged_segments : mapping of segment to tuple of str or None
+        Columns that were judged in the table and not in the segment; None where none was judged there, as in a segment
+        without rows. Segments that are not named were judged in all columns that the table was judged in.
     """
 
     label: str
@@ -100,14 +114,17 @@ class WindowResult:
     drifted: tuple[Moved, ...] = ()
     moved: tuple[Moved, ...] = ()
     findings: tuple[Finding, ...] = ()
+    unjudged_segments: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict, hash=False)
 
     def document(self) -> dict[str, Any]:
         """As it stands in the JSON document."""
+        segments = {name: None if own is None else list(own) for name, own in self.unjudged_segments.items()}
         return {
             "window": self.label,
             "rows": self.rows,
             "judged": self.judged,
             "unjudged": list(self.unjudged),
+            **({"unjudged_segments": segments} if segments else {}),
             "drifted": [one.document() for one in self.drifted],
             "moved": [one.document() for one in self.moved],
             "findings": [one.document() for one in self.findings],
@@ -272,7 +289,8 @@ def monitor_windows(
     current: GroupedProfile,
     *,
     rules: Sequence[Rule] = (),
-    thresholds: Given | Callable[[Comparison], Given] | None = None,
+    thresholds: Limits | None = None,
+    segment_thresholds: Mapping[str, Limits] | None = None,
     alpha: float = ALPHA,
     rolling: int = 1,
     judge: Sequence[int] | None = None,
@@ -293,8 +311,12 @@ def monitor_windows(
     thresholds : mapping or callable, optional
         As for :func:`gpudrift.judge`; or what says them for the comparison of a window with the baseline, where they
         are calibrated (:meth:`gpudrift.calibration.Calibration.thresholds`).
+    segment_thresholds : mapping of segment, as ``country=AT``, to mapping or callable, optional
+        The same for single segments. The others are judged by `thresholds` if that is a mapping, and by the fixed ones
+        if it is callable: what was calibrated on the whole table says nothing of a segment, of other rows and habits.
     alpha : float
-        As for :func:`gpudrift.judge`.
+        Chance that noise alone passes for drift from the baseline in a window, all columns of the table and of its
+        segments together: half of it for the table and half for the segments, where there are any.
     rolling : int
         How many windows before each are what it is compared with beside the baseline; 0 for none.
     judge : sequence of int, optional
@@ -313,7 +335,7 @@ def monitor_windows(
     Raises
     ------
     ValueError
-        If there are no windows, or a threshold is of a column that is not there.
+        If there are no windows, or a threshold is of a column or segment that is not there.
     SchemaMismatchError
         If nothing can be compared.
     """
@@ -321,11 +343,14 @@ def monitor_windows(
         raise ValueError("monitor: no windows: give a time column and their length (time='…', every='1d')")
     if rolling < 0:
         raise ValueError(f"monitor: rolling is {rolling!r}, expected a number of windows, or 0 for none")
-    run = _Run(baseline, current, tuple(rules), thresholds, alpha, rolling, tuple(named))
+    apart = dict(segment_thresholds or {})
+    run = _Run(baseline, current, tuple(rules), thresholds, apart, alpha, rolling, tuple(named))
     given = None if callable(thresholds) else Thresholds.of(thresholds).document()
     unknown = [name for name in given or () if name not in ("*", *run.names)]
     if unknown:
         raise ValueError(f"thresholds: no column {unknown[0]!r} that windows are compared in")
+    if strange := [name for name in apart if run.segments and name not in run.segments]:
+        raise ValueError(f"segment_thresholds: no segment {strange[0]!r} that windows are compared in")
     windows, gaps = run.judged(judge, time.time() if now is None else now)
     known = {"alpha": alpha, "rolling": rolling, "rules": len(run.rules), "thresholds": given}
     return Monitoring(run.baseline, current, windows, gaps, {**known, **(parameters or {})}, run.reference.schema.names)
@@ -339,25 +364,30 @@ class _Run:
         baseline: Profile | GroupedProfile,
         current: GroupedProfile,
         rules: tuple[Rule, ...],
-        thresholds: Given | Callable[[Comparison], Given] | None,
+        thresholds: Limits | None,
+        segment_thresholds: Mapping[str, Limits],
         alpha: float,
         rolling: int,
         named: tuple[str, ...],
     ) -> None:
         self.current, self.rules, self.alpha, self.rolling, self.named = current, rules, alpha, rolling, named
         self.baseline = baseline if isinstance(baseline, Profile) else baseline.total()
-        self.thresholds = thresholds
+        self.thresholds, self.segment_thresholds = thresholds, segment_thresholds
         grouping = current.grouping
         assert grouping.windows is not None
         self.windows, self.time = grouping.windows, grouping.time
         # What orders the rows differs in every window by itself.
         self.names = [name for name in current.schema.names if name != self.time]
         self.reference = self._compared(self.baseline)
-        self.segments: dict[int, Profile] = {}
+        self.segments: dict[str, tuple[int, Profile]] = {}
+        """By name the number of each segment and its baseline, which has rows."""
         if isinstance(baseline, GroupedProfile) and grouping.by and baseline.grouping.by == grouping.by:
             if baseline.grouping.segments != grouping.segments:
                 raise ValueError("monitor: the baseline and the windows keep other segments")
-            self.segments = {number: self._compared(baseline.segment(number)) for number in baseline.segments}
+            self.segments = {
+                grouping.segment_name(number): (number, self._compared(baseline.segment(number)))
+                for number in baseline.segments
+            }
         self.skewed: dict[tuple[str | None, str], bool] = {}
         """Whether a column of a segment had drifted in the first window in which it could be judged."""
         self.first: Profile | None = None
@@ -385,7 +415,7 @@ class _Run:
                 results += empty[1]
             if start in chosen:
                 results.append(self._window(start, profile, before))
-            elif not results:
+            else:
                 # So that what had drifted before is not taken for something that came with the training.
                 self._look_back(start, profile)
             before = [*before, profile][-self.rolling :] if self.rolling else []
@@ -393,39 +423,75 @@ class _Run:
         results = self._with_odd_rows(results, future)
         return tuple(results), tuple(gaps)
 
-    def _look_back(self, start: int, profile: Profile) -> None:
-        self._drift(profile, self.reference, self.windows.label(start), None)
-        self.first = self.first or profile
+    def _comparisons(self, start: int, whole: Profile) -> Iterator[tuple[str | None, Profile, Profile, float]]:
+        """What of a window is compared with the baseline: the segment, both sides, and its part of alpha."""
+        groups = self.current.groups
+        present = set(groups[groups[:, 0] == start, 1].tolist())
+        segments = {name: own for name, own in self.segments.items() if own[0] in present}
+        part = self.alpha / 2 if segments else self.alpha
+        yield None, self.reference, whole, part
+        for name, (number, reference) in segments.items():
+            yield name, reference, self.current.window(start, number), part / len(segments)
 
-    def _window(self, start: int, profile: Profile, before: Sequence[Profile]) -> WindowResult:
+    def _look_back(self, start: int, whole: Profile) -> None:
+        for segment, reference, profile, alpha in self._comparisons(start, whole):
+            if any(self._open(segment, column) for column in reference.schema.columns):
+                self._drift(profile, reference, self.windows.label(start), segment, alpha)
+        self.first = self.first or whole
+
+    def _open(self, segment: str | None, column: Column) -> bool:
+        """Whether a column was in no window judged so far, and may be in another one."""
+        never = column.kind in ("skipped", "clock", "identifier") and column.name not in self.named
+        return not never and (segment, column.name) not in self.skewed
+
+    def _window(self, start: int, whole: Profile, before: Sequence[Profile]) -> WindowResult:
         label = self.windows.label(start)
-        report, findings = self._drift(profile, self.reference, label, None)
-        for number, reference in sorted(self.segments.items()):
-            own = self.current.window(start, number)
-            if own.rows and reference.rows:
-                name = self.current.grouping.segment_name(number)
-                findings += self._drift(own, reference, label, name)[1]
+        reports: dict[str | None, Report] = {}
+        findings: list[Finding] = []
+        for segment, reference, profile, alpha in self._comparisons(start, whole):
+            reports[segment], found = self._drift(profile, reference, label, segment, alpha)
+            findings += found
         moved: tuple[Moved, ...] = ()
         if before:
             fixed = None if callable(self.thresholds) else self.thresholds
-            moved = _moved(self._judge(self._compared(sum(before[1:], before[0])), self._compared(profile), fixed))
-        self.first = self.first or profile
-        findings += evaluate(profile, self.rules, self.baseline, first=self.first, window=label)
-        unjudged = tuple(c.name for c in report.columns if c.severity in ("not judged", "too few rows"))
-        judged = len(report) - len(unjudged)
+            earlier = self._compared(sum(before[1:], before[0]))
+            moved = _moved(self._judge(earlier, self._compared(whole), fixed, self.alpha))
+        self.first = self.first or whole
+        findings += evaluate(whole, self.rules, self.baseline, first=self.first, window=label)
+        report = reports[None]
+        unjudged = _unjudged(report)
         return WindowResult(
-            label, start, profile.rows, judged, unjudged, _moved(report), moved, tuple(ordered(findings))
+            label,
+            start,
+            whole.rows,
+            len(report) - len(unjudged),
+            unjudged,
+            _moved(report),
+            moved,
+            tuple(ordered(findings)),
+            dict(self._unjudged_segments(reports)),
         )
 
+    def _unjudged_segments(self, reports: Mapping[str | None, Report]) -> Iterator[tuple[str, tuple[str, ...] | None]]:
+        """The segments of which less was judged than of the table."""
+        known = frozenset(_unjudged(reports[None]))
+        for segment in self.segments:
+            own = _unjudged(reports[segment]) if segment in reports else ()
+            if segment not in reports or len(own) == len(reports[segment]):
+                yield segment, None
+            elif beyond := tuple(name for name in own if name not in known):
+                yield segment, beyond
+
     def _drift(
-        self, profile: Profile, reference: Profile, label: str, segment: str | None
+        self, profile: Profile, reference: Profile, label: str, segment: str | None, alpha: float
     ) -> tuple[Report, list[Finding]]:
         """A window, or a segment of it, against the baseline; drift that was there from the start is skew."""
-        # What was calibrated on the whole table says nothing of a segment, of other rows and other habits.
-        limits = self.thresholds if segment is None or not callable(self.thresholds) else None
-        report = self._judge(reference, self._compared(profile), limits)
+        limits = self.thresholds
+        if segment is not None:
+            limits = self.segment_thresholds.get(segment, None if callable(limits) else limits)
+        report = self._judge(reference, self._compared(profile), limits, alpha)
         for column in report.columns:
-            if column.severity not in ("not judged", "too few rows"):
+            if column.severity not in UNJUDGED:
                 self.skewed.setdefault((segment, column.name), column.drifted)
         found = drift_findings(report, label, segment)
         if segment is not None:
@@ -438,13 +504,11 @@ class _Run:
         reason = f"{finding.reason}; so it was in the first window after the training"
         return replace(finding, kind="skew", reason=reason)
 
-    def _judge(
-        self, reference: Profile, current: Profile, limits: Given | Callable[[Comparison], Given] | None
-    ) -> Report:
+    def _judge(self, reference: Profile, current: Profile, limits: Limits | None, alpha: float) -> Report:
         comparison = compare_profiles(reference, current)
         thresholds = limits(comparison) if callable(limits) else limits
         known = {name: own for name, own in (thresholds or {}).items() if name == "*" or name in comparison.index}
-        return Report(comparison, judge_comparison(comparison, thresholds=known, alpha=self.alpha, named=self.named))
+        return Report(comparison, judge_comparison(comparison, thresholds=known, alpha=alpha, named=self.named))
 
     def _gap(self, last: int, start: int) -> tuple[list[Gap], list[WindowResult]]:
         """What lies between two windows that follow each other in the data."""
@@ -488,6 +552,10 @@ class _Run:
             found.append(Finding("quality", rule, column, severity, reason, value=count / rows, window=label))
         results[-1] = replace(results[-1], findings=(*found, *results[-1].findings))
         return results
+
+
+def _unjudged(report: Report) -> tuple[str, ...]:
+    return tuple(column.name for column in report.columns if column.severity in UNJUDGED)
 
 
 def _moved(report: Report) -> tuple[Moved, ...]:

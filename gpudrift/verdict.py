@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudrift.chance import proportion_floor, psi_floor
 from gpudrift.comparison import ColumnComparison, Comparison
 from gpudrift.profiles import ColumnProfile, data_range
 from gpudrift.summaries import natural_factor
@@ -281,33 +282,34 @@ def _reason(column: ColumnComparison, statistic: str, moderate: float, major: fl
 def noise_floors(column: ColumnComparison, alpha: float) -> dict[str, float]:
     """The (1 - alpha) quantile of each statistic without drift, at the row counts of this column.
 
-    PSI: the chi-square quantile with B - 1 degrees of freedom times (1/n + 1/m). Jensen-Shannon: the square root of
-    its quantile times (1/n + 1/m) / (8 ln 2). KS: the Dvoretzky-Kiefer-Wolfowitz bound. Missing and new shares: the
-    normal approximation for the difference of two proportions. Scaled Wasserstein: its mean without drift,
-    sqrt(2 / pi) J / std with J the integral of sqrt(F (1 - F)) over the reference, and sqrt(2 ln(1 / alpha)) standard
-    deviations, times sqrt(1/n + 1/m).
+    PSI: the chi-square quantile with B - 1 degrees of freedom times (1/n + 1/m), and more where cells may be empty by
+    chance (:mod:`gpudrift.chance`). Jensen-Shannon: the square root of its quantile times (1/n + 1/m) / (8 ln 2). KS:
+    the Dvoretzky-Kiefer-Wolfowitz bound. Missing and new shares: the normal approximation for the difference of two
+    proportions, or what is binomial of few rows. Scaled Wasserstein: its mean without drift, sqrt(2 / pi) J / std with
+    J the integral of sqrt(F (1 - F)) over the reference, and sqrt(2 ln(1 / alpha)) standard deviations, times
+    sqrt(1/n + 1/m).
     """
-    from scipy.special import chdtri, ndtri
+    from scipy.special import chdtri
 
     n, m = column.reference.present, column.current.present
     floors: dict[str, float] = {}
     missing = column.statistics["missing"]
     if missing.value is not None:
         rows = column.reference.rows, column.current.rows
-        floors["missing"] = _proportion_floor(column.reference.missing, column.current.missing, *rows, alpha, ndtri)
+        floors["missing"] = proportion_floor(column.reference.missing, column.current.missing, *rows, alpha)
     if min(n, m) == 0:
         return floors
     rate = 1.0 / n + 1.0 / m
     statistics = column.statistics
     if statistics["psi"].value is not None:
-        floors["psi"] = float(chdtri(max(statistics["psi"].details["cells"] - 1, 1), alpha)) * rate
+        floors["psi"] = psi_floor(*statistics["psi"].shares, n, m, alpha)
         quantile = float(chdtri(max(statistics["js"].details["cells"] - 1, 1), alpha))
         floors["js"] = math.sqrt(quantile * rate / (8.0 * math.log(2.0)))
     if "ks" in statistics:
         floors["ks"] = math.sqrt(math.log(2.0 / alpha) / 2.0 * rate)
     if "new" in statistics:
         assert statistics["new"].value is not None
-        floors["new"] = _proportion_floor(0, round(statistics["new"].value * m), n, m, alpha, ndtri)
+        floors["new"] = proportion_floor(0, round(statistics["new"].value * m), n, m, alpha)
     scaled = statistics.get("wasserstein_scaled")
     if scaled is not None and scaled.value is not None:
         rate = 1.0 / column.reference.finite + 1.0 / column.current.finite
@@ -316,11 +318,6 @@ def noise_floors(column: ColumnComparison, alpha: float) -> dict[str, float]:
             math.sqrt(2.0 / math.pi) * spread + math.sqrt(2.0 * math.log(1.0 / alpha))
         ) * math.sqrt(rate)
     return floors
-
-
-def _proportion_floor(before: int, after: int, n: int, m: int, alpha: float, ndtri: Any) -> float:
-    pooled = (before + after) / (n + m)
-    return float(-ndtri(alpha / 2.0)) * math.sqrt(pooled * (1.0 - pooled) * (1.0 / n + 1.0 / m))
 
 
 def roughness(column: ColumnComparison) -> float:

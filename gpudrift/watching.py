@@ -7,18 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpudrift.api import Thresholds, load_if_saved, profile
-from gpudrift.calibration import Calibration, calibrate
-from gpudrift.comparison import Comparison
+from gpudrift.calibration import Calibration
 from gpudrift.engine import Settings, column_types, profile_data
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.fitting import FitOptions
 from gpudrift.grouping import MOST_SEGMENTS, GroupRequest
 from gpudrift.groups import NO_TIME, GroupedProfile
-from gpudrift.monitoring import Monitoring, monitor_windows
+from gpudrift.monitoring import Limits, Monitoring, monitor_windows
 from gpudrift.planning import Progress
 from gpudrift.profiles import Profile, first_difference
 from gpudrift.rules import Given as Rules
 from gpudrift.rules import read_rules, rule_bounds
+from gpudrift.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names
 from gpudrift.store import Added, Store
 from gpudrift.verdict import ALPHA
 from gpudrift.version import __version__
@@ -42,7 +42,7 @@ def monitor(
     kinds: Mapping[str, str] | None = None,
     edges: Mapping[str, Sequence[Any]] | None = None,
     rules: Rules | None = None,
-    thresholds: Thresholds | Calibration | str | None = None,
+    thresholds: Thresholds | Calibration | BaselineCalibration | str | None = None,
     rate: float = RATE,
     alpha: float = ALPHA,
     rolling: int = 1,
@@ -73,13 +73,16 @@ def monitor(
         As for :func:`gpudrift.profile`; they concern the baseline.
     rules : path, mapping or sequence of Rule, optional
         See :func:`gpudrift.rules.read_rules`.
-    thresholds : mapping, "calibrated" or Calibration, optional
+    thresholds : mapping, "calibrated", BaselineCalibration or Calibration, optional
         As for :func:`gpudrift.compare`; or taken from the baseline's own windows, so that the share of false alarms is
-        `rate` (:mod:`gpudrift.calibration`).
+        `rate` (:mod:`gpudrift.calibration`), of each segment from its own (:mod:`gpudrift.segment_calibration`). A
+        Calibration is that of the whole table: its segments are judged by the fixed thresholds.
     rate : float
-        Share of columns and windows that may raise a false alarm, where thresholds are calibrated.
+        Share of (column, window, segment) that may raise a false alarm, where thresholds are calibrated.
     alpha : float
-        As for :func:`gpudrift.compare`.
+        Chance that noise alone passes for drift from the baseline in a window, all columns of the table and of its
+        segments together: half of it for the table and half for the segments, where there are any. What has moved
+        since the windows before is judged at alpha by itself; it makes no finding.
     rolling : int
         How many windows before each it is compared with, beside the baseline; 0 for none.
     since : str, optional
@@ -131,7 +134,7 @@ def monitor(
         before = _baseline(before, groups, fitting, counting, windows=thresholds == CALIBRATED)
     elif kinds or edges:
         raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
-    limits, told = _limits(thresholds, before, rate)
+    limits, of_segments, told = _limits(thresholds, before, rate)
     if opened is not None and opened.schema != before.schema:
         difference = first_difference(opened.schema, before.schema)
         raise SchemaMismatchError(f"{opened.place.label}: the store was made for another baseline: {difference}")
@@ -147,6 +150,7 @@ def monitor(
         current,
         rules=listed,
         thresholds=limits,
+        segment_thresholds=of_segments,
         alpha=alpha,
         rolling=rolling,
         judge=touched if since is None and last is None else judged_starts(current, since, last),
@@ -279,32 +283,31 @@ def _baseline(
     return whole.with_provenance(version=__version__)
 
 
-Limits = Thresholds | Callable[[Comparison], Thresholds]
-
-
 def _limits(
-    given: Thresholds | Calibration | str | None, baseline: Profile | GroupedProfile, rate: float
-) -> tuple[Limits | None, dict[str, Any]]:
-    """What to judge by, and how the document tells it."""
+    given: Thresholds | Calibration | BaselineCalibration | str | None, baseline: Profile | GroupedProfile, rate: float
+) -> tuple[Limits | None, dict[str, Limits], dict[str, Any]]:
+    """What to judge the table and its segments by, and how the document tells it."""
     if isinstance(given, str):
         if given != CALIBRATED:
             raise ValueError(f"thresholds: {given!r}, expected thresholds of columns or {CALIBRATED!r}")
         given = calibrated(baseline, rate)
     if isinstance(given, Calibration):
-        return given.thresholds, {"calibration": {"rate": given.rate, "method": given.method}}
-    return given, {}
+        names = segment_names(baseline) if isinstance(baseline, GroupedProfile) else {}
+        given = BaselineCalibration(given, {}, dict.fromkeys(names, "the calibration is that of the table"))
+    if isinstance(given, BaselineCalibration):
+        segments: dict[str, Limits] = {name: own.thresholds for name, own in given.segments.items()}
+        return given.whole.thresholds, segments, {"calibration": given.document()}
+    return given, {}, {}
 
 
-def calibrated(baseline: Profile | GroupedProfile, rate: float = RATE) -> Calibration:
-    """Thresholds from the baseline's own windows.
+def calibrated(baseline: Profile | GroupedProfile, rate: float = RATE) -> BaselineCalibration:
+    """Thresholds from the baseline's own windows and segments.
 
     Raises
     ------
     ValueError
         If it has none, or too few.
     """
-    if not isinstance(baseline, GroupedProfile) or baseline.grouping.windows is None:
+    if not isinstance(baseline, GroupedProfile):
         raise ValueError("thresholds: calibrated ones come from the baseline's own windows, and it has none")
-    names = [name for name in baseline.schema.names if name != baseline.grouping.time]
-    windows = baseline.select(names)
-    return calibrate([windows.window(start) for start in windows.starts if start != NO_TIME], rate=rate)
+    return calibrate_baseline(baseline, rate=rate)

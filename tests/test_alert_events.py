@@ -18,6 +18,7 @@ from gpudrift.alerts.memory import Memory
 from gpudrift.findings import Finding
 
 DAYS = [f"2026-11-{day:02}" for day in range(1, 15)]
+SEGMENTS = ["country=AT", "country=BR"]
 COLUMNS = ["age", "city", "a\nb", '"<!channel>&\x1b']
 
 
@@ -37,11 +38,13 @@ findings = st.builds(
     severity=st.sampled_from(["moderate", "major"]),
     rule=st.sampled_from(["psi", "missing"]),
     kind=st.sampled_from(["drift", "quality"]),
-    segment=st.sampled_from([None, "country=AT"]),
+    segment=st.sampled_from([None, *SEGMENTS]),
 )
-judged = st.none() | st.frozensets(st.sampled_from(COLUMNS))
-histories = st.lists(st.tuples(st.lists(findings, max_size=5), judged), min_size=1, max_size=8).map(
-    lambda found: [Window(day, tuple(inside), names) for day, (inside, names) in zip(DAYS, found, strict=False)]
+columns = st.frozensets(st.sampled_from(COLUMNS))
+judged = st.none() | columns
+segments = st.dictionaries(st.sampled_from(SEGMENTS), columns)
+histories = st.lists(st.tuples(st.lists(findings, max_size=5), judged, segments), min_size=1, max_size=8).map(
+    lambda found: [Window(day, tuple(one[0]), *one[1:]) for day, one in zip(DAYS, found, strict=False)]
 )
 rules = st.builds(
     Rules,
@@ -65,7 +68,11 @@ def found_in(window, key):
 
 
 def goes_on_unseen(window, key):
-    return key[0] != "quality" and key[2] is not None and window.judged is not None and key[2] not in window.judged
+    kind, _, column, segment = key
+    judged = window.judged
+    if segment in window.segments:
+        judged = window.segments[segment]
+    return kind != "quality" and column is not None and judged is not None and column not in judged
 
 
 def oracle(history, rules):
@@ -182,6 +189,17 @@ def test_a_corrected_window_ends_where_it_would_have_without_the_mistake(history
     assert (state.streak.windows, state.streak.since) == (straight.streak.windows, straight.streak.since)
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(judged, segments), min_size=1, max_size=3), st.lists(findings, max_size=4), st.data())
+def test_of_several_reports_on_one_window_a_column_was_judged_if_it_was_in_one(reports, inside, data):
+    before = [Window(DAYS[0], tuple(inside))]
+    _, state = advance(State(), before)
+    windows = [Window(DAYS[1], (), *one) for one in reports]
+    _, after = advance(state, data.draw(st.permutations(windows)))
+    unseen = {key for key in state.alerts if all(goes_on_unseen(window, key) for window in windows)}
+    assert set(after.alerts) == unseen
+
+
 # --- examples --------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +248,29 @@ def test_drift_of_a_column_that_was_not_judged_goes_on():
     assert [key[0] for key in state.alerts] == ["drift"]
     events, state = advance(state, [Window(DAYS[2], (), frozenset({"age"}))])
     assert told(events) == [("ended", DAYS[2], DAYS[0], ["age"])]
+
+
+def test_drift_of_a_segment_that_was_not_judged_goes_on():
+    """A segment has rows every other day, or too few of them for one column; nothing is told but its drift."""
+    drift = (finding("age", segment="country=AT"), finding("city", segment="country=AT"))
+    names = frozenset({"age", "city"})
+    empty, partly = {"country=AT": frozenset()}, {"country=AT": frozenset({"city"})}
+    history = [
+        Window(DAYS[0], drift, names),
+        Window(DAYS[1], (), names, empty),
+        Window(DAYS[2], drift[1:], names, partly),
+        Window(DAYS[3], drift, names),
+        Window(DAYS[4], (), names, {"country=BR": frozenset()}),
+    ]
+    events, state = advance(State(), history)
+    assert told(events) == [
+        ("opened", DAYS[0], DAYS[0], ["age", "city"]),
+        ("ended", DAYS[4], DAYS[0], ["age", "city"]),
+    ]
+    assert not state.alerts
+    # Of the table it is another drift, which a segment without rows does not keep.
+    table = [Window(DAYS[0], (finding("age"),), names), Window(DAYS[1], (), names, empty)]
+    assert [event.change for event in advance(State(), table)[0]] == ["opened", "ended"]
 
 
 def test_retrain_is_told_once_until_the_drift_is_over():

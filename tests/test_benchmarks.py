@@ -691,3 +691,19 @@ def test_windows(tmp_path):
     document = json.loads(result.read_text())
     assert document["memory"]["groups"] == 365
     assert document["memory"]["counters"] <= 16 * 20 * 64 * 365 + 16 * 64 * 365
+
+
+def test_false_alarms_of_segments(monkeypatch, tmp_path):
+    monkeypatch.setenv("GPUDRIFT_DATA", str(tmp_path))
+    result = tmp_path / "alarms.json"
+    printed = run("false_alarms.py", "--quick", "--only", "segments", "--output", result)
+    assert printed.count(f"under {tmp_path}") == 2
+    told = json.loads(result.read_text())["segments"]
+    ways = {"p < 0.05", "each alpha", "fixed", "calibrated 0.01", "calibrated 0.05"}
+    assert set(told["synthetic"]["ways"]) == ways
+    assert told["synthetic"]["segments"] == told["synthetic"]["calibrated"] == 12
+    assert told["synthetic"]["ways"]["fixed"]["share"] <= told["synthetic"]["ways"]["p < 0.05"]["share"]
+    assert len(told["planted"]) == 9, "three drifts in three segments"
+    assert all(set(found) == ways for found in told["planted"].values())
+    largest = next(found for drift, found in told["planted"].items() if drift.startswith("+ 0.5 std"))
+    assert [largest["fixed"][name] for name in ("windows_later", "missed", "found")] == [0.0, 0.0, 1.0]

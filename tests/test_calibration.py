@@ -474,7 +474,7 @@ def test_benchmark_of_false_alarms(tmp_path):
         "missed": 0.0,
     }
     assert not document["real"]
-    assert printed.count(f"under {tmp_path}") == 7
+    assert printed.count(f"under {tmp_path}") == 9
 
 
 def test_example(tmp_path):

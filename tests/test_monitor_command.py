@@ -165,6 +165,8 @@ def test_the_document_is_valid_and_that_of_python(document, folder):
         (["columns", 0, "drifted"], -1),
         (["columns", 0, "segments", "country=AT"], 0),
         (["windows", 0, "rows"], 1.5),
+        (["windows", 0, "unjudged_segments"], {"hotel=City Hotel": []}),
+        (["parameters", "calibration"], {"rate": 0.1, "method": "mad", "segments": {"calibrated": 2}}),
         (["windows", 0, "findings", 0, "kind"], "rumour"),
         (["windows", 0, "drifted", 0, "severity"], "none"),
     ],
@@ -463,7 +465,11 @@ def test_calibrated_thresholds_are_said_in_the_legend(folder):
     common = ("monitor", folder / "base", AFTER, *FEW, "--thresholds", "calibrated", "--rate", "0.1")
     out = run(*common).out
     assert "thresholds calibrated  on the baseline's windows:  10 % false alarms (quantile)" in out
-    MONITORING.validate(run(*common, "--json", "-").document)
+    assert "2 of 2 segments on their own windows" in out
+    made = run(*common, "--json", "-").document
+    MONITORING.validate(made)
+    told = made["parameters"]["calibration"]["segments"]
+    assert told == {"calibrated": {"quantile": 2, "mad": 0}, "fixed": 0, "why_fixed": {}}
 
 
 def hostile(rows: int, shift: float, seed: int) -> pa.Table:
@@ -649,11 +655,17 @@ def test_alerts_of_a_growing_store_are_those_of_the_whole_report(folder, documen
 def test_judged_columns_of_a_window_are_all_that_are_not_unjudged(document):
     changed = made_up(document)
     changed["windows"][2]["unjudged"] = ["adr"]
+    changed["windows"][2]["unjudged_segments"] = {"hotel=City Hotel": ["agent"], "hotel=Resort Hotel": None}
+    MONITORING.validate(changed)
     windows = document_windows(changed)
-    assert [start for start, _, _ in windows] == [window["window"] for window in document["windows"]]
+    assert [start for start, *_ in windows] == [window["window"] for window in document["windows"]]
     assert windows[1][2] == {"lead_time", "adr", "country", "agent"}
     assert windows[2][2] == {"lead_time", "country", "agent"}
-    assert all(one.window == start for start, found, _ in windows for one in found)
+    assert windows[2][3] == {"hotel=City Hotel": {"lead_time", "country"}, "hotel=Resort Hotel": frozenset()}
+    assert all(one.window == start for start, found, *_ in windows for one in found)
+    for window in changed["windows"]:  # as documents were before they told of segments
+        window.pop("unjudged_segments", None)
+    assert not any(segments for *_, segments in document_windows(changed))
 
 
 @pytest.mark.parametrize(
@@ -666,6 +678,9 @@ def test_judged_columns_of_a_window_are_all_that_are_not_unjudged(document):
         (lambda d: d["windows"][0].update(window=7), "not a readable report"),
         (lambda d: d["windows"][0].update(window="soon"), "expected the time it starts"),
         (lambda d: d["parameters"].update(rules="many"), "not a readable report"),
+        (lambda d: d["windows"][0].update(unjudged="adr"), "not a readable report"),
+        (lambda d: d["windows"][0].update(unjudged_segments=["a"]), "not a readable report"),
+        (lambda d: d["windows"][0].update(unjudged_segments={"a": 1}), "not a readable report"),
     ],
 )
 def test_a_report_that_cannot_be_taken_up_is_one_clear_line(document, tmp_path, change, words):

@@ -20,6 +20,8 @@ import tables
 import gpudrift as gd
 from gpudrift import findings as findings_module
 from gpudrift import monitoring
+from gpudrift.alerts import Window
+from gpudrift.alerts.events import State, advance
 from gpudrift.comparison import compare_profiles
 from gpudrift.groups import NO_TIME, GroupedProfile
 from gpudrift.monitoring import FORMAT, Monitoring, monitor_windows
@@ -298,6 +300,128 @@ def test_a_segment_that_moves_alone_is_found_in_it():
     assert watched(table, before).document() | {"created": ""} == found.document() | {"created": ""}
 
 
+def sparse(numbers: list[int], rows: Callable[[int, int], int], shift: float = 0.0, seed: int = 0) -> pa.Table:
+    """So many rows on each day of each of three countries; ``a`` is shifted in BR."""
+    random = np.random.default_rng(seed)
+    each = [(number, place) for number in numbers for place in range(3) for _ in range(rows(number, place))]
+    number, place = np.array(each).T
+    seconds = number * 86_400 + random.integers(0, 86_400, number.size)
+    a = random.normal(np.where(place == 1, shift, 0.0))
+    columns = {
+        "ts": np.datetime64(FIRST, "us") + seconds.astype("timedelta64[s]"),
+        "a": a,
+        "b": random.normal(size=number.size),
+        "flag": random.integers(0, 2, number.size),
+        "country": np.array(["AT", "BR", "CZ"])[place],
+    }
+    return pa.table(columns)
+
+
+SPARSE = profile(sparse(list(range(-20, 0)), lambda *_: 200, seed=1), time="ts", every="1d", by="country")
+BR_ROWS = {0: 200, 1: 0, 2: 20, 3: 200, 4: 0, 5: 0, 6: 3}
+"""Of twenty rows a flag can be judged, a number cannot."""
+
+
+def sometimes(number: int, place: int) -> int:
+    return BR_ROWS[number] if place == 1 else 200
+
+
+def test_what_could_not_be_judged_in_a_segment_is_told():
+    found = watched(sparse(list(BR_ROWS), sometimes), SPARSE)
+    told = [window.unjudged_segments for window in found]
+    nothing, few = {"country=BR": None}, {"country=BR": ("a", "b")}
+    assert told == [{}, nothing, few, {}, nothing, nothing, nothing]
+    documents = [window.get("unjudged_segments") for window in found.document()["windows"]]
+    assert documents == [None, nothing, {"country=BR": ["a", "b"]}, None, nothing, nothing, nothing]
+    # Beyond what could not be judged in the table.
+    tiny = watched(sparse([0], lambda _, place: 8 if place else 4), SPARSE).windows[0]
+    assert tiny.unjudged == ("a", "b")
+    assert tiny.unjudged_segments == {"country=AT": None, "country=BR": ("flag",), "country=CZ": ("flag",)}
+
+
+def test_an_alert_of_a_segment_without_rows_is_one_alert():
+    """Opened once, from the report to the alerts; and over as soon as it could be seen that it is."""
+    drifted = sparse(list(BR_ROWS), sometimes, shift=2.0)
+    over = sparse([7], lambda *_: 200, seed=3)
+    found = watched(pa.concat_tables([drifted, over]), SPARSE, rolling=0)
+    document = json.loads(found.to_json())
+    events, state = advance(State(), [Window(*one) for one in findings_module.document_windows(document)])
+    of_segment = [
+        (event.change, event.window)
+        for event in events
+        for alert in event.alerts
+        if (alert.finding.rule, alert.finding.column, alert.finding.segment) == ("psi", "a", "country=BR")
+        and event.change in ("opened", "ended")
+    ]
+    assert of_segment == [("opened", label(0)), ("ended", label(7))]
+    assert not [key for key in state.alerts if key[3] == "country=BR"]
+
+
+def test_a_segment_that_had_drifted_before_is_no_skew():
+    """The window of today by itself is judged as among all others, in its segments too."""
+    tables = [sparse([0, 1], lambda *_: 200, seed=2), sparse([2, 3], lambda *_: 200, shift=2.0)]
+    table = pa.concat_tables(tables)
+    found = watched(table, SPARSE)
+    assert {one.kind for one in found[label(3)].findings if one.segment == "country=BR"} == {"drift"}
+    for number in range(4):
+        assert watched(table, SPARSE, judge=[found[label(number)].start]).windows == (found[label(number)],)
+    first_and_last = [found[label(number)].start for number in (0, 3)]
+    assert watched(table, SPARSE, judge=first_and_last).windows[1].findings == found[label(3)].findings
+
+
+# --- alpha --------------------------------------------------------------------------------------------------------
+
+
+def parts_of_alpha(*arguments: Any, **options: Any) -> list[list[float]]:
+    """What each window was compared with the baseline at: the table first."""
+    parts: list[list[float]] = []
+    drift = monitoring._Run._drift
+
+    def kept(run: Any, profile: Any, reference: Any, label: str, segment: Any, alpha: float) -> Any:
+        if segment is None:
+            parts.append([])
+        parts[-1].append(alpha)
+        return drift(run, profile, reference, label, segment, alpha)
+
+    with mock.patch.object(monitoring._Run, "_drift", kept):
+        watched(*arguments, **options)
+    return parts
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.3])
+def test_alpha_is_that_of_all_comparisons_with_the_baseline(alpha):
+    table = sparse(list(BR_ROWS), sometimes)
+    three, two = [alpha / 2, *[alpha / 6] * 3], [alpha / 2, *[alpha / 4] * 2]
+    parts = parts_of_alpha(table, SPARSE, alpha=alpha)
+    assert parts == [pytest.approx(three if BR_ROWS[number] else two) for number in BR_ROWS]
+    assert parts_of_alpha(table, SPARSE.merged_segments(), alpha=alpha) == [[alpha]] * len(BR_ROWS)
+    current = profile(table, schema=SPARSE)
+    plain = monitor_windows(SPARSE.total(), current, alpha=alpha).windows
+    halved = monitor_windows(SPARSE, current, alpha=2 * alpha).windows
+    assert [one.drifted for one in plain] == [one.drifted for one in halved]
+
+
+def test_noise_alone_passes_for_drift_in_alpha_of_the_windows_however_many_segments_there_are():
+    """Nothing drifts in 24 segments, and thresholds are so low that noise floors alone decide."""
+    segments, rows, days_before, days_after, alpha = 24, 250, 12, 40, 0.2
+    random = np.random.default_rng(0)
+    day_of = np.repeat(np.arange(-days_before, days_after), segments * rows)
+    start = np.datetime64(FIRST, "us")
+    names = np.array([f"s{number}" for number in range(segments)])
+    table = pa.table(
+        {
+            "ts": start + (day_of * 86_400).astype("timedelta64[s]"),
+            "x": random.normal(size=day_of.size),
+            "segment": np.tile(np.repeat(names, rows), days_before + days_after),
+        }
+    )
+    old = np.array(table["ts"]) < start
+    before = profile(table.filter(pa.array(old)), time="ts", every="1d", by="segment")
+    found = watched(table.filter(pa.array(~old)), before, alpha=alpha, rolling=0, thresholds={"*": {"psi": 0.001}})
+    share = np.mean([any(one.kind in ("drift", "skew") for one in window.findings) for window in found])
+    assert share <= alpha + 2 * np.sqrt(alpha * (1 - alpha) / days_after)
+
+
 def test_columns_that_come_and_go_are_told_of_the_whole_table_only():
     before = baseline(by="country")
     table = days([0, 1]).append_column("new", pa.array(range(2 * ROWS))).drop(["c"])
@@ -342,6 +466,24 @@ def test_thresholds_may_be_given_or_said_for_each_comparison():
     assert asked == [ROWS] * 8
     assert kinds(found, 7) == {"b": "drift"}
     assert found.document()["parameters"]["thresholds"] is None
+
+
+def test_segments_may_have_thresholds_of_their_own():
+    high = {"*": {"psi": 50, "wasserstein_scaled": 50}}
+    table = sparse([0, 1], lambda *_: 200, shift=2.0)
+    drift = {("a", None), ("a", "country=BR")}
+
+    def found(**given: Any) -> set[tuple[str | None, str | None]]:
+        return {(one.column, one.segment) for one in watched(table, SPARSE, **given).findings}
+
+    assert found() == drift
+    assert found(segment_thresholds={"country=BR": high}) == {("a", None)}
+    assert found(segment_thresholds={"country=BR": lambda comparison: high}) == {("a", None)}
+    assert found(thresholds=high) == set()
+    assert found(thresholds=lambda comparison: high) == {("a", "country=BR")}
+    assert found(thresholds=high, segment_thresholds={"country=BR": {}}) == {("a", "country=BR")}
+    with pytest.raises(ValueError, match="segment_thresholds: no segment 'country=XX' that windows are compared in"):
+        found(segment_thresholds={"country=XX": high})
 
 
 def test_clocks_are_judged_where_they_are_named():

@@ -50,6 +50,21 @@ def test_noise_floors_are_their_formulas():
     )
 
 
+def test_a_bin_that_is_empty_by_chance_is_no_drift():
+    """One of ten bins has none of a hundred rows: so it is in one of a thousand such columns."""
+    before = {"x": np.linspace(0.0, 1.0, 10_000)}
+    after = {"x": np.linspace(0.11, 1.0, 100)}
+    column = gd.compare(before, after, alpha=1e-4)["x"]
+    usual = stats.chi2.ppf(1 - 1e-4, column.psi.cells - 1) * (1 / 10_000 + 1 / 100)
+    assert column.psi.value > 1.5 * usual
+    assert column.verdict.noise_floors["psi"] > column.psi.value
+    # A missing value of two rows, where one of fifty is missing.
+    missing = {"k": ["a"] * 4_900 + [None] * 100}
+    few = gd.compare(missing, {"k": ["a", None]})["k"]
+    assert few.missing.value > 0.4
+    assert not few.drifted
+
+
 def test_without_drift_hardly_anything_is_above_its_noise_floor():
     generator = np.random.default_rng(11)
     above = 0

@@ -5,6 +5,9 @@ rule, column and segment in one window after the other. It opens, it grows or sh
 or a value that differs by a factor from the one that was told last), and it ends. Everything that happens to alerts in
 one window is told together, one event for each kind of change.
 
+Drift and skew of a column that was not judged in a window go on, for nobody knows that they are over: a segment without
+rows ends nothing. Those of a segment that is never seen again stay open, until a report no longer has the segment.
+
 Laws. Windows are taken in the order of time. However a series of windows is cut into runs, the events are the same; a
 window before the last one changes nothing; the last window once more is a correction of it, so the same findings once
 more change nothing and tell nothing. The order of findings does not matter.
@@ -55,13 +58,19 @@ class Window:
         ISO 8601; a time without a zone is UTC.
     findings : tuple of Finding
     judged : frozenset of str, optional
-        Columns that were judged. Drift of a column that was not judged goes on, for nobody knows that it is over.
-        Without it every column was, and no share of them is known.
+        Columns that were judged. Without it every column was, and no share of them is known.
+    segments : mapping of segment to frozenset of str
+        Columns that were judged in it, of the segments in which others were than in the table.
     """
 
     start: str
     findings: tuple[Finding, ...] = ()
     judged: frozenset[str] | None = None
+    segments: Mapping[str, frozenset[str]] = field(default_factory=dict, hash=False)
+
+    def judged_in(self, segment: str | None) -> frozenset[str] | None:
+        """Columns that were judged in a segment, or in the table; None for all."""
+        return self.judged if segment is None else self.segments.get(segment, self.judged)
 
 
 @dataclass(frozen=True)
@@ -263,9 +272,16 @@ def _in_order(windows: Iterable[Window]) -> list[Window]:
 
 
 def _joined(one: Window, other: Window) -> Window:
-    judged = None if one.judged is None or other.judged is None else one.judged | other.judged
+    """Two reports on one window: a column was judged if it was in one of them."""
+    judged = _either(one.judged, other.judged)
+    both = {name: _either(one.judged_in(name), other.judged_in(name)) for name in {**one.segments, **other.segments}}
+    segments = {name: columns for name, columns in both.items() if columns is not None}
     # One instant may be spelled in two ways.
-    return Window(min(one.start, other.start), one.findings + other.findings, judged)
+    return Window(min(one.start, other.start), one.findings + other.findings, judged, segments)
+
+
+def _either(one: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    return None if one is None or other is None else one | other
 
 
 def _step(state: State, window: Window, rules: Rules) -> tuple[list[Event], State]:
@@ -302,8 +318,9 @@ def _step(state: State, window: Window, rules: Rules) -> tuple[list[Event], Stat
 
 def _unknown(key: Key, window: Window) -> bool:
     """Whether an alert without a finding goes on, since its column was not judged in this window."""
-    kind, _, column, _ = key
-    return kind != "quality" and column is not None and window.judged is not None and column not in window.judged
+    kind, _, column, segment = key
+    judged = window.judged_in(segment)
+    return kind != "quality" and column is not None and judged is not None and column not in judged
 
 
 def _change(alert: Alert, finding: Finding, factor: float) -> str | None:

@@ -547,6 +547,10 @@ def _legend(watch: _Watch, columns: _Table, paper: Paper) -> Iterator[Text]:
     if calibration is not None:
         rate = f"{share_text(calibration['rate'])} false alarms ({calibration['method']})"
         limits = ["thresholds calibrated", "on the baseline's windows:", rate]
+        if "segments" in calibration:
+            own = sum(calibration["segments"]["calibrated"].values())
+            all_of_them = counted(own + calibration["segments"]["fixed"], "segment")
+            limits.append(f"{own:,} of {all_of_them} on their own windows")
     else:
         known = parameters.get("thresholds") or {}
         named = [("PSI", "psi"), ("W/σ", "wasserstein_scaled"), ("missing", "missing"), ("new", "new")]
