@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,16 +70,20 @@ class Moved:
         In words, with numbers.
     excess : float
         How many times above its threshold the strongest statistic is.
+    segment : str, optional
+        Where it is, if not in the table.
     """
 
     column: str
     severity: str
     reason: str
     excess: float
+    segment: str | None = None
 
     def document(self) -> dict[str, Any]:
         """As it stands in the JSON document."""
-        return {"column": self.column, "severity": self.severity, "reason": self.reason}
+        where = {} if self.segment is None else {"segment": self.segment}
+        return {"column": self.column, "severity": self.severity, "reason": self.reason, **where}
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,8 @@ class WindowResult:
         Those that were not: clocks, identifiers, too few rows.
     drifted : tuple of Moved
         Columns unlike the baseline, the strongest first.
+    in_segments : tuple of Moved
+        Columns unlike the baseline in some segment and not in the table, each with the segment where it is strongest.
     moved : tuple of Moved
         Columns unlike the windows before.
     findings : tuple of Finding
@@ -115,6 +122,7 @@ class WindowResult:
     moved: tuple[Moved, ...] = ()
     findings: tuple[Finding, ...] = ()
     unjudged_segments: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict, hash=False)
+    in_segments: tuple[Moved, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As it stands in the JSON document."""
@@ -126,6 +134,7 @@ class WindowResult:
             "unjudged": list(self.unjudged),
             **({"unjudged_segments": segments} if segments else {}),
             "drifted": [one.document() for one in self.drifted],
+            "in_segments": [one.document() for one in self.in_segments],
             "moved": [one.document() for one in self.moved],
             "findings": [one.document() for one in self.findings],
         }
@@ -176,8 +185,8 @@ class Monitoring:
 
     @property
     def drifted(self) -> tuple[str, ...]:
-        """Columns that drifted from the baseline in some window, those that did most often first."""
-        return tuple(entry["name"] for entry in self.columns())
+        """Columns that drifted from the baseline in some window, in the table or a segment, the most often first."""
+        return tuple(entry["name"] for entry in self.columns() if entry["drifted"] or entry["in_segments"])
 
     def __len__(self) -> int:
         return len(self.windows)
@@ -195,39 +204,40 @@ class Monitoring:
         raise KeyError(f"no window {label!r} was judged")
 
     def __repr__(self) -> str:
-        drifted = sum(bool(window.drifted) for window in self.windows)
+        drifted = sum(bool(window.drifted or window.in_segments) for window in self.windows)
         return f"Monitoring({len(self.windows)} windows, {drifted} with drift, {len(self.findings)} findings)"
 
     def columns(self) -> list[dict[str, Any]]:
         """Each column that drifted or moved in some window: how often, from when to when, and where it was worst."""
         found: dict[str, dict[str, Any]] = {}
+        worst: dict[str, tuple[bool, float]] = {}
+        counted = {"drifted": 0, "in_segments": 0, "moved": 0, "first": None, "last": None, "worst": None}
         for window in self.windows:
-            for kind, listed in (("drifted", window.drifted), ("moved", window.moved)):
-                for one in listed:
-                    entry = found.setdefault(
-                        one.column,
-                        {"name": one.column, "drifted": 0, "moved": 0, "first": None, "last": None, "worst": None},
-                    )
+            listed = {"drifted": window.drifted, "in_segments": window.in_segments, "moved": window.moved}
+            for kind, moved in listed.items():
+                for one in moved:
+                    entry = found.setdefault(one.column, {"name": one.column, **counted, "segments": {}})
                     entry[kind] += 1
-                    if kind == "drifted":
-                        entry["first"] = entry["first"] or window.label
-                        entry["last"] = window.label
-                        if entry["worst"] is None or one.excess > entry["worst"][2]:
-                            entry["worst"] = (window.label, one.reason, one.excess)
-            moved = {
-                (finding.column, finding.segment)
+                    if kind == "moved":
+                        continue
+                    entry["first"] = entry["first"] or window.label
+                    entry["last"] = window.label
+                    size = (one.segment is None, one.excess)  # what is in the table stands before what is in a segment
+                    if size > worst.get(one.column, (False, -math.inf)):
+                        worst[one.column] = size
+                        where = {} if one.segment is None else {"segment": one.segment}
+                        entry["worst"] = {"window": window.label, "reason": one.reason, **where}
+            drifts = {
+                (finding.column, finding.segment)  # in one window several statistics may tell of one segment
                 for finding in window.findings
                 if finding.segment is not None and finding.kind in ("drift", "skew")
             }
-            for column, segment in sorted(moved, key=str):
-                if column in found:  # in one window several statistics may tell of one segment
-                    segments = found[column].setdefault("segments", {})
-                    segments[segment] = segments.get(segment, 0) + 1
-        for entry in found.values():
-            worst = entry["worst"]
-            entry["worst"] = None if worst is None else {"window": worst[0], "reason": worst[1]}
-            entry.setdefault("segments", {})
-        return sorted(found.values(), key=lambda one: (-one["drifted"], -one["moved"], one["name"]))
+            for column, segment in sorted(drifts, key=str):
+                segments = found[str(column)]["segments"]
+                segments[segment] = segments.get(segment, 0) + 1
+        return sorted(
+            found.values(), key=lambda one: (-one["drifted"], -one["in_segments"], -one["moved"], one["name"])
+        )
 
     def document(self) -> dict[str, Any]:
         """As JSON, for pipelines and for ``gpudrift alert``."""
@@ -243,7 +253,8 @@ class Monitoring:
             "parameters": dict(self.parameters),
             "summary": {
                 "windows": len(self.windows),
-                "with_drift": sum(bool(window.drifted) for window in self.windows),
+                "with_drift": sum(bool(window.drifted or window.in_segments) for window in self.windows),
+                "only_in_segments": sum(bool(window.in_segments) and not window.drifted for window in self.windows),
                 "with_moves": sum(bool(window.moved) for window in self.windows),
                 "findings": {kind: sum(one.kind == kind for one in findings) for kind in kinds},
             },
@@ -470,6 +481,7 @@ class _Run:
             moved,
             tuple(ordered(findings)),
             dict(self._unjudged_segments(reports)),
+            _only_in_segments(reports),
         )
 
     def _unjudged_segments(self, reports: Mapping[str | None, Report]) -> Iterator[tuple[str, tuple[str, ...] | None]]:
@@ -558,9 +570,21 @@ def _unjudged(report: Report) -> tuple[str, ...]:
     return tuple(column.name for column in report.columns if column.severity in UNJUDGED)
 
 
-def _moved(report: Report) -> tuple[Moved, ...]:
+def _moved(report: Report, segment: str | None = None) -> tuple[Moved, ...]:
     return tuple(
-        Moved(column.name, column.severity, str(column.reason), column.verdict.excess)
+        Moved(column.name, column.severity, str(column.reason), column.verdict.excess, segment)
         for column in report.columns
         if column.drifted
     )
+
+
+def _only_in_segments(reports: Mapping[str | None, Report]) -> tuple[Moved, ...]:
+    """Columns that drifted in a segment and not in the table, which is None; of each the strongest."""
+    known = {one.column for one in _moved(reports[None])}
+    found = [one for name, report in reports.items() if name is not None for one in _moved(report, name)]
+    found.sort(key=lambda one: (one.severity != "major", -one.excess, one.column, one.segment))
+    strongest: dict[str, Moved] = {}
+    for one in found:
+        if one.column not in known:
+            strongest.setdefault(one.column, one)
+    return tuple(strongest.values())

@@ -422,7 +422,7 @@ def test_gaps_odd_rows_and_windows_without_rows_are_told_in_words(document):
 
 def test_where_windows_share_a_cell_the_worst_of_them_is_drawn(document):
     """Of 52 windows every fourth is moderate, one is major, all others are calm."""
-    calm = document["windows"][0] | {"drifted": [], "moved": [], "findings": [], "unjudged": []}
+    calm = document["windows"][0] | {"drifted": [], "in_segments": [], "moved": [], "findings": [], "unjudged": []}
     drift = {"column": "adr", "severity": "moderate", "reason": "PSI 0.2 ≥ 0.1"}
     windows = []
     for place in range(52):
@@ -430,8 +430,7 @@ def test_where_windows_share_a_cell_the_worst_of_them_is_drawn(document):
         moved = [] if place % 4 else [drift]
         moved = [drift | {"severity": "major"}] if place == 25 else moved
         windows.append(calm | {"window": start.isoformat(), "drifted": moved})
-    column = {"name": "adr", "drifted": 14, "moved": 0, "first": None, "last": None, "worst": None, "segments": {}}
-    lines = drawn(made_up(document, windows=windows, columns=[column]), width=40)
+    lines = drawn(made_up(document, windows=windows, columns=[column_entry("adr", 14)]), width=40)
     (row,) = [line for line in lines if re.match(r"○ +adr  ", line)]
     (strip,) = re.findall("[▇▄·]{2,}", row)
     shown = [cell for cell in strip if cell != "·"]
@@ -439,6 +438,32 @@ def test_where_windows_share_a_cell_the_worst_of_them_is_drawn(document):
     assert shown.count("▄") == 12  # the one before the major one shares its cell
     assert len(strip) < 52
     assert any("the worst of" in line for line in lines)
+
+
+def column_entry(name, drifted=0, in_segments=0, **about):
+    nothing = {"moved": 0, "first": None, "last": None, "worst": None, "segments": {}}
+    return {"name": name, "drifted": drifted, "in_segments": in_segments, **nothing, **about}
+
+
+def test_drift_that_is_only_in_a_segment_is_drawn(document):
+    """Of four windows two are calm; in the others one column has moved in one segment of the table."""
+    calm = document["windows"][0] | {"drifted": [], "in_segments": [], "moved": [], "findings": [], "unjudged": []}
+    drift = {"column": "adr", "severity": "major", "reason": "PSI 0.9 ≥ 0.25", "segment": "hotel=Resort Hotel"}
+    windows = [calm | {"window": f"2016-01-0{place + 1}", "in_segments": [drift] * (place > 1)} for place in range(4)]
+    worst = {"window": "2016-01-03", "reason": drift["reason"], "segment": drift["segment"]}
+    entry = column_entry("adr", in_segments=2, worst=worst, segments={drift["segment"]: 2})
+    changed = made_up(document, windows=windows, columns=[entry])
+    changed["summary"] |= {"windows": 4, "with_drift": 2, "only_in_segments": 2}
+    lines = drawn(changed, width=120)
+    assert any(
+        line.startswith("● 2 of 4 windows drifted, only in segments  1 column, 1 in the last window") for line in lines
+    )
+    (row,) = [line for line in lines if re.match(r"● +adr  ", line)]
+    assert re.search(r"··▇▇ +2/4 +2016-01-03 +Resort Hotel ×2 +PSI 0.9 ≥ 0.25", row)
+    (shown,) = [line for line in lines if re.match(r"● +2016-01-04", line)]
+    assert "adr in hotel=Resort Hotel PSI 0.9" in shown
+    changed["summary"] |= {"only_in_segments": 1}
+    assert any("2 of 4 windows drifted, 1 only in segments" in line for line in drawn(changed, width=120))
 
 
 def test_a_column_that_is_no_longer_unlike_the_baseline_says_till_when(document):
@@ -453,8 +478,8 @@ def test_a_column_that_is_no_longer_unlike_the_baseline_says_till_when(document)
 def test_nothing_found_is_green_and_short(document):
     changed = made_up(document, columns=[])
     for window in changed["windows"]:
-        window |= {"drifted": [], "moved": [], "findings": []}
-    changed["summary"] |= {"with_drift": 0, "findings": dict.fromkeys(KINDS, 0)}
+        window |= {"drifted": [], "in_segments": [], "moved": [], "findings": []}
+    changed["summary"] |= {"with_drift": 0, "only_in_segments": 0, "findings": dict.fromkeys(KINDS, 0)}
     lines = drawn(changed)
     assert "● None of 27 windows drifted" in lines
     assert not any("strips" in line for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import resources
@@ -26,7 +27,7 @@ from gpudrift.comparison import compare_profiles
 from gpudrift.groups import NO_TIME, GroupedProfile
 from gpudrift.monitoring import FORMAT, Monitoring, monitor_windows
 from gpudrift.rules import read_rules
-from gpudrift.verdict import judge_comparison
+from gpudrift.verdict import ALSO_JUDGED, DECIDING, judge_comparison
 
 FIRST = datetime.datetime(2026, 3, 1)
 ROWS = 400
@@ -80,7 +81,20 @@ def watched(table: pa.Table, before: Any = BASELINE, **options: Any) -> Monitori
     summary = document["summary"]
     assert summary["windows"] == len(found) == len(document["windows"])
     assert sum(summary["findings"].values()) == len(found.findings)
-    assert summary["with_drift"] == sum(bool(window.drifted) for window in found)
+    # What is told and what is shown are the same windows, columns and segments.
+    drifts = [one for one in found.findings if one.kind in ("drift", "skew") and one.rule in (*DECIDING, *ALSO_JUDGED)]
+    assert summary["with_drift"] == len({one.window for one in drifts})
+    in_table = {one.window for one in drifts if one.segment is None}
+    assert summary["only_in_segments"] == len({one.window for one in drifts} - in_table)
+    assert set(found.drifted) == {one.column for one in drifts}
+    for entry in found.columns():
+        own = [one for one in drifts if one.column == entry["name"]]
+        assert entry["drifted"] == len({one.window for one in own if one.segment is None})
+        assert entry["drifted"] + entry["in_segments"] == len({one.window for one in own})
+        pairs = {(one.window, one.segment) for one in own if one.segment is not None}
+        assert entry["segments"] == Counter(segment for _, segment in pairs)
+        assert (entry["worst"] is None) == (not own)
+        assert own == [] or ("segment" in entry["worst"]) == (not entry["drifted"])
     starts = [window.start for window in found]
     assert starts == sorted(set(starts))
     for window in found:
@@ -298,6 +312,27 @@ def test_a_segment_that_moves_alone_is_found_in_it():
     assert entry["segments"] == {"country=BR": 2}  # windows, although several statistics tell of each
     assert (entry["drifted"], entry["first"], entry["last"]) == (2, label(2), label(3))
     assert watched(table, before).document() | {"created": ""} == found.document() | {"created": ""}
+
+
+def test_what_the_table_hides_is_told_of_its_segment():
+    """One row in twenty is of BR, and only there ``a`` moves; the table as a whole is calm."""
+    random = np.random.default_rng(5)
+    size = 3 * 4000
+    number, country = np.repeat(np.arange(3), 4000), random.choice(["AT", "BR", "DE"], size, p=[0.6, 0.05, 0.35])
+    moment = np.datetime64(day(0), "us") + (number * 86_400_000_000).astype("timedelta64[us]")
+    a = random.normal(size=size)
+    table = pa.table({"ts": moment, "a": a, "b": random.normal(size=size), "country": country})
+    before = profile(table, time="ts", every="1d", by=["country"])
+    moved = np.where((country == "BR") & (number > 0), a + 1.0, a)
+    found = watched(table.set_column(1, "a", pa.array(moved)), before)
+    assert not any(window.drifted for window in found)
+    assert [[one.column for one in window.in_segments] for window in found] == [[], ["a"], ["a"]]
+    assert {one.segment for window in found for one in window.in_segments} == {"country=BR"}
+    assert found.drifted == ("a",)
+    (entry,) = found.columns()
+    assert (entry["drifted"], entry["in_segments"], entry["first"]) == (0, 2, label(1))
+    assert entry["worst"]["segment"] == "country=BR"
+    assert repr(found).startswith("Monitoring(3 windows, 2 with drift")
 
 
 def sparse(numbers: list[int], rows: Callable[[int, int], int], shift: float = 0.0, seed: int = 0) -> pa.Table:

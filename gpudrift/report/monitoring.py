@@ -142,8 +142,11 @@ class _Watch:
     def __init__(self, document: Document) -> None:
         self.document = document
         self.windows: Sequence[Document] = document["windows"]
-        self.drifted: Sequence[Document] = [one for one in document["columns"] if one["drifted"]]
-        self.severities = [{one["column"]: one["severity"] for one in window["drifted"]} for window in self.windows]
+        self.drifted: Sequence[Document] = [one for one in document["columns"] if one["drifted"] or one["in_segments"]]
+        self.severities = [
+            {one["column"]: one["severity"] for one in (*window["drifted"], *window["in_segments"])}
+            for window in self.windows
+        ]
         self.unjudged = [frozenset(window["unjudged"]) for window in self.windows]
 
     @cached_property
@@ -275,9 +278,12 @@ def _verdict(watch: _Watch, paper: Paper) -> Iterator[Text]:
         worst = {severity for window in watch.severities for severity in window.values()}
         style = "red" if "major" in worst else "yellow"
         sentence = f"{summary['with_drift']:,} of {counted(judged, 'window')} drifted"
+        if summary["only_in_segments"]:
+            every = summary["only_in_segments"] == summary["with_drift"]
+            sentence += ", only in segments" if every else f", {summary['only_in_segments']:,} only in segments"
     yield Text(paper.word(f"● {sentence}"), style=f"bold {style}")
     if watch.drifted:
-        now = len(windows[-1]["drifted"])
+        now = len(windows[-1]["drifted"]) + len(windows[-1]["in_segments"])
         yield Text(f"{counted(len(watch.drifted), 'column')}, {now or 'none'} in the last window", style="dim")
     found = [one for window in windows for one in window["findings"]]
     skewed = {one["column"] for one in found if one["kind"] == "skew" and "segment" not in one}
@@ -339,7 +345,7 @@ def _column_cells(watch: _Watch, column: Document, paper: Paper) -> dict[str, Te
     return {
         "now": Text(paper.word("●" if goes_on else "○"), style=_STYLES[now]),
         "name": Text(paper.name(name, _LONGEST_NAME), style="bold" if goes_on else ""),
-        "windows": Text(f"{column['drifted']:,}/{judged:,}"),
+        "windows": Text(f"{column['drifted'] + column['in_segments']:,}/{judged:,}"),
         "since": Text(watch.short(first) if goes_on else f"till {watch.short(last)}", style="" if goes_on else "dim"),
         "segments": Text(", ".join(told[:2]) + (f" +{len(told) - 2}" if len(told) > 2 else "")),
         "why": Text(paper.word(shortened(worst["reason"])) if worst else ""),
@@ -392,11 +398,12 @@ def _windows(watch: _Watch, most: int, paper: Paper) -> _Table:
 
 def _window_cells(watch: _Watch, place: int, paper: Paper) -> dict[str, Text]:
     window = watch.windows[place]
-    drifted, found = window["drifted"], window["findings"]
+    drifted, found = [*window["drifted"], *window["in_segments"]], window["findings"]
     worst = max(watch.severities[place].values(), key=_RANKS.index, default="none" if window["judged"] else "blank")
     quality = sum(one["kind"] == "quality" for one in found)
     if drifted:
-        why = f"{paper.name(drifted[0]['column'], 24)} {paper.word(shortened(drifted[0]['reason']))}"
+        where = f" in {paper.name(drifted[0]['segment'], 24)}" if "segment" in drifted[0] else ""
+        why = f"{paper.name(drifted[0]['column'], 24)}{where} {paper.word(shortened(drifted[0]['reason']))}"
     else:
         told = next((one for one in found if one["kind"] == "quality"), None)
         why = paper.word(shortened(told["reason"])) if told else "" if window["rows"] else "no rows"
