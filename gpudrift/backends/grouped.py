@@ -72,7 +72,7 @@ class GroupKernels(Kernels, Protocol):
         counts: Integers,
         special: Integers,
     ) -> tuple[GroupNumbers, npt.NDArray[np.int32]]:
-        """Count rows by the bin of their code; returns group and code of those whose code has none (-1)."""
+        """Count rows by the bin of their code, which is the last where it is -1; returns group and code of these."""
 
     def scatter(self, groups: GroupNumbers, numbers: npt.NDArray[np.int64], table: Integers) -> None:
         """Count rows into ``table`` (shape (groups, numbers))."""
@@ -331,7 +331,6 @@ class GroupState:
             coded.codes, coded.valid, listed, groups, counters.cells, counters.special
         )
         if rest.size:
-            counters.cells[:, -1] += np.bincount(rest, minlength=len(counters.cells))
             self.tails[position].add(
                 rest, codes, self.kernels.hashes(coded.texts), coded.texts, len(counters.cells), self.kernels
             )
