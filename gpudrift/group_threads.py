@@ -127,6 +127,7 @@ class _Held:
         with ThreadPoolExecutor(self.settings.workers, "gpudrift") as pool:
             batches, sizes = self._keys(pool)
             tasks = [pool.submit(self._block, keys, sizes, batches)]
+            del batches  # of the columns of the grouping: let go as soon as they are counted
             tasks += [pool.submit(self._block, block, sizes) for block in blocks]
             try:
                 for done in as_completed(tasks):
@@ -161,14 +162,17 @@ class _Held:
         # Exactly it is known when all columns are fitted; none has fewer slots than these.
         self.numbering.limit(len(self.fields), LEAST_SLOTS * len(self.fields))
 
-        def number(part: Part, own: list[pa.RecordBatch]) -> list[npt.NDArray[np.int32]]:
-            with said_of(part):
-                return [self.numbering.of(batch) for batch in own]
+        self.starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        self.groups = np.empty(self.starts[-1], np.int32)
+        labels = [part for part, own in zip(self.source.parts, parts, strict=True) for _ in own]
 
-        self.groups = [numbers for found in pool.map(number, self.source.parts, parts) for numbers in found]
-        self.starts = np.cumsum([0, *(numbers.size for numbers in self.groups)])
-        self.whole = np.concatenate([np.zeros(0, np.int32), *self.groups])
-        return batches, list(pool.map(np.bincount, self.groups))
+        def number(part: Part, at: int) -> npt.NDArray[np.int64]:
+            own = self.groups[self.starts[at] : self.starts[at + 1]]
+            with said_of(part):
+                own[:] = self.numbering.of(batches[at])
+            return np.bincount(own)
+
+        return batches, list(pool.map(number, labels, range(len(batches))))
 
     def _block(
         self, block: Block, sizes: Sequence[npt.NDArray[np.int64]], reading: Sequence[pa.RecordBatch] | None = None
@@ -180,12 +184,14 @@ class _Held:
             state, row = make(schema), 0
             for batch in batches:
                 at = int(np.searchsorted(self.starts[:-1], row, side="right")) - 1
-                alike = at >= 0 and self.starts[at] == row and self.groups[at].size == batch.num_rows
-                numbers = self.whole[row : row + batch.num_rows]
+                alike = at >= 0 and self.starts[at] == row and self.starts[at + 1] == row + batch.num_rows
+                numbers = self.groups[row : row + batch.num_rows]
                 state.add(batch, numbers, self.numbering.known, sizes[at] if alike else None)
                 row += batch.num_rows
-            if row != self.whole.size:
-                raise ValueError(f"{self.source.label}: {row} rows were read where {self.whole.size} were found before")
+            if row != self.groups.size:
+                raise ValueError(
+                    f"{self.source.label}: {row} rows were read where {self.groups.size} were found before"
+                )
             return state
 
         return fit_held_block(self.source, block, self.sample, self.options, count, reading)

@@ -321,7 +321,7 @@ class GroupedProfile:
         hasher = hashlib.sha256(b"gpudrift/windows/1")
         hasher.update(bytes.fromhex(self.schema.digest) + bytes.fromhex(self.grouping.digest))
         for array in (self.groups, self.rows, self.counts, self.sums, self.low, self.high):
-            hasher.update(np.ascontiguousarray(array).astype("<i8", copy=False).tobytes())
+            hasher.update(np.ascontiguousarray(array, "<i8").ravel().data)  # no copy: counts may be of gigabytes
         for name in sorted(self.skipped):
             hasher.update(b"skipped" + name.encode("utf-8", "surrogatepass") + b"\0")
         for group, position in sorted(self.tails):

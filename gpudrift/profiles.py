@@ -130,8 +130,8 @@ class Tail:
         hasher.update(len(self.values).to_bytes(8, "little"))
         hasher.update(self.hashes.astype("<u8").tobytes())
         hasher.update(self.counts.astype("<i8").tobytes())
-        for value in self.values:
-            hasher.update(len(value).to_bytes(8, "little") + value)
+        # Joined: a million values of windows and segments took 0.28 s one after the other.
+        hasher.update(b"".join([len(value).to_bytes(8, "little") + value for value in self.values]))
 
 
 def merged_text(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
+from gpudrift import grouping as grouping_module
 from gpudrift.backends import BACKENDS
 from gpudrift.backends import grouped as grouped_backend
 from gpudrift.backends.numba import NumbaKernels
@@ -74,6 +75,16 @@ def test_the_rows_of_real_tables_are_all_there():
         assert is_right(profile, table)
         assert int(profile.rows.sum()) == table.num_rows
         assert len(profile) == len(rows_of_groups(table, grouping))
+
+
+@LIMITS
+@given(several(1), st.integers(1, 9))
+def test_groups_that_are_looked_up_some_rows_at_a_time_are_the_same(drawn, rows):
+    schema, grouping, (table,) = drawn
+    expected = count(table, schema, grouping)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grouping_module, "AT_ONCE", rows)
+        assert count(table, schema, grouping) == expected
 
 
 # --- the monoid ------------------------------------------------------------------------------------------------------
@@ -365,8 +376,9 @@ def few_hashes(_self, texts):
     st.integers(1, 40),
     st.sampled_from([0, 10, 1 << 20]),
     st.sampled_from([0, 12, 40, 1 << 22]),
+    st.sampled_from([1, 20, 1 << 17]),
 )
-def test_what_sketches_keep_is_the_smallest_of_each_group(backend, colliding, rows, size, batch, waiting, cells):
+def test_what_sketches_keep_is_the_smallest_of_each_group(backend, colliding, rows, size, batch, waiting, cells, some):
     """In a table of groups and texts, in pairs of them, and from the one to the other in the middle."""
     texts = [None if code is None else "x" * (code % 5) + str(code) for _, code in rows]
     table = pa.table({"g": pa.array([group for group, _ in rows], pa.int8()), "x": pa.array(texts, pa.string())})
@@ -375,6 +387,7 @@ def test_what_sketches_keep_is_the_smallest_of_each_group(backend, colliding, ro
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grouped_backend.TailCounter, "most_waiting", waiting)
         patch.setattr(grouped_backend.TailCounter, "most_cells", cells)
+        patch.setattr(grouped_backend.TailCounter, "most_sorted", some)
         if colliding:
             patch.setattr(NumbaKernels, "hashes", few_hashes)
             patch.setattr(NumpyKernels, "hashes", few_hashes)

@@ -97,7 +97,7 @@ class _Prepared:
     +inf after them, which no counted value reaches: one comparison less a value; shape (bins + 1,)."""
     scales: npt.NDArray[np.float64]
     shifts: npt.NDArray[np.int64]
-    """Shift of the residual; 64 and more where the bin keeps no sum."""
+    """Shift of the residual, at most 64: of a bin that keeps no sum."""
     guide: npt.NDArray[np.uint16]
     mapping: tuple[float, float, int, int, int]
     bins: int
@@ -207,6 +207,8 @@ class NumbaKernels:
         codes = codes.astype(np.int32, copy=False)
         rest, others = np.empty(codes.size, np.int32), np.empty(codes.size, np.int32)
         is_valid = np.zeros(0, np.bool_) if valid is None else valid
+        if not listed.size:  # no text at all, so every row is null
+            listed = np.zeros(1, np.int32)
         found = _group_codes(codes, is_valid, listed, groups, counts, special, rest, others)
         return rest[:found], others[:found]
 
@@ -295,6 +297,17 @@ def _search(value, search, first, last):
         else:
             last = middle
     return first
+
+
+@_compiled(inline="always")
+def _shifted(word, by):
+    """A word shifted to the right by 0 to 64 bits, in two steps because by 64 at once it cannot be.
+
+    A branch on the bins that keep no sum was guessed wrong where they stand between others: whole numbers from a
+    lognormal distribution took 8.8 ns a value instead of 2.1, 0 to 99 on the coarse grid 6.7 instead of 3.1.
+    """
+    half = by >> ONE
+    return word >> half >> (by - half)
 
 
 @_compiled
@@ -417,9 +430,7 @@ def _count_integer(
             if after < bins and value >= search[after]:
                 after = _search(value, search, after + ONE, np.uint64(guide[cells[row] + ONE]))
             slot = after - ONE
-            residual = np.uint64(0)
-            if shifts[slot] < 64:
-                residual = (np.uint64(value) - np.uint64(search[slot])) >> np.uint64(shifts[slot])
+            residual = _shifted(np.uint64(value) - np.uint64(search[slot]), np.uint64(shifts[slot]))
             packed[slot] += COUNT_ONE + np.int64(residual)
         blocks += 1
         if blocks == FLUSH:
@@ -583,27 +594,31 @@ def _group_integer(
             if after < edges and value >= search[after]:
                 after = _search(value, search, after + ONE, np.uint64(guide[cells[row] + ONE]))
             slot = after - ONE
-            residual = np.uint64(0)
-            if shifts[slot] < 64:
-                residual = (np.uint64(value) - np.uint64(search[slot])) >> np.uint64(shifts[slot])
+            residual = _shifted(np.uint64(value) - np.uint64(search[slot]), np.uint64(shifts[slot]))
             counters[np.uint64(owner[row]) * edges + slot] += COUNT_ONE + np.int64(residual)
         _group_bounds(block, owner, low, high)
 
 
 @_compiled
 def _group_codes(codes, valid, listed, groups, counts, special, rest, others):
-    """Count rows by the bin of their code; note those whose code has none. Returns how many these are."""
-    found = 0
+    """Count rows by the bin of their code; those whose code has none in the last, noted. Returns how many these are."""
+    found, last = np.int64(0), np.int64(counts.shape[1] - 1)
+    if listed.min() >= 0:
+        for row in range(codes.size):
+            if valid.size and not valid[row]:
+                special[groups[row], NULL_SLOT] += 1
+            else:
+                counts[groups[row], listed[codes[row]]] += 1
+        return found
     for row in range(codes.size):
         if valid.size and not valid[row]:
-            special[groups[row], 3] += 1
+            special[groups[row], NULL_SLOT] += 1
             continue
-        place = listed[codes[row]]
-        if place >= 0:
-            counts[groups[row], place] += 1
-        else:
-            rest[found], others[found] = groups[row], codes[row]
-            found += 1
+        # Without a branch on the place: where half of the rows have a bin it took 6.6 ns a row instead of 2.1.
+        place = np.int64(listed[codes[row]])
+        rest[found], others[found] = groups[row], codes[row]
+        found += np.int64(place < 0)
+        counts[groups[row], last if place < 0 else place] += 1
     return found
 
 

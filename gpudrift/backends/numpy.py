@@ -137,7 +137,7 @@ class NumpyKernels:
         special[:, NULL] += np.bincount(groups[~here], minlength=len(special))
         groups, codes = groups[here], codes[here].astype(np.int32)
         places = listed[codes]
-        np.add.at(counts, (groups[places >= 0], places[places >= 0]), 1)
+        np.add.at(counts, (groups, places), 1)  # -1 is the last
         return groups[places < 0], codes[places < 0]
 
     def scatter(
