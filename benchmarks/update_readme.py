@@ -9,7 +9,7 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
 - ``cluster``: the newest result there of each case of cluster.py, and what scale_model.py makes of them;
 - ``gpu``: the newest result there of device.py, "not measured" where there is none;
 - ``accuracy``: some shapes of the newest result there that was made by statistics_error.py;
-- ``windows``, ``known``, ``falsealarms``: the newest results of windows.py and false_alarms.py;
+- ``windows``, ``known``, ``falsealarms``, ``segmentalarms``: the newest results of windows.py and false_alarms.py;
 - and those of notebook.py, which benchmarks/README.md has beside some of these.
 
 ``--check`` writes nothing and exits with 1 where a block is out of date, time stamps aside.

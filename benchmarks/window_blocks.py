@@ -47,6 +47,26 @@ def false_alarms() -> str:
     return committed.table(head, [row.rstrip() for row in rows])
 
 
+def segment_alarms() -> str:
+    """The same of segments, and the windows in which any of them has an alarm."""
+    found = _newest("gpudrift/false-alarms/1", "segments")
+    if found is None:
+        return "No result has been committed yet.\n"
+    streams = {"made": found["segments"]["synthetic"], **found["segments"]["real"]}
+    ways = {
+        "p < 0.05": "p < 0.05",
+        "each alpha": "fixed, each at alpha",
+        **{way: words for way, words in WAYS.items() if way in streams["made"]["ways"] and way != "p < 0.05"},
+    }
+    rows = []
+    for name, one in streams.items():
+        cells = [f"{one['ways'][way]['share']:.3%}, {one['ways'][way]['windows']:.0%}" for way in ways]
+        low, high = one["rows"]
+        about = f"{one['segments']} segments of {low:,.0f} to {high:,.0f} rows, {one['reference']} + {one['judged']}"
+        rows.append(" | ".join([f"| {name}: {about}", *cells]) + " |")
+    return committed.table(" | ".join(["stream", *(f"{words}:" for words in ways.values())]), rows)
+
+
 def windows() -> str:
     """What windows and segments cost beside a plain profile."""
     made, wide = (_newest("gpudrift/windows-benchmark/1", part) for part in ("time", "memory"))
@@ -82,4 +102,4 @@ def known() -> str:
     return "```text\n" + "\n".join(shown) + "\n```\n"
 
 
-BLOCKS = {"falsealarms": false_alarms, "windows": windows, "known": known}
+BLOCKS = {"falsealarms": false_alarms, "segmentalarms": segment_alarms, "windows": windows, "known": known}

@@ -249,7 +249,7 @@ def main() -> None:
         "commit": end_to_end.commit(),
         "machine": end_to_end.machine(),
         "versions": end_to_end.versions(),
-        "repeat": 1,
+        "repeat": asked.repeat,
     }
     asked.json.write_text(json.dumps(found, indent=1) + "\n")
 

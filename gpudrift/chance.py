@@ -1,20 +1,29 @@
 """What a statistic reaches by chance where cells are nearly empty: there the usual approximations fail.
 
 PSI follows a chi-square distribution where every cell has many rows. A cell that has none by chance adds its share
-times the logarithm of its share over 1e-4: at 100 rows and ten cells 0.7, which chi-square says happens never. So
-besides the quantile without such cells, the floor supposes one, two or more of them, and asks how much the rest has to
-add, given that they came about, to be as rare as was asked for. All is conditional on how many rows a cell has on both
-sides together. Where no such cell is as likely as ``alpha`` the floor is that of chi-square, to the bit.
+times the logarithm of its share over 1e-4: at 100 rows and ten cells 0.7, which chi-square says happens never. So cells
+with few rows are taken as they are: given how many rows a cell has on both sides together, those of one side are
+hypergeometric, and what each number of them adds to PSI is known. The cumulant generating function K of all such cells
+and of a chi-square variable for the others is the sum of theirs, as if cells did not depend on each other; the tail
+follows by the saddlepoint approximation of Lugannani and Rice, and where empty cells are seldom, by supposing one or
+two of them and asking how much the rest has to add. Where nearly empty cells are ten times as seldom as ``alpha``, the
+floor is that of chi-square, to the bit.
 
-Measured against 200,000 draws without drift (5 to 12 cells, equal and Zipf, 60 to 3,000 rows, alpha 0.05 to 0.0005):
-chi-square alone is passed 1 to 210 times as often as alpha, this floor 0.4 to 3 times, and 8 times in the worst case
-(60 rows in 12 cells at 0.0005). A column takes 6 µs where no cell is scarce, 70 µs with ten that are and 500 µs with
-forty; of a comparison that takes 400. Supposing only 16 of the costs was twice as fast, and passed half again as often.
+Measured against 30,000 to 100,000 draws without drift (4 to 58 cells, equal, Zipf and one that is rare, 20 to 3,000
+rows against 20 to 1,000,000, alpha 0.05 to 0.0005): chi-square alone is passed up to 1,600 times as often as alpha,
+this floor 0 to 2 times, and 2.4 times in the worst case; 0 where PSI leaps from one value to the next. A column takes
+10 microseconds where no cell is scarce, 0.3 ms with sixty that are and 1 to 2 ms with three hundred.
+
+References
+----------
+R. Lugannani, S. Rice: Saddle point approximation for the distribution of the sum of independent random variables,
+Advances in Applied Probability 12 (1980) 475-490.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +36,16 @@ Floats = npt.NDArray[np.float64]
 
 FEWEST_ROWS = 3
 """Cells with fewer on one side, and more expected, count as nearly empty."""
-NEVER_EMPTY = 100
-"""Cells with more rows expected on either side are nearly empty with a chance below 1e-38."""
+SCARCE = 30
+"""Cells with more rows expected on both sides are as chi-square has them; that they are nearly empty has a chance of
+4e-11."""
 FEW_EXPECTED = 20
 """From so many rows on the normal approximation is good enough for a share."""
+SELDOM = 0.1
+"""Share of ``alpha`` that nearly empty cells may take, all together, before they are looked at one by one."""
+STEPS = 60
+CLOSE = 1e-2
+"""The logarithm of the chance is found as closely as this."""
 
 
 def psi_floor(p: Floats, q: Floats, n: int, m: int, alpha: float) -> float:
@@ -45,43 +60,131 @@ def psi_floor(p: Floats, q: Floats, n: int, m: int, alpha: float) -> float:
     alpha : float
         In (0, 1).
     """
-    from scipy.special import chdtri, pdtrc
+    from scipy.special import bdtr, chdtri
 
     freedom, rate = max(p.size - 1, 1), 1.0 / n + 1.0 / m
     floor = float(chdtri(freedom, alpha)) * rate
+    few, many = min(n, m), max(n, m)
     total = np.rint(n * p + m * q)
-    scarce = total[total * min(n, m) < NEVER_EMPTY * (n + m)]
+    scarce = total[total * few < SCARCE * (n + m)]
     if not scarce.size:
         return floor
-    chance, cost = _nearly_empty(scarce, n, m)
-    if chance.sum() <= alpha:
+    totals, cells = np.unique(scarce, return_counts=True)
+    expected = totals * few / (n + m)
+    fewest = np.minimum(FEWEST_ROWS, np.ceil(expected)) - 1
+    if float(np.sum(cells * bdtr(fewest, totals.astype(np.int64), few / (n + m)))) <= SELDOM * alpha:
         return floor
-    order = np.argsort(-cost, kind="stable")
-    cost, expected = cost[order], np.cumsum(chance[order])
-    for empty in range(1, freedom + 1):
-        likely = pdtrc(empty - 1, expected)  # so many or more that cost as much as this one
-        first = int(np.searchsorted(likely, alpha, side="right"))  # it ascends, as what is expected does
-        if first == likely.size:
-            break
-        rest = chdtri(max(freedom - empty, 1), alpha / likely[first:]) * rate
-        floor = max(floor, float(np.max(empty * cost[first:] + rest)))
-    return floor
+    # Of all cells that is one less than their number.
+    others = float(np.sum(1.0 - total[total * few >= SCARCE * (n + m)] / (n + m)))
+    found = _Sum(totals, cells, few, many, others, rate)
+    return max(floor, found.quantile(alpha), found.leaps(freedom, alpha))
 
 
-def _nearly_empty(total: Floats, n: int, m: int) -> tuple[Floats, Floats]:
-    """Chances that a cell has 0, 1, … rows or fewer on one of the sides, and what it then adds to PSI."""
-    from scipy.special import bdtr
+class _Sum:
+    """The sum of what scarce cells and others add to PSI, by its cumulant generating function.
 
-    few = np.arange(float(FEWEST_ROWS))[:, None]
-    chances, costs = [], []
-    for rows, others in ((n, m), (m, n)):
-        part = rows / (n + m)
-        here, there = np.maximum(few / rows, FLOOR), np.maximum((total - few) / others, FLOOR)
-        low = few < total * part
-        chances.append(np.where(low, bdtr(few, total.astype(np.int64), part), 0.0).ravel())
-        costs.append(np.where(low, (there - here) * np.log(there / here), 0.0).ravel())
-    chance, cost = np.concatenate(chances), np.concatenate(costs)
-    return chance[chance > 0], cost[chance > 0]
+    Parameters
+    ----------
+    totals : ndarray of float, shape (kinds,)
+        Rows of scarce cells on both sides together.
+    cells : ndarray of int, shape (kinds,)
+        How many cells have so many.
+    few, many : int
+        Rows of the smaller side and of the larger one.
+    freedom : float
+        Degrees of freedom that the other cells have.
+    rate : float
+        Of which the chi-square variable is a multiple.
+    """
+
+    def __init__(self, totals: Floats, cells: Any, few: int, many: int, freedom: float, rate: float) -> None:
+        self.totals, self.cells, self.freedom, self.rate = totals, cells, freedom, rate
+        most = float(totals[-1]) * few / (few + many)
+        rows = np.arange(min(totals[-1], few, math.ceil(most + 10 * math.sqrt(most) + 20)) + 1)
+        self.width = rows.size - 1
+        left = totals[:, None] - rows
+        possible = (left >= 0) & (left <= many)
+        # From one number of rows to the next; of so many rows as there may be, their factorials are too inexact.
+        ratio = left[:, :-1] * (few - rows[:-1]) / (rows[1:] * np.maximum(many - left[:, 1:], 1.0))
+        logs = np.zeros(left.shape)
+        np.cumsum(np.log(np.where(possible[:, :-1] & possible[:, 1:], ratio, 1.0)), axis=1, out=logs[:, 1:])
+        chances = np.where(possible, np.exp(logs - np.where(possible, logs, -np.inf).max(axis=1, keepdims=True)), 0.0)
+        self.chances = chances / chances.sum(axis=1, keepdims=True)
+        here, there = np.maximum(rows / few, FLOOR), np.maximum(left / many, FLOOR)
+        self.adds = np.where(possible, (there - here) * np.log(there / here), 0.0)
+
+    def leaps(self, freedom: int, alpha: float) -> float:
+        """What one or two empty cells and a chi-square variable for all others stay below, but for ``alpha``.
+
+        Where empty cells are seldom the chance falls in leaps, which a saddlepoint rounds off: of ten cells and 100
+        rows against 10,000 it is passed 2.7 times as often as an alpha of 1e-4. What is 0 tells nothing.
+        """
+        from scipy.special import chdtri, pdtrc
+
+        each = np.arange(self.totals.size)
+        last = self.totals.astype(np.int64)
+        on_few = np.where(last < self.chances.shape[1], self.chances[each, np.minimum(last, self.width)], 0.0)
+        chance = np.concatenate([self.chances[:, 0], on_few]) * np.tile(self.cells, 2)
+        cost = np.concatenate([self.adds[:, 0], self.adds[each, np.minimum(last, self.width)]])
+        order = np.argsort(-cost, kind="stable")
+        order = order[chance[order] > 0]
+        expected = np.cumsum(chance[order])
+        if not order.size or expected[-1] > 1.0:
+            return 0.0
+        floor = 0.0
+        for empty in (1, 2):
+            likely = pdtrc(empty - 1, expected)  # so many or more that add as much as this one
+            first = int(np.searchsorted(likely, alpha, side="right"))  # it ascends, as what is expected does
+            if first < likely.size:
+                rest = chdtri(max(freedom - empty, 1), alpha / likely[first:]) * self.rate
+                floor = max(floor, float(np.max(empty * cost[order][first:] + rest)))
+        return floor
+
+    def cumulants(self, tilt: float) -> tuple[float, float, float]:
+        """K, K' and K'' at a tilt, below 1 / (2 rate)."""
+        tilted = self.chances * np.exp(tilt * self.adds)
+        whole = tilted.sum(axis=1)
+        tilted *= self.adds
+        first = tilted.sum(axis=1) / whole
+        second = np.einsum("ij,ij->i", tilted, self.adds) / whole - first**2
+        left = 1.0 - 2.0 * tilt * self.rate if self.freedom else 1.0
+        return (
+            float(self.cells @ np.log(whole)) - 0.5 * self.freedom * math.log(left),
+            float(self.cells @ first) + self.freedom * self.rate / left,
+            float(self.cells @ second) + 2.0 * self.freedom * (self.rate / left) ** 2,
+        )
+
+    def quantile(self, alpha: float) -> float:
+        """What the sum stays below, but for ``alpha``."""
+        from scipy.special import gammainccinv
+
+        _, mean, variance = self.cumulants(0.0)
+        if mean <= 0.0 or variance <= 0.0:
+            return 0.0
+        plain = float(gammainccinv(mean * mean / variance, alpha)) * variance / mean  # chi-square has both moments
+        if alpha > 0.2:
+            return plain
+        # Of the tilts between these, the one at which the chance is alpha; the first is below any that is sought.
+        low, high = 0.0, 0.5 / self.rate if self.freedom else 700.0 / float(self.adds.max())
+        tilt, point = min(math.sqrt(2.0 * math.log(0.5 / alpha) / variance), 0.5 * high), plain
+        for _ in range(STEPS):
+            point, chance, slope = self.tail(tilt)
+            off = math.log(chance / alpha)
+            if abs(off) < CLOSE:
+                break
+            low, high = (tilt, high) if off > 0 else (low, tilt)
+            step = tilt + off / slope if slope > 0 else high
+            tilt = step if low < step < high else 0.5 * (low + high)
+        return point
+
+    def tail(self, tilt: float) -> tuple[float, float, float]:
+        """A point, the chance to be above it, and how fast the logarithm of the chance falls with the tilt."""
+        from scipy.special import ndtr
+
+        k, point, spread = self.cumulants(tilt)
+        w, u = math.sqrt(max(2.0 * (tilt * point - k), 1e-300)), tilt * math.sqrt(max(spread, 1e-300))
+        chance = float(ndtr(-w)) + math.exp(-0.5 * w * w) / math.sqrt(2.0 * math.pi) * (1.0 / u - 1.0 / w)
+        return point, max(chance, 1e-300), tilt * spread
 
 
 def proportion_floor(before: int, after: int, n: int, m: int, alpha: float) -> float:

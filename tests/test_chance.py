@@ -19,7 +19,10 @@ RARE = np.array([0.5, 0.3, 0.19, 0.01])
 @pytest.mark.parametrize(("n", "m"), [(3_000, 100), (3_000, 200), (100, 3_000), (200, 200), (3_000, 500)])
 @pytest.mark.parametrize("alpha", [0.02, 0.002])
 def test_psi_is_above_its_floor_about_as_often_as_was_asked_for(shares, n, m, alpha):
-    """Chi-square alone is passed up to forty times as often, by cells that are empty by chance."""
+    """Chi-square alone is passed up to forty times as often, by cells that are empty by chance.
+
+    PSI leaps there from one value to the next, so the floor may be passed less often.
+    """
     random = np.random.default_rng(0)
     draws = 20_000
     p, q = (random.multinomial(rows, shares, draws) / rows for rows in (n, m))
@@ -27,8 +30,8 @@ def test_psi_is_above_its_floor_about_as_often_as_was_asked_for(shares, n, m, al
     plain = stats.chi2.isf(alpha, shares.size - 1) * (1 / n + 1 / m)
     candidates = np.flatnonzero(found > plain)  # no floor is lower
     above = sum(found[at] > psi_floor(p[at], q[at], n, m, alpha) for at in candidates.tolist())
-    assert above <= 3.3 * alpha * draws + 3 * np.sqrt(alpha * draws)
-    assert above >= 0.2 * alpha * draws, "nor is it bought by never saying anything"
+    assert above <= 2 * alpha * draws + 3 * np.sqrt(alpha * draws)
+    assert above >= 0.05 * alpha * draws, "nor is it bought by never saying anything"
 
 
 counts = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=2, max_size=8)
