@@ -2,10 +2,10 @@
 
     python known_drifts.py [FOLDER]
 
-FOLDER holds the tables (by default GPUDRIFT_DATA): a levy and a second feed in New York's taxis, a market reform, a
-snowstorm, ageing sensors, growth that leaves the weather alone, instruments that were changed; and quiet ones. For
-each the windows are judged against a baseline of its beginning: when a column drifted first, and what should have
-stayed quiet. From the shell: gpudrift monitor BASELINE DATA --time COLUMN --every 1mo.
+FOLDER holds the tables (by default GPUDRIFT_DATA, or shared/data beside the project): a levy and a second feed in New
+York's taxis, a market reform, a snowstorm, ageing sensors, growth that leaves the weather alone, instruments that were
+changed; and quiet ones. For each the windows are judged against a baseline of its beginning: when a column drifted
+first, and what should have stayed quiet. From the shell: gpudrift monitor BASELINE DATA --time COLUMN --every 1mo.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gpudrift as gd
+
+DATA = Path(os.environ.get("GPUDRIFT_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
 @dataclass(frozen=True)
@@ -127,4 +129,7 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("GPUDRIFT_DATA", "."))))
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else DATA
+    if missing := [one.path for one in HISTORIES if not (folder / one.path).is_file()]:
+        sys.exit(f"{folder} does not have {missing[0]}")
+    sys.exit(main(folder))
