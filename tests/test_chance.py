@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from gpudrift import chance
 from gpudrift.chance import FEW_EXPECTED, proportion_floor, psi_floor
 from gpudrift.distances import psi
 
@@ -32,6 +33,43 @@ def test_psi_is_above_its_floor_about_as_often_as_was_asked_for(shares, n, m, al
     above = sum(found[at] > psi_floor(p[at], q[at], n, m, alpha) for at in candidates.tolist())
     assert above <= 2 * alpha * draws + 3 * np.sqrt(alpha * draws)
     assert above >= 0.05 * alpha * draws, "nor is it bought by never saying anything"
+
+
+@pytest.mark.parametrize(("few", "many"), [(5, 7), (20, 20), (60, 100_000)])
+def test_rows_of_one_side_are_hypergeometric(few, many):
+    totals = np.array([total for total in (1.0, 4.0, 9.0, 11.0, 40.0, 2000.0) if total * few < 30 * (few + many)])
+    totals = totals[totals <= few + many]
+    found = chance._Sum(totals, np.ones(totals.size, int), few, many, 0.0, 1 / few + 1 / many)
+    for total, chances in zip(totals, found.chances, strict=True):
+        expected = stats.hypergeom.pmf(np.arange(chances.size), few + many, int(total), few)
+        assert chances == pytest.approx(expected, rel=1e-3, abs=1e-12)
+        assert chances.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("shares", [ZIPF, np.ones(12) / 12], ids=["zipf", "equal"])
+@pytest.mark.parametrize(("n", "m"), [(5_000, 300), (250, 250), (100_000, 250)])
+def test_mean_and_spread_of_psi_are_those_of_draws(shares, n, m):
+    """Of scarce cells and others together: the first two cumulants are nearly exact."""
+    random = np.random.default_rng(3)
+    p, q = (random.multinomial(rows, shares, 20_000) / rows for rows in (n, m))
+    found = psi(p, q)
+    total = np.rint((n + m) * shares)
+    scarce = total[total * min(n, m) < chance.SCARCE * (n + m)]
+    others = float(np.sum(1.0 - total[total * min(n, m) >= chance.SCARCE * (n + m)] / (n + m)))
+    totals, cells = np.unique(scarce, return_counts=True)
+    made = chance._Sum(totals, cells, min(n, m), max(n, m), others, 1 / n + 1 / m)
+    _, mean, variance = made.cumulants(0.0)
+    assert mean == pytest.approx(found.mean(), rel=0.05)
+    assert np.sqrt(variance) == pytest.approx(found.std(), rel=0.15)
+
+
+def test_of_scarce_cells_and_others_both_count():
+    """Three of twelve cells have rows enough for chi-square, and a third of the degrees of freedom."""
+    random = np.random.default_rng(4)
+    n, m, alpha = 30_000, 250, 0.05
+    p, q = (random.multinomial(rows, ZIPF, 20_000) / rows for rows in (n, m))
+    above = np.mean([psi(p[at], q[at]) > psi_floor(p[at], q[at], n, m, alpha) for at in range(2_000)])
+    assert 0.02 < above < 0.08
 
 
 counts = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), min_size=2, max_size=8)

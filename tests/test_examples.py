@@ -97,6 +97,7 @@ def test_every_example_is_a_screen_and_listed(script):
 
 CONDA_NAMES = {
     "python-xxhash": "xxhash",
+    "python-duckdb": "duckdb",
     "prometheus_client": "prometheus-client",
     "cupy-core": "cupy-cuda13x",
     "cuda-nvrtc": "nvidia-cuda-nvrtc",
