@@ -32,7 +32,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -41,6 +41,7 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import end_to_end
 import generate
@@ -488,7 +489,9 @@ def graph_case(given: argparse.Namespace) -> dict[str, Any]:
         # A fresh one each time: a scheduler that has just dropped so many tasks is busy for a while.
         with local_cluster(1) as client:
             warm_up(client, given)
-            with one_task_a_part(entry["table"]["row_groups"] * shape.floats):
+            most = entry["table"]["row_groups"] * shape.floats
+            finest = {"BYTES_PER_SLOT": 0, "SMALLEST_BLOCK": 0, "TASKS_PER_THREAD": most, "MOST_TASKS": 10 * most}
+            with mock.patch.multiple(planning, **finest):
                 runs.append(submitted(partial(count, client, paths, schema)))
             while client.run_on_scheduler(lambda dask_scheduler: bool(dask_scheduler.tasks)):
                 time.sleep(0.1)
@@ -500,7 +503,7 @@ def submitted(work: Callable[[], Any]) -> dict[str, Any]:
     """Seconds, and processor seconds of client and scheduler, until everything is submitted; then it is given up."""
     told: dict[str, Any] = {}
     began: list[float] = []
-    real_open, real_results = graphs.open_files, DaskCluster.results
+    real_open = graphs.open_files
 
     def opening(*given: Any) -> Any:
         found = real_open(*given)
@@ -512,28 +515,13 @@ def submitted(work: Callable[[], Any]) -> dict[str, Any]:
         told["tasks"] = cluster.submitted
         raise Submitted
 
-    graphs.open_files, DaskCluster.results = opening, stopping  # type: ignore[method-assign]
-    try:
+    with (
+        mock.patch.object(graphs, "open_files", opening),
+        mock.patch.object(DaskCluster, "results", stopping),
+        suppress(Submitted),
+    ):
         work()
-    except Submitted:
-        return told
-    finally:
-        graphs.open_files, DaskCluster.results = real_open, real_results  # type: ignore[method-assign]
-    raise AssertionError("nothing was submitted")
-
-
-@contextmanager
-def one_task_a_part(tasks: int) -> Iterator[None]:
-    """Let the engine cut every part and column into a task of its own."""
-    finest = {"BYTES_PER_SLOT": 0, "SMALLEST_BLOCK": 0, "TASKS_PER_THREAD": tasks, "MOST_TASKS": 10 * tasks}
-    kept = {name: getattr(planning, name) for name in finest}
-    try:
-        for name, value in finest.items():
-            setattr(planning, name, value)
-        yield
-    finally:
-        for name, value in kept.items():
-            setattr(planning, name, value)
+    return told
 
 
 # --- what each thing costs -------------------------------------------------------------------------------------------
@@ -658,15 +646,9 @@ def nothing_tasks(client: Any, given: argparse.Namespace) -> dict[str, float]:
     }
 
 
-@contextmanager
-def lowered() -> Iterator[None]:
+def lowered() -> Any:
     """Let the engine cut as finely as there are parts."""
-    kept = planning.BYTES_PER_SLOT, planning.CLUSTER_TASK, planning.SMALLEST_BLOCK
-    planning.BYTES_PER_SLOT, planning.CLUSTER_TASK, planning.SMALLEST_BLOCK = 0, 1, 1
-    try:
-        yield
-    finally:
-        planning.BYTES_PER_SLOT, planning.CLUSTER_TASK, planning.SMALLEST_BLOCK = kept
+    return mock.patch.multiple(planning, BYTES_PER_SLOT=0, CLUSTER_TASK=1, SMALLEST_BLOCK=1)
 
 
 def tiny_tasks(client: Any, given: argparse.Namespace) -> dict[str, float]:
