@@ -17,7 +17,7 @@ import pytest
 
 import gpudrift as gd
 from gpudrift.backends import load_backend
-from gpudrift.schema import SPECIAL_SLOTS, Schema
+from gpudrift.columns.schema import SPECIAL_SLOTS, Schema
 
 Shape = Callable[[np.random.Generator, int], np.ndarray]
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gpudrift.api import plan as plan
     from gpudrift.api import profile as profile
     from gpudrift.api import suggest_rules as suggest_rules
+    from gpudrift.columns.schema import Column as Column
+    from gpudrift.columns.schema import Schema as Schema
     from gpudrift.comparison import Comparison as Comparison
     from gpudrift.errors import IncompatibleColumnError as IncompatibleColumnError
     from gpudrift.errors import SchemaMismatchError as SchemaMismatchError
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from gpudrift.profiles import Profile as Profile
     from gpudrift.report.result import Report as Report
     from gpudrift.rules import Rule as Rule
-    from gpudrift.schema import Column as Column
-    from gpudrift.schema import Schema as Schema
     from gpudrift.store import Store as Store
     from gpudrift.watching import monitor as monitor
 
@@ -59,8 +59,8 @@ _HOMES = {
     "Profile": "gpudrift.profiles",
     "Report": "gpudrift.report.result",
     "Rule": "gpudrift.rules",
-    "Column": "gpudrift.schema",
-    "Schema": "gpudrift.schema",
+    "Column": "gpudrift.columns.schema",
+    "Schema": "gpudrift.columns.schema",
     "Store": "gpudrift.store",
 }
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gpudrift.columns.schema import Schema
 from gpudrift.comparison import Comparison, compare_profiles
 from gpudrift.engine import (
     Settings,
@@ -31,7 +32,6 @@ from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.rules import Given as Rules
 from gpudrift.rules import read_rules, rule_bounds
-from gpudrift.schema import Schema
 from gpudrift.sources import is_saved_profile
 from gpudrift.suggestions import suggested_rules
 from gpudrift.verdict import ALPHA, judge_comparison
@@ -110,7 +110,7 @@ def profile(
     columns : sequence of str, optional
         Only these.
     kinds : mapping of column name to kind, optional
-        For instance ``{"zip": "categorical"}``; see :class:`gpudrift.schema.Column`.
+        For instance ``{"zip": "categorical"}``; see :class:`gpudrift.columns.schema.Column`.
     edges : mapping of column name to sequence, optional
         Bin edges of your own.
     rules : path, mapping or sequence of Rule, optional

@@ -55,7 +55,7 @@ Kinds are {kinds}.
 Thresholds are of {statistics}.
 """
 
-# The words of gpudrift.schema and gpudrift.verdict, which --help does not load; a test compares them.
+# The words of gpudrift.columns.schema and gpudrift.verdict, which --help does not load; a test compares them.
 _KINDS = "real, integer, datetime, clock, categorical, identifier, skipped"
 _STATISTICS = """psi, wasserstein_scaled, missing, new (these have one
 by default), ks, js, hellinger, tv, linf, cramers_v"""

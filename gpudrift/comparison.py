@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift import distances
+from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.profiles import ColumnProfile, Profile, Tail, data_range, first_difference
-from gpudrift.schema import LARGEST_INTEGER, Column, Schema
 from gpudrift.summaries import Distribution, distribution, moments, natural_factor, natural_values, summary
 
 __all__ = [

@@ -19,11 +19,11 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from gpudrift.backends import Gpu, choose_backend, choose_for_workers, probe
+from gpudrift.columns.schema import Schema
 from gpudrift.dask_worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
 from gpudrift.graphs import Counted, Place, Tally, schema_bytes
 from gpudrift.group_packed import GroupPacket
 from gpudrift.packed import Packet
-from gpudrift.schema import Schema
 from gpudrift.threads import Settings
 from gpudrift.version import __version__
 

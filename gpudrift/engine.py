@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from gpudrift.backends import choose_backend
+from gpudrift.columns.schema import Schema
 from gpudrift.dask_cluster import DaskCluster, check_client, with_client
 from gpudrift.fitting import FitOptions
 from gpudrift.graphs import count_files, count_frame, described, open_files, profile_files, profile_frame, whole_rows
@@ -29,7 +30,6 @@ from gpudrift.grouping import GroupRequest
 from gpudrift.groups import GroupedProfile, Grouping
 from gpudrift.planning import TablePlan, column_slots, cut_for_cluster, cut_for_threads, obstacle, plan_table
 from gpudrift.profiles import Profile
-from gpudrift.schema import Schema
 from gpudrift.sources import Field, Source, is_parquet, is_uri, lies_on_gpu, open_source
 from gpudrift.threads import Settings, count_source, fit_source, profile_source, selected_fields
 

@@ -23,7 +23,8 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
-from gpudrift.bounds import as_written, counted_bound, natural_bound
+from gpudrift.columns.bounds import as_written, counted_bound, natural_bound
+from gpudrift.columns.schema import LARGEST_REAL
 from gpudrift.comparison import ColumnComparison, Comparison, compare_profiles, new_values, schema_findings
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.findings import Finding, ordered
@@ -39,7 +40,6 @@ from gpudrift.intervals import (
 from gpudrift.profiles import ColumnProfile, Profile
 from gpudrift.rules import CHECKS, CUT, Rule
 from gpudrift.scales import ScaleChange, scale_change
-from gpudrift.schema import LARGEST_REAL
 from gpudrift.summaries import moments, natural_values
 from gpudrift.verdict import ColumnVerdict, judge_comparison
 

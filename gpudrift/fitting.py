@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.bounds import bound_edges
-from gpudrift.buffers import arrow_integers
-from gpudrift.conversion import (
+from gpudrift.columns.bounds import bound_edges
+from gpudrift.columns.buffers import arrow_integers
+from gpudrift.columns.conversion import (
     NAN_IS_NULL,
     coded_values,
     default_kind,
@@ -30,9 +30,7 @@ from gpudrift.conversion import (
     logical_type,
     numeric_values,
 )
-from gpudrift.errors import IncompatibleColumnError
-from gpudrift.grids import coarse_categories, coarse_edges
-from gpudrift.schema import (
+from gpudrift.columns.schema import (
     FAMILIES,
     KINDS,
     LARGEST_REAL,
@@ -43,6 +41,8 @@ from gpudrift.schema import (
     complete_edges,
     edge_limits,
 )
+from gpudrift.errors import IncompatibleColumnError
+from gpudrift.grids import coarse_categories, coarse_edges
 
 __all__ = ["FitOptions", "Sample", "fit_column", "fit_edges", "sample_blocks"]
 

@@ -27,6 +27,8 @@ from typing import Any, Protocol, TypeVar
 import pyarrow as pa
 
 from gpudrift import tasks
+from gpudrift.columns.conversion import arrow_types
+from gpudrift.columns.schema import Schema
 from gpudrift.errors import SourceChangedError
 from gpudrift.fitting import FitOptions, sample_blocks
 from gpudrift.groups import GroupedProfile
@@ -44,10 +46,9 @@ from gpudrift.planning import (
     obstacle,
 )
 from gpudrift.profiles import Profile
-from gpudrift.schema import Schema
 from gpudrift.sources import Field, Found, Source, Summary, find_source, is_uri, open_source
 from gpudrift.tasks import Opened
-from gpudrift.threads import Settings, arrow_types, seen_types, selected_fields
+from gpudrift.threads import Settings, seen_types, selected_fields
 
 __all__ = [
     "Cluster",

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.schema import SPECIAL_SLOTS, Column, Edges, complete_edges
+from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Edges, complete_edges
 
 __all__ = ["COARSE_SKETCH", "COARSE_SLOTS", "coarse_categories", "coarse_edges"]
 

@@ -22,6 +22,8 @@ from dataclasses import replace
 from typing import Any
 
 from gpudrift import tasks
+from gpudrift.columns.conversion import arrow_types
+from gpudrift.columns.schema import Column, Schema
 from gpudrift.fitting import FitOptions, sample_blocks
 from gpudrift.graphs import (
     SMALL_SHARE,
@@ -60,10 +62,9 @@ from gpudrift.group_threads import with_readable
 from gpudrift.grouping import GroupRequest, most_frequent, most_groups, segment_column, too_many_groups
 from gpudrift.groups import GroupedProfile, Grouping, Segment
 from gpudrift.planning import column_slots, cut_for_cluster, cut_rows_for_cluster
-from gpudrift.schema import Column, Schema
 from gpudrift.sources import Field, Source
 from gpudrift.tasks import Opened
-from gpudrift.threads import arrow_types, seen_types
+from gpudrift.threads import seen_types
 
 __all__ = ["count_groups_files", "count_groups_frame", "profile_groups_files", "profile_groups_frame"]
 

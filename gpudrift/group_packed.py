@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
 from gpudrift.groups import GroupedProfile, Grouping
 from gpudrift.packed import Spans, join_spans, squeezed, unsqueezed
 from gpudrift.profiles import Integers, Tail, merged_text
-from gpudrift.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
 
 __all__ = ["GroupPacket", "add_group_packets", "groups_together"]
 

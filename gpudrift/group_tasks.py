@@ -19,8 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import load_groups
-from gpudrift.backends.cuda_columns import host_batch
 from gpudrift.backends.grouped import GroupsCounted, GroupState
+from gpudrift.columns.device import host_batch
+from gpudrift.columns.schema import Column, Schema
 from gpudrift.fitting import FitOptions, Sample
 from gpudrift.group_packed import GroupPacket
 from gpudrift.grouping import (
@@ -35,7 +36,6 @@ from gpudrift.grouping import (
 )
 from gpudrift.groups import GroupedProfile, Grouping, Segment
 from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
-from gpudrift.schema import Column, Schema
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source
 from gpudrift.tasks import (
     READING_ERRORS,

@@ -21,8 +21,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import load_groups
-from gpudrift.backends.cuda_columns import host_batch
 from gpudrift.backends.grouped import GroupState
+from gpudrift.columns.conversion import arrow_types
+from gpudrift.columns.device import host_batch
+from gpudrift.columns.schema import Schema
 from gpudrift.fitting import FitOptions, Sample, sample_blocks
 from gpudrift.group_tasks import (
     PartGroups,
@@ -42,17 +44,9 @@ from gpudrift.group_tasks import (
 from gpudrift.grouping import GroupNumbering, GroupRequest, frequent_segments
 from gpudrift.groups import GroupedProfile, Grouping, Segment
 from gpudrift.planning import Block, Progress, block_columns, obstacle
-from gpudrift.schema import Schema
 from gpudrift.sources import Field, Part, Source, open_source, width_of
 from gpudrift.tasks import READING_ERRORS, fit_held_block
-from gpudrift.threads import (
-    Settings,
-    arrow_types,
-    fit_source,
-    placed,
-    seen_types,
-    selected_fields,
-)
+from gpudrift.threads import Settings, fit_source, placed, seen_types, selected_fields
 
 __all__ = ["count_groups_source", "fit_grouping", "profile_groups_source", "with_readable"]
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.backends.cuda_columns import host_array
-from gpudrift.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
-from gpudrift.conversion import coded_values, logical_type
+from gpudrift.columns.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
+from gpudrift.columns.conversion import coded_values, logical_type
+from gpudrift.columns.device import host_array
+from gpudrift.columns.schema import Column, Schema
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.groups import NO_TIME, Grouping, Segment
-from gpudrift.schema import Column, Schema
 from gpudrift.windows import Windows
 
 __all__ = [

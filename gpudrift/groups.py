@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.profiles import Integers, Profile, Tail, first_difference, merged_text
-from gpudrift.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
 from gpudrift.windows import Every, Windows
 
 __all__ = ["NO_TIME", "Group", "GroupedProfile", "Grouping", "segment_label"]

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from gpudrift.backends.numpy import xxh64
-from gpudrift.bounds import first_above, first_at_least
+from gpudrift.columns.bounds import first_above, first_at_least
+from gpudrift.columns.schema import SMALLEST_NORMAL, point_bins, residual_units
 from gpudrift.profiles import ColumnProfile
-from gpudrift.schema import SMALLEST_NORMAL, point_bins, residual_units
 
 __all__ = [
     "Interval",

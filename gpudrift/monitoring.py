@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from gpudrift.columns.schema import Column
 from gpudrift.comparison import Comparison, compare_profiles
 from gpudrift.evaluation import evaluate
 from gpudrift.files import write_whole
@@ -37,7 +38,6 @@ from gpudrift.groups import NO_TIME, GroupedProfile
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.rules import Rule
-from gpudrift.schema import Column
 from gpudrift.verdict import ALPHA, Thresholds, judge_comparison
 from gpudrift.version import __version__
 

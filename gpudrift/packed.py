@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gpudrift.columns.schema import Schema
 from gpudrift.profiles import Profile, Tail
-from gpudrift.schema import Schema
 
 __all__ = ["Packet", "add_packets", "join_spans", "squeezed", "unsqueezed"]
 

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.conversion import logical_type
+from gpudrift.columns.conversion import logical_type
+from gpudrift.columns.schema import SKETCH_SIZE, Schema
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.grids import COARSE_SKETCH, COARSE_SLOTS
-from gpudrift.schema import SKETCH_SIZE, Schema
 from gpudrift.sources import Field, Part, Source
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 2 << 20, 16 << 20

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.buffers import booleans, numbers
+from gpudrift.columns.buffers import booleans, numbers
+from gpudrift.columns.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.files import read_sealed, write_sealed
-from gpudrift.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 
 __all__ = [
     "ColumnProfile",

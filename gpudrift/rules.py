@@ -20,7 +20,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from gpudrift.bounds import as_written
+from gpudrift.columns.bounds import as_written
 from gpudrift.findings import KINDS, SEVERITIES
 from gpudrift.verdict import Thresholds
 

@@ -17,8 +17,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from gpudrift.columns.schema import residual_units
 from gpudrift.profiles import ColumnProfile
-from gpudrift.schema import residual_units
 
 __all__ = ["ScaleChange", "scale_change"]
 

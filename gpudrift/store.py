@@ -40,12 +40,12 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from gpudrift import group_files
+from gpudrift.columns.schema import Schema
 from gpudrift.commits import WINDOW_FILE, Batches, State, begin, change_state, newest_state, path_of
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.groups import NO_TIME, GroupedProfile, Grouping
 from gpudrift.places import Place, place_of
 from gpudrift.profiles import Tail
-from gpudrift.schema import Schema
 
 __all__ = ["Added", "Compacted", "Store", "Trouble"]
 

@@ -14,10 +14,10 @@ import unicodedata
 from collections.abc import Iterable
 from fractions import Fraction
 
-from gpudrift.bounds import natural_bound
+from gpudrift.columns.bounds import natural_bound
+from gpudrift.columns.schema import LARGEST_REAL
 from gpudrift.intervals import distinct_at_most_one, mean_interval
 from gpudrift.profiles import ColumnProfile, Profile
-from gpudrift.schema import LARGEST_REAL
 from gpudrift.summaries import moments
 
 __all__ = ["suggested_rules"]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpudrift.columns.schema import LARGEST_REAL, Column
 from gpudrift.profiles import ColumnProfile, data_range
-from gpudrift.schema import LARGEST_REAL, Column
 
 __all__ = [
     "Distribution",

@@ -18,14 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import device_reader, load_backend
-from gpudrift.backends.cuda_columns import host_array, host_batch
-from gpudrift.buffers import arrow_integers
+from gpudrift.columns.buffers import arrow_integers
+from gpudrift.columns.device import host_array, host_batch
+from gpudrift.columns.schema import Column, Schema
 from gpudrift.errors import SourceChangedError
 from gpudrift.fitting import LARGEST_SAMPLE, FitOptions, Sample, fit_column, sample_blocks
 from gpudrift.packed import Packet
 from gpudrift.planning import AT_ONCE, DEVICE_BLOCK, DEVICE_COLUMNS, Block, cut_columns, obstacle
 from gpudrift.profiles import Profile, total
-from gpudrift.schema import Column, Schema
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source, open_source, read_onto
 
 Sampled = dict[str, list[tuple[pa.Array, pa.Field]]]

@@ -22,10 +22,11 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from gpudrift.backends import device_reader, load_backend
+from gpudrift.columns.conversion import arrow_types
+from gpudrift.columns.schema import Column, Schema
 from gpudrift.fitting import FitOptions, Sample, sample_blocks
 from gpudrift.planning import DEVICE_BLOCK, Block, Progress, block_columns, cut_parts, obstacle
 from gpudrift.profiles import Profile, total
-from gpudrift.schema import Column, Schema
 from gpudrift.sources import Field, Part, Source
 from gpudrift.tasks import (
     Sampled,
@@ -324,27 +325,6 @@ def selected_fields(source: Source, columns: Sequence[str] | None, options: FitO
 
 def seen_types(fields: Iterable[Field]) -> dict[str, str]:
     return {one.name: str(one.type) if one.type is not None else f"({one.problem})" for one in fields}
-
-
-def arrow_types(schema: Schema) -> dict[str, pa.DataType]:
-    """The Arrow types to parse text files with, so that they fit a schema."""
-    simple = {
-        "float": pa.float64(),
-        "integer": pa.int64(),
-        "boolean": pa.bool_(),
-        "text": pa.string(),
-        "date": pa.date32(),
-    }
-    types = {column.name: simple[column.type] for column in schema.columns if column.type in simple}
-    for column in schema.columns:
-        if column.unit is None:
-            continue
-        unit, _, zone = (column.unit or "").partition("[")[2].rstrip("]").partition(", ")
-        if column.type == "timestamp":
-            types[column.name] = pa.timestamp(unit, zone or None)
-        elif column.type == "decimal":
-            types[column.name] = pa.decimal128(18, int(unit))
-    return types
 
 
 @dataclass(frozen=True)

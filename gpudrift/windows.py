@@ -46,9 +46,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.buffers import arrow_integers, fixed_width, numbers, validity_booleans
+from gpudrift.columns.buffers import arrow_integers, fixed_width, numbers, validity_booleans
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.schema import LARGEST_INTEGER, SMALLEST_INTEGER
 
 __all__ = ["Every", "Windows"]
 

@@ -102,7 +102,7 @@ class Kernels:
 
 
 class EmulatedDevice:
-    """Implements `Device` of gpudrift.backends.cuda_launch, and `Memory` of gpudrift.backends.cuda_columns."""
+    """Implements `Device` of gpudrift.backends.cuda_launch, and `Memory` of gpudrift.columns.device."""
 
     def __init__(
         self, library: Path, order: int = FORWARD, memory: int = 1 << 40, shared_bytes: int = 99 << 10

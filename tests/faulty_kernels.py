@@ -17,7 +17,7 @@ import gpudrift as gd
 from gpudrift.backends import cuda_launch, load_backend
 from gpudrift.backends.cuda_staging import SlabPool, count_on
 from gpudrift.backends.numpy import NumpyKernels
-from gpudrift.schema import Column, Schema
+from gpudrift.columns.schema import Column, Schema
 
 
 def tables() -> list[tuple[Schema, pa.Table]]:

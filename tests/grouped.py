@@ -13,13 +13,13 @@ import strategies
 from hypothesis import strategies as st
 
 from gpudrift.backends import load_backend, load_groups
+from gpudrift.columns.schema import Schema
 from gpudrift.fitting import FitOptions
 from gpudrift.group_tasks import together
 from gpudrift.group_threads import count_groups_source
 from gpudrift.grouping import GroupNumbering, segment_column
 from gpudrift.groups import NO_TIME, GroupedProfile, Grouping
 from gpudrift.profiles import Profile
-from gpudrift.schema import Schema
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, fit_source
 from gpudrift.windows import Windows

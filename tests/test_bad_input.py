@@ -25,7 +25,7 @@ from example_document import HOSTILE_NAMES
 from test_cli import DONE, FOUND, fails, people, process, run
 
 import gpudrift as gd
-from gpudrift.schema import MAX_BINS
+from gpudrift.columns.schema import MAX_BINS
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ import pytest
 from example_document import HOSTILE_NAMES
 
 import gpudrift as gd
-from gpudrift import cli, cli_common, cli_compare, schema, verdict
+from gpudrift import cli, cli_common, cli_compare, verdict
+from gpudrift.columns import schema
 
 DONE, FOUND, USAGE, FAILED = 0, 1, 2, 3
 

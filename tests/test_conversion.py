@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift.conversion import numeric_values
-from gpudrift.schema import Column, complete_edges
+from gpudrift.columns.conversion import numeric_values
+from gpudrift.columns.schema import Column, complete_edges
 
 REAL = Column("x", "real", "decimal", None, complete_edges([], "real"))
 

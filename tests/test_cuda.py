@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import gpudrift as gd
 from gpudrift.backends import Gpu, cuda, cuda_staging, load_backend, probe
-from gpudrift.backends.cuda_columns import DeviceColumn, device_column
 from gpudrift.backends.cuda_staging import SlabPool
+from gpudrift.columns.device import DeviceColumn, device_column
 
 
 def numbers(rows: int = 3_000, seed: int = 0) -> dict[str, np.ndarray]:

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import gpudrift as gd
 from gpudrift.backends import cuda, cuda_cudf
-from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, host_array
 from gpudrift.backends.cuda_launch import valid_texts
+from gpudrift.columns.device import DeviceColumn, DeviceTexts, host_array
 from gpudrift.fitting import FitOptions, sample_blocks
 from gpudrift.graphs import _empty_frame
 from gpudrift.sources import on_device, open_source

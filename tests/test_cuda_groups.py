@@ -22,18 +22,18 @@ from test_kernels import replaced
 
 import gpudrift as gd
 from gpudrift.backends import cuda, cuda_groups, load_groups
-from gpudrift.backends.cuda_columns import DeviceBatch, DeviceColumn, device_column
 from gpudrift.backends.cuda_groups import CounterRoom, DeviceGroupState
 from gpudrift.backends.cuda_launch import take_bits, take_rows
 from gpudrift.backends.cuda_staging import SlabPool
 from gpudrift.backends.grouped import GroupsCounted, GroupState
 from gpudrift.backends.numba import NumbaKernels
+from gpudrift.columns.device import DeviceBatch, DeviceColumn, device_column
+from gpudrift.columns.schema import Schema
 from gpudrift.fitting import FitOptions
 from gpudrift.group_tasks import count_groups_of_run
 from gpudrift.group_threads import count_groups_source, fit_grouping, profile_groups_source
 from gpudrift.grouping import GroupRequest
 from gpudrift.groups import GroupedProfile, Grouping
-from gpudrift.schema import Schema
 from gpudrift.sources import open_source
 from gpudrift.tasks import readable_by
 from gpudrift.threads import Settings, fit_source

@@ -29,8 +29,8 @@ from test_cli import fails
 
 import gpudrift as gd
 from gpudrift import files, group_files, profiles
+from gpudrift.columns.schema import SPECIAL_SLOTS
 from gpudrift.files import check_writable, read_sealed, write_sealed, write_whole
-from gpudrift.schema import SPECIAL_SLOTS
 
 NAMES = [name for name in HOSTILE_NAMES if "\ud800" not in name]
 SEAL = "seal:" + "0" * 64
@@ -627,8 +627,8 @@ def test_loading_executes_nothing(module):
             )
     allowed = {
         "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools",
-        "gpudrift.buffers", "gpudrift.errors", "gpudrift.files", "gpudrift.groups", "gpudrift.profiles",
-        "gpudrift.schema", "hashlib", "json", "numpy", "numpy.typing", "operator", "os", "pathlib", "pyarrow",
+        "gpudrift.columns.buffers", "gpudrift.errors", "gpudrift.files", "gpudrift.groups", "gpudrift.profiles",
+        "gpudrift.columns.schema", "hashlib", "json", "numpy", "numpy.typing", "operator", "os", "pathlib", "pyarrow",
         "pyarrow.parquet", "stat", "typing",
     }  # fmt: skip
     assert imported <= allowed, imported - allowed

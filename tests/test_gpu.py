@@ -17,8 +17,8 @@ from zoo import ZOO
 import gpudrift as gd
 from gpudrift.backends import load_backend
 from gpudrift.bench.shapes import SHAPES, column_of
+from gpudrift.columns.schema import MAX_BINS, Schema
 from gpudrift.profiles import Profile
-from gpudrift.schema import MAX_BINS, Schema
 
 pytestmark = pytest.mark.gpu
 

@@ -27,7 +27,8 @@ from gpudrift import group_tasks, group_threads
 from gpudrift import grouping as grouping_module
 from gpudrift.backends import BACKENDS, load_backend, load_groups
 from gpudrift.backends import grouped as grouped_backend
-from gpudrift.conversion import NAN_IS_NULL
+from gpudrift.columns.conversion import NAN_IS_NULL
+from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
 from gpudrift.errors import SourceChangedError
 from gpudrift.fitting import FitOptions
 from gpudrift.group_tasks import cut_pieces
@@ -35,7 +36,6 @@ from gpudrift.group_threads import count_groups_source, profile_groups_source
 from gpudrift.grouping import GroupNumbering, GroupRequest
 from gpudrift.groups import NO_TIME, Grouping
 from gpudrift.planning import Progress
-from gpudrift.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
 from gpudrift.sources import delimited, open_source
 from gpudrift.threads import Settings, count_source
 from gpudrift.windows import Windows

@@ -24,13 +24,13 @@ from gpudrift.backends import BACKENDS
 from gpudrift.backends import grouped as grouped_backend
 from gpudrift.backends.numba import NumbaKernels
 from gpudrift.backends.numpy import NumpyKernels
+from gpudrift.columns.schema import Column, Schema
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.fitting import FitOptions
 from gpudrift.group_threads import profile_groups_source
 from gpudrift.grouping import GroupRequest, frequent_segments, segment_column
 from gpudrift.groups import NO_TIME, Group, GroupedProfile, Grouping, segment_label
 from gpudrift.profiles import Profile, Tail, total
-from gpudrift.schema import Column, Schema
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, count_source
 from gpudrift.windows import Windows

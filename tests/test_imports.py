@@ -104,7 +104,7 @@ def test_public_names_resolve_twice(name):
 import gpudrift as gd
 first = gd.{name}
 import gpudrift.api, gpudrift.backends, gpudrift.comparison, gpudrift.engine, gpudrift.fitting, gpudrift.profiles
-import gpudrift.report.result, gpudrift.schema, gpudrift.verdict, gpudrift.cli, gpudrift.distances
+import gpudrift.report.result, gpudrift.columns.schema, gpudrift.verdict, gpudrift.cli, gpudrift.distances
 assert gd.{name} is first
 from gpudrift import {name}
 assert {name} is first

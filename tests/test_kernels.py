@@ -25,9 +25,9 @@ from gpudrift.backends import load_backend
 from gpudrift.backends.cuda_launch import STORED, Counters, device_values, shared_bytes
 from gpudrift.backends.cuda_staging import SlabPool, Stager, count_on
 from gpudrift.backends.numpy import NumpyKernels
-from gpudrift.conversion import NumericValues
+from gpudrift.columns.conversion import NumericValues
+from gpudrift.columns.schema import MAX_BINS, SPECIAL_SLOTS, Column, Schema
 from gpudrift.profiles import Profile
-from gpudrift.schema import MAX_BINS, SPECIAL_SLOTS, Column, Schema
 
 MORE = settings(deadline=None, max_examples=75)
 ORDERS = {"forward": emulated_gpu.FORWARD, "reverse": emulated_gpu.REVERSE, "shuffled": emulated_gpu.SHUFFLED}

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 import gpudrift as gd
 from gpudrift.backends import load_backend
+from gpudrift.columns.schema import Schema
 from gpudrift.packed import Packet, add_packets, join_spans
 from gpudrift.profiles import Profile, total
-from gpudrift.schema import Schema
 
 LIMITS = settings(deadline=None, max_examples=60)
 INT64 = st.integers(-(2**63), 2**63 - 1)

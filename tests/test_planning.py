@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
+from gpudrift.columns.schema import SKETCH_SIZE
 from gpudrift.planning import (
     BLOCK_SLOTS,
     BYTES_PER_SLOT,
@@ -29,7 +30,6 @@ from gpudrift.planning import (
     plan_table,
     size_text,
 )
-from gpudrift.schema import SKETCH_SIZE
 from gpudrift.sources import Field, Part
 
 LIMITS = settings(deadline=None, max_examples=150)

@@ -23,7 +23,7 @@ from zoo import ZOO
 
 import gpudrift as gd
 from gpudrift import distances
-from gpudrift.schema import point_bins
+from gpudrift.columns.schema import point_bins
 
 ROWS = int(os.environ.get("GPUDRIFT_ZOO_ROWS", "300000"))
 EVERY = int(os.environ.get("GPUDRIFT_TABLES_EVERY", "40"))

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from gpudrift.backends.cuda_cudf import ColumnReader
     from gpudrift.backends.grouped import GroupState
+    from gpudrift.columns.device import ColumnReader
+    from gpudrift.columns.schema import Schema
     from gpudrift.profiles import Profile
-    from gpudrift.schema import Schema
 
     Count = Callable[[Iterable[pa.RecordBatch], Schema], Profile]
 

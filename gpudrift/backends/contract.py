@@ -14,9 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, host_array
-from gpudrift.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
-from gpudrift.conversion import (
+from gpudrift.columns.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
+from gpudrift.columns.conversion import (
     NAN_IS_NULL,
     NumericValues,
     coded_values,
@@ -24,9 +23,10 @@ from gpudrift.conversion import (
     numeric_values,
     utf8_texts,
 )
+from gpudrift.columns.device import DeviceColumn, DeviceTexts, host_array
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.profiles import Profile, Tail
-from gpudrift.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 
 __all__ = ["Kernels", "State", "count_frame", "says_nan_is_null"]
 
@@ -61,7 +61,7 @@ class Kernels(Protocol):
 
 
 def count_frame(frame: Iterable[pa.RecordBatch], schema: Schema, kernels: Kernels) -> Profile:
-    """Count a frame under a schema; see :mod:`gpudrift.schema` for the rule.
+    """Count a frame under a schema; see :mod:`gpudrift.columns.schema` for the rule.
 
     Parameters
     ----------

@@ -24,14 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.backends import Gpu
-from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, device_column
-from gpudrift.backends.cuda_cudf import ColumnReader, Cudf
+from gpudrift.backends.cuda_cudf import Cudf
 from gpudrift.backends.cuda_groups import CounterRoom, DeviceGroupState
 from gpudrift.backends.cuda_launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
 from gpudrift.backends.cuda_staging import SlabPool, count_on
 from gpudrift.backends.grouped import GroupState
+from gpudrift.columns.device import ColumnReader, DeviceColumn, DeviceTexts, device_column
+from gpudrift.columns.schema import Schema
 from gpudrift.profiles import Profile
-from gpudrift.schema import Schema
 
 __all__ = ["CupyDevice", "column_of", "column_reader", "count", "device", "group_state", "probe", "why_not"]
 
@@ -297,7 +297,7 @@ class _Stream:
 
 
 class CupyDevice:
-    """A GPU; implements :class:`gpudrift.backends.cuda_launch.Device` and `gpudrift.backends.cuda_columns.Memory`.
+    """A GPU; implements :class:`gpudrift.backends.cuda_launch.Device` and `gpudrift.columns.device.Memory`.
 
     Parameters
     ----------

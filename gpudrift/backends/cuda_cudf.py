@@ -14,12 +14,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.backends.cuda_columns import DeviceColumn, DeviceTexts, Grouped, Memory
 from gpudrift.backends.cuda_launch import Device, valid_texts
-from gpudrift.buffers import arrow_integers, arrow_texts, numbers
+from gpudrift.columns.buffers import arrow_integers, arrow_texts, numbers
+from gpudrift.columns.device import DeviceColumn, DeviceTexts, Grouped, Memory
 from gpudrift.errors import IncompatibleColumnError
 
-__all__ = ["ColumnReader", "Cudf", "reads"]
+__all__ = ["Cudf"]
 
 FEW_VALUES = 1 << 14
 """Different values that come to the host whatever they are; of more, the device chooses."""
@@ -27,59 +27,6 @@ IO_THREADS = "8"
 """Of KvikIO, which alone uses one or four: one NVMe disk or a page cache is as fast as it gets with eight."""
 SETTINGS = {"KVIKIO_NTHREADS": IO_THREADS, "KVIKIO_COMPAT_MODE": "AUTO"}
 """Environment of libcudf's input, where nobody has set it otherwise. AUTO is GPUDirect Storage where it works."""
-
-
-class ColumnReader(Protocol):
-    """Reads columns of Parquet files into the memory of a GPU."""
-
-    def footer(self, content: bytes) -> Any:
-        """A file's footer as the reader likes it, parsed once; ``content`` without length and magic word."""
-
-    def read(
-        self,
-        stored: str | bytes,
-        footer: Any,
-        groups: Sequence[int],
-        columns: Sequence[tuple[int, pa.DataType]],
-        limits: tuple[int, int],
-    ) -> Iterator[list[DeviceColumn | DeviceTexts]]:
-        """Some columns of some row groups, in chunks of rows.
-
-        Parameters
-        ----------
-        stored : str or bytes
-            Path of a file on this machine; or its content, of which only what is read must be there.
-        footer : object
-            That :meth:`footer` made.
-        groups : sequence of int
-            Row groups, in this order.
-        columns : sequence of (int, pyarrow.DataType)
-            Places of top-level columns, and the types that Arrow says they have.
-        limits : (int, int)
-            Bytes of a chunk, and of what it takes to make one.
-
-        Raises
-        ------
-        MemoryError
-            If the device has no memory for it.
-        ValueError
-            If cuDF cannot read them.
-        """
-
-
-def reads(given: pa.DataType) -> bool:
-    """Whether cuDF reads a column of this type as what Arrow would have made of it."""
-    types = pa.types
-    if types.is_dictionary(given):
-        given = given.value_type
-        return bool(types.is_string(given) or types.is_large_string(given))
-    if types.is_decimal(given):
-        return bool(types.is_decimal128(given))
-    if types.is_time(given):
-        return bool(types.is_time64(given))
-    simple = (types.is_boolean, types.is_integer, types.is_float32, types.is_float64, types.is_date32)
-    more = (types.is_timestamp, types.is_duration, types.is_string, types.is_large_string)
-    return any(matches(given) for matches in (*simple, *more))
 
 
 class CudfDevice(Device, Memory, Protocol):
@@ -93,7 +40,7 @@ class CudfDevice(Device, Memory, Protocol):
 
 
 class Cudf:
-    """cuDF on a device; implements `ColumnReader` and `gpudrift.backends.cuda_columns.Grouping`.
+    """cuDF on a device; implements `ColumnReader` and `gpudrift.columns.device.Grouping`.
 
     Parameters
     ----------

@@ -26,12 +26,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends.contract import Integers, says_nan_is_null
-from gpudrift.backends.cuda_columns import DeviceColumn, host_array
 from gpudrift.backends.cuda_launch import Counters, Device, DeviceArray, Slab, device_values, take_bits, take_rows
 from gpudrift.backends.cuda_staging import Placed, SlabPool, Stager
 from gpudrift.backends.grouped import GroupCounters, GroupKernels, GroupNumbers, GroupState, lengthened
-from gpudrift.conversion import NumericValues, stored_type, stored_values
-from gpudrift.schema import SPECIAL_SLOTS, Column, Schema
+from gpudrift.columns.conversion import NumericValues, stored_type, stored_values
+from gpudrift.columns.device import DeviceColumn, host_array
+from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema
 
 __all__ = ["CounterRoom", "DeviceGroupState"]
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Schema
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Schema
 
 __all__ = [
     "COLUMN",

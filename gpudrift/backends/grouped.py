@@ -25,13 +25,13 @@ from gpudrift.backends.contract import (
     Kernels,
     says_nan_is_null,
 )
-from gpudrift.backends.cuda_columns import host_array
-from gpudrift.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
-from gpudrift.conversion import NumericValues, coded_values, numeric_values
+from gpudrift.columns.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
+from gpudrift.columns.conversion import NumericValues, coded_values, numeric_values
+from gpudrift.columns.device import host_array
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.groups import GroupedProfile, Grouping
 from gpudrift.profiles import Integers, Tail
-from gpudrift.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 
 __all__ = ["GroupCounters", "GroupKernels", "GroupState", "GroupsCounted", "TailCounter", "lengthened"]
 

@@ -29,9 +29,9 @@ from numba.extending import intrinsic
 
 from gpudrift.backends.contract import Integers, count_frame
 from gpudrift.backends.grouped import GroupState
-from gpudrift.conversion import NumericValues
+from gpudrift.columns.conversion import NumericValues
+from gpudrift.columns.schema import Column, Schema, residual_shifts, residual_units
 from gpudrift.profiles import Profile
-from gpudrift.schema import Column, Schema, residual_shifts, residual_units
 
 __all__ = ["count", "group_state", "warm_up"]
 

@@ -23,9 +23,8 @@ from gpudrift.backends.contract import (
     count_frame,
 )
 from gpudrift.backends.grouped import GroupState
-from gpudrift.conversion import NumericValues
-from gpudrift.profiles import Profile, float_to_key
-from gpudrift.schema import (
+from gpudrift.columns.conversion import NumericValues
+from gpudrift.columns.schema import (
     LARGEST_INTEGER,
     RESIDUAL_BITS,
     SMALLEST_INTEGER,
@@ -35,6 +34,7 @@ from gpudrift.schema import (
     residual_shifts,
     residual_units,
 )
+from gpudrift.profiles import Profile, float_to_key
 
 __all__ = ["count", "group_state", "xxh64"]
 

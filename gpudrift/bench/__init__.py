@@ -28,9 +28,9 @@ from gpudrift.bench.engines import Engine, cpu_engine, cuda_engine
 from gpudrift.bench.peers import Peer, peers_of
 from gpudrift.bench.shapes import OF_NORMAL, SHAPES, column_of
 from gpudrift.bench.surroundings import surroundings
+from gpudrift.columns.schema import Schema
 from gpudrift.files import write_whole
 from gpudrift.fitting import FitOptions
-from gpudrift.schema import Schema
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, fit_source
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from gpudrift.backends import load_backend
 from gpudrift.backends.cuda_launch import Counters, DeviceArray, device_values
-from gpudrift.schema import Schema
+from gpudrift.columns.schema import Schema
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, count_source
 

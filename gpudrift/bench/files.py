@@ -67,6 +67,7 @@ from gpudrift.bench.clock import Clock, TimedSource, replaced
 from gpudrift.bench.engines import cpu_engine, cuda_engine
 from gpudrift.bench.shapes import column_of
 from gpudrift.bench.surroundings import surroundings
+from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema
 from gpudrift.comparison import compare_profiles
 from gpudrift.files import write_whole
 from gpudrift.fitting import FitOptions
@@ -74,7 +75,6 @@ from gpudrift.planning import obstacle, size_text
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.report.text import counted
-from gpudrift.schema import SPECIAL_SLOTS, Column, Schema
 from gpudrift.sources import Source, open_source
 from gpudrift.threads import Settings, count_source, fit_source, placed, profile_source
 from gpudrift.verdict import judge_comparison

@@ -6,7 +6,7 @@ all parts, one after the other, are the rows of the data in their order, whateve
 nothing is filled in. A column that a file lacks is missing from that file's batches (the slot ``absent``),
 and a column that cannot be read at all is a `Field` with a ``problem``, never a failure of the other
 columns. Where columns lie on a GPU, or files are read onto one (`read_onto`), batches look like Arrow's and
-hold columns in GPU memory (`gpudrift.backends.cuda_columns`).
+hold columns in GPU memory (`gpudrift.columns.device`).
 
 What the values are
 -------------------

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types as is_type
 
-from gpudrift.backends.cuda_columns import DeviceBatch
+from gpudrift.columns.device import DeviceBatch
 from gpudrift.sources.datafile import File
 from gpudrift.sources.trouble import named
 

@@ -1,6 +1,6 @@
 """Tables in memory: Arrow, pandas, Polars, cuDF and mappings of arrays, converted part by part where need be.
 
-Columns in the memory of a GPU stay there: batches then hold :class:`gpudrift.backends.cuda_columns.DeviceColumn`.
+Columns in the memory of a GPU stay there: batches then hold :class:`gpudrift.columns.device.DeviceColumn`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import types as is_type
 
-from gpudrift.backends.cuda_columns import DeviceBatch, on_gpu
+from gpudrift.columns.device import DeviceBatch, on_gpu
 from gpudrift.sources.base import NAN_IS_NULL, Field, OpenedSource, Part, Source, plain_type
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.trouble import first_line

@@ -17,8 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gpudrift.backends.cuda_columns import DeviceBatch
-from gpudrift.backends.cuda_cudf import ColumnReader, reads
+from gpudrift.columns.device import ColumnReader, DeviceBatch, reads
 from gpudrift.sources.base import OpenedSource, Part, Source, width_of
 from gpudrift.sources.datafile import File
 from gpudrift.sources.footers import Footers

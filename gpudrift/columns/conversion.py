@@ -21,9 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.buffers import arrow_texts, booleans, fixed_width, validity, validity_booleans
+from gpudrift.columns.buffers import arrow_texts, booleans, fixed_width, validity, validity_booleans
+from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.schema import LARGEST_INTEGER, Column
 
 __all__ = [
     "NAN_IS_NULL",
@@ -448,3 +448,24 @@ def _plain_array(array: pa.Array) -> pa.Array:
 def _is_text(data_type: pa.DataType) -> bool:
     types = pa.types
     return bool(types.is_string(data_type) or types.is_large_string(data_type) or types.is_string_view(data_type))
+
+
+def arrow_types(schema: Schema) -> dict[str, pa.DataType]:
+    """The Arrow types to parse text files with, so that they fit a schema."""
+    simple = {
+        "float": pa.float64(),
+        "integer": pa.int64(),
+        "boolean": pa.bool_(),
+        "text": pa.string(),
+        "date": pa.date32(),
+    }
+    types = {column.name: simple[column.type] for column in schema.columns if column.type in simple}
+    for column in schema.columns:
+        if column.unit is None:
+            continue
+        unit, _, zone = (column.unit or "").partition("[")[2].rstrip("]").partition(", ")
+        if column.type == "timestamp":
+            types[column.name] = pa.timestamp(unit, zone or None)
+        elif column.type == "decimal":
+            types[column.name] = pa.decimal128(18, int(unit))
+    return types

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudrift.schema import LARGEST_INTEGER, LARGEST_REAL, SMALLEST_INTEGER, SMALLEST_NORMAL, Column
+from gpudrift.columns.schema import LARGEST_INTEGER, LARGEST_REAL, SMALLEST_INTEGER, SMALLEST_NORMAL, Column
 
 __all__ = ["as_written", "bound_edges", "counted_bound", "first_above", "first_at_least", "natural_bound"]
 

@@ -6,7 +6,7 @@ nothing is copied until somebody asks for it. Batches of such columns look like 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.buffers import numbers
+from gpudrift.columns.buffers import numbers
 
 __all__ = [
+    "ColumnReader",
     "DeviceBatch",
     "DeviceColumn",
     "DeviceTexts",
@@ -27,6 +28,7 @@ __all__ = [
     "host_array",
     "host_batch",
     "on_gpu",
+    "reads",
 ]
 
 CUDA, CUDA_MANAGED = 2, 13
@@ -340,3 +342,56 @@ def host_batch(batch: Any) -> pa.RecordBatch:
     if not isinstance(batch, DeviceBatch):
         return batch
     return pa.RecordBatch.from_arrays([host_array(one) for one in batch.columns], schema=batch.schema)
+
+
+class ColumnReader(Protocol):
+    """Reads columns of Parquet files into the memory of a GPU."""
+
+    def footer(self, content: bytes) -> Any:
+        """A file's footer as the reader likes it, parsed once; ``content`` without length and magic word."""
+
+    def read(
+        self,
+        stored: str | bytes,
+        footer: Any,
+        groups: Sequence[int],
+        columns: Sequence[tuple[int, pa.DataType]],
+        limits: tuple[int, int],
+    ) -> Iterator[list[DeviceColumn | DeviceTexts]]:
+        """Some columns of some row groups, in chunks of rows.
+
+        Parameters
+        ----------
+        stored : str or bytes
+            Path of a file on this machine; or its content, of which only what is read must be there.
+        footer : object
+            That :meth:`footer` made.
+        groups : sequence of int
+            Row groups, in this order.
+        columns : sequence of (int, pyarrow.DataType)
+            Places of top-level columns, and the types that Arrow says they have.
+        limits : (int, int)
+            Bytes of a chunk, and of what it takes to make one.
+
+        Raises
+        ------
+        MemoryError
+            If the device has no memory for it.
+        ValueError
+            If cuDF cannot read them.
+        """
+
+
+def reads(given: pa.DataType) -> bool:
+    """Whether cuDF reads a column of this type as what Arrow would have made of it."""
+    types = pa.types
+    if types.is_dictionary(given):
+        given = given.value_type
+        return bool(types.is_string(given) or types.is_large_string(given))
+    if types.is_decimal(given):
+        return bool(types.is_decimal128(given))
+    if types.is_time(given):
+        return bool(types.is_time64(given))
+    simple = (types.is_boolean, types.is_integer, types.is_float32, types.is_float64, types.is_date32)
+    more = (types.is_timestamp, types.is_duration, types.is_string, types.is_large_string)
+    return any(matches(given) for matches in (*simple, *more))
