@@ -25,8 +25,7 @@ from gpudrift.evaluation import evaluate
 from gpudrift.files import WINDOWS_FORMAT, says_sealed
 from gpudrift.findings import Finding
 from gpudrift.fitting import FitOptions
-from gpudrift.grouping import MOST_SEGMENTS, GroupRequest
-from gpudrift.groups import GroupedProfile, Grouping
+from gpudrift.groups import GroupedProfile
 from gpudrift.planning import Plan, Progress, TablePlan, measured_rates
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
@@ -36,6 +35,7 @@ from gpudrift.sources import is_saved_profile
 from gpudrift.suggestions import suggested_rules
 from gpudrift.verdict import ALPHA, judge_comparison
 from gpudrift.version import __version__
+from gpudrift.windows.grouping import MOST_SEGMENTS, Grouping, GroupRequest
 
 __all__ = [
     "check",
@@ -118,7 +118,7 @@ def profile(
         others, so that :func:`check` can decide every rule exactly.
     time, every : str, optional
         Count each window of the column `time`, windows as long as `every` says: ``15min``, ``6h``, ``1d``, ``1w``,
-        ``1mo``, ``1q``, ``1y``, or a number for a column of integers; see :class:`gpudrift.windows.Every`. Rows in any
+        ``1mo``, ``1q``, ``1y``, or a number for a column of integers; see :class:`gpudrift.windows.calendar.Every`. Rows in any
         order; those without a time are counted in a window of their own.
     zone : str, optional
         IANA name of the time zone whose days are meant, for zone-aware times.

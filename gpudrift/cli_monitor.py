@@ -239,8 +239,8 @@ def _write(found: Monitoring, json_path: str | None, quiet: bool, rows: int, win
 
 def _why_nothing(found: Monitoring) -> str:
     """Say in a few words why no window was judged."""
-    from gpudrift.groups import NO_TIME
     from gpudrift.report.text import counted
+    from gpudrift.windows.grouping import NO_TIME
 
     starts = found.current.starts
     if len(found):
@@ -315,8 +315,8 @@ def _say_what(opened: Store) -> None:
 @_store_options
 def compact(folder: str, *, before: str | None, dry_run: bool, config: str | None) -> int:
     """Join the files of each window into one. A batch in a joined window can no longer be replaced."""
-    from gpudrift.groups import NO_TIME
     from gpudrift.report.text import counted
+    from gpudrift.windows.grouping import NO_TIME
 
     opened = _open(folder, config)
     if dry_run:
@@ -341,7 +341,7 @@ def compact(folder: str, *, before: str | None, dry_run: bool, config: str | Non
 @_store_options
 def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None) -> int:
     """Delete old windows, for good: later batches do not bring them back. Rows without a time stay."""
-    from gpudrift.groups import NO_TIME
+    from gpudrift.windows.grouping import NO_TIME
 
     opened = _open(folder, config)
     limit = _start(opened, keep_from)

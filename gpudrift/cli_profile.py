@@ -187,9 +187,9 @@ def _describe(counted: Profile | GroupedProfile, path: str) -> None:
 
 def _describe_windows(counted: GroupedProfile) -> None:
     """Print which windows and segments there are."""
-    from gpudrift.groups import NO_TIME
     from gpudrift.report.text import counted as number_of
     from gpudrift.report.text import plain
+    from gpudrift.windows.grouping import NO_TIME
 
     grouping = counted.grouping
     if grouping.windows is not None:

@@ -26,12 +26,12 @@ from gpudrift.group_graphs import (
     profile_groups_frame,
 )
 from gpudrift.group_threads import count_groups_source, profile_groups_source
-from gpudrift.grouping import GroupRequest
-from gpudrift.groups import GroupedProfile, Grouping
+from gpudrift.groups import GroupedProfile
 from gpudrift.planning import TablePlan, column_slots, cut_for_cluster, cut_for_threads, obstacle, plan_table
 from gpudrift.profiles import Profile
 from gpudrift.sources import Field, Source, is_parquet, is_uri, lies_on_gpu, open_source
 from gpudrift.threads import Settings, count_source, fit_source, profile_source, selected_fields
+from gpudrift.windows.grouping import Grouping, GroupRequest
 
 __all__ = [
     "Settings",

@@ -29,8 +29,9 @@ import pyarrow as pa
 from gpudrift.columns.buffers import arrow_integers, numbers, validity_booleans
 from gpudrift.columns.schema import LARGEST_INTEGER, SKETCH_SIZE, SPECIAL_SLOTS, Schema
 from gpudrift.files import WINDOWS_FORMAT, read_sealed, sealed_bytes, unsealed, write_whole
-from gpudrift.groups import NO_TIME, GroupedProfile, Grouping
+from gpudrift.groups import GroupedProfile
 from gpudrift.profiles import Integers, Tail, columns_of, list_cells
+from gpudrift.windows.grouping import NO_TIME, Grouping
 
 __all__ = ["load", "of_bytes", "save", "to_bytes"]
 

@@ -59,12 +59,14 @@ from gpudrift.group_tasks import (
     segment_columns,
 )
 from gpudrift.group_threads import with_readable
-from gpudrift.grouping import GroupRequest, most_frequent, most_groups, segment_column, too_many_groups
-from gpudrift.groups import GroupedProfile, Grouping, Segment
+from gpudrift.groups import GroupedProfile
 from gpudrift.planning import column_slots, cut_for_cluster, cut_rows_for_cluster
 from gpudrift.sources import Field, Source
 from gpudrift.tasks import Opened
 from gpudrift.threads import seen_types
+from gpudrift.windows.grouping import Grouping, GroupRequest, Segment
+from gpudrift.windows.numbering import most_groups, too_many_groups
+from gpudrift.windows.segments import most_frequent, segment_column
 
 __all__ = ["count_groups_files", "count_groups_frame", "profile_groups_files", "profile_groups_frame"]
 

@@ -16,9 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
-from gpudrift.groups import GroupedProfile, Grouping
+from gpudrift.groups import GroupedProfile
 from gpudrift.packed import Spans, join_spans, squeezed, unsqueezed
 from gpudrift.profiles import Integers, Tail, merged_text
+from gpudrift.windows.grouping import Grouping
 
 __all__ = ["GroupPacket", "add_group_packets", "groups_together"]
 

@@ -24,17 +24,7 @@ from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.fitting import FitOptions, Sample
 from gpudrift.group_packed import GroupPacket
-from gpudrift.grouping import (
-    GroupNumbering,
-    GroupRequest,
-    TooManyGroupsError,
-    frequent_segments,
-    most_groups,
-    segment_column,
-    segment_tally,
-    too_many_groups,
-)
-from gpudrift.groups import GroupedProfile, Grouping, Segment
+from gpudrift.groups import GroupedProfile
 from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source
 from gpudrift.tasks import (
@@ -53,7 +43,10 @@ from gpudrift.tasks import (
     typed_again,
     unreadable_columns,
 )
-from gpudrift.windows import Windows
+from gpudrift.windows.calendar import Windows
+from gpudrift.windows.grouping import Grouping, GroupRequest, Segment
+from gpudrift.windows.numbering import GroupNumbering, TooManyGroupsError, most_groups, too_many_groups
+from gpudrift.windows.segments import frequent_segments, segment_column, segment_tally
 
 __all__ = [
     "PartGroups",

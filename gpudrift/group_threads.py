@@ -41,12 +41,14 @@ from gpudrift.group_tasks import (
     segment_columns,
     together,
 )
-from gpudrift.grouping import GroupNumbering, GroupRequest, frequent_segments
-from gpudrift.groups import GroupedProfile, Grouping, Segment
+from gpudrift.groups import GroupedProfile
 from gpudrift.planning import Block, Progress, block_columns, obstacle
 from gpudrift.sources import Field, Part, Source, open_source, width_of
 from gpudrift.tasks import READING_ERRORS, fit_held_block
 from gpudrift.threads import Settings, fit_source, placed, seen_types, selected_fields
+from gpudrift.windows.grouping import Grouping, GroupRequest, Segment
+from gpudrift.windows.numbering import GroupNumbering
+from gpudrift.windows.segments import frequent_segments
 
 __all__ = ["count_groups_source", "fit_grouping", "profile_groups_source", "with_readable"]
 

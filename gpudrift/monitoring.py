@@ -34,12 +34,13 @@ from gpudrift.comparison import Comparison, compare_profiles
 from gpudrift.evaluation import evaluate
 from gpudrift.files import write_whole
 from gpudrift.findings import Finding, drift_findings, ordered
-from gpudrift.groups import NO_TIME, GroupedProfile
+from gpudrift.groups import GroupedProfile
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.rules import Rule
 from gpudrift.verdict import ALPHA, Thresholds, judge_comparison
 from gpudrift.version import __version__
+from gpudrift.windows.grouping import NO_TIME
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +94,7 @@ class WindowResult:
     Parameters
     ----------
     label : str
-        Its start; see :meth:`gpudrift.windows.Windows.label`.
+        Its start; see :meth:`gpudrift.windows.calendar.Windows.label`.
     start : int
     rows : int
     judged : int

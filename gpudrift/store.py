@@ -43,9 +43,10 @@ from gpudrift import group_files
 from gpudrift.columns.schema import Schema
 from gpudrift.commits import WINDOW_FILE, Batches, State, begin, change_state, newest_state, path_of
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.groups import NO_TIME, GroupedProfile, Grouping
+from gpudrift.groups import GroupedProfile
 from gpudrift.places import Place, place_of
 from gpudrift.profiles import Tail
+from gpudrift.windows.grouping import NO_TIME, Grouping
 
 __all__ = ["Added", "Compacted", "Store", "Trouble"]
 

@@ -11,8 +11,7 @@ from gpudrift.calibration import Calibration
 from gpudrift.engine import Settings, column_types, profile_data
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.fitting import FitOptions
-from gpudrift.grouping import MOST_SEGMENTS, GroupRequest
-from gpudrift.groups import NO_TIME, GroupedProfile
+from gpudrift.groups import GroupedProfile
 from gpudrift.monitoring import Limits, Monitoring, monitor_windows
 from gpudrift.planning import Progress
 from gpudrift.profiles import Profile, first_difference
@@ -22,6 +21,7 @@ from gpudrift.segment_calibration import BaselineCalibration, calibrate_baseline
 from gpudrift.store import Added, Store
 from gpudrift.verdict import ALPHA
 from gpudrift.version import __version__
+from gpudrift.windows.grouping import MOST_SEGMENTS, NO_TIME, GroupRequest
 
 __all__ = ["CALIBRATED", "monitor"]
 

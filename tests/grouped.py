@@ -17,12 +17,14 @@ from gpudrift.columns.schema import Schema
 from gpudrift.fitting import FitOptions
 from gpudrift.group_tasks import together
 from gpudrift.group_threads import count_groups_source
-from gpudrift.grouping import GroupNumbering, segment_column
-from gpudrift.groups import NO_TIME, GroupedProfile, Grouping
+from gpudrift.groups import GroupedProfile
 from gpudrift.profiles import Profile
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, fit_source
-from gpudrift.windows import Windows
+from gpudrift.windows.calendar import Windows
+from gpudrift.windows.grouping import NO_TIME, Grouping
+from gpudrift.windows.numbering import GroupNumbering
+from gpudrift.windows.segments import segment_column
 
 EPOCH = dt.datetime(1970, 1, 1)
 DAY = 86_400

@@ -9,10 +9,10 @@ import pyarrow as pa
 
 from gpudrift.fitting import FitOptions
 from gpudrift.group_threads import count_groups_source, profile_groups_source
-from gpudrift.grouping import GroupRequest
 from gpudrift.groups import GroupedProfile
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings
+from gpudrift.windows.grouping import GroupRequest
 
 DAY = 86_400
 FIRST = 1_362_873_600  # 2013-03-10

@@ -32,11 +32,11 @@ from gpudrift.columns.schema import Schema
 from gpudrift.fitting import FitOptions
 from gpudrift.group_tasks import count_groups_of_run
 from gpudrift.group_threads import count_groups_source, fit_grouping, profile_groups_source
-from gpudrift.grouping import GroupRequest
-from gpudrift.groups import GroupedProfile, Grouping
+from gpudrift.groups import GroupedProfile
 from gpudrift.sources import open_source
 from gpudrift.tasks import readable_by
 from gpudrift.threads import Settings, fit_source
+from gpudrift.windows.grouping import Grouping, GroupRequest
 
 Batch = tuple[object, np.ndarray, int]
 """A batch, the group of each row, and how many groups there are so far."""

@@ -22,12 +22,13 @@ import tables
 from clusters import assert_nothing_left, assert_tiles, bytes_read, kill_a_worker, local_cluster, recorded, wait_until
 from distributed import Client
 
-from gpudrift import graphs, group_graphs, grouping, planning
+from gpudrift import graphs, group_graphs, planning
 from gpudrift.engine import Settings, count_groups, profile_groups
 from gpudrift.fitting import FitOptions
-from gpudrift.grouping import GroupRequest
-from gpudrift.groups import NO_TIME, GroupedProfile
+from gpudrift.groups import GroupedProfile
 from gpudrift.planning import Progress
+from gpudrift.windows import numbering as grouping
+from gpudrift.windows.grouping import NO_TIME, GroupRequest
 
 FIGURES = logging.getLogger("figures")
 """What was measured: ``pytest --log-cli-level=INFO`` shows it."""

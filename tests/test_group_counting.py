@@ -24,7 +24,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpudrift import group_tasks, group_threads
-from gpudrift import grouping as grouping_module
 from gpudrift.backends import BACKENDS, load_backend, load_groups
 from gpudrift.backends import grouped as grouped_backend
 from gpudrift.columns.conversion import NAN_IS_NULL
@@ -33,12 +32,13 @@ from gpudrift.errors import SourceChangedError
 from gpudrift.fitting import FitOptions
 from gpudrift.group_tasks import cut_pieces
 from gpudrift.group_threads import count_groups_source, profile_groups_source
-from gpudrift.grouping import GroupNumbering, GroupRequest
-from gpudrift.groups import NO_TIME, Grouping
 from gpudrift.planning import Progress
 from gpudrift.sources import delimited, open_source
 from gpudrift.threads import Settings, count_source
-from gpudrift.windows import Windows
+from gpudrift.windows import numbering as grouping_module
+from gpudrift.windows.calendar import Windows
+from gpudrift.windows.grouping import NO_TIME, Grouping, GroupRequest
+from gpudrift.windows.numbering import GroupNumbering
 
 LIMITS = settings(deadline=None, max_examples=40)
 MORE = settings(deadline=None, max_examples=80)
@@ -458,7 +458,7 @@ from gpudrift.groups import Grouping
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, fit_source
 from gpudrift.fitting import FitOptions
-from gpudrift.windows import Windows
+from gpudrift.windows.calendar import Windows
 import pyarrow as pa
 
 def read():

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 import gpudrift as gd
 from gpudrift import group_files
 from gpudrift.files import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, says_sealed, sealed_bytes, write_sealed
-from gpudrift.groups import NO_TIME, GroupedProfile
+from gpudrift.groups import GroupedProfile
 from gpudrift.profiles import Profile, Tail
 from gpudrift.sources import open_source
-from gpudrift.windows import Windows
+from gpudrift.windows.calendar import Windows
+from gpudrift.windows.grouping import NO_TIME
 
 
 def none_of(profile):

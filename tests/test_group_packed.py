@@ -15,10 +15,10 @@ from gpudrift.engine import count_groups
 from gpudrift.fitting import FitOptions
 from gpudrift.group_packed import GroupPacket, add_group_packets
 from gpudrift.group_threads import profile_groups_source
-from gpudrift.grouping import GroupRequest
 from gpudrift.groups import GroupedProfile
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings
+from gpudrift.windows.grouping import GroupRequest
 
 HERE = Settings(backend="numba", threads=1)
 REQUEST = GroupRequest("at", 100, None, ("kind",), 3)

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift import grouping as grouping_module
 from gpudrift.backends import BACKENDS
 from gpudrift.backends import grouped as grouped_backend
 from gpudrift.backends.numba import NumbaKernels
@@ -28,12 +27,14 @@ from gpudrift.columns.schema import Column, Schema
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.fitting import FitOptions
 from gpudrift.group_threads import profile_groups_source
-from gpudrift.grouping import GroupRequest, frequent_segments, segment_column
-from gpudrift.groups import NO_TIME, Group, GroupedProfile, Grouping, segment_label
+from gpudrift.groups import Group, GroupedProfile
 from gpudrift.profiles import Profile, Tail, total
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, count_source
-from gpudrift.windows import Windows
+from gpudrift.windows import numbering as grouping_module
+from gpudrift.windows.calendar import Windows
+from gpudrift.windows.grouping import NO_TIME, Grouping, GroupRequest, segment_label
+from gpudrift.windows.segments import frequent_segments, segment_column
 
 LIMITS = settings(deadline=None, max_examples=30)
 MORE = settings(deadline=None, max_examples=80)

@@ -16,9 +16,9 @@ import pytest
 import gpudrift as gd
 from gpudrift import segment_calibration
 from gpudrift.calibration import calibrate
-from gpudrift.groups import NO_TIME
 from gpudrift.segment_calibration import BaselineCalibration, calibrate_baseline
 from gpudrift.watching import calibrated
+from gpudrift.windows.grouping import NO_TIME
 
 _TEXT = (resources.files("gpudrift") / "report" / "monitoring-1.schema.json").read_text("utf-8")
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(_TEXT))

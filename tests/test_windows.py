@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.windows import Every, Windows, _changes, _local
+from gpudrift.windows.calendar import Every, Windows, _changes, _local
 
 EPOCH = dt.datetime(1970, 1, 1)
 SECOND = dt.timedelta(seconds=1)

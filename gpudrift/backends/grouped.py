@@ -30,8 +30,9 @@ from gpudrift.columns.conversion import NumericValues, coded_values, numeric_val
 from gpudrift.columns.device import host_array
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.groups import GroupedProfile, Grouping
+from gpudrift.groups import GroupedProfile
 from gpudrift.profiles import Integers, Tail
+from gpudrift.windows.grouping import Grouping
 
 __all__ = ["GroupCounters", "GroupKernels", "GroupState", "GroupsCounted", "TailCounter", "lengthened"]
 

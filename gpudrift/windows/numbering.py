@@ -6,9 +6,7 @@ numbers mean nothing beyond one count: in the end groups are put in the order of
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -18,169 +16,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpudrift.columns.buffers import arrow_integers, arrow_texts, numbers, validity_booleans
-from gpudrift.columns.conversion import coded_values, logical_type
 from gpudrift.columns.device import host_array
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.groups import NO_TIME, Grouping, Segment
-from gpudrift.windows import Windows
+from gpudrift.windows.grouping import NO_TIME, Grouping
+from gpudrift.windows.segments import _coded
 
-__all__ = [
-    "MOST_SEGMENTS",
-    "GroupNumbering",
-    "GroupRequest",
-    "TooManyGroupsError",
-    "frequent_segments",
-    "most_frequent",
-    "most_groups",
-    "segment_column",
-    "segment_tally",
-    "too_many_groups",
-]
+__all__ = ["GroupNumbering", "TooManyGroupsError", "most_groups", "too_many_groups"]
 
-MOST_SEGMENTS = 32
-"""Segments that are kept apart unless it is said otherwise."""
 AT_ONCE = 1 << 17
 """Rows whose groups are looked up at a time."""
 MOST_GROUPS = 1 << 22
 """Whatever they hold: each has a name and a place in lists."""
 MOST_BYTES = 8 * 10**9
 """Of the counters of all groups: more is an error, before memory ends."""
-
-
-@dataclass(frozen=True)
-class GroupRequest:
-    """Windows and segments as a user asks for them.
-
-    Parameters
-    ----------
-    time : str, optional
-        Name of the time column.
-    every : str or int, optional
-        Length of the windows; see :class:`gpudrift.windows.Every`.
-    zone : str, optional
-        IANA name of the time zone in which days begin.
-    by : sequence of str
-        Columns whose values make segments.
-    segments : int
-        Segments that are kept apart, the most frequent of the reference.
-    """
-
-    time: str | None = None
-    every: str | int | None = None
-    zone: str | None = None
-    by: tuple[str, ...] = ()
-    segments: int = MOST_SEGMENTS
-
-    def __post_init__(self) -> None:
-        if (self.time is None) != (self.every is None):
-            given, lacks = ("every", "time") if self.time is None else ("time", "every")
-            raise ValueError(f"windows: {given} is given without {lacks}: time='column' and every='1d' go together")
-        if self.time is None and self.zone is not None:
-            raise ValueError(f"windows: zone {self.zone!r} is given without a time column")
-        if len(set(self.by)) != len(self.by):
-            raise ValueError(f"segments: a column is named twice in {', '.join(self.by)}")
-        if not 1 <= self.segments <= 4096:
-            raise ValueError(f"segments: {self.segments} are to be kept, possible are 1 to 4096")
-
-    def __bool__(self) -> bool:
-        return self.time is not None or bool(self.by)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Columns that decide to which group a row belongs."""
-        return tuple(dict.fromkeys(([self.time] if self.time is not None else []) + list(self.by)))
-
-    def windows(self, data_type: pa.DataType | None, label: str) -> Windows | None:
-        """The windows of the time column, given its type.
-
-        Raises
-        ------
-        ValueError
-            If there is no such column, or it holds no times.
-        """
-        if self.time is None or self.every is None:
-            return None
-        if data_type is None:
-            raise ValueError(f"time: no column {self.time!r} in {label}")
-        try:
-            return Windows.of(data_type, self.every, self.zone)
-        except ValueError as error:
-            raise ValueError(f"time: column {self.time!r}: {error}") from None
-
-
-def segment_column(name: str, data_type: pa.DataType | None, label: str) -> Column:
-    """How a column of segments is read: by value, like a categorical one.
-
-    Raises
-    ------
-    ValueError
-        If there is no such column, or its values make no segments.
-    """
-    if data_type is None:
-        raise ValueError(f"segments: no column {name!r} in {label}")
-    try:
-        word, _ = logical_type(data_type)
-    except IncompatibleColumnError as error:
-        raise ValueError(f"segments: column {name!r}: {error.reason}") from None
-    # pandas makes floats of integers with gaps; other floats are refused where they are read
-    word = "integer" if word == "float" else word
-    if word not in ("text", "boolean", "integer", "null"):
-        raise ValueError(f"segments: column {name!r} of type {data_type}: texts, booleans or integers make segments")
-    return Column(name, "categorical", word)
-
-
-def frequent_segments(
-    columns: Sequence[Column], chunks: Sequence[Sequence[pa.Array]], most: int
-) -> tuple[Segment, ...]:
-    """The most frequent segments of sampled rows; see :func:`segment_tally` and :func:`most_frequent`."""
-    return most_frequent(segment_tally(columns, chunks), most)
-
-
-def segment_tally(columns: Sequence[Column], chunks: Sequence[Sequence[pa.Array]]) -> Counter[Segment]:
-    """How many of some rows are of each segment; those of a table's runs add up.
-
-    Parameters
-    ----------
-    columns : sequence of Column
-        See :func:`segment_column`.
-    chunks : for each column a sequence of pyarrow.Array
-        The same rows in each.
-    """
-    tally: Counter[Segment] = Counter()
-    for arrays in zip(*chunks, strict=True):
-        values = [_values(column, array) for column, array in zip(columns, arrays, strict=True)]
-        codes = [codes for codes, _ in values]
-        found, repeats = np.unique(np.stack(codes, axis=1), axis=0, return_counts=True)
-        for row, times in zip(found.tolist(), repeats.tolist(), strict=True):
-            tally[tuple(texts[code] for code, (_, texts) in zip(row, values, strict=True))] += times
-    return tally
-
-
-def most_frequent(tally: Mapping[Segment, int], most: int) -> tuple[Segment, ...]:
-    """The most frequent segments; ties by their values, no value first."""
-    ranked = sorted(tally, key=lambda one: (-tally[one], [(value is not None, value or "") for value in one]))
-    return tuple(ranked[:most])
-
-
-def _values(column: Column, array: pa.Array) -> tuple[npt.NDArray[np.int64], list[str | None]]:
-    """A code for each row, and what each stands for; the last one for no value."""
-    coded = _coded(column, array)
-    texts: list[str | None] = [None if text is None else text.decode() for text in coded.texts.to_pylist()]
-    codes = coded.codes.astype(np.int64)
-    if coded.valid is not None:
-        codes = np.where(coded.valid, codes, len(texts))
-    return codes, [*texts, None]
-
-
-def _coded(column: Column, array: Any) -> Any:
-    array = host_array(array)
-    if column.type == "null":  # the first file has only nulls
-        column = segment_column(column.name, array.type, "")
-    try:
-        return coded_values(array, column)
-    except IncompatibleColumnError as error:
-        raise ValueError(f"segments: column {column.name!r}: {error.finding}: {error.reason}") from None
 
 
 def most_groups(slots: int, most_bytes: int | None = None) -> int:
