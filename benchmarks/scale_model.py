@@ -41,7 +41,7 @@ import gpu_model
 import pyarrow as pa
 from cluster import versions
 
-from gpudrift.fitting import sample_blocks
+from gpudrift.fitting.samples import sample_blocks
 from gpudrift.planning import (
     COUNTING,
     EDGES,

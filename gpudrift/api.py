@@ -24,7 +24,7 @@ from gpudrift.engine import (
 from gpudrift.evaluation import evaluate
 from gpudrift.files import WINDOWS_FORMAT, says_sealed
 from gpudrift.findings import Finding
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.groups import GroupedProfile
 from gpudrift.planning import Plan, Progress, TablePlan, measured_rates
 from gpudrift.profiles import Profile
@@ -124,7 +124,7 @@ def profile(
         IANA name of the time zone whose days are meant, for zone-aware times.
     by : sequence of str, optional
         Count each segment: the values of these columns. Windows and segments are counted on a coarse grid of at most
-        64 slots a column; :mod:`gpudrift.grids` says which.
+        64 slots a column; :mod:`gpudrift.fitting.grids` says which.
     segments : int
         How many segments are kept apart, the most frequent of a reference; all others are ``other``.
     backend : {"auto", "cuda", "numba", "numpy"}

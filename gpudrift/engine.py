@@ -17,7 +17,7 @@ import pyarrow as pa
 from gpudrift.backends import choose_backend
 from gpudrift.columns.schema import Schema
 from gpudrift.dask_cluster import DaskCluster, check_client, with_client
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.graphs import count_files, count_frame, described, open_files, profile_files, profile_frame, whole_rows
 from gpudrift.group_graphs import (
     count_groups_files,

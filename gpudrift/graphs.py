@@ -30,7 +30,8 @@ from gpudrift import tasks
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Schema
 from gpudrift.errors import SourceChangedError
-from gpudrift.fitting import FitOptions, sample_blocks
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import sample_blocks
 from gpudrift.groups import GroupedProfile
 from gpudrift.packed import Packet, add_packets
 from gpudrift.planning import (

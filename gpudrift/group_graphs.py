@@ -24,7 +24,8 @@ from typing import Any
 from gpudrift import tasks
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Column, Schema
-from gpudrift.fitting import FitOptions, sample_blocks
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import sample_blocks
 from gpudrift.graphs import (
     SMALL_SHARE,
     Cluster,

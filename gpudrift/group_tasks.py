@@ -22,7 +22,8 @@ from gpudrift.backends import load_groups
 from gpudrift.backends.grouped import GroupsCounted, GroupState
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Column, Schema
-from gpudrift.fitting import FitOptions, Sample
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import Sample, Sampled, StreamSampler, as_batches, take_sample
 from gpudrift.group_packed import GroupPacket
 from gpudrift.groups import GroupedProfile
 from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
@@ -31,15 +32,11 @@ from gpudrift.tasks import (
     READING_ERRORS,
     Opened,
     Reading,
-    Sampled,
-    StreamSampler,
-    as_batches,
     counted_names,
     fit_sampler,
     partition_batches,
     readable_by,
     stream_sampler,
-    take_sample,
     typed_again,
     unreadable_columns,
 )

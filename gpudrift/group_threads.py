@@ -25,7 +25,8 @@ from gpudrift.backends.grouped import GroupState
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Schema
-from gpudrift.fitting import FitOptions, Sample, sample_blocks
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import Sample, sample_blocks
 from gpudrift.group_tasks import (
     PartGroups,
     Piece,

@@ -1,7 +1,7 @@
 """Profiles of the windows and segments of a table, counted in one pass; together a commutative monoid like each alone.
 
 A *group* is what falls into one time window and one segment (a value, or values, of some columns). Only groups that
-have rows are kept. All groups share one schema, on the coarse grid (:mod:`gpudrift.grids`); each is a
+have rows are kept. All groups share one schema, on the coarse grid (:mod:`gpudrift.fitting.grids`); each is a
 :class:`gpudrift.profiles.Profile` under it, so groups add up: days to weeks, segments to the whole, batches of one day
 to the day, to the bit and without reading anything again.
 

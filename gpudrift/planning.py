@@ -18,7 +18,7 @@ import pyarrow as pa
 from gpudrift.columns.conversion import logical_type
 from gpudrift.columns.schema import SKETCH_SIZE, Schema
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.grids import COARSE_SKETCH, COARSE_SLOTS
+from gpudrift.fitting.grids import COARSE_SKETCH, COARSE_SLOTS
 from gpudrift.sources import Field, Part, Source
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 2 << 20, 16 << 20

@@ -10,7 +10,7 @@ from gpudrift.api import Thresholds, load_if_saved, profile
 from gpudrift.calibration import Calibration
 from gpudrift.engine import Settings, column_types, profile_data
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.groups import GroupedProfile
 from gpudrift.monitoring import Limits, Monitoring, monitor_windows
 from gpudrift.planning import Progress

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gpudrift.backends import load_backend, load_groups
 from gpudrift.columns.schema import Schema
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.group_tasks import together
 from gpudrift.group_threads import count_groups_source
 from gpudrift.groups import GroupedProfile

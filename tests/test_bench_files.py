@@ -21,7 +21,7 @@ from gpudrift.backends import cuda, cuda_bench, numba
 from gpudrift.bench import files
 from gpudrift.bench.clock import Clock, TimedSource, replaced
 from gpudrift.cli import main
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.profiles import Profile
 from gpudrift.sources import open_source
 from gpudrift.sources.base import OpenedSource

@@ -22,7 +22,8 @@ import gpudrift as gd
 from gpudrift.backends import cuda, cuda_cudf
 from gpudrift.backends.cuda_launch import valid_texts
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, host_array
-from gpudrift.fitting import FitOptions, sample_blocks
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import sample_blocks
 from gpudrift.graphs import _empty_frame
 from gpudrift.sources import on_device, open_source
 from gpudrift.tasks import (

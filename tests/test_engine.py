@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 import gpudrift as gd
 from gpudrift import planning, sources, threads
-from gpudrift.fitting import FitOptions, sample_blocks
-from gpudrift.tasks import StreamSampler
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import StreamSampler, sample_blocks
 from gpudrift.threads import Settings, count_source, profile_source
 
 PARQUET_TYPES = [t for t in strategies.TYPES if not pa.types.is_dictionary(t) and t != pa.string_view()]

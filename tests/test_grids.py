@@ -18,8 +18,9 @@ from zoo import ZOO
 from gpudrift.columns.bounds import bound_edges, counted_bound, first_above, first_at_least
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
 from gpudrift.comparison import compare_profiles
-from gpudrift.fitting import FitOptions, fit_edges
-from gpudrift.grids import COARSE_SKETCH, COARSE_SLOTS, coarse_edges
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.edges import fit_edges
+from gpudrift.fitting.grids import COARSE_SKETCH, COARSE_SLOTS, coarse_edges
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, count_source, fit_source
 

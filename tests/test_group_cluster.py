@@ -24,7 +24,7 @@ from distributed import Client
 
 from gpudrift import graphs, group_graphs, planning
 from gpudrift.engine import Settings, count_groups, profile_groups
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.groups import GroupedProfile
 from gpudrift.planning import Progress
 from gpudrift.windows import numbering as grouping

@@ -29,7 +29,7 @@ from gpudrift.backends import grouped as grouped_backend
 from gpudrift.columns.conversion import NAN_IS_NULL
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
 from gpudrift.errors import SourceChangedError
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.group_tasks import cut_pieces
 from gpudrift.group_threads import count_groups_source, profile_groups_source
 from gpudrift.planning import Progress
@@ -457,7 +457,7 @@ from gpudrift.group_threads import count_groups_source
 from gpudrift.groups import Grouping
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, fit_source
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.windows.calendar import Windows
 import pyarrow as pa
 

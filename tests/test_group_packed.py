@@ -12,7 +12,7 @@ import pytest
 
 from gpudrift import group_packed
 from gpudrift.engine import count_groups
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.group_packed import GroupPacket, add_group_packets
 from gpudrift.group_threads import profile_groups_source
 from gpudrift.groups import GroupedProfile

@@ -25,7 +25,7 @@ from gpudrift.backends.numba import NumbaKernels
 from gpudrift.backends.numpy import NumpyKernels
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.group_threads import profile_groups_source
 from gpudrift.groups import Group, GroupedProfile
 from gpudrift.profiles import Profile, Tail, total

@@ -30,7 +30,7 @@ from gpudrift.bench.shapes import OF_NORMAL, SHAPES, column_of
 from gpudrift.bench.surroundings import surroundings
 from gpudrift.columns.schema import Schema
 from gpudrift.files import write_whole
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, fit_source
 

@@ -70,7 +70,7 @@ from gpudrift.bench.surroundings import surroundings
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema
 from gpudrift.comparison import compare_profiles
 from gpudrift.files import write_whole
-from gpudrift.fitting import FitOptions
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.planning import obstacle, size_text
 from gpudrift.profiles import Profile
 from gpudrift.report.result import Report

@@ -33,24 +33,17 @@ from gpudrift.columns.conversion import (
 from gpudrift.columns.schema import (
     FAMILIES,
     KINDS,
-    LARGEST_REAL,
     MAX_BINS,
     SKETCH_SIZE,
     Column,
-    Edges,
     complete_edges,
-    edge_limits,
 )
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.grids import coarse_categories, coarse_edges
+from gpudrift.fitting.edges import fit_edges
+from gpudrift.fitting.grids import coarse_categories, coarse_edges
 
-__all__ = ["FitOptions", "Sample", "fit_column", "fit_edges", "sample_blocks"]
+__all__ = ["FitOptions", "fit_column"]
 
-QUANTILES = 1024
-"""Bins of equal mass in the reference; also the most distinct values that each get a bin of their own."""
-
-SMALLEST_SAMPLE, LARGEST_SAMPLE, SAMPLED_VALUES = 8_192, 65_536, 2**26
-MOST_BLOCKS = 1023
 
 IDENTIFIER_VALUES, IDENTIFIER_SHARE = 100, 0.9
 CLOCK_VALUES, CLOCK_CORRELATION = 20, 0.9
@@ -71,7 +64,7 @@ class FitOptions:
         Of rules, in the column's own values: they become edges beside the others, so that the rules are decided
         exactly. What is no value of such a column, or does not fit into its bins any more, is left out.
     coarse : bool
-        Fit the coarse grid, for windows and segments; see :mod:`gpudrift.grids`.
+        Fit the coarse grid, for windows and segments; see :mod:`gpudrift.fitting.grids`.
     """
 
     kinds: Mapping[str, str] = field(default_factory=dict)
@@ -83,47 +76,6 @@ class FitOptions:
         for name, kind in self.kinds.items():
             if kind not in KINDS:
                 raise ValueError(f"kinds: column {name!r} is to be {kind!r}, possible are {', '.join(KINDS)}")
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Which rows of a data set are sampled: ``length`` rows from each multiple of ``stride``.
-
-    Parameters
-    ----------
-    rows : int
-        Rows of the data set.
-    stride, length : int
-        With ``length == stride`` every row is taken.
-    """
-
-    rows: int
-    stride: int
-    length: int
-
-    def positions(self, start: int, stop: int) -> npt.NDArray[np.int64]:
-        """Sampled rows among ``start <= row < stop``, relative to ``start``."""
-        first = start // self.stride
-        blocks = np.arange(first, max(first, -(-stop // self.stride)), dtype=np.int64) * self.stride
-        rows = (blocks[:, None] + np.arange(self.length, dtype=np.int64)).ravel()
-        return rows[(rows >= start) & (rows < stop)] - start
-
-
-def sample_blocks(rows: int, columns: int) -> Sample:
-    """The sample of a data set of so many rows and columns.
-
-    About ``clamp(2**26 / columns, 8,192, 65,536)`` rows: all of them where there are no more, else 512 to 1,023
-    blocks of consecutive rows at multiples of one power of two. (The first 7 % of a table in time order left 15 % of
-    its rows in one bin; 512 blocks 0.2 %.)
-    """
-    target = min(max(SAMPLED_VALUES // max(columns, 1), SMALLEST_SAMPLE), LARGEST_SAMPLE)
-    if rows <= target:
-        return Sample(rows, max(rows, 1), max(rows, 1))
-    stride = 1
-    while -(-rows // stride) > MOST_BLOCKS:
-        stride *= 2
-    blocks = -(-rows // stride)
-    return Sample(rows, stride, min(stride, target // blocks))
 
 
 def fit_column(
@@ -224,78 +176,6 @@ def _sampled_numbers(column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]]
         part = given.values if given.validity is None else given.values[given.valid()]
         parts.append(part[np.isfinite(part)] if column.family == "real" else part)
     return np.concatenate(parts) + 0  # -0.0 + 0 is 0.0
-
-
-def fit_edges(ordered: npt.NDArray[Any], family: str) -> Edges:
-    """Edges for a numeric column from its sampled finite values.
-
-    Parameters
-    ----------
-    ordered : ndarray of float64 or int64, ascending, shape (sampled,)
-    family : {"real", "integer"}
-
-    Returns
-    -------
-    ndarray of float64 or int64
-        At most about 2,700 bins.
-    """
-    size = ordered.size
-    if size == 0:
-        return complete_edges(_tail_grid(0, 1.0, 0, 0, family), family)
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    ranks = np.arange(1, QUANTILES) * size // QUANTILES
-    if starts.size <= QUANTILES:
-        quantiles, points = ordered[:0], ordered[starts]
-    else:
-        quantiles = ordered[ranks]
-        repeats = np.diff(np.concatenate([starts, [size]]))
-        points = ordered[starts[repeats * QUANTILES >= size]]
-    _, largest = edge_limits(family)
-    points = points[points < largest]  # the closed last bin cannot be cut behind the largest value
-    after = np.nextafter(points, np.inf) if family == "real" else points + 1
-    outer = ordered[size // QUANTILES], ordered[size - 1 - size // QUANTILES]
-    tails = _tail_grid(ordered[size // 2], _tail_unit(ordered), *outer, family)
-    return complete_edges(np.concatenate([quantiles, points, after, tails]), family)
-
-
-def _tail_unit(ordered: npt.NDArray[Any]) -> float:
-    """Unit of the tail grid: the interquartile range, or what stands for it in degenerate samples.
-
-    The median's size only counts where the sample has no spread of its own: as another term of the maximum it made
-    the outermost bin of ids near 2**62 that lie 1e6 apart 4e12 wide, and their Wasserstein distance of 400 came out
-    as 31,000.
-    """
-    size = ordered.size
-    quarter, median, three_quarters = (float(ordered[size * part // 4]) for part in (1, 2, 3))
-    # Halves: the difference of the largest finite floats is no float.
-    spread = 2.0 * min(three_quarters / 2 - quarter / 2, LARGEST_REAL / 2)
-    reach = (float(ordered[-1]) / 2 - float(ordered[0]) / 2) * 2.0**-19
-    return max(spread, reach) or abs(median) * 2.0**-20 or 1.0
-
-
-_OCTAVES = np.concatenate([np.arange(0, 161) / 16, 10 + np.arange(1, 33) / 2, 26 + 8 * np.arange(1, 257)])
-
-
-def _tail_grid(median: Any, unit: float, low: Any, high: Any, family: str) -> npt.NDArray[Any]:
-    """Grid points below ``low`` and above ``high``, geometric in their distance from the median.
-
-    Sixteen an octave for ten octaves of ``unit``, two for the next sixteen, then one in eight octaves.
-    """
-    with np.errstate(over="ignore"):
-        distances = unit * np.exp2(_OCTAVES)
-    if family == "real":
-        with np.errstate(over="ignore"):
-            below, above = median - distances, median + distances
-        return np.concatenate([below[(below < low) & np.isfinite(below)], above[(above > high) & np.isfinite(above)]])
-    distances = np.rint(distances[distances < 2.0**63])
-    # The comparison in float64 leaves room for its own rounding near the limits.
-    fits_below, fits_above = (
-        float(median) - distances > -(2.0**63) + 4096,
-        float(median) + distances < 2.0**63 - 4096,
-    )
-    steps = distances.astype(np.int64)
-    below, above = np.int64(median) - steps[fits_below], np.int64(median) + steps[fits_above]
-    return np.concatenate([below[below < low], above[above > high]])
 
 
 def _is_clock(column: Column, values: npt.NDArray[Any]) -> bool:

@@ -42,7 +42,7 @@ def coarse_edges(fine: Edges, ordered: npt.NDArray[Any], family: str, bounds: np
     Parameters
     ----------
     fine : ndarray of float64 or int64
-        See :func:`gpudrift.fitting.fit_edges`.
+        See :func:`gpudrift.fitting.edges.fit_edges`.
     ordered : ndarray, ascending
         The finite sampled values.
     family : {"real", "integer"}
