@@ -51,10 +51,10 @@ import pyarrow.parquet as pq
 
 import gpudrift as gd
 from gpudrift import graphs, planning, tasks
+from gpudrift.counts.packed import Packet, add_packets
 from gpudrift.dask_cluster import DaskCluster
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.graphs import Place, open_files, open_found
-from gpudrift.packed import Packet, add_packets
 from gpudrift.planning import AT_ONCE, FAN_IN, Rates, column_slots, cut_columns, cut_for_cluster, obstacle, plan_table
 from gpudrift.sources import find_source, open_source
 from gpudrift.threads import Settings

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 
 import gpudrift as gd
 from gpudrift.comparison import compare_profiles
-from gpudrift.groups import GroupedProfile
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.segment_calibration import calibrate_baseline, segment_names
 from gpudrift.verdict import ALPHA, Verdict, judge_comparison
 

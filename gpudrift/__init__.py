@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from gpudrift.columns.schema import Column as Column
     from gpudrift.columns.schema import Schema as Schema
     from gpudrift.comparison import Comparison as Comparison
+    from gpudrift.counts.groups import GroupedProfile as GroupedProfile
+    from gpudrift.counts.profiles import Profile as Profile
     from gpudrift.errors import IncompatibleColumnError as IncompatibleColumnError
     from gpudrift.errors import SchemaMismatchError as SchemaMismatchError
     from gpudrift.errors import SourceChangedError as SourceChangedError
     from gpudrift.findings import Finding as Finding
-    from gpudrift.groups import GroupedProfile as GroupedProfile
     from gpudrift.monitoring import Monitoring as Monitoring
-    from gpudrift.profiles import Profile as Profile
     from gpudrift.report.result import Report as Report
     from gpudrift.rules import Rule as Rule
     from gpudrift.store import Store as Store
@@ -54,9 +54,9 @@ _HOMES = {
     "SchemaMismatchError": "gpudrift.errors",
     "SourceChangedError": "gpudrift.errors",
     "Finding": "gpudrift.findings",
-    "GroupedProfile": "gpudrift.groups",
+    "GroupedProfile": "gpudrift.counts.groups",
     "Monitoring": "gpudrift.monitoring",
-    "Profile": "gpudrift.profiles",
+    "Profile": "gpudrift.counts.profiles",
     "Report": "gpudrift.report.result",
     "Rule": "gpudrift.rules",
     "Column": "gpudrift.columns.schema",

@@ -10,6 +10,9 @@ from typing import Any
 
 from gpudrift.columns.schema import Schema
 from gpudrift.comparison import Comparison, compare_profiles
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.profiles import Profile
+from gpudrift.counts.sealed import WINDOWS_FORMAT, says_sealed
 from gpudrift.engine import (
     Settings,
     column_types,
@@ -22,12 +25,9 @@ from gpudrift.engine import (
     profile_groups,
 )
 from gpudrift.evaluation import evaluate
-from gpudrift.files import WINDOWS_FORMAT, says_sealed
 from gpudrift.findings import Finding
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.groups import GroupedProfile
 from gpudrift.planning import Plan, Progress, TablePlan, measured_rates
-from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.rules import Given as Rules
 from gpudrift.rules import read_rules, rule_bounds
@@ -456,7 +456,7 @@ def load_saved(path: str | os.PathLike[str]) -> Profile | GroupedProfile:
     Raises
     ------
     OSError, ValueError
-        As :meth:`gpudrift.profiles.Profile.load`.
+        As :meth:`gpudrift.counts.profiles.Profile.load`.
     """
     with Path(path).open("rb") as file:
         # What is no saved file at all is told by whoever loads profiles.

@@ -59,7 +59,7 @@ import numpy.typing as npt
 
 from gpudrift.chance import psi_floor
 from gpudrift.comparison import ColumnComparison, Comparison, compare_profiles
-from gpudrift.profiles import Profile, first_difference
+from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.verdict import ALSO_JUDGED, DECIDING, ROWS_PER_BIN, noise_floors, why_not_judged
 
 __all__ = [

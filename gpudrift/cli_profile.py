@@ -30,8 +30,8 @@ from gpudrift.cli_common import (
 )
 
 if TYPE_CHECKING:
-    from gpudrift.groups import GroupedProfile
-    from gpudrift.profiles import Profile
+    from gpudrift.counts.groups import GroupedProfile
+    from gpudrift.counts.profiles import Profile
 
 __all__ = ["info", "profile"]
 
@@ -161,7 +161,7 @@ def info(profile_path: str | None) -> int:
 
 def _describe(counted: Profile | GroupedProfile, path: str) -> None:
     """Print what a profile holds."""
-    from gpudrift.groups import GroupedProfile
+    from gpudrift.counts.groups import GroupedProfile
     from gpudrift.report.text import counted as number_of
     from gpudrift.report.text import plain
 

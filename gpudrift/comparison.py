@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from gpudrift import distances
 from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
+from gpudrift.counts.profiles import ColumnProfile, Profile, data_range, first_difference
+from gpudrift.counts.tails import Tail
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.profiles import ColumnProfile, Profile, Tail, data_range, first_difference
 from gpudrift.summaries import Distribution, distribution, moments, natural_factor, natural_values, summary
 
 __all__ = [

@@ -20,10 +20,10 @@ from typing import Any
 
 from gpudrift.backends import Gpu, choose_backend, choose_for_workers, probe
 from gpudrift.columns.schema import Schema
+from gpudrift.counts.packed import Packet
+from gpudrift.counts.packets import GroupPacket
 from gpudrift.dask_worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
 from gpudrift.graphs import Counted, Place, Tally, schema_bytes
-from gpudrift.group_packed import GroupPacket
-from gpudrift.packed import Packet
 from gpudrift.threads import Settings
 from gpudrift.version import __version__
 

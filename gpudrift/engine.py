@@ -1,7 +1,7 @@
 """Where work goes: to threads of this process or, with a client, to the workers of a Dask cluster.
 
 Here it is only decided. On a cluster (:mod:`gpudrift.dask_cluster`) the workers find, read and count the files
-(:mod:`gpudrift.graphs`); what comes back is small (:mod:`gpudrift.packed`), and the same to the bit as from threads.
+(:mod:`gpudrift.graphs`); what comes back is small (:mod:`gpudrift.counts.packed`), and the same to the bit as from threads.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import pyarrow as pa
 
 from gpudrift.backends import choose_backend
 from gpudrift.columns.schema import Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.profiles import Profile
 from gpudrift.dask_cluster import DaskCluster, check_client, with_client
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.graphs import count_files, count_frame, described, open_files, profile_files, profile_frame, whole_rows
@@ -26,9 +28,7 @@ from gpudrift.group_graphs import (
     profile_groups_frame,
 )
 from gpudrift.group_threads import count_groups_source, profile_groups_source
-from gpudrift.groups import GroupedProfile
 from gpudrift.planning import TablePlan, column_slots, cut_for_cluster, cut_for_threads, obstacle, plan_table
-from gpudrift.profiles import Profile
 from gpudrift.sources import Field, Source, is_parquet, is_uri, lies_on_gpu, open_source
 from gpudrift.threads import Settings, count_source, fit_source, profile_source, selected_fields
 from gpudrift.windows.grouping import Grouping, GroupRequest

@@ -26,6 +26,7 @@ from typing import Any
 from gpudrift.columns.bounds import as_written, counted_bound, natural_bound
 from gpudrift.columns.schema import LARGEST_REAL
 from gpudrift.comparison import ColumnComparison, Comparison, compare_profiles, new_values, schema_findings
+from gpudrift.counts.profiles import ColumnProfile, Profile
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.findings import Finding, ordered
 from gpudrift.intervals import (
@@ -37,7 +38,6 @@ from gpudrift.intervals import (
     rows_of_texts,
     unlisted_texts,
 )
-from gpudrift.profiles import ColumnProfile, Profile
 from gpudrift.rules import CHECKS, CUT, Rule
 from gpudrift.scales import ScaleChange, scale_change
 from gpudrift.summaries import moments, natural_values

@@ -29,11 +29,12 @@ import pyarrow as pa
 from gpudrift import tasks
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.packed import Packet, add_packets
+from gpudrift.counts.profiles import Profile
 from gpudrift.errors import SourceChangedError
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import sample_blocks
-from gpudrift.groups import GroupedProfile
-from gpudrift.packed import Packet, add_packets
 from gpudrift.planning import (
     BLOCK_SLOTS,
     BYTES_PER_SLOT,
@@ -46,7 +47,6 @@ from gpudrift.planning import (
     cut_for_cluster,
     obstacle,
 )
-from gpudrift.profiles import Profile
 from gpudrift.sources import Field, Found, Source, Summary, find_source, is_uri, open_source
 from gpudrift.tasks import Opened
 from gpudrift.threads import Settings, seen_types, selected_fields

@@ -24,6 +24,8 @@ from typing import Any
 from gpudrift import tasks
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Column, Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.packets import GroupPacket, add_group_packets, groups_together
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import sample_blocks
 from gpudrift.graphs import (
@@ -47,7 +49,6 @@ from gpudrift.graphs import (
     shared_whole,
     sum_tree,
 )
-from gpudrift.group_packed import GroupPacket, add_group_packets, groups_together
 from gpudrift.group_tasks import (
     Fitted,
     asked_windows,
@@ -60,7 +61,6 @@ from gpudrift.group_tasks import (
     segment_columns,
 )
 from gpudrift.group_threads import with_readable
-from gpudrift.groups import GroupedProfile
 from gpudrift.planning import column_slots, cut_for_cluster, cut_rows_for_cluster
 from gpudrift.sources import Field, Source
 from gpudrift.tasks import Opened

@@ -22,10 +22,10 @@ from gpudrift.backends import load_groups
 from gpudrift.backends.grouped import GroupsCounted, GroupState
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Column, Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.packets import GroupPacket
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sample, Sampled, StreamSampler, as_batches, take_sample
-from gpudrift.group_packed import GroupPacket
-from gpudrift.groups import GroupedProfile
 from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source
 from gpudrift.tasks import (

@@ -25,6 +25,7 @@ from gpudrift.backends.grouped import GroupState
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Schema
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sample, sample_blocks
 from gpudrift.group_tasks import (
@@ -42,7 +43,6 @@ from gpudrift.group_tasks import (
     segment_columns,
     together,
 )
-from gpudrift.groups import GroupedProfile
 from gpudrift.planning import Block, Progress, block_columns, obstacle
 from gpudrift.sources import Field, Part, Source, open_source, width_of
 from gpudrift.tasks import READING_ERRORS, fit_held_block

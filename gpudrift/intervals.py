@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from gpudrift.backends.numpy import xxh64
 from gpudrift.columns.bounds import first_above, first_at_least
 from gpudrift.columns.schema import SMALLEST_NORMAL, point_bins, residual_units
-from gpudrift.profiles import ColumnProfile
+from gpudrift.counts.profiles import ColumnProfile
+from gpudrift.counts.tails import xxh64
 
 __all__ = [
     "Interval",

@@ -31,11 +31,11 @@ from typing import TYPE_CHECKING, Any
 
 from gpudrift.columns.schema import Column
 from gpudrift.comparison import Comparison, compare_profiles
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.profiles import Profile
 from gpudrift.evaluation import evaluate
 from gpudrift.files import write_whole
 from gpudrift.findings import Finding, drift_findings, ordered
-from gpudrift.groups import GroupedProfile
-from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.rules import Rule
 from gpudrift.verdict import ALPHA, Thresholds, judge_comparison

@@ -18,7 +18,7 @@ from fractions import Fraction
 import numpy as np
 
 from gpudrift.columns.schema import residual_units
-from gpudrift.profiles import ColumnProfile
+from gpudrift.counts.profiles import ColumnProfile
 
 __all__ = ["ScaleChange", "scale_change"]
 

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import Any
 
 from gpudrift.calibration import FEWEST_WINDOWS, METHODS, Calibration, calibrate
-from gpudrift.groups import GroupedProfile
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.windows.grouping import NO_TIME
 
 __all__ = ["MOST_NAMED", "BaselineCalibration", "calibrate_baseline", "segment_names"]

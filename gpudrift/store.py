@@ -6,7 +6,7 @@ What is where::
     commits/00000000000000000012.json           which files count, and which batches each of them holds
     windows/2013-01-01T000000/flights-….parquet  one window of one batch, or of several that were joined
 
-A window file is one of :mod:`gpudrift.group_files`: it holds the segments of its window and can be read without the
+A window file is one of :mod:`gpudrift.counts.saved`: it holds the segments of its window and can be read without the
 rest. The folder says the start of the window (in UTC where times have a zone; ``none`` for rows without a time, ``all``
 where there are no windows), so that only the windows that are asked for are opened.
 
@@ -39,13 +39,13 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from gpudrift import group_files
 from gpudrift.columns.schema import Schema
 from gpudrift.commits import WINDOW_FILE, Batches, State, begin, change_state, newest_state, path_of
+from gpudrift.counts import saved as group_files
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.tails import Tail
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.groups import GroupedProfile
 from gpudrift.places import Place, place_of
-from gpudrift.profiles import Tail
 from gpudrift.windows.grouping import NO_TIME, Grouping
 
 __all__ = ["Added", "Compacted", "Store", "Trouble"]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.columns.schema import LARGEST_REAL, Column
-from gpudrift.profiles import ColumnProfile, data_range
+from gpudrift.counts.profiles import ColumnProfile, data_range
 
 __all__ = [
     "Distribution",

@@ -17,6 +17,8 @@ import pyarrow as pa
 
 from gpudrift.backends import device_reader, load_backend
 from gpudrift.columns.schema import Column, Schema
+from gpudrift.counts.packed import Packet
+from gpudrift.counts.profiles import Profile, total
 from gpudrift.errors import SourceChangedError
 from gpudrift.fitting.columns import FitOptions, fit_column
 from gpudrift.fitting.samples import (
@@ -26,9 +28,7 @@ from gpudrift.fitting.samples import (
     as_batches,
     take_sample,
 )
-from gpudrift.packed import Packet
 from gpudrift.planning import AT_ONCE, DEVICE_BLOCK, DEVICE_COLUMNS, Block, cut_columns, obstacle
-from gpudrift.profiles import Profile, total
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source, open_source, read_onto
 
 T = TypeVar("T")

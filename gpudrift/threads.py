@@ -24,10 +24,10 @@ import pyarrow as pa
 from gpudrift.backends import device_reader, load_backend
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Column, Schema
+from gpudrift.counts.profiles import Profile, total
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sample, Sampled, sample_blocks
 from gpudrift.planning import DEVICE_BLOCK, Block, Progress, block_columns, cut_parts, obstacle
-from gpudrift.profiles import Profile, total
 from gpudrift.sources import Field, Part, Source
 from gpudrift.tasks import (
     count_run,

@@ -17,7 +17,7 @@ import numpy as np
 
 from gpudrift.chance import proportion_floor, psi_floor
 from gpudrift.comparison import ColumnComparison, Comparison
-from gpudrift.profiles import ColumnProfile, data_range
+from gpudrift.counts.profiles import ColumnProfile, data_range
 from gpudrift.summaries import natural_factor
 
 __all__ = [

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from gpudrift.backends import load_backend, load_groups
 from gpudrift.columns.schema import Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.profiles import Profile
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.group_tasks import together
 from gpudrift.group_threads import count_groups_source
-from gpudrift.groups import GroupedProfile
-from gpudrift.profiles import Profile
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, fit_source
 from gpudrift.windows.calendar import Windows

@@ -7,9 +7,9 @@ import functools
 import numpy as np
 import pyarrow as pa
 
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.group_threads import count_groups_source, profile_groups_source
-from gpudrift.groups import GroupedProfile
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings
 from gpudrift.windows.grouping import GroupRequest

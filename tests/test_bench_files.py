@@ -21,8 +21,8 @@ from gpudrift.backends import cuda, cuda_bench, numba
 from gpudrift.bench import files
 from gpudrift.bench.clock import Clock, TimedSource, replaced
 from gpudrift.cli import main
+from gpudrift.counts.profiles import Profile
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.profiles import Profile
 from gpudrift.sources import open_source
 from gpudrift.sources.base import OpenedSource
 from gpudrift.threads import Settings

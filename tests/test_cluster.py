@@ -37,10 +37,10 @@ from test_engine import sample_table
 import gpudrift as gd
 from gpudrift import graphs, planning
 from gpudrift.backends import load_backend
+from gpudrift.counts.packed import Packet, add_packets
+from gpudrift.counts.profiles import Profile
 from gpudrift.dask_cluster import DaskCluster
-from gpudrift.packed import Packet, add_packets
 from gpudrift.planning import Progress
-from gpudrift.profiles import Profile
 
 FIGURES = logging.getLogger("figures")
 """What was measured: ``pytest --log-cli-level=INFO`` shows it."""

@@ -36,10 +36,10 @@ from test_cluster_errors import BLOCKED, indented, on_workers
 import gpudrift as gd
 from gpudrift import dask_cluster, dask_scheduler, planning
 from gpudrift.backends import Gpu, choose_for_workers
+from gpudrift.counts.profiles import Profile
 from gpudrift.dask_cluster import DaskCluster
 from gpudrift.dask_worker import RESOURCE, gpu_plugin
 from gpudrift.planning import Progress
-from gpudrift.profiles import Profile
 from gpudrift.threads import Settings
 
 TESTS = Path(__file__).parent

@@ -29,10 +29,10 @@ from gpudrift.backends.grouped import GroupsCounted, GroupState
 from gpudrift.backends.numba import NumbaKernels
 from gpudrift.columns.device import DeviceBatch, DeviceColumn, device_column
 from gpudrift.columns.schema import Schema
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.group_tasks import count_groups_of_run
 from gpudrift.group_threads import count_groups_source, fit_grouping, profile_groups_source
-from gpudrift.groups import GroupedProfile
 from gpudrift.sources import open_source
 from gpudrift.tasks import readable_by
 from gpudrift.threads import Settings, fit_source

@@ -28,9 +28,12 @@ from example_document import HOSTILE_NAMES
 from test_cli import fails
 
 import gpudrift as gd
-from gpudrift import files, group_files, profiles
+from gpudrift import files
 from gpudrift.columns.schema import SPECIAL_SLOTS
-from gpudrift.files import check_writable, read_sealed, write_sealed, write_whole
+from gpudrift.counts import profiles
+from gpudrift.counts import saved as group_files
+from gpudrift.counts.sealed import read_sealed, write_sealed
+from gpudrift.files import check_writable, write_whole
 
 NAMES = [name for name in HOSTILE_NAMES if "\ud800" not in name]
 SEAL = "seal:" + "0" * 64
@@ -627,7 +630,7 @@ def test_loading_executes_nothing(module):
             )
     allowed = {
         "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools",
-        "gpudrift.columns.buffers", "gpudrift.errors", "gpudrift.files", "gpudrift.groups", "gpudrift.profiles",
+        "gpudrift.columns.buffers", "gpudrift.errors", "gpudrift.files", "gpudrift.counts.groups", "gpudrift.counts.profiles",
         "gpudrift.columns.schema", "hashlib", "json", "numpy", "numpy.typing", "operator", "os", "pathlib", "pyarrow",
         "pyarrow.parquet", "stat", "typing",
     }  # fmt: skip

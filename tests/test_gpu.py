@@ -18,7 +18,7 @@ import gpudrift as gd
 from gpudrift.backends import load_backend
 from gpudrift.bench.shapes import SHAPES, column_of
 from gpudrift.columns.schema import MAX_BINS, Schema
-from gpudrift.profiles import Profile
+from gpudrift.counts.profiles import Profile
 
 pytestmark = pytest.mark.gpu
 

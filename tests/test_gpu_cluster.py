@@ -23,10 +23,10 @@ from distributed import Client
 import gpudrift as gd
 from gpudrift import planning
 from gpudrift.backends import Gpu, probe
+from gpudrift.counts.profiles import Profile
 from gpudrift.dask_cluster import DaskCluster
 from gpudrift.dask_scheduler import open_cluster
 from gpudrift.planning import Progress
-from gpudrift.profiles import Profile
 
 pytestmark = pytest.mark.gpu
 

@@ -23,9 +23,9 @@ from clusters import assert_nothing_left, assert_tiles, bytes_read, kill_a_worke
 from distributed import Client
 
 from gpudrift import graphs, group_graphs, planning
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.engine import Settings, count_groups, profile_groups
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.groups import GroupedProfile
 from gpudrift.planning import Progress
 from gpudrift.windows import numbering as grouping
 from gpudrift.windows.grouping import NO_TIME, GroupRequest

@@ -454,7 +454,7 @@ def test_every_chunk_of_every_column_is_read_once(tmp_path, monkeypatch, threads
 SCAN = """
 import pathlib, sys
 from gpudrift.group_threads import count_groups_source
-from gpudrift.groups import Grouping
+from gpudrift.counts.groups import Grouping
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, fit_source
 from gpudrift.fitting.columns import FitOptions

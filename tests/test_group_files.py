@@ -16,10 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift import group_files
-from gpudrift.files import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, says_sealed, sealed_bytes, write_sealed
-from gpudrift.groups import GroupedProfile
-from gpudrift.profiles import Profile, Tail
+from gpudrift.counts import saved as group_files
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.profiles import Profile
+from gpudrift.counts.sealed import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, says_sealed, sealed_bytes, write_sealed
+from gpudrift.counts.tails import Tail
 from gpudrift.sources import open_source
 from gpudrift.windows.calendar import Windows
 from gpudrift.windows.grouping import NO_TIME

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from gpudrift import group_packed
+from gpudrift.counts import packets as group_packed
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.packets import GroupPacket, add_group_packets
 from gpudrift.engine import count_groups
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.group_packed import GroupPacket, add_group_packets
 from gpudrift.group_threads import profile_groups_source
-from gpudrift.groups import GroupedProfile
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings
 from gpudrift.windows.grouping import GroupRequest

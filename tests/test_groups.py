@@ -24,11 +24,12 @@ from gpudrift.backends import grouped as grouped_backend
 from gpudrift.backends.numba import NumbaKernels
 from gpudrift.backends.numpy import NumpyKernels
 from gpudrift.columns.schema import Column, Schema
+from gpudrift.counts.groups import Group, GroupedProfile
+from gpudrift.counts.profiles import Profile, total
+from gpudrift.counts.tails import Tail
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.group_threads import profile_groups_source
-from gpudrift.groups import Group, GroupedProfile
-from gpudrift.profiles import Profile, Tail, total
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, count_source
 from gpudrift.windows import numbering as grouping_module

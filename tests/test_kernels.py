@@ -27,7 +27,7 @@ from gpudrift.backends.cuda_staging import SlabPool, Stager, count_on
 from gpudrift.backends.numpy import NumpyKernels
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import MAX_BINS, SPECIAL_SLOTS, Column, Schema
-from gpudrift.profiles import Profile
+from gpudrift.counts.profiles import Profile
 
 MORE = settings(deadline=None, max_examples=75)
 ORDERS = {"forward": emulated_gpu.FORWARD, "reverse": emulated_gpu.REVERSE, "shuffled": emulated_gpu.SHUFFLED}

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 import gpudrift as gd
 from gpudrift.backends import BACKENDS, load_backend
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema
-from gpudrift.profiles import Profile, Tail, float_to_key, key_to_float, total
+from gpudrift.counts.profiles import Profile, float_to_key, key_to_float, total
+from gpudrift.counts.tails import Tail
 
 LIMITS = settings(deadline=None, max_examples=60)
 MORE = settings(deadline=None, max_examples=100)

@@ -24,8 +24,8 @@ from test_cli import DONE, FOUND, USAGE, fails, process, run, strict_json
 import gpudrift as gd
 from gpudrift import cli_monitor
 from gpudrift.api import load_saved
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.findings import KINDS, document_windows
-from gpudrift.groups import GroupedProfile
 from gpudrift.report.monitoring import render, write
 from gpudrift.store import Store
 from gpudrift.watching import monitor

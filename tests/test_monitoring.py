@@ -24,7 +24,7 @@ from gpudrift import monitoring
 from gpudrift.alerts import Window
 from gpudrift.alerts.events import State, advance
 from gpudrift.comparison import compare_profiles
-from gpudrift.groups import GroupedProfile
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.monitoring import FORMAT, Monitoring, monitor_windows
 from gpudrift.rules import read_rules
 from gpudrift.verdict import ALSO_JUDGED, DECIDING, judge_comparison

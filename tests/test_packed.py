@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import gpudrift as gd
 from gpudrift.backends import load_backend
 from gpudrift.columns.schema import Schema
-from gpudrift.packed import Packet, add_packets, join_spans
-from gpudrift.profiles import Profile, total
+from gpudrift.counts.packed import Packet, add_packets, join_spans
+from gpudrift.counts.profiles import Profile, total
 
 LIMITS = settings(deadline=None, max_examples=60)
 INT64 = st.integers(-(2**63), 2**63 - 1)

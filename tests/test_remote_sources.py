@@ -21,8 +21,8 @@ from fake_stores import KEY, QUOTED, SECRET, FakeS3, Vault
 from pyarrow import fs, ipc
 
 import gpudrift
+from gpudrift.counts.sealed import write_sealed
 from gpudrift.errors import SourceChangedError
-from gpudrift.files import write_sealed
 from gpudrift.sources import datafile, delimited, footers, is_saved_profile, is_uri, open_source, parquet, trouble
 
 TABLE = pa.table({"i": range(3000), "s": [f"text {i % 7}" for i in range(3000)], "u": [f"{i:09}" for i in range(3000)]})

@@ -30,8 +30,8 @@ from hypothesis import strategies as st
 from pyarrow import fs, ipc
 
 from gpudrift import sources
+from gpudrift.counts.sealed import write_sealed
 from gpudrift.errors import SourceChangedError
-from gpudrift.files import write_sealed
 from gpudrift.sources import (
     CsvTypesChanged,
     Field,

@@ -24,8 +24,8 @@ from store_writers import add_many, keep_changing, keep_compacting, many, versio
 
 from gpudrift import commits
 from gpudrift.commits import KEPT, newest_state
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.groups import GroupedProfile
 from gpudrift.places import Local, Place, place_of
 from gpudrift.store import Store
 from gpudrift.windows.grouping import NO_TIME

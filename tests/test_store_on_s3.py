@@ -14,7 +14,7 @@ from moto.server import ThreadedMotoServer
 from store_writers import add_some, keep_compacting
 
 import gpudrift as gd
-from gpudrift.groups import GroupedProfile
+from gpudrift.counts.groups import GroupedProfile
 from gpudrift.places import place_of
 from gpudrift.store import Store
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpudrift.backends.grouped import GroupState
     from gpudrift.columns.device import ColumnReader
     from gpudrift.columns.schema import Schema
-    from gpudrift.profiles import Profile
+    from gpudrift.counts.profiles import Profile
 
     Count = Callable[[Iterable[pa.RecordBatch], Schema], Profile]
 

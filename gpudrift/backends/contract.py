@@ -25,8 +25,9 @@ from gpudrift.columns.conversion import (
 )
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, host_array
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+from gpudrift.counts.profiles import Profile
+from gpudrift.counts.tails import Tail
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.profiles import Profile, Tail
 
 __all__ = ["Kernels", "State", "count_frame", "says_nan_is_null"]
 
@@ -50,7 +51,7 @@ class Kernels(Protocol):
         """Count rows into ``counts`` and ``sums`` (shape (bins,)) and ``special`` (shape (5,)).
 
         Returns the smallest and largest finite value as int64 keys that order like the values (for reals
-        :func:`gpudrift.profiles.float_to_key`); the largest and smallest int64 where there is none.
+        :func:`gpudrift.counts.profiles.float_to_key`); the largest and smallest int64 where there is none.
         """
 
     def codes(self, codes: npt.NDArray[Any], valid: npt.NDArray[np.bool_] | None, size: int) -> Integers:

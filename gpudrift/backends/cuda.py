@@ -31,7 +31,7 @@ from gpudrift.backends.cuda_staging import SlabPool, count_on
 from gpudrift.backends.grouped import GroupState
 from gpudrift.columns.device import ColumnReader, DeviceColumn, DeviceTexts, device_column
 from gpudrift.columns.schema import Schema
-from gpudrift.profiles import Profile
+from gpudrift.counts.profiles import Profile
 
 __all__ = ["CupyDevice", "column_of", "column_reader", "count", "device", "group_state", "probe", "why_not"]
 

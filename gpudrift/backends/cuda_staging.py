@@ -21,7 +21,7 @@ from gpudrift.backends.cuda_launch import Counters, Device, Slab, device_values
 from gpudrift.columns.conversion import NumericValues, stored_type, stored_values
 from gpudrift.columns.device import DeviceColumn, host_array
 from gpudrift.columns.schema import Schema
-from gpudrift.profiles import Profile
+from gpudrift.counts.profiles import Profile
 
 __all__ = ["SlabPool", "Stager", "count_on"]
 

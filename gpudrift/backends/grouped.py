@@ -29,9 +29,9 @@ from gpudrift.columns.buffers import arrow_integers, arrow_texts, numbers, valid
 from gpudrift.columns.conversion import NumericValues, coded_values, numeric_values
 from gpudrift.columns.device import host_array
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.tails import Integers, Tail
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.groups import GroupedProfile
-from gpudrift.profiles import Integers, Tail
 from gpudrift.windows.grouping import Grouping
 
 __all__ = ["GroupCounters", "GroupKernels", "GroupState", "GroupsCounted", "TailCounter", "lengthened"]

@@ -31,7 +31,7 @@ from gpudrift.backends.contract import Integers, count_frame
 from gpudrift.backends.grouped import GroupState
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import Column, Schema, residual_shifts, residual_units
-from gpudrift.profiles import Profile
+from gpudrift.counts.profiles import Profile
 
 __all__ = ["count", "group_state", "warm_up"]
 

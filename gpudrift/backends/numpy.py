@@ -34,9 +34,10 @@ from gpudrift.columns.schema import (
     residual_shifts,
     residual_units,
 )
-from gpudrift.profiles import Profile, float_to_key
+from gpudrift.counts.profiles import Profile, float_to_key
+from gpudrift.counts.tails import xxh64
 
-__all__ = ["count", "group_state", "xxh64"]
+__all__ = ["count", "group_state"]
 
 
 def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
@@ -147,54 +148,3 @@ class NumpyKernels:
 
     def hashes(self, texts: pa.Array) -> npt.NDArray[np.uint64]:
         return np.array([xxh64(text.as_py() or b"") for text in texts], dtype=np.uint64)
-
-
-_MASK = 2**64 - 1
-_P1, _P2, _P3 = 0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9
-_P4, _P5 = 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5
-
-
-def xxh64(text: bytes) -> int:
-    """XXH64 with seed 0, in plain integers.
-
-    Source: xxHash specification 0.1.1, section "XXH64 algorithm description".
-    """
-    length, position = len(text), 0
-    if length >= 32:
-        lanes = [(_P1 + _P2) & _MASK, _P2, 0, -_P1 & _MASK]
-        while position + 32 <= length:
-            for lane in range(4):
-                lanes[lane] = _round(lanes[lane], _word(text, position + 8 * lane, 8))
-            position += 32
-        state = sum(_rotated(lane, by) for lane, by in zip(lanes, (1, 7, 12, 18), strict=True)) & _MASK
-        for lane in lanes:
-            state = ((state ^ _round(0, lane)) * _P1 + _P4) & _MASK
-    else:
-        state = _P5
-    state = (state + length) & _MASK
-    while position + 8 <= length:
-        state ^= _round(0, _word(text, position, 8))
-        state = (_rotated(state, 27) * _P1 + _P4) & _MASK
-        position += 8
-    if position + 4 <= length:
-        state ^= _word(text, position, 4) * _P1 & _MASK
-        state = (_rotated(state, 23) * _P2 + _P3) & _MASK
-        position += 4
-    for byte in text[position:]:
-        state ^= byte * _P5 & _MASK
-        state = _rotated(state, 11) * _P1 & _MASK
-    state = (state ^ state >> 33) * _P2 & _MASK
-    state = (state ^ state >> 29) * _P3 & _MASK
-    return state ^ state >> 32
-
-
-def _word(text: bytes, position: int, size: int) -> int:
-    return int.from_bytes(text[position : position + size], "little")
-
-
-def _rotated(word: int, by: int) -> int:
-    return (word << by | word >> 64 - by) & _MASK
-
-
-def _round(lane: int, word: int) -> int:
-    return _rotated(lane + word * _P2 & _MASK, 31) * _P1 & _MASK

@@ -69,10 +69,10 @@ from gpudrift.bench.shapes import column_of
 from gpudrift.bench.surroundings import surroundings
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema
 from gpudrift.comparison import compare_profiles
+from gpudrift.counts.profiles import Profile
 from gpudrift.files import write_whole
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.planning import obstacle, size_text
-from gpudrift.profiles import Profile
 from gpudrift.report.result import Report
 from gpudrift.report.text import counted
 from gpudrift.sources import Source, open_source

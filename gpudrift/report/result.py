@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from gpudrift.comparison import ColumnComparison, Comparison, Statistic
+from gpudrift.counts.profiles import Profile
 from gpudrift.files import write_whole
-from gpudrift.profiles import Profile
 from gpudrift.verdict import ColumnVerdict, Verdict
 from gpudrift.version import __version__
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from gpudrift.files import says_sealed
+from gpudrift.counts.sealed import says_sealed
 from gpudrift.sources.datafile import COMPRESSIONS, File, state_of
 from gpudrift.sources.libraries import arrow_module
 from gpudrift.sources.trouble import hidden, named, uri_secrets

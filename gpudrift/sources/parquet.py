@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as is_type
 
-from gpudrift.files import WINDOWS_FORMAT, says_sealed
+from gpudrift.counts.sealed import WINDOWS_FORMAT, says_sealed
 from gpudrift.sources import footers
 from gpudrift.sources.base import OpenedSource, Part, Source, fields_of, file_source, shared, width_of
 from gpudrift.sources.datafile import File

@@ -21,30 +21,18 @@ from operator import add
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.columns.buffers import booleans, numbers
 from gpudrift.columns.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+from gpudrift.counts.sealed import read_sealed, write_sealed
+from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.files import read_sealed, write_sealed
 
-__all__ = [
-    "ColumnProfile",
-    "Profile",
-    "Tail",
-    "columns_of",
-    "data_range",
-    "float_to_key",
-    "key_to_float",
-    "list_cells",
-    "merged_text",
-]
+__all__ = ["ColumnProfile", "Profile", "columns_of", "data_range", "float_to_key", "key_to_float", "list_cells"]
 
 MAX_ROWS = 2**47
 """Most rows of a profile: residual sums of 16-bit residuals then still fit in 63 bits."""
-
-Integers = npt.NDArray[np.int64]
 
 
 def float_to_key(value: float) -> int:
@@ -57,89 +45,6 @@ def key_to_float(key: int) -> float:
     """The inverse of :func:`float_to_key`."""
     bits = key if key >= 0 else key ^ LARGEST_INTEGER
     return float(np.int64(bits).view(np.float64))
-
-
-@dataclass(frozen=True, eq=False)
-class Tail:
-    """The values of a categorical column beyond the frequent ones: a bottom-k sketch by hash.
-
-    Kept are the ``k`` distinct values of smallest (hash, bytes), each with its exact count. Because the order does
-    not depend on the data, keeping the k smallest is associative and commutative, and a value that is kept in the
-    end was kept in every part, so its count is exact (keeping the k most frequent has neither property).
-
-    Parameters
-    ----------
-    hashes : ndarray of uint64, shape (kept,)
-        XXH64 with seed 0 of the UTF-8 bytes, ascending; equal hashes ordered by bytes.
-    values : tuple of bytes, length kept
-    counts : ndarray of int64, shape (kept,)
-    size : int
-        The k: most values that are kept, of this one and of what it is added to.
-    """
-
-    hashes: npt.NDArray[np.uint64]
-    values: tuple[bytes, ...]
-    counts: Integers
-    size: int = SKETCH_SIZE
-
-    @classmethod
-    def empty(cls, size: int = SKETCH_SIZE) -> Tail:
-        return cls(np.zeros(0, np.uint64), (), np.zeros(0, np.int64), size)
-
-    @classmethod
-    def of(
-        cls,
-        hashes: npt.NDArray[np.uint64],
-        values: Sequence[bytes],
-        counts: Integers,
-        size: int = SKETCH_SIZE,
-    ) -> Tail:
-        """Sort, add up the counts of equal values, keep the ``size`` smallest; any order, repeats allowed."""
-        if len(values) == 0:
-            return cls.empty(size)
-        # Sorted by hash, then by bytes where hashes are equal: rare, except for the same value from two parts.
-        order = np.argsort(hashes, kind="stable")
-        ordered = hashes[order]
-        if np.any(ordered[1:] == ordered[:-1]):
-            order = np.array(sorted(order.tolist(), key=lambda i: (int(hashes[i]), values[i])), dtype=np.int64)
-            ordered = hashes[order]
-        texts = [values[i] for i in order.tolist()]
-        starts = [0] + [i for i in range(1, len(texts)) if ordered[i] != ordered[i - 1] or texts[i] != texts[i - 1]]
-        summed = np.add.reduceat(counts[order], starts)[:size].astype(np.int64)
-        kept = starts[:size]
-        return cls(ordered[kept], tuple(texts[i] for i in kept), summed, size)
-
-    def __add__(self, other: Tail) -> Tail:
-        if not other.values:
-            return self
-        if not self.values:
-            return other
-        return Tail.of(
-            np.concatenate([self.hashes, other.hashes]),
-            self.values + other.values,
-            np.concatenate([self.counts, other.counts]),
-            self.size,
-        )
-
-    @property
-    def kept(self) -> int:
-        """Rows whose values are kept."""
-        return int(self.counts.sum())
-
-    def digest_into(self, hasher: hashlib._Hash) -> None:
-        hasher.update(len(self.values).to_bytes(8, "little"))
-        hasher.update(self.hashes.astype("<u8").tobytes())
-        hasher.update(self.counts.astype("<i8").tobytes())
-        # Joined: a million values of windows and segments took 0.28 s one after the other.
-        hasher.update(b"".join([len(value).to_bytes(8, "little") + value for value in self.values]))
-
-
-def merged_text(left: Mapping[str, str], right: Mapping[str, str]) -> dict[str, str]:
-    """Union; where both speak of a column the smaller text stands, so that the order does not matter."""
-    merged = dict(left)
-    for name, text in right.items():
-        merged[name] = min(merged.get(name, text), text)
-    return merged
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """What was counted of windows and segments, without its schema and small enough to travel: a packet of many groups.
 
-The guarantees are those of :mod:`gpudrift.packed`: a packet says which parts of the table it counted, packets add like
+The guarantees are those of :mod:`gpudrift.counts.packed`: a packet says which parts of the table it counted, packets add like
 grouped profiles, and two that share a part cannot be added. What differs is size. Of a group with few rows nearly all
 slots are zero, and there may be thousands of groups: so numbers are squeezed a few megabytes at a time, of consecutive
 groups, and the sketches of all groups travel as a few arrays, not as thousands of small ones.
@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
-from gpudrift.groups import GroupedProfile
-from gpudrift.packed import Spans, join_spans, squeezed, unsqueezed
-from gpudrift.profiles import Integers, Tail, merged_text
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.packed import Spans, join_spans, squeezed, unsqueezed
+from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.windows.grouping import Grouping
 
 __all__ = ["GroupPacket", "add_group_packets", "groups_together"]
@@ -116,7 +116,7 @@ class GroupPacket:
     made : int
         Bytes of all packets that went into this one, itself included: the most that travelled for it.
     skipped, findings, seen : mapping
-        As in :class:`gpudrift.groups.GroupedProfile`.
+        As in :class:`gpudrift.counts.groups.GroupedProfile`.
     """
 
     schema_digest: str

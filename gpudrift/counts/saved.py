@@ -28,9 +28,11 @@ import pyarrow as pa
 
 from gpudrift.columns.buffers import arrow_integers, numbers, validity_booleans
 from gpudrift.columns.schema import LARGEST_INTEGER, SKETCH_SIZE, SPECIAL_SLOTS, Schema
-from gpudrift.files import WINDOWS_FORMAT, read_sealed, sealed_bytes, unsealed, write_whole
-from gpudrift.groups import GroupedProfile
-from gpudrift.profiles import Integers, Tail, columns_of, list_cells
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.profiles import columns_of, list_cells
+from gpudrift.counts.sealed import WINDOWS_FORMAT, read_sealed, sealed_bytes, unsealed
+from gpudrift.counts.tails import Integers, Tail
+from gpudrift.files import write_whole
 from gpudrift.windows.grouping import NO_TIME, Grouping
 
 __all__ = ["load", "of_bytes", "save", "to_bytes"]
@@ -324,7 +326,7 @@ class _Layout:
 
 
 def _reals(keys: Integers) -> npt.NDArray[np.float64]:
-    """The floats of some keys; see :func:`gpudrift.profiles.float_to_key`."""
+    """The floats of some keys; see :func:`gpudrift.counts.profiles.float_to_key`."""
     return np.where(keys >= 0, keys, keys ^ LARGEST_INTEGER).view(np.float64)
 
 

@@ -2,7 +2,7 @@
 
 A *group* is what falls into one time window and one segment (a value, or values, of some columns). Only groups that
 have rows are kept. All groups share one schema, on the coarse grid (:mod:`gpudrift.fitting.grids`); each is a
-:class:`gpudrift.profiles.Profile` under it, so groups add up: days to weeks, segments to the whole, batches of one day
+:class:`gpudrift.counts.profiles.Profile` under it, so groups add up: days to weeks, segments to the whole, batches of one day
 to the day, to the bit and without reading anything again.
 
 Segments are frozen when the schema is fitted: the most frequent of the reference's sample have groups of their own, all
@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
+from gpudrift.counts.profiles import Profile, first_difference
+from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.profiles import Integers, Profile, Tail, first_difference, merged_text
 from gpudrift.windows.calendar import Every
 from gpudrift.windows.grouping import NO_TIME, Grouping, _grouping_difference
 
@@ -59,12 +60,12 @@ class GroupedProfile:
         Start of the window and number of the segment, in ascending order, each with at least one row.
     rows : ndarray of int64, shape (groups,)
     counts, sums : ndarray of int64, shape (groups, schema.slots)
-        As in :class:`gpudrift.profiles.Profile`.
+        As in :class:`gpudrift.counts.profiles.Profile`.
     low, high : ndarray of int64, shape (groups, columns)
     tails : mapping of (group, column position) to Tail
         Only those that are not empty.
     skipped, findings, seen, provenance : mapping
-        As in :class:`gpudrift.profiles.Profile`. A column that could not be counted somewhere is skipped everywhere.
+        As in :class:`gpudrift.counts.profiles.Profile`. A column that could not be counted somewhere is skipped everywhere.
     """
 
     schema: Schema
@@ -419,15 +420,15 @@ class GroupedProfile:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the windows and segments to one Parquet file; see :func:`gpudrift.group_files.save`."""
-        from gpudrift.group_files import save
+        """Write the windows and segments to one Parquet file; see :func:`gpudrift.counts.saved.save`."""
+        from gpudrift.counts.saved import save
 
         save(self, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GroupedProfile:
-        """Read what :meth:`save` wrote; see :func:`gpudrift.group_files.load`."""
-        from gpudrift.group_files import load
+        """Read what :meth:`save` wrote; see :func:`gpudrift.counts.saved.load`."""
+        from gpudrift.counts.saved import load
 
         return load(path)
 

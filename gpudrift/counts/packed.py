@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.columns.schema import Schema
-from gpudrift.profiles import Profile, Tail
+from gpudrift.counts.profiles import Profile
+from gpudrift.counts.tails import Tail
 
 __all__ = ["Packet", "add_packets", "join_spans", "squeezed", "unsqueezed"]
 
@@ -48,7 +49,7 @@ class Packet:
         Counts and sums (slots each), low and high (columns each) as int64, byte planes first, zstd.
     tails : mapping of column position to Tail
     skipped, findings, seen : mapping
-        As in :class:`gpudrift.profiles.Profile`.
+        As in :class:`gpudrift.counts.profiles.Profile`.
     """
 
     schema_digest: str
