@@ -41,7 +41,8 @@ import end_to_end
 
 import gpudrift as gd
 from gpudrift import bench
-from gpudrift.backends import cuda_launch, why_not_cuda
+from gpudrift.backends import why_not_cuda
+from gpudrift.backends.cuda import launch as cuda_launch
 from gpudrift.bench.files import lines, measure_files
 from gpudrift.dask_scheduler import open_cluster
 from gpudrift.files import write_whole
@@ -251,7 +252,7 @@ def main() -> None:
     if why is not None:
         print(f"device.py: nothing can be measured here: {why}", file=sys.stderr)
         sys.exit(3)
-    from gpudrift.backends.cuda import device
+    from gpudrift.backends.cuda.device import device
 
     document: dict[str, Any] = {
         "format": FORMAT,

@@ -10,7 +10,7 @@ import end_to_end
 import scale_model
 from committed import NOT_MEASURED, Document, table
 
-from gpudrift.backends import cuda_launch
+from gpudrift.backends.cuda import launch as cuda_launch
 
 __all__ = ["BLOCKS"]
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import load_groups
-from gpudrift.backends.grouped import GroupsCounted, GroupState
+from gpudrift.backends.counters import GroupsCounted, GroupState
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.groups import GroupedProfile

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import load_groups
-from gpudrift.backends.grouped import GroupState
+from gpudrift.backends.counters import GroupState
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Schema

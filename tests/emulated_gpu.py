@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudrift.backends import cuda_launch
+from gpudrift.backends.cuda import launch as cuda_launch
 
 EMULATION = Path(__file__).resolve().parent / "emulation"
 KERNELS = Path(__file__).resolve().parent.parent / "gpudrift" / "kernels"
@@ -102,7 +102,7 @@ class Kernels:
 
 
 class EmulatedDevice:
-    """Implements `Device` of gpudrift.backends.cuda_launch, and `Memory` of gpudrift.columns.device."""
+    """Implements `Device` of gpudrift.backends.cuda.launch, and `Memory` of gpudrift.columns.device."""
 
     def __init__(
         self, library: Path, order: int = FORWARD, memory: int = 1 << 40, shared_bytes: int = 99 << 10

@@ -18,7 +18,7 @@ from typing import Any
 import emulated_gpu
 import numpy as np
 
-from gpudrift.backends import cuda
+from gpudrift.backends.cuda import device as cuda
 
 
 class CUDARuntimeError(RuntimeError):

@@ -14,8 +14,9 @@ import pyarrow as pa
 import strategies
 
 import gpudrift as gd
-from gpudrift.backends import cuda_launch, load_backend
-from gpudrift.backends.cuda_staging import SlabPool, count_on
+from gpudrift.backends import load_backend
+from gpudrift.backends.cuda import launch as cuda_launch
+from gpudrift.backends.cuda.staging import SlabPool, count_on
 from gpudrift.backends.numpy import NumpyKernels
 from gpudrift.columns.schema import Column, Schema
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import fake_cupy
 import fake_pylibcudf
 
-from gpudrift.backends import cuda
+from gpudrift.backends.cuda import device as cuda
 
 CUPY = fake_cupy.made(
     Path(os.environ["EMULATED_KERNELS"]),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gpudrift import bench
-from gpudrift.backends import cuda
+from gpudrift.backends.cuda import device as cuda
 from gpudrift.bench import engines, peers
 from gpudrift.bench.shapes import SCALE, SHAPES, column_of
 from gpudrift.cli import main

@@ -17,7 +17,9 @@ import pytest
 
 import gpudrift as gd
 from gpudrift import tasks, threads
-from gpudrift.backends import cuda, cuda_bench, numba
+from gpudrift.backends import numba
+from gpudrift.backends.cuda import benching as cuda_bench
+from gpudrift.backends.cuda import device as cuda
 from gpudrift.bench import files
 from gpudrift.bench.clock import Clock, TimedSource, replaced
 from gpudrift.cli import main

@@ -18,7 +18,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpudrift import bench
-from gpudrift.backends import cuda, cuda_launch, why_not_cuda
+from gpudrift.backends import why_not_cuda
+from gpudrift.backends.cuda import device as cuda
+from gpudrift.backends.cuda import launch as cuda_launch
 
 ROOT = Path(__file__).resolve().parent.parent
 BENCHMARKS = ROOT / "benchmarks"

@@ -513,7 +513,7 @@ def test_info_says_what_would_run_and_why():
 
 
 def test_cuda_where_it_cannot_run_is_refused_in_one_line(folder, monkeypatch):
-    monkeypatch.setattr("gpudrift.backends.cuda.why_not", lambda: "CuPy is not installed")
+    monkeypatch.setattr("gpudrift.backends.cuda.device.why_not", lambda: "CuPy is not installed")
     error = fails("compare", folder / "a.parquet", folder / "b.parquet", "--backend", "cuda")
     assert error.strip().endswith("backend 'cuda': CuPy is not installed")
 

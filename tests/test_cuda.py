@@ -19,8 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift.backends import Gpu, cuda, cuda_staging, load_backend, probe
-from gpudrift.backends.cuda_staging import SlabPool
+from gpudrift.backends import Gpu, load_backend, probe
+from gpudrift.backends.cuda import device as cuda
+from gpudrift.backends.cuda import staging as cuda_staging
+from gpudrift.backends.cuda.staging import SlabPool
 from gpudrift.columns.device import DeviceColumn, device_column
 
 

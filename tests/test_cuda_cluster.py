@@ -409,7 +409,7 @@ def test_what_never_fits_is_named_with_what_to_change(mixed, path, expected, fin
 
 
 def budget_of() -> int:
-    from gpudrift.backends import cuda
+    from gpudrift.backends.cuda import device as cuda
 
     return cuda.device().budget
 

@@ -19,8 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift.backends import cuda, cuda_cudf
-from gpudrift.backends.cuda_launch import valid_texts
+from gpudrift.backends.cuda import cudf as cuda_cudf
+from gpudrift.backends.cuda import device as cuda
+from gpudrift.backends.cuda.launch import valid_texts
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, host_array
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import sample_blocks

@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 from test_kernels import replaced
 
 import gpudrift as gd
-from gpudrift.backends import cuda, cuda_groups, load_groups
-from gpudrift.backends.cuda_groups import CounterRoom, DeviceGroupState
-from gpudrift.backends.cuda_launch import take_bits, take_rows
-from gpudrift.backends.cuda_staging import SlabPool
-from gpudrift.backends.grouped import GroupsCounted, GroupState
+from gpudrift.backends import load_groups
+from gpudrift.backends.counters import GroupsCounted, GroupState
+from gpudrift.backends.cuda import device as cuda
+from gpudrift.backends.cuda import groups as cuda_groups
+from gpudrift.backends.cuda.groups import CounterRoom, DeviceGroupState
+from gpudrift.backends.cuda.launch import take_bits, take_rows
+from gpudrift.backends.cuda.staging import SlabPool
 from gpudrift.backends.numba import NumbaKernels
 from gpudrift.columns.device import DeviceBatch, DeviceColumn, device_column
 from gpudrift.columns.schema import Schema
@@ -254,7 +256,7 @@ def test_columns_on_the_device(cupy, data, mixed, rows, order):
 
 
 def test_any_backend_counts_them(cupy, monkeypatch):
-    monkeypatch.setattr("gpudrift.backends.grouped.MOST_PACKED", 64)  # long batches are cut
+    monkeypatch.setattr("gpudrift.backends.counters.MOST_PACKED", 64)  # long batches are cut
     there, here = both(300, mixed=True)
     schema = gd.fit(pa.Table.from_batches([here]))
     groups = orders(np.random.default_rng(1), 300, 7)["any"]

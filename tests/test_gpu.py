@@ -103,8 +103,8 @@ def test_many_columns_on_many_threads():
 
 def test_more_rows_than_32_bits_hold():
     """The same million values, so many times: counts and sums add up."""
-    from gpudrift.backends.cuda import device
-    from gpudrift.backends.cuda_launch import Counters, device_values
+    from gpudrift.backends.cuda.device import device
+    from gpudrift.backends.cuda.launch import Counters, device_values
 
     values = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
     schema = gd.fit({"x": values})

@@ -162,6 +162,6 @@ def test_a_budget_that_is_halved_still_counts(client, path, expected, many_tasks
 
 
 def halved() -> tuple[int, int]:
-    from gpudrift.backends import cuda
+    from gpudrift.backends.cuda import device as cuda
 
     return cuda.device().budget, cuda.device().shrink()

@@ -10,7 +10,7 @@ import tables
 import test_cuda_files
 
 import gpudrift as gd
-from gpudrift.backends.cuda import device
+from gpudrift.backends.cuda.device import device
 
 pytestmark = pytest.mark.gpu
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 from gpudrift import group_tasks, group_threads
 from gpudrift.backends import BACKENDS, load_backend, load_groups
-from gpudrift.backends import grouped as grouped_backend
+from gpudrift.backends import counters as grouped_backend
 from gpudrift.columns.conversion import NAN_IS_NULL
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
 from gpudrift.errors import SourceChangedError

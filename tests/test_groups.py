@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import gpudrift as gd
 from gpudrift.backends import BACKENDS
-from gpudrift.backends import grouped as grouped_backend
+from gpudrift.backends import counters as grouped_backend
 from gpudrift.backends.numba import NumbaKernels
 from gpudrift.backends.numpy import NumpyKernels
 from gpudrift.columns.schema import Column, Schema

@@ -22,8 +22,8 @@ from zoo import ZOO
 
 import gpudrift as gd
 from gpudrift.backends import load_backend
-from gpudrift.backends.cuda_launch import STORED, Counters, device_values, shared_bytes
-from gpudrift.backends.cuda_staging import SlabPool, Stager, count_on
+from gpudrift.backends.cuda.launch import STORED, Counters, device_values, shared_bytes
+from gpudrift.backends.cuda.staging import SlabPool, Stager, count_on
 from gpudrift.backends.numpy import NumpyKernels
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import MAX_BINS, SPECIAL_SLOTS, Column, Schema
@@ -209,8 +209,8 @@ def test_narrow_columns_take_little_shared_memory(library):
 @pytest.mark.parametrize("copies", [1, 2, 4])
 @pytest.mark.parametrize("threads", [32, 64, 256, 512])
 def test_any_block_and_number_of_copies(library, monkeypatch, threads, copies):
-    monkeypatch.setattr("gpudrift.backends.cuda_launch.THREADS", threads)
-    monkeypatch.setattr("gpudrift.backends.cuda_launch.COPIES", copies)
+    monkeypatch.setattr("gpudrift.backends.cuda.launch.THREADS", threads)
+    monkeypatch.setattr("gpudrift.backends.cuda.launch.COPIES", copies)
     table = pa.table(skewed(70_000))
     schema = gd.fit(table)
     assert same(count(table, schema, library, "shuffled"), expected(table, schema))
@@ -299,7 +299,7 @@ def test_a_group_that_counts_into_another_is_caught(folder):
 
 
 def test_more_groups_than_a_grid_has(library, monkeypatch):
-    monkeypatch.setattr("gpudrift.backends.cuda_launch.MOST_GROUPS", 7)
+    monkeypatch.setattr("gpudrift.backends.cuda.launch.MOST_GROUPS", 7)
     values = np.random.default_rng(0).normal(size=400)
     schema = gd.fit({"x": values})
     device = emulated_gpu.EmulatedDevice(library)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from gpudrift.backends.cuda import OPTIONS
-from gpudrift.backends.cuda_launch import STORED, THREADS, kernel_source
+from gpudrift.backends.cuda.device import OPTIONS
+from gpudrift.backends.cuda.launch import STORED, THREADS, kernel_source
 
 ARCHITECTURES = (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)
 """What CUDA 13 compiles for; RAPIDS begins with 75 too. As a script this module compiles for all of them."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from gpudrift.backends.grouped import GroupState
+    from gpudrift.backends.counters import GroupState
     from gpudrift.columns.device import ColumnReader
     from gpudrift.columns.schema import Schema
     from gpudrift.counts.profiles import Profile
@@ -136,19 +136,19 @@ def choose_for_workers(name: str, workers: Mapping[str, Gpu]) -> tuple[str, str]
 
 def probe() -> Gpu:
     """What the CUDA engine of this process counts on; asked of the workers of a cluster, so it raises nothing."""
-    found: Gpu = import_module("gpudrift.backends.cuda").probe()
+    found: Gpu = import_module("gpudrift.backends.cuda.device").probe()
     return found
 
 
 def shrink_cuda() -> int:
     """Let the CUDA engine of this process take half the memory from now on; see `CupyDevice.shrink`."""
-    budget: int = import_module("gpudrift.backends.cuda").device().shrink()
+    budget: int = import_module("gpudrift.backends.cuda.device").device().shrink()
     return budget
 
 
 def why_not_cuda() -> str | None:
     """Why the CUDA engine cannot run here, in words; None where it can."""
-    why: str | None = import_module("gpudrift.backends.cuda").why_not()
+    why: str | None = import_module("gpudrift.backends.cuda.device").why_not()
     return why
 
 
@@ -159,7 +159,7 @@ def device_reader(name: str) -> tuple[ColumnReader, int] | None:
     """
     if name != "cuda":
         return None
-    found: tuple[ColumnReader, int] | None = import_module("gpudrift.backends.cuda").column_reader()
+    found: tuple[ColumnReader, int] | None = import_module("gpudrift.backends.cuda.device").column_reader()
     return found
 
 

@@ -28,7 +28,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from gpudrift.backends.contract import Integers, count_frame
-from gpudrift.backends.grouped import GroupState
+from gpudrift.backends.counters import GroupState
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import Column, Schema, residual_shifts, residual_units
 from gpudrift.counts.profiles import Profile
@@ -78,7 +78,7 @@ def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
 
 
 def group_state(schema: Schema) -> GroupState:
-    """Counters of windows and segments; see :class:`gpudrift.backends.grouped.GroupState`."""
+    """Counters of windows and segments; see :class:`gpudrift.backends.counters.GroupState`."""
     return GroupState(schema, NumbaKernels())
 
 

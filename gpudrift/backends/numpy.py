@@ -22,7 +22,7 @@ from gpudrift.backends.contract import (
     Integers,
     count_frame,
 )
-from gpudrift.backends.grouped import GroupState
+from gpudrift.backends.counters import GroupState
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import (
     LARGEST_INTEGER,
@@ -46,7 +46,7 @@ def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
 
 
 def group_state(schema: Schema) -> GroupState:
-    """Counters of windows and segments; see :class:`gpudrift.backends.grouped.GroupState`."""
+    """Counters of windows and segments; see :class:`gpudrift.backends.counters.GroupState`."""
     return GroupState(schema, NumpyKernels())
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends import load_backend
-from gpudrift.backends.cuda_launch import Counters, DeviceArray, device_values
+from gpudrift.backends.cuda.launch import Counters, DeviceArray, device_values
 from gpudrift.columns.schema import Schema
 from gpudrift.sources import open_source
 from gpudrift.threads import Settings, count_source
@@ -90,7 +90,7 @@ def cuda_engine() -> Engine:
     RuntimeError
         If there is none that can be used.
     """
-    from gpudrift.backends.cuda import device
+    from gpudrift.backends.cuda.device import device
 
     return _Cuda(device())
 

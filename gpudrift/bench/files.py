@@ -38,7 +38,7 @@ Memory
 ------
 ``host_peak_bytes`` is the peak of the whole process in one run, Python and libraries included, and ``gpu_peak_bytes``
 what a run takes on the GPU beyond its context, beside the engine's budget for it
-(:class:`gpudrift.backends.cuda_bench.Peak`).
+(:class:`gpudrift.backends.cuda.benching.Peak`).
 """
 
 from __future__ import annotations
@@ -434,7 +434,7 @@ class _Files:
 
 
 def _cuda_bench() -> Any:
-    return import_module("gpudrift.backends.cuda_bench")
+    return import_module("gpudrift.backends.cuda.benching")
 
 
 def _table(source: Source) -> Table:

@@ -146,7 +146,7 @@ def lies_on_gpu(data: Any) -> bool:
 
 def _gpu_column(name: str, values: Any) -> _Column:
     """Numbers stay on the GPU; of cuDF also texts and categories, and whatever else it has comes to the host."""
-    column_of = importlib.import_module("gpudrift.backends.cuda").column_of
+    column_of = importlib.import_module("gpudrift.backends.cuda.device").column_of
     try:
         column = column_of(values)
     except ValueError as error:

@@ -1,7 +1,7 @@
 """The CUDA engine: kernels/count.cu on an NVIDIA GPU through CuPy; the only module that imports cupy.
 
 Numbers are counted by our kernels. Categories in GPU memory are counted by cuDF, others by the compiled CPU engine.
-What is counted is equal to the other backends to the bit; :mod:`gpudrift.backends.cuda_launch` says how the work is
+What is counted is equal to the other backends to the bit; :mod:`gpudrift.backends.cuda.launch` says how the work is
 laid out, kernels/count.cu how it is done.
 
 One process counts on one device: CUDA's first, of those that ``CUDA_VISIBLE_DEVICES`` leaves it.
@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.backends import Gpu
-from gpudrift.backends.cuda_cudf import Cudf
-from gpudrift.backends.cuda_groups import CounterRoom, DeviceGroupState
-from gpudrift.backends.cuda_launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
-from gpudrift.backends.cuda_staging import SlabPool, count_on
-from gpudrift.backends.grouped import GroupState
+from gpudrift.backends.counters import GroupState
+from gpudrift.backends.cuda.cudf import Cudf
+from gpudrift.backends.cuda.groups import CounterRoom, DeviceGroupState
+from gpudrift.backends.cuda.launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
+from gpudrift.backends.cuda.staging import SlabPool, count_on
 from gpudrift.columns.device import ColumnReader, DeviceColumn, DeviceTexts, device_column
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.profiles import Profile
@@ -141,7 +141,7 @@ def count(frame: Iterable[Any], schema: Schema) -> Profile:
 
 
 def group_state(schema: Schema) -> GroupState:
-    """Counters of windows and segments; see :class:`gpudrift.backends.cuda_groups.DeviceGroupState`.
+    """Counters of windows and segments; see :class:`gpudrift.backends.cuda.groups.DeviceGroupState`.
 
     Raises
     ------
@@ -241,7 +241,7 @@ def _there(function: _Function) -> _Function:
 
 
 class _Array:
-    """See :class:`gpudrift.backends.cuda_launch.DeviceArray`."""
+    """See :class:`gpudrift.backends.cuda.launch.DeviceArray`."""
 
     def __init__(self, device: CupyDevice, memory: Any, size: int) -> None:
         self.device, self.memory, self.size = device, memory, size
@@ -255,7 +255,7 @@ class _Array:
 
 
 class _Slab:
-    """See :class:`gpudrift.backends.cuda_launch.Slab`; copies and kernels of a slab have a stream of their own."""
+    """See :class:`gpudrift.backends.cuda.launch.Slab`; copies and kernels of a slab have a stream of their own."""
 
     def __init__(self, cupy: Any, size: int) -> None:
         self.stream = cupy.cuda.Stream(non_blocking=True)
@@ -297,7 +297,7 @@ class _Stream:
 
 
 class CupyDevice:
-    """A GPU; implements :class:`gpudrift.backends.cuda_launch.Device` and `gpudrift.columns.device.Memory`.
+    """A GPU; implements :class:`gpudrift.backends.cuda.launch.Device` and `gpudrift.columns.device.Memory`.
 
     Parameters
     ----------

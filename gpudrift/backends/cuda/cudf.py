@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.backends.cuda_launch import Device, valid_texts
+from gpudrift.backends.cuda.launch import Device, valid_texts
 from gpudrift.columns.buffers import arrow_integers, arrow_texts, numbers
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, Grouped, Memory
 from gpudrift.errors import IncompatibleColumnError

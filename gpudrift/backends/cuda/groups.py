@@ -1,4 +1,4 @@
-"""Windows and segments on a device: the loop of :mod:`gpudrift.backends.grouped`, with numbers counted by its kernels.
+"""Windows and segments on a device: the loop of :mod:`gpudrift.backends.counters`, with numbers counted by its kernels.
 
 The rows of a batch are put in the order of their groups, once for all columns; then a launch counts every group of
 every column of one type. Rows that are in order already, as those of most tables with a time are, stay where they are.
@@ -26,9 +26,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends.contract import Integers, says_nan_is_null
-from gpudrift.backends.cuda_launch import Counters, Device, DeviceArray, Slab, device_values, take_bits, take_rows
-from gpudrift.backends.cuda_staging import Placed, SlabPool, Stager
-from gpudrift.backends.grouped import GroupCounters, GroupKernels, GroupNumbers, GroupState, lengthened
+from gpudrift.backends.counters import GroupCounters, GroupKernels, GroupNumbers, GroupState, lengthened
+from gpudrift.backends.cuda.launch import Counters, Device, DeviceArray, Slab, device_values, take_bits, take_rows
+from gpudrift.backends.cuda.staging import Placed, SlabPool, Stager
 from gpudrift.columns.conversion import NumericValues, stored_type, stored_values
 from gpudrift.columns.device import DeviceColumn, host_array
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema

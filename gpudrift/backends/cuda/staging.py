@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.backends.contract import Integers, Kernels, State, says_nan_is_null
-from gpudrift.backends.cuda_launch import Counters, Device, Slab, device_values
+from gpudrift.backends.cuda.launch import Counters, Device, Slab, device_values
 from gpudrift.columns.conversion import NumericValues, stored_type, stored_values
 from gpudrift.columns.device import DeviceColumn, host_array
 from gpudrift.columns.schema import Schema

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from threading import Event, Thread
 
-from gpudrift.backends.cuda import device
-from gpudrift.backends.cuda_cudf import Cudf
-from gpudrift.backends.cuda_launch import Counters
-from gpudrift.backends.cuda_staging import Stager
+from gpudrift.backends.cuda.cudf import Cudf
+from gpudrift.backends.cuda.device import device
+from gpudrift.backends.cuda.launch import Counters
+from gpudrift.backends.cuda.staging import Stager
 
 __all__ = ["STEPS", "Peak", "budget", "read_with_cudf", "synchronize", "watched"]
 

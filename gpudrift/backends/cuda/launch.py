@@ -1,6 +1,6 @@
 """What the counting kernels are given: all of the CUDA engine that needs no device to be thought of.
 
-A *device* is a protocol of a few calls. :mod:`gpudrift.backends.cuda` has the one made of CuPy; the tests have one that
+A *device* is a protocol of a few calls. :mod:`gpudrift.backends.cuda.device` has the one made of CuPy; the tests have one that
 runs the same kernels on the CPU, so that everything here is tested on machines without a GPU.
 """
 
