@@ -50,14 +50,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import gpudrift as gd
-from gpudrift import graphs, planning, tasks
 from gpudrift.counts.packed import Packet, add_packets
-from gpudrift.dask_cluster import DaskCluster
+from gpudrift.execution import cuts as planning
+from gpudrift.execution import tasks
+from gpudrift.execution.cluster import graph as graphs
+from gpudrift.execution.cluster.dask import DaskCluster
+from gpudrift.execution.cluster.files import open_files, open_found
+from gpudrift.execution.cluster.graph import Place
+from gpudrift.execution.cuts import AT_ONCE, FAN_IN, column_slots, cut_columns, cut_for_cluster, obstacle
+from gpudrift.execution.forecast import Rates, plan_table
+from gpudrift.execution.settings import Settings
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.graphs import Place, open_files, open_found
-from gpudrift.planning import AT_ONCE, FAN_IN, Rates, column_slots, cut_columns, cut_for_cluster, obstacle, plan_table
 from gpudrift.sources import find_source, open_source
-from gpudrift.threads import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

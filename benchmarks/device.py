@@ -44,7 +44,7 @@ from gpudrift import bench
 from gpudrift.backends import why_not_cuda
 from gpudrift.backends.cuda import launch as cuda_launch
 from gpudrift.bench.files import lines, measure_files
-from gpudrift.dask_scheduler import open_cluster
+from gpudrift.execution.cluster.scheduler import open_cluster
 from gpudrift.files import write_whole
 
 ROOT = Path(__file__).resolve().parent.parent

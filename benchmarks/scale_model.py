@@ -1,6 +1,6 @@
 """How long, and on how many machines? Measured costs of tasks, bytes and files, put together; checked against runs.
 
-The model, for a table that is cut as the engine cuts it (``gpudrift.planning.cut_for_cluster`` on a made-up source)::
+The model, for a table that is cut as the engine cuts it (``gpudrift.execution.cuts.cut_for_cluster`` on a made-up source)::
 
     time     = start + fixed + open + max(sampling + fitting + counting + adding, tasks * task_seconds) + client
     open     = footers + join
@@ -41,21 +41,11 @@ import gpu_model
 import pyarrow as pa
 from cluster import versions
 
+from gpudrift.execution.cuts import FAN_IN, FILES_AT_ONCE, MOST_TASKS, Cut, column_slots, cut_for_cluster
+from gpudrift.execution.forecast import COUNTING, EDGES, additions, plan_table
+from gpudrift.execution.settings import BUDGET
 from gpudrift.fitting.samples import sample_blocks
-from gpudrift.planning import (
-    COUNTING,
-    EDGES,
-    FAN_IN,
-    FILES_AT_ONCE,
-    MOST_TASKS,
-    Cut,
-    additions,
-    column_slots,
-    cut_for_cluster,
-    plan_table,
-)
 from gpudrift.sources import Field, Part
-from gpudrift.threads import BUDGET
 
 RESULTS = Path(__file__).resolve().parent / "results"
 FORMAT = "gpudrift/scale-model/1"

@@ -25,9 +25,10 @@ from gpudrift.engine import (
     profile_groups,
 )
 from gpudrift.evaluation import evaluate
+from gpudrift.execution.forecast import Plan, TablePlan, measured_rates
+from gpudrift.execution.settings import Progress
 from gpudrift.findings import Finding
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.planning import Plan, Progress, TablePlan, measured_rates
 from gpudrift.report.result import Report
 from gpudrift.rules import Given as Rules
 from gpudrift.rules import read_rules, rule_bounds
@@ -133,7 +134,7 @@ def profile(
     threads : int
         0 means one for each core.
     progress : callable, optional
-        Called with a :class:`gpudrift.planning.Progress` each time some work is done.
+        Called with a :class:`gpudrift.execution.settings.Progress` each time some work is done.
     client : dask.distributed.Client, optional
         Of a cluster whose workers read and count files and Dask DataFrames; this process then reads none of them.
         The result is the same to the bit. Tables in memory are counted here all the same.

@@ -22,7 +22,8 @@ import click
 import gpudrift
 
 if TYPE_CHECKING:
-    from gpudrift.planning import Plan, Progress
+    from gpudrift.execution.forecast import Plan
+    from gpudrift.execution.settings import Progress
 
 __all__ = [
     "DATA_HELP",
@@ -426,7 +427,7 @@ def opened_cluster(scheduler: str, workers: int, threads: int, backend: str, qui
     if scheduler == "threads":
         yield None
         return
-    from gpudrift.dask_scheduler import open_cluster
+    from gpudrift.execution.cluster.scheduler import open_cluster
 
     debug = "--debug" in sys.argv
     opened = open_cluster(scheduler, workers, threads, backend=backend, verbose=debug)

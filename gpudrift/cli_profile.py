@@ -139,7 +139,7 @@ def info(profile_path: str | None) -> int:
     from importlib.metadata import version
 
     from gpudrift.backends import BACKENDS, choose_backend, probe
-    from gpudrift.threads import usable_cores
+    from gpudrift.execution.settings import usable_cores
 
     chosen, why = choose_backend(parquet=True)
     gpu = probe()

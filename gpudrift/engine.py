@@ -1,7 +1,7 @@
 """Where work goes: to threads of this process or, with a client, to the workers of a Dask cluster.
 
-Here it is only decided. On a cluster (:mod:`gpudrift.dask_cluster`) the workers find, read and count the files
-(:mod:`gpudrift.graphs`); what comes back is small (:mod:`gpudrift.counts.packed`), and the same to the bit as from threads.
+Here it is only decided. On a cluster (:mod:`gpudrift.execution.cluster.dask`) the workers find, read and count the files
+(:mod:`gpudrift.execution.cluster.graph`); what comes back is small (:mod:`gpudrift.counts.packed`), and the same to the bit as from threads.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ from gpudrift.backends import choose_backend
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
-from gpudrift.dask_cluster import DaskCluster, check_client, with_client
-from gpudrift.fitting.columns import FitOptions
-from gpudrift.graphs import count_files, count_frame, described, open_files, profile_files, profile_frame, whole_rows
-from gpudrift.group_graphs import (
+from gpudrift.execution.asked import selected_fields
+from gpudrift.execution.cluster.dask import DaskCluster, check_client, with_client
+from gpudrift.execution.cluster.files import count_files, open_files, profile_files, whole_rows
+from gpudrift.execution.cluster.graph import described
+from gpudrift.execution.cluster.group_graphs import (
     count_groups_files,
     count_groups_frame,
     profile_groups_files,
     profile_groups_frame,
 )
-from gpudrift.group_threads import count_groups_source, profile_groups_source
-from gpudrift.planning import TablePlan, column_slots, cut_for_cluster, cut_for_threads, obstacle, plan_table
+from gpudrift.execution.cluster.partitions import count_frame, profile_frame
+from gpudrift.execution.cuts import column_slots, cut_for_cluster, cut_for_threads, obstacle
+from gpudrift.execution.forecast import TablePlan, plan_table
+from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
+from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import count_source, fit_source, profile_source
+from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import Field, Source, is_parquet, is_uri, lies_on_gpu, open_source
-from gpudrift.threads import Settings, count_source, fit_source, profile_source, selected_fields
 from gpudrift.windows.grouping import Grouping, GroupRequest
 
 __all__ = [

@@ -12,9 +12,9 @@ from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.engine import Settings, column_types, profile_data
 from gpudrift.errors import SchemaMismatchError
+from gpudrift.execution.settings import Progress
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.monitoring import Limits, Monitoring, monitor_windows
-from gpudrift.planning import Progress
 from gpudrift.rules import Given as Rules
 from gpudrift.rules import read_rules, rule_bounds
 from gpudrift.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names

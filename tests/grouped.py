@@ -16,11 +16,12 @@ from gpudrift.backends import load_backend, load_groups
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
+from gpudrift.execution.group_tasks import together
+from gpudrift.execution.group_threads import count_groups_source
+from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import fit_source
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.group_tasks import together
-from gpudrift.group_threads import count_groups_source
 from gpudrift.sources import open_source
-from gpudrift.threads import Settings, fit_source
 from gpudrift.windows.calendar import Windows
 from gpudrift.windows.grouping import NO_TIME, Grouping
 from gpudrift.windows.numbering import GroupNumbering

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 
 from gpudrift.counts.groups import GroupedProfile
+from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
+from gpudrift.execution.settings import Settings
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.group_threads import count_groups_source, profile_groups_source
 from gpudrift.sources import open_source
-from gpudrift.threads import Settings
 from gpudrift.windows.grouping import GroupRequest
 
 DAY = 86_400

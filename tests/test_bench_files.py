@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import gpudrift as gd
-from gpudrift import tasks, threads
 from gpudrift.backends import numba
 from gpudrift.backends.cuda import benching as cuda_bench
 from gpudrift.backends.cuda import device as cuda
@@ -24,10 +23,11 @@ from gpudrift.bench import files
 from gpudrift.bench.clock import Clock, TimedSource, replaced
 from gpudrift.cli import main
 from gpudrift.counts.profiles import Profile
+from gpudrift.execution import tasks, threads
+from gpudrift.execution.settings import Settings
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source
 from gpudrift.sources.base import OpenedSource
-from gpudrift.threads import Settings
 
 
 @pytest.fixture

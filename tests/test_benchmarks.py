@@ -382,7 +382,7 @@ def test_cluster_compares_with_reading_the_same(cluster_results):
 
 
 def test_rates_are_those_that_plans_take(cluster_results):
-    from gpudrift.planning import Rates
+    from gpudrift.execution.forecast import Rates
 
     rates = Rates(**json.loads((cluster_results / "rates.json").read_text()))
     assert rates.bytes_per_second > 0

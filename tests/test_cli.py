@@ -302,7 +302,7 @@ def test_an_unforeseen_error_is_3_and_one_line_and_debug_shows_where(folder, mon
 
 
 def test_an_unforeseen_error_in_a_task_is_3(folder, monkeypatch):
-    monkeypatch.setattr("gpudrift.tasks.fit_column", raising(ZeroDivisionError("in a thread")))
+    monkeypatch.setattr("gpudrift.execution.tasks.fit_column", raising(ZeroDivisionError("in a thread")))
     error = fails("compare", folder / "a.parquet", folder / "b.parquet")
     assert error == "unexpected ZeroDivisionError: in a thread (--debug shows where)"
 

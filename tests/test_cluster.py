@@ -35,12 +35,13 @@ from distributed import Client
 from test_engine import sample_table
 
 import gpudrift as gd
-from gpudrift import graphs, planning
 from gpudrift.backends import load_backend
 from gpudrift.counts.packed import Packet, add_packets
 from gpudrift.counts.profiles import Profile
-from gpudrift.dask_cluster import DaskCluster
-from gpudrift.planning import Progress
+from gpudrift.execution import cuts as planning
+from gpudrift.execution.cluster import graph as graphs
+from gpudrift.execution.cluster.dask import DaskCluster
+from gpudrift.execution.settings import Progress
 
 FIGURES = logging.getLogger("figures")
 """What was measured: ``pytest --log-cli-level=INFO`` shows it."""

@@ -34,7 +34,9 @@ from test_cli import DONE, FAILED, FOUND, USAGE, Outcome, checked, fails, in_ter
 from test_cluster_errors import BLOCKED, QUIET, assert_idle, indented, on_workers
 
 import gpudrift as gd
-from gpudrift import cli_common, dask_cluster, planning
+from gpudrift import cli_common
+from gpudrift.execution import cuts as planning
+from gpudrift.execution.cluster import dask as dask_cluster
 
 WITHIN = 25
 """Seconds that a command may take which gives up, or is interrupted; those of Dask itself wait for 30.
@@ -640,8 +642,8 @@ def test_a_dry_run_counts_nothing_and_writes_nothing(cluster, keys, folder, tmp_
     arguments = [tmp_path / "out" if word == "{out}" else folder / word if "." in word else word for word in words]
     more = ["--scheduler", cluster.scheduler_address] if where == "cluster" else []
     if where == "threads":
-        monkeypatch.setattr("gpudrift.threads.count_run", None)
-        monkeypatch.setattr("gpudrift.threads.fit_held_block", None)
+        monkeypatch.setattr("gpudrift.execution.threads.count_run", None)
+        monkeypatch.setattr("gpudrift.execution.threads.fit_held_block", None)
     if words[0] == "compare":
         more += ["--json", tmp_path / "out"]
     outcome = run(*arguments, *more, "--dry-run")

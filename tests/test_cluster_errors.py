@@ -33,7 +33,8 @@ from test_bad_input import bad_files
 from test_cli import fails, people
 
 import gpudrift as gd
-from gpudrift import dask_cluster, planning
+from gpudrift.execution import cuts as planning
+from gpudrift.execution.cluster import dask as dask_cluster
 
 QUIET = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
 PACKAGE = Path(gd.__file__).parent
@@ -71,7 +72,7 @@ def assert_idle(cluster: LocalCluster) -> None:
 
 @contextlib.contextmanager
 def on_workers(client: Client, name: str, body: str) -> Iterator[None]:
-    """Let the workers run ``body`` before a function of ``gpudrift.tasks``; its arguments are ``given``."""
+    """Let the workers run ``body`` before a function of ``gpudrift.execution.tasks``; its arguments are ``given``."""
     module, function = f"gpudrift.{name}".rsplit(".", 1)
     code = f"""
 import {module} as module

@@ -34,13 +34,14 @@ from test_cli import run
 from test_cluster_errors import BLOCKED, indented, on_workers
 
 import gpudrift as gd
-from gpudrift import dask_cluster, dask_scheduler, planning
 from gpudrift.backends import Gpu, choose_for_workers
 from gpudrift.counts.profiles import Profile
-from gpudrift.dask_cluster import DaskCluster
-from gpudrift.dask_worker import RESOURCE, gpu_plugin
-from gpudrift.planning import Progress
-from gpudrift.threads import Settings
+from gpudrift.execution import cuts as planning
+from gpudrift.execution.cluster import dask as dask_cluster
+from gpudrift.execution.cluster import scheduler as dask_scheduler
+from gpudrift.execution.cluster.dask import DaskCluster
+from gpudrift.execution.cluster.worker import RESOURCE, gpu_plugin
+from gpudrift.execution.settings import Progress, Settings
 
 TESTS = Path(__file__).parent
 QUIET: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}

@@ -23,22 +23,12 @@ from gpudrift.backends.cuda import cudf as cuda_cudf
 from gpudrift.backends.cuda import device as cuda
 from gpudrift.backends.cuda.launch import valid_texts
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, host_array
+from gpudrift.execution.cluster.partitions import _empty_frame, join_samplers, thin_partition
+from gpudrift.execution.reading import Opened, readable_by
+from gpudrift.execution.tasks import count_partition, count_parts, fit_and_count, fit_batches, fit_sampler, sample_run
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import sample_blocks
-from gpudrift.graphs import _empty_frame
 from gpudrift.sources import on_device, open_source
-from gpudrift.tasks import (
-    Opened,
-    count_partition,
-    count_parts,
-    fit_and_count,
-    fit_batches,
-    fit_sampler,
-    join_samplers,
-    readable_by,
-    sample_run,
-    thin_partition,
-)
 
 
 def write(path, table: pa.Table, **options):
@@ -152,8 +142,8 @@ def test_real_tables(plc, name):
 
 
 def test_several_threads_and_blocks(plc, tmp_path, monkeypatch):
-    monkeypatch.setattr("gpudrift.planning.DEVICE_COLUMNS", 3)
-    monkeypatch.setattr("gpudrift.planning.DEVICE_RUN", 30_000)
+    monkeypatch.setattr("gpudrift.execution.cuts.DEVICE_COLUMNS", 3)
+    monkeypatch.setattr("gpudrift.execution.cuts.DEVICE_RUN", 30_000)
     path = write(tmp_path / "a.parquet", everything())
     same(path, threads=4)
     schema = gd.fit(everything())
@@ -161,7 +151,7 @@ def test_several_threads_and_blocks(plc, tmp_path, monkeypatch):
 
 
 def test_a_block_too_large_to_be_held_is_read_twice(plc, tmp_path, monkeypatch):
-    monkeypatch.setattr("gpudrift.threads.DEVICE_BLOCK", 1_000)
+    monkeypatch.setattr("gpudrift.execution.threads.DEVICE_BLOCK", 1_000)
     same(write(tmp_path / "a.parquet", everything()))
 
 

@@ -32,12 +32,13 @@ from gpudrift.backends.numba import NumbaKernels
 from gpudrift.columns.device import DeviceBatch, DeviceColumn, device_column
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
+from gpudrift.execution.group_tasks import count_groups_of_run
+from gpudrift.execution.group_threads import count_groups_source, fit_grouping, profile_groups_source
+from gpudrift.execution.reading import readable_by
+from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import fit_source
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.group_tasks import count_groups_of_run
-from gpudrift.group_threads import count_groups_source, fit_grouping, profile_groups_source
 from gpudrift.sources import open_source
-from gpudrift.tasks import readable_by
-from gpudrift.threads import Settings, fit_source
 from gpudrift.windows.grouping import Grouping, GroupRequest
 
 Batch = tuple[object, np.ndarray, int]
@@ -460,7 +461,7 @@ REAL = {
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("threads", [1, 3])
 def test_real_tables(plc, name, threads, monkeypatch):
-    monkeypatch.setattr("gpudrift.group_tasks.RUN_ROWS", 5_000)
+    monkeypatch.setattr("gpudrift.execution.group_tasks.RUN_ROWS", 5_000)
     path = str(tables.path(name))
     request = REAL[name]
     found = profiles(lambda: open_source(path), request, threads=threads)

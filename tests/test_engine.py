@@ -19,10 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift import planning, sources, threads
+from gpudrift import sources
+from gpudrift.execution import cuts as planning
+from gpudrift.execution import threads
+from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import count_source, profile_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import StreamSampler, sample_blocks
-from gpudrift.threads import Settings, count_source, profile_source
 
 PARQUET_TYPES = [t for t in strategies.TYPES if not pa.types.is_dictionary(t) and t != pa.string_view()]
 

@@ -21,12 +21,12 @@ from clusters import assert_nothing_left, recorded, wait_until
 from distributed import Client
 
 import gpudrift as gd
-from gpudrift import planning
 from gpudrift.backends import Gpu, probe
 from gpudrift.counts.profiles import Profile
-from gpudrift.dask_cluster import DaskCluster
-from gpudrift.dask_scheduler import open_cluster
-from gpudrift.planning import Progress
+from gpudrift.execution import cuts as planning
+from gpudrift.execution.cluster.dask import DaskCluster
+from gpudrift.execution.cluster.scheduler import open_cluster
+from gpudrift.execution.settings import Progress
 
 pytestmark = pytest.mark.gpu
 

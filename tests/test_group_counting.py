@@ -23,18 +23,18 @@ from grouped import DAILY, TWO, chosen, coarse, count, count_batches, is_right, 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpudrift import group_tasks, group_threads
 from gpudrift.backends import BACKENDS, load_backend, load_groups
 from gpudrift.backends import counters as grouped_backend
 from gpudrift.columns.conversion import NAN_IS_NULL
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
 from gpudrift.errors import SourceChangedError
+from gpudrift.execution import group_tasks, group_threads
+from gpudrift.execution.group_tasks import cut_pieces
+from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
+from gpudrift.execution.settings import Progress, Settings
+from gpudrift.execution.threads import count_source
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.group_tasks import cut_pieces
-from gpudrift.group_threads import count_groups_source, profile_groups_source
-from gpudrift.planning import Progress
 from gpudrift.sources import delimited, open_source
-from gpudrift.threads import Settings, count_source
 from gpudrift.windows import numbering as grouping_module
 from gpudrift.windows.calendar import Windows
 from gpudrift.windows.grouping import NO_TIME, Grouping, GroupRequest
@@ -453,10 +453,10 @@ def test_every_chunk_of_every_column_is_read_once(tmp_path, monkeypatch, threads
 
 SCAN = """
 import pathlib, sys
-from gpudrift.group_threads import count_groups_source
+from gpudrift.execution.group_threads import count_groups_source
 from gpudrift.counts.groups import Grouping
 from gpudrift.sources import open_source
-from gpudrift.threads import Settings, fit_source
+from gpudrift.execution.threads import Settings, fit_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.windows.calendar import Windows
 import pyarrow as pa

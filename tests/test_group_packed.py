@@ -14,10 +14,10 @@ from gpudrift.counts import packets as group_packed
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import GroupPacket, add_group_packets
 from gpudrift.engine import count_groups
+from gpudrift.execution.group_threads import profile_groups_source
+from gpudrift.execution.settings import Settings
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.group_threads import profile_groups_source
 from gpudrift.sources import open_source
-from gpudrift.threads import Settings
 from gpudrift.windows.grouping import GroupRequest
 
 HERE = Settings(backend="numba", threads=1)

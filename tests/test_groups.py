@@ -28,10 +28,11 @@ from gpudrift.counts.groups import Group, GroupedProfile
 from gpudrift.counts.profiles import Profile, total
 from gpudrift.counts.tails import Tail
 from gpudrift.errors import SchemaMismatchError
+from gpudrift.execution.group_threads import profile_groups_source
+from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import count_source
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.group_threads import profile_groups_source
 from gpudrift.sources import open_source
-from gpudrift.threads import Settings, count_source
 from gpudrift.windows import numbering as grouping_module
 from gpudrift.windows.calendar import Windows
 from gpudrift.windows.grouping import NO_TIME, Grouping, GroupRequest, segment_label

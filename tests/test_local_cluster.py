@@ -16,7 +16,7 @@ import distributed
 import pytest
 from test_cli import fails
 
-from gpudrift import dask_scheduler
+from gpudrift.execution.cluster import scheduler as dask_scheduler
 
 
 class Recorded(distributed.LocalCluster):

@@ -13,23 +13,19 @@ from hypothesis import strategies as st
 
 import gpudrift as gd
 from gpudrift.columns.schema import SKETCH_SIZE
-from gpudrift.planning import (
+from gpudrift.execution.cuts import (
     BLOCK_SLOTS,
     BYTES_PER_SLOT,
     MOST_TASKS,
     SMALLEST_BLOCK,
     TASKS_PER_THREAD,
     Cut,
-    Plan,
-    Rates,
-    TablePlan,
     column_slots,
     cut_columns,
     cut_for_cluster,
     cut_for_threads,
-    plan_table,
-    size_text,
 )
+from gpudrift.execution.forecast import Plan, Rates, TablePlan, plan_table, size_text
 from gpudrift.sources import Field, Part
 
 LIMITS = settings(deadline=None, max_examples=150)

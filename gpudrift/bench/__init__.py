@@ -29,10 +29,11 @@ from gpudrift.bench.peers import Peer, peers_of
 from gpudrift.bench.shapes import OF_NORMAL, SHAPES, column_of
 from gpudrift.bench.surroundings import surroundings
 from gpudrift.columns.schema import Schema
+from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import fit_source
 from gpudrift.files import write_whole
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source
-from gpudrift.threads import Settings, fit_source
 
 __all__ = ["FORMAT", "PARTS", "Measured", "Result", "run"]
 

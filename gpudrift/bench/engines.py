@@ -16,8 +16,9 @@ import pyarrow as pa
 from gpudrift.backends import load_backend
 from gpudrift.backends.cuda.launch import Counters, DeviceArray, device_values
 from gpudrift.columns.schema import Schema
+from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import count_source
 from gpudrift.sources import open_source
-from gpudrift.threads import Settings, count_source
 
 __all__ = ["Counting", "Engine", "cpu_engine", "cuda_engine"]
 

@@ -59,8 +59,6 @@ from typing import Any, cast
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift import tasks
-from gpudrift import threads as thread_engine
 from gpudrift.backends import load_backend
 from gpudrift.backends.contract import NULL
 from gpudrift.bench.clock import Clock, TimedSource, replaced
@@ -70,13 +68,17 @@ from gpudrift.bench.surroundings import surroundings
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema
 from gpudrift.comparison import compare_profiles
 from gpudrift.counts.profiles import Profile
+from gpudrift.execution import tasks
+from gpudrift.execution import threads as thread_engine
+from gpudrift.execution.cuts import obstacle
+from gpudrift.execution.forecast import size_text
+from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import count_source, fit_source, placed, profile_source
 from gpudrift.files import write_whole
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.planning import obstacle, size_text
 from gpudrift.report.result import Report
 from gpudrift.report.text import counted
 from gpudrift.sources import Source, open_source
-from gpudrift.threads import Settings, count_source, fit_source, placed, profile_source
 from gpudrift.verdict import judge_comparison
 
 __all__ = ["FORMAT", "SPLIT", "FilesResult", "Measured", "Table", "lines", "measure_files", "write_tables"]

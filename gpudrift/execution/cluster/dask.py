@@ -1,6 +1,6 @@
 """A piece of work on a Dask cluster: tasks made, submitted and followed, their errors told in words of the data.
 
-What a task does is in :mod:`gpudrift.graphs`; how a worker runs it, in :mod:`gpudrift.dask_worker`. The workers must
+What a task does is in :mod:`gpudrift.execution.cluster.graph`; how a worker runs it, in :mod:`gpudrift.execution.cluster.worker`. The workers must
 have the same gpudrift, and together they decide what counts. Dask is imported only when there is a cluster to talk to.
 """
 
@@ -22,9 +22,9 @@ from gpudrift.backends import Gpu, choose_backend, choose_for_workers, probe
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.packed import Packet
 from gpudrift.counts.packets import GroupPacket
-from gpudrift.dask_worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
-from gpudrift.graphs import Counted, Place, Tally, schema_bytes
-from gpudrift.threads import Settings
+from gpudrift.execution.cluster.graph import Counted, Place, Tally, schema_bytes
+from gpudrift.execution.cluster.worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
+from gpudrift.execution.settings import Settings
 from gpudrift.version import __version__
 
 __all__ = ["DaskCluster", "check_client", "with_client"]

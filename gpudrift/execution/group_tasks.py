@@ -24,22 +24,22 @@ from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import GroupPacket
-from gpudrift.fitting.columns import FitOptions
-from gpudrift.fitting.samples import Sample, Sampled, StreamSampler, as_batches, take_sample
-from gpudrift.planning import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
-from gpudrift.sources import CsvTypesChanged, Field, Part, Source
-from gpudrift.tasks import (
+from gpudrift.execution.cuts import DEVICE_BLOCK, DEVICE_COLUMNS, LARGEST_BLOCK, RUN, cut_columns, obstacle
+from gpudrift.execution.reading import (
     READING_ERRORS,
     Opened,
     Reading,
     counted_names,
-    fit_sampler,
     partition_batches,
     readable_by,
     stream_sampler,
     typed_again,
     unreadable_columns,
 )
+from gpudrift.execution.tasks import fit_sampler
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import Sample, Sampled, StreamSampler, as_batches, take_sample
+from gpudrift.sources import CsvTypesChanged, Field, Part, Source
 from gpudrift.windows.calendar import Windows
 from gpudrift.windows.grouping import Grouping, GroupRequest, Segment
 from gpudrift.windows.numbering import GroupNumbering, TooManyGroupsError, most_groups, too_many_groups
@@ -359,7 +359,7 @@ Fitted = tuple[Schema, Grouping]
 def sample_segments(
     opened: Opened, parts: tuple[int, int], names: Sequence[str], sample: Sample, fingerprint: str
 ) -> tuple[list[pa.RecordBatch], Counter[Segment]]:
-    """The sampled rows of a run's columns of segments, as :func:`gpudrift.tasks.sample_run` has them, and a tally."""
+    """The sampled rows of a run's columns of segments, as :func:`gpudrift.execution.tasks.sample_run` has them, and a tally."""
     source = opened.checked(fingerprint).source
     columns = segment_columns(source, Grouping(by=tuple(names)))
     sampled: Sampled = {name: [] for name in names}

@@ -10,7 +10,6 @@ Rows are accounted for: every block must have counted the rows that its parts sa
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
@@ -25,63 +24,22 @@ from gpudrift.backends import device_reader, load_backend
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.profiles import Profile, total
+from gpudrift.execution.asked import seen_types, selected_fields
+from gpudrift.execution.cuts import DEVICE_BLOCK, Block, block_columns, cut_parts, obstacle
+from gpudrift.execution.reading import readable_by, sample_stream, typed_again
+from gpudrift.execution.settings import Progress, Settings
+from gpudrift.execution.tasks import count_run, count_text, fit_block, fit_held_block, sample_parts
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sample, Sampled, sample_blocks
-from gpudrift.planning import DEVICE_BLOCK, Block, Progress, block_columns, cut_parts, obstacle
 from gpudrift.sources import Field, Part, Source
-from gpudrift.tasks import (
-    count_run,
-    count_text,
-    fit_block,
-    fit_held_block,
-    readable_by,
-    sample_parts,
-    sample_stream,
-    typed_again,
-)
 
-__all__ = ["Settings", "count_source", "fit_source", "placed", "profile_source", "usable_cores"]
+__all__ = ["count_source", "fit_source", "placed", "profile_source"]
 
-BUDGET = 192 << 20
-"""Bytes that one task may hold in memory. A column of 20 million float64 fits."""
 
 DEVICE_THREADS = 2
 """That read onto a GPU: while one waits for its disk, the other one's columns are decoded."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the work is done; no number in the result depends on it.
-
-    Parameters
-    ----------
-    backend : {"auto", "cuda", "numba", "numpy"}
-        "auto" until it is known where the data lies and what counts there; see :mod:`gpudrift.engine`.
-    threads : int
-        0 means one for each core that this process may use.
-    progress : callable, optional
-    budget : int
-        Bytes that one task may hold.
-    client : dask.distributed.Client, optional
-        Of the cluster that reads and counts; threads of this process do without one.
-    """
-
-    backend: str = "numba"
-    threads: int = 0
-    progress: Callable[[Progress], None] | None = None
-    budget: int = BUDGET
-    client: Any = None
-
-    @property
-    def workers(self) -> int:
-        return self.threads or usable_cores()
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def profile_source(source: Source, options: FitOptions, columns: Sequence[str] | None, settings: Settings) -> Profile:
@@ -311,20 +269,6 @@ def _count_stream(source: Source, schema: Schema, settings: Settings, count: _Co
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
-
-
-def selected_fields(source: Source, columns: Sequence[str] | None, options: FitOptions) -> list[Field]:
-    given = {one.name: one for one in source.fields}
-    for what, names in (("columns", columns or ()), ("kinds", options.kinds), ("edges", options.edges)):
-        for name in names:
-            if name not in given:
-                raise ValueError(f"{what}: no column {name!r} in {source.label}")
-    wanted = None if columns is None else set(columns)
-    return [one for one in source.fields if wanted is None or one.name in wanted]
-
-
-def seen_types(fields: Iterable[Field]) -> dict[str, str]:
-    return {one.name: str(one.type) if one.type is not None else f"({one.problem})" for one in fields}
 
 
 @dataclass(frozen=True)

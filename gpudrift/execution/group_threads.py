@@ -26,9 +26,9 @@ from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.fitting.columns import FitOptions
-from gpudrift.fitting.samples import Sample, sample_blocks
-from gpudrift.group_tasks import (
+from gpudrift.execution.asked import seen_types, selected_fields
+from gpudrift.execution.cuts import Block, block_columns, obstacle
+from gpudrift.execution.group_tasks import (
     PartGroups,
     Piece,
     asked_windows,
@@ -43,10 +43,13 @@ from gpudrift.group_tasks import (
     segment_columns,
     together,
 )
-from gpudrift.planning import Block, Progress, block_columns, obstacle
+from gpudrift.execution.reading import READING_ERRORS
+from gpudrift.execution.settings import Progress, Settings
+from gpudrift.execution.tasks import fit_held_block
+from gpudrift.execution.threads import fit_source, placed
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import Sample, sample_blocks
 from gpudrift.sources import Field, Part, Source, open_source, width_of
-from gpudrift.tasks import READING_ERRORS, fit_held_block
-from gpudrift.threads import Settings, fit_source, placed, seen_types, selected_fields
 from gpudrift.windows.grouping import Grouping, GroupRequest, Segment
 from gpudrift.windows.numbering import GroupNumbering
 from gpudrift.windows.segments import frequent_segments

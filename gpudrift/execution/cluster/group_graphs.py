@@ -21,35 +21,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gpudrift import tasks
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import GroupPacket, add_group_packets, groups_together
-from gpudrift.fitting.columns import FitOptions
-from gpudrift.fitting.samples import sample_blocks
-from gpudrift.graphs import (
+from gpudrift.execution import tasks
+from gpudrift.execution.asked import seen_types
+from gpudrift.execution.cluster.files import check_parts, fit_samples, open_files, options_of, part_words, retyped
+from gpudrift.execution.cluster.graph import (
     SMALL_SHARE,
     Cluster,
-    Frame,
     Place,
     Tally,
-    all_fields,
-    check_options,
-    check_parts,
     counts_on_gpus,
     described,
-    fit_samples,
-    frame_of,
-    open_files,
-    options_of,
-    part_words,
-    retyped,
-    sampler_of,
     shared_whole,
     sum_tree,
 )
-from gpudrift.group_tasks import (
+from gpudrift.execution.cluster.partitions import Frame, all_fields, check_options, frame_of, sampler_of
+from gpudrift.execution.cuts import column_slots, cut_for_cluster, cut_rows_for_cluster
+from gpudrift.execution.group_tasks import (
     Fitted,
     asked_windows,
     check_windows,
@@ -60,11 +51,11 @@ from gpudrift.group_tasks import (
     sample_segments,
     segment_columns,
 )
-from gpudrift.group_threads import with_readable
-from gpudrift.planning import column_slots, cut_for_cluster, cut_rows_for_cluster
+from gpudrift.execution.group_threads import with_readable
+from gpudrift.execution.reading import Opened
+from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import sample_blocks
 from gpudrift.sources import Field, Source
-from gpudrift.tasks import Opened
-from gpudrift.threads import seen_types
 from gpudrift.windows.grouping import Grouping, GroupRequest, Segment
 from gpudrift.windows.numbering import most_groups, too_many_groups
 from gpudrift.windows.segments import most_frequent, segment_column

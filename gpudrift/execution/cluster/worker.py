@@ -11,7 +11,7 @@ import pyarrow as pa
 from gpudrift.backends import shrink_cuda
 from gpudrift.counts.packed import Packet
 from gpudrift.counts.packets import GroupPacket
-from gpudrift.graphs import Place
+from gpudrift.execution.cluster.graph import Place
 from gpudrift.version import __version__
 
 __all__ = ["RESOURCE", "OutOfMemory", "Work", "gpu_plugin", "version_trouble"]

@@ -1,0 +1,205 @@
+"""The graph of one table on a cluster: which tasks it takes, what each of them is given, what comes back.
+
+::
+
+    open ──┬─▶ fit block 0 of the columns ──▶ edges and counts        a block whose rows fit into memory, read once
+           └─▶ fit block 1 ...
+    open ──┬─▶ sample run 0 of block 0 ─┐                             otherwise: read for the sample, then counted
+           ├─▶ sample run 1 of block 0 ─┴▶ edges of block 0 ─┬─▶ count run 0 ─┬─▶ add ─▶ counts of block 0
+           │                                                 └─▶ count run 1 ─┘
+    edges of block 0 ─▶ count run 0 ...                               under a schema that is known
+
+``open`` and the edges of a block are tasks of their own: every other task names them, and none carries them. They can
+be computed again, as everything can, when the worker that held them is gone; a scattered object could not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from gpudrift.columns.schema import Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.packed import Packet, add_packets
+from gpudrift.counts.profiles import Profile
+from gpudrift.execution.cuts import (
+    BLOCK_SLOTS,
+    FAN_IN,
+    cut_columns,
+)
+from gpudrift.execution.settings import Progress, Settings
+from gpudrift.sources import Source
+
+__all__ = ["Cluster", "Place", "Tally", "described", "schema_bytes"]
+
+Counted = TypeVar("Counted", Profile, GroupedProfile)
+
+SCHEMA_PIECE = 4 << 20
+"""Bytes of edges that are submitted at once; Dask warns of graphs beyond 10 MB."""
+SMALL_SHARE = 0.01
+"""Most that results may be of what was read before it is worth a warning."""
+
+
+class Cluster(Protocol):
+    """Who runs the tasks: :class:`gpudrift.execution.cluster.dask.DaskCluster`."""
+
+    settings: Settings
+    names: Callable[[Place], str]
+    """What a task was to do, in words of the data, for errors."""
+    progress: Tally | None
+    read: int
+    sent: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of all workers."""
+
+    @property
+    def budget(self) -> int:
+        """Bytes that a task may hold."""
+
+    def submit(self, place: Place, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A task of its own, whose result stays on its worker."""
+
+    def task(self, place: Place, function: Callable[..., Any], *arguments: Any) -> Any:
+        """A task of a graph that is not submitted yet."""
+
+    def many(
+        self, places: Sequence[Place], function: Callable[..., Any], inputs: Sequence[Sequence[Any]], *constants: Any
+    ) -> list[Any]:
+        """Tasks of a graph, each called with its inputs, the span of its place, and the constants."""
+
+    def start(self, roots: Sequence[Any]) -> list[Any]:
+        """Submit a graph."""
+
+    def results(self, futures: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+        """Results as they come in, with the number of each."""
+
+    def result(self, future: Any) -> Any:
+        """One result."""
+
+    def described(self) -> dict[str, Any]:
+        """What the work took."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which task it is; what a key and an error message are made of, without a word of the data."""
+
+    stage: str
+    block: int = 0
+    start: int = 0
+    stop: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.stage}-{self.block}-{self.start}-{self.stop}"
+
+    @classmethod
+    def of(cls, text: str) -> Place:
+        """The place at the end of a text, for instance of a key."""
+        stage, *numbers = text.rsplit("-", 4)[-4:]
+        return cls(stage, *map(int, numbers))
+
+
+@dataclass
+class Tally:
+    """Rows of each block and bytes of all of them that the workers say they have counted.
+
+    A task that ran twice, because a worker was lost, says so twice and is taken once.
+    """
+
+    tell: Callable[[Progress], None] | None
+    columns: tuple[int, ...]
+    rows: int | None
+    counted: dict[int, int] = field(default_factory=dict)
+    known: set[str] = field(default_factory=set)
+    values: int = 0
+    bytes: int = 0
+
+    def add(self, place: str, block: int, rows: int, read: int) -> None:
+        if place in self.known or place.startswith("add"):
+            return
+        self.known.add(place)
+        self.counted[block] = self.counted.get(block, 0) + rows
+        self.values += rows * self.columns[block]
+        self.bytes += read
+        self._say(block)
+
+    def done(self, rows: int, columns: int) -> None:
+        """Everything is counted, whatever was told on the way."""
+        self.values, block = rows * columns, len(self.columns) - 1
+        self.counted[block] = rows
+        self._say(max(block, 0))
+
+    def _say(self, block: int) -> None:
+        if self.tell is not None:
+            total = None if self.rows is None else self.rows * sum(self.columns)
+            rows = self.counted.get(block, 0)
+            self.tell(Progress(self.values, total, self.bytes, block, len(self.columns), rows, self.rows))
+
+
+def schema_bytes(schema: Schema) -> int:
+    """About the bytes of a schema that travels."""
+    edges = sum(column.edges.nbytes for column in schema.columns if column.edges is not None)
+    return edges + sum(len(value) + 4 for column in schema.columns for value in column.categories)
+
+
+def sum_tree(cluster: Cluster, block: int, leaves: Sequence[Any], add: Callable[..., Any]) -> Any:
+    """The sum of packets, a few at a time."""
+    level = 0
+    while len(leaves) > 1:
+        level += 1
+        leaves = [
+            cluster.task(Place("add", block, level, start), add, *leaves[start : start + FAN_IN])
+            for start in range(0, len(leaves), FAN_IN)
+        ]
+    return leaves[0]
+
+
+def _add(*packets: Packet) -> Packet:
+    return add_packets(packets)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def counts_on_gpus(cluster: Cluster) -> bool:
+    return cluster.settings.backend == "cuda"
+
+
+def shared_schema(cluster: Cluster, block: int, schema: Schema) -> Any:
+    """A block's schema as a task whose result its workers share, submitted in pieces that no graph is too small for."""
+    pieces, start, size = [], 0, 0
+    for at, column in enumerate(schema.columns):
+        own = schema_bytes(Schema((column,)))
+        if at > start and size + own > SCHEMA_PIECE:
+            pieces.append(schema.columns[start:at])
+            start, size = at, 0
+        size += own
+    pieces.append(schema.columns[start:])
+    parts = [cluster.submit(Place("piece", block, at), Schema, piece) for at, piece in enumerate(pieces)]
+    return parts[0] if len(parts) == 1 else cluster.submit(Place("schema", block), _concatenated, *parts)
+
+
+def _concatenated(*schemas: Schema) -> Schema:
+    return Schema.concatenate(schemas)
+
+
+# --- Dask DataFrames -------------------------------------------------------------------------------------------------
+
+
+def shared_whole(cluster: Cluster, schema: Schema, slots: Sequence[int]) -> Any:
+    """All columns of a schema as one task's result; ``slots`` are those of each."""
+    blocks = [
+        schema.select(schema.names[start:stop]) for start, stop in cut_columns([0] * len(slots), slots, 1, BLOCK_SLOTS)
+    ]
+    shared = [shared_schema(cluster, number, block) for number, block in enumerate(blocks)]
+    return shared[0] if len(shared) == 1 else cluster.submit(Place("whole"), _concatenated, *shared)
+
+
+def described(profile: Counted, source: Source, **entries: Any) -> Counted:
+    """The profile, with where it comes from."""
+    if source.files:  # of tables in memory it says nothing of the values
+        entries = {"fingerprint": source.fingerprint, **entries}
+    return profile.with_provenance(source=source.label, files=list(source.files), **entries)
