@@ -46,7 +46,7 @@ import segment_alarms
 
 import gpudrift as gd
 from gpudrift.calibration import Calibration, calibrations
-from gpudrift.comparison import Comparison, compare_profiles
+from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.verdict import judge_comparison, why_not_judged
 
 DATA = Path(os.environ.get("GPUDRIFT_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")

@@ -25,9 +25,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import gpudrift as gd
-from gpudrift.comparison import compare_profiles
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.segment_calibration import calibrate_baseline, segment_names
+from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.verdict import ALPHA, Verdict, judge_comparison
 
 __all__ = ["WAYS", "Sizes", "run"]

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 import gpudrift as gd
 from gpudrift.calibration import Calibration, calibrate
-from gpudrift.comparison import compare_profiles
+from gpudrift.statistics.comparison import compare_profiles
 
 DATA = files("gpudrift") / "data"
 CALENDAR = ["arrival_date_year", "arrival_date_month", "arrival_date_week_number", "arrival_date_day_of_month"]

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from gpudrift.api import suggest_rules as suggest_rules
     from gpudrift.columns.schema import Column as Column
     from gpudrift.columns.schema import Schema as Schema
-    from gpudrift.comparison import Comparison as Comparison
     from gpudrift.counts.groups import GroupedProfile as GroupedProfile
     from gpudrift.counts.profiles import Profile as Profile
     from gpudrift.errors import IncompatibleColumnError as IncompatibleColumnError
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from gpudrift.monitoring import Monitoring as Monitoring
     from gpudrift.report.result import Report as Report
     from gpudrift.rules import Rule as Rule
+    from gpudrift.statistics.comparison import Comparison as Comparison
     from gpudrift.store import Store as Store
     from gpudrift.watching import monitor as monitor
 
@@ -49,7 +49,7 @@ _HOMES = {
     "plan": "gpudrift.api",
     "profile": "gpudrift.api",
     "suggest_rules": "gpudrift.api",
-    "Comparison": "gpudrift.comparison",
+    "Comparison": "gpudrift.statistics.comparison",
     "IncompatibleColumnError": "gpudrift.errors",
     "SchemaMismatchError": "gpudrift.errors",
     "SourceChangedError": "gpudrift.errors",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from gpudrift.columns.schema import Schema
-from gpudrift.comparison import Comparison, compare_profiles
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.counts.sealed import WINDOWS_FORMAT, says_sealed
@@ -33,6 +32,7 @@ from gpudrift.report.result import Report
 from gpudrift.rules import Given as Rules
 from gpudrift.rules import read_rules, rule_bounds
 from gpudrift.sources import is_saved_profile
+from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.suggestions import suggested_rules
 from gpudrift.verdict import ALPHA, judge_comparison
 from gpudrift.version import __version__

@@ -57,10 +57,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.chance import psi_floor
-from gpudrift.comparison import ColumnComparison, Comparison, compare_profiles
 from gpudrift.counts.profiles import Profile, first_difference
-from gpudrift.verdict import ALSO_JUDGED, DECIDING, ROWS_PER_BIN, noise_floors, why_not_judged
+from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles
+from gpudrift.statistics.noise import noise_floors, psi_floor
+from gpudrift.verdict import ALSO_JUDGED, DECIDING, ROWS_PER_BIN, why_not_judged
 
 __all__ = [
     "FEWEST_WINDOWS",

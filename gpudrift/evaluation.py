@@ -25,7 +25,6 @@ from typing import Any
 
 from gpudrift.columns.bounds import as_written, counted_bound, natural_bound
 from gpudrift.columns.schema import LARGEST_REAL
-from gpudrift.comparison import ColumnComparison, Comparison, compare_profiles, new_values, schema_findings
 from gpudrift.counts.profiles import ColumnProfile, Profile
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.findings import Finding, ordered
@@ -40,7 +39,9 @@ from gpudrift.intervals import (
 )
 from gpudrift.rules import CHECKS, CUT, Rule
 from gpudrift.scales import ScaleChange, scale_change
-from gpudrift.summaries import moments, natural_values
+from gpudrift.statistics.categorical import new_values
+from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles, schema_findings
+from gpudrift.statistics.summaries import moments, natural_values
 from gpudrift.verdict import ColumnVerdict, judge_comparison
 
 __all__ = ["evaluate", "findings_of"]

@@ -30,7 +30,6 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gpudrift.columns.schema import Column
-from gpudrift.comparison import Comparison, compare_profiles
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.evaluation import evaluate
@@ -38,6 +37,7 @@ from gpudrift.files import write_whole
 from gpudrift.findings import Finding, drift_findings, ordered
 from gpudrift.report.result import Report
 from gpudrift.rules import Rule
+from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.verdict import ALPHA, Thresholds, judge_comparison
 from gpudrift.version import __version__
 from gpudrift.windows.grouping import NO_TIME

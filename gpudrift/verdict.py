@@ -13,12 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from gpudrift.chance import proportion_floor, psi_floor
-from gpudrift.comparison import ColumnComparison, Comparison
-from gpudrift.counts.profiles import ColumnProfile, data_range
-from gpudrift.summaries import natural_factor
+from gpudrift.counts.profiles import data_range
+from gpudrift.statistics.comparison import ColumnComparison, Comparison
+from gpudrift.statistics.noise import noise_floors
 
 __all__ = [
     "ALSO_JUDGED",
@@ -29,7 +26,6 @@ __all__ = [
     "Thresholds",
     "Verdict",
     "judge_comparison",
-    "noise_floors",
     "why_not_judged",
 ]
 
@@ -277,67 +273,6 @@ def _reason(column: ColumnComparison, statistic: str, moderate: float, major: fl
     if statistic == "new":
         return f"new values {size:.1%} ≥ {limit:.0%}"
     return f"{_WORDS[statistic]} {size:.3g} ≥ {limit:g}"
-
-
-def noise_floors(column: ColumnComparison, alpha: float) -> dict[str, float]:
-    """The (1 - alpha) quantile of each statistic without drift, at the row counts of this column.
-
-    PSI: the chi-square quantile with B - 1 degrees of freedom times (1/n + 1/m), and more where cells may be empty by
-    chance (:mod:`gpudrift.chance`). Jensen-Shannon: the square root of its quantile times (1/n + 1/m) / (8 ln 2). KS:
-    the Dvoretzky-Kiefer-Wolfowitz bound. Missing and new shares: the normal approximation for the difference of two
-    proportions, or what is binomial of few rows. Scaled Wasserstein: its mean without drift, sqrt(2 / pi) J / std with
-    J the integral of sqrt(F (1 - F)) over the reference, and sqrt(2 ln(1 / alpha)) standard deviations, times
-    sqrt(1/n + 1/m).
-    """
-    from scipy.special import chdtri
-
-    n, m = column.reference.present, column.current.present
-    floors: dict[str, float] = {}
-    missing = column.statistics["missing"]
-    if missing.value is not None:
-        rows = column.reference.rows, column.current.rows
-        floors["missing"] = proportion_floor(column.reference.missing, column.current.missing, *rows, alpha)
-    if min(n, m) == 0:
-        return floors
-    rate = 1.0 / n + 1.0 / m
-    statistics = column.statistics
-    if statistics["psi"].value is not None:
-        floors["psi"] = psi_floor(*statistics["psi"].shares, n, m, alpha)
-        quantile = float(chdtri(max(statistics["js"].details["cells"] - 1, 1), alpha))
-        floors["js"] = math.sqrt(quantile * rate / (8.0 * math.log(2.0)))
-    if "ks" in statistics:
-        floors["ks"] = math.sqrt(math.log(2.0 / alpha) / 2.0 * rate)
-    if "new" in statistics:
-        assert statistics["new"].value is not None
-        floors["new"] = proportion_floor(0, round(statistics["new"].value * m), n, m, alpha)
-    scaled = statistics.get("wasserstein_scaled")
-    if scaled is not None and scaled.value is not None:
-        rate = 1.0 / column.reference.finite + 1.0 / column.current.finite
-        spread = roughness(column) / (scaled.details["std"] * natural_factor(column.column))
-        floors["wasserstein_scaled"] = (
-            math.sqrt(2.0 / math.pi) * spread + math.sqrt(2.0 * math.log(1.0 / alpha))
-        ) * math.sqrt(rate)
-    return floors
-
-
-def roughness(column: ColumnComparison) -> float:
-    """J = integral of sqrt(F (1 - F)) over the reference, F taken as straight within each bin; in the counted unit."""
-    side = column.reference
-    rough: float = side.once("roughness", lambda: _roughness(side))
-    return rough
-
-
-def _roughness(side: ColumnProfile) -> float:
-    assert side.column.edges is not None and side.low is not None and side.high is not None
-    after = np.cumsum(side.counts) / side.finite
-    middle = after - side.counts / (2.0 * side.finite)
-    used = (after > 0) & (after - side.counts / side.finite < 1.0)
-    first, last = np.flatnonzero(side.counts)[[0, -1]]
-    width = side.column.widths.copy()
-    # The outermost bins end at the data, not at the end of all numbers.
-    width[last] = min(width[last], float(np.longdouble(side.high) - np.longdouble(side.column.edges[last])))
-    width[first] = min(width[first], float(np.longdouble(side.column.edges[first + 1]) - np.longdouble(side.low)))
-    return float(np.sum(np.where(used, width * np.sqrt(middle * (1.0 - middle)), 0.0), where=used))
 
 
 def _adjusted(columns: Sequence[ColumnComparison | None]) -> list[dict[str, float]]:

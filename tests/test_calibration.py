@@ -30,8 +30,9 @@ from gpudrift.calibration import (
     leave_one_out,
     medians,
 )
-from gpudrift.comparison import compare_profiles
-from gpudrift.verdict import DECIDING, judge_comparison, noise_floors
+from gpudrift.statistics.comparison import compare_profiles
+from gpudrift.statistics.noise import noise_floors
+from gpudrift.verdict import DECIDING, judge_comparison
 
 ROOT = Path(__file__).resolve().parent.parent
 EDGES = np.linspace(-2.5, 2.5, 40)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gpudrift import chance
-from gpudrift.chance import FEW_EXPECTED, proportion_floor, psi_floor
-from gpudrift.distances import psi
+from gpudrift.statistics import noise as chance
+from gpudrift.statistics.distances import psi
+from gpudrift.statistics.noise import FEW_EXPECTED, proportion_floor, psi_floor
 
 ZIPF = 1 / np.arange(1, 13) / np.sum(1 / np.arange(1, 13))
 RARE = np.array([0.5, 0.3, 0.19, 0.01])

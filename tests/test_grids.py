@@ -17,13 +17,13 @@ from zoo import ZOO
 
 from gpudrift.columns.bounds import bound_edges, counted_bound, first_above, first_at_least
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
-from gpudrift.comparison import compare_profiles
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.edges import fit_edges
 from gpudrift.fitting.grids import COARSE_SKETCH, COARSE_SLOTS, coarse_edges
 from gpudrift.sources import open_source
+from gpudrift.statistics.comparison import compare_profiles
 
 LIMITS = settings(deadline=None, max_examples=40)
 MORE = settings(deadline=None, max_examples=100)

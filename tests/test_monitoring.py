@@ -23,10 +23,10 @@ from gpudrift import findings as findings_module
 from gpudrift import monitoring
 from gpudrift.alerts import Window
 from gpudrift.alerts.events import State, advance
-from gpudrift.comparison import compare_profiles
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.monitoring import FORMAT, Monitoring, monitor_windows
 from gpudrift.rules import read_rules
+from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.verdict import ALSO_JUDGED, DECIDING, judge_comparison
 from gpudrift.windows.grouping import NO_TIME
 

@@ -22,8 +22,8 @@ from scipy.spatial.distance import jensenshannon
 from zoo import ZOO
 
 import gpudrift as gd
-from gpudrift import distances
 from gpudrift.columns.schema import point_bins
+from gpudrift.statistics import distances
 
 ROWS = int(os.environ.get("GPUDRIFT_ZOO_ROWS", "300000"))
 EVERY = int(os.environ.get("GPUDRIFT_TABLES_EVERY", "40"))

@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift.comparison import compare_profiles
 from gpudrift.evaluation import evaluate, findings_of
 from gpudrift.findings import KINDS, findings_document
 from gpudrift.rules import CHECKS, Rule, read_rules
 from gpudrift.scales import scale_change
+from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.verdict import judge_comparison
 
 DATA = Path(gd.__file__).parent / "data"

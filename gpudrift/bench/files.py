@@ -66,7 +66,6 @@ from gpudrift.bench.engines import cpu_engine, cuda_engine
 from gpudrift.bench.shapes import column_of
 from gpudrift.bench.surroundings import surroundings
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema
-from gpudrift.comparison import compare_profiles
 from gpudrift.counts.profiles import Profile
 from gpudrift.execution import tasks
 from gpudrift.execution import threads as thread_engine
@@ -79,6 +78,7 @@ from gpudrift.fitting.columns import FitOptions
 from gpudrift.report.result import Report
 from gpudrift.report.text import counted
 from gpudrift.sources import Source, open_source
+from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.verdict import judge_comparison
 
 __all__ = ["FORMAT", "SPLIT", "FilesResult", "Measured", "Table", "lines", "measure_files", "write_tables"]

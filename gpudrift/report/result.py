@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from gpudrift.comparison import ColumnComparison, Comparison, Statistic
 from gpudrift.counts.profiles import Profile
 from gpudrift.files import write_whole
+from gpudrift.statistics.comparison import ColumnComparison, Comparison
+from gpudrift.statistics.statistic import Statistic
 from gpudrift.verdict import ColumnVerdict, Verdict
 from gpudrift.version import __version__
 

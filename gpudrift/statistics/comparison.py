@@ -1,0 +1,253 @@
+"""Two profiles of one schema in, every statistic out; nothing is judged here.
+
+Statistics of numeric columns are computed for many columns at once from padded arrays; summaries and pictures of a
+column are made when they are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
+from gpudrift.counts.profiles import ColumnProfile, Profile, first_difference
+from gpudrift.errors import SchemaMismatchError
+from gpudrift.statistics.categorical import _categorical
+from gpudrift.statistics.numeric import _numeric
+from gpudrift.statistics.statistic import Pair, Statistic, _missing
+from gpudrift.statistics.summaries import Distribution, distribution, summary
+
+__all__ = ["ColumnComparison", "Comparison", "Finding", "compare_profiles", "schema_findings"]
+
+BATCH = 64
+"""Columns handled at once: arrays of about 1 MB, which stay in the second-level cache."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A difference between the columns of two tables: "added", "dropped", "type changed" or "unit changed"."""
+
+    column: str
+    finding: str
+    reference: str | None
+    current: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnComparison:
+    """One column of two tables side by side.
+
+    Parameters
+    ----------
+    column : Column
+    reference, current : ColumnProfile
+    statistics : mapping of name to Statistic
+        Empty where the column could not be compared.
+    obstacle : str or None
+        Why the column cannot be judged at all: a schema finding, or why it was skipped.
+    notes : tuple of str
+        What a reader of the numbers should know.
+    """
+
+    column: Column
+    reference: ColumnProfile
+    current: ColumnProfile
+    statistics: Mapping[str, Statistic]
+    obstacle: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.column.name
+
+    @property
+    def kind(self) -> str:
+        return self.column.kind
+
+    def __getattr__(self, name: str) -> Statistic:
+        try:
+            found: Statistic = self.__dict__["statistics"][name]
+            return found
+        except KeyError:
+            raise AttributeError(f"this column has no statistic {name!r}") from None
+
+    @cached_property
+    def summaries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Summary of the reference and of the current side; see :func:`gpudrift.statistics.summaries.summary`."""
+        return summary(self.reference), summary(self.current)
+
+    @cached_property
+    def distribution(self) -> Distribution | None:
+        """Both distributions in at most 64 bins, for pictures."""
+        if self.reference.skipped is not None or self.current.skipped is not None:
+            return None
+        return distribution(self.reference, self.current)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All columns of two profiles side by side, in the order of the reference.
+
+    Parameters
+    ----------
+    reference, current : Profile
+    columns : tuple of ColumnComparison
+    findings : tuple of Finding
+    """
+
+    reference: Profile
+    current: Profile
+    columns: tuple[ColumnComparison, ...]
+    findings: tuple[Finding, ...]
+
+    @cached_property
+    def index(self) -> Mapping[str, int]:
+        return {column.name: position for position, column in enumerate(self.columns)}
+
+    def __getitem__(self, name: str) -> ColumnComparison:
+        if name not in self.index:
+            raise KeyError(f"no column {name!r} in the comparison")
+        return self.columns[self.index[name]]
+
+    def __iter__(self) -> Iterator[ColumnComparison]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+
+def compare_profiles(reference: Profile, current: Profile) -> Comparison:
+    """Compare two profiles column by column.
+
+    Raises
+    ------
+    SchemaMismatchError
+        If no column of one has the bins of its namesake in the other; names the first difference.
+    """
+    other = dict(zip(current.schema.names, current.schema.columns, strict=True))
+    shared = [column.name for column in reference.schema.columns if column.name in other]
+    same = {name for name in shared if reference.schema[name].digest == other[name].digest}
+    if not same and (shared or not reference.schema.columns):
+        raise SchemaMismatchError(_no_common_bins(reference.schema, current.schema))
+    findings = tuple(schema_findings(reference, current))
+    obstacles = _obstacles(reference, current, findings, same)
+    pairs: list[tuple[ColumnProfile, ColumnProfile]] = []
+    for position, column in enumerate(reference.schema.columns):
+        mine = reference.columns[position]
+        pairs.append(
+            (
+                mine,
+                current.columns[current.schema.index[column.name]] if column.name in same else _nothing(mine),
+            )
+        )
+    statistics = _all_statistics([None if mine.column.name in obstacles else (mine, theirs) for mine, theirs in pairs])
+    columns = []
+    for (mine, theirs), found in zip(pairs, statistics, strict=True):
+        name = mine.column.name
+        clipped = _is_clipped(mine, reference.seen.get(name)) or _is_clipped(theirs, current.seen.get(name))
+        if clipped and "wasserstein" in found:
+            unknown = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond they lie")
+            found |= {"wasserstein": unknown, "wasserstein_scaled": unknown}
+        columns.append(
+            ColumnComparison(mine.column, mine, theirs, found, obstacles.get(name), _notes(mine, theirs, clipped))
+        )
+    return Comparison(reference, current, tuple(columns), findings)
+
+
+def _no_common_bins(reference: Schema, current: Schema) -> str:
+    if not reference.columns or not current.columns:
+        return "nothing to compare: one side has no columns"
+    names = [name for name in reference.names if name in current]
+    return (
+        f"the profiles were made under other bins: {first_difference(reference.select(names), current.select(names))}"
+    )
+
+
+def _nothing(mine: ColumnProfile) -> ColumnProfile:
+    empty = np.zeros(0, np.int64)
+    return ColumnProfile(mine.column, 0, empty, empty, {}, None, None, None, "not in the current profile")
+
+
+def schema_findings(reference: Profile, current: Profile) -> Iterable[Finding]:
+    """How the columns of two tables differ, whatever is in them."""
+    for column in reference.schema.columns:
+        name = column.name
+        before = reference.seen.get(name)
+        if name not in current.seen:
+            yield Finding(name, "dropped", before, None)
+        elif current.findings.get(name, "unreadable") != "unreadable" and name not in reference.findings:
+            # A type that cannot be counted at all is another type, too.
+            found = "unit changed" if current.findings[name] == "unit changed" else "type changed"
+            yield Finding(name, found, before, current.seen[name])
+        elif column.kind == "skipped" and before is not None and before != current.seen[name]:
+            yield Finding(name, "type changed", before, current.seen[name])
+    for name in sorted(current.seen):
+        if name not in reference.schema and name not in reference.seen:
+            yield Finding(name, "added", None, current.seen[name])
+
+
+def _obstacles(reference: Profile, current: Profile, findings: Sequence[Finding], same: set[str]) -> dict[str, str]:
+    """Why columns cannot be compared, by name; the first reason of each."""
+    obstacles: dict[str, str] = {}
+    for found in findings:
+        if found.finding == "dropped":
+            obstacles[found.column] = "dropped: the current table has no such column"
+        elif found.finding != "added":
+            reason = current.skipped.get(found.column, f"{found.reference} became {found.current}")
+            obstacles[found.column] = f"{found.finding}: {reason}"
+    for column in reference.schema.columns:
+        name = column.name
+        if name in obstacles:
+            continue
+        if column.kind == "skipped":
+            obstacles[name] = column.reason or "skipped"
+        elif name in reference.skipped:
+            obstacles[name] = f"in the reference: {reference.skipped[name]}"
+        elif name in current.skipped:
+            obstacles[name] = f"in the current table: {current.skipped[name]}"
+        elif name not in same:
+            obstacles[name] = "the two profiles have other bins for this column"
+    return obstacles
+
+
+def _is_clipped(side: ColumnProfile, seen: str | None) -> bool:
+    """Whether unsigned integers beyond int64 may have been counted in the last bin."""
+    return side.column.family == "integer" and seen == "uint64" and side.high == LARGEST_INTEGER
+
+
+def _notes(reference: ColumnProfile, current: ColumnProfile, clipped: bool) -> tuple[str, ...]:
+    notes = ["values of 2**63 - 1 and beyond are counted together in the last bin"] if clipped else []
+    for which, side in (("reference", reference), ("current", current)):
+        if side.dropped:
+            notes.append(f"{which}: {side.dropped} rows hold values that are not listed one by one")
+    return tuple(notes)
+
+
+# --- statistics ------------------------------------------------------------------------------------------------------
+
+
+def _all_statistics(pairs: Sequence[Pair | None]) -> list[dict[str, Statistic]]:
+    found: list[dict[str, Statistic]] = [{} for _ in pairs]
+    numeric: dict[str, list[tuple[int, Pair]]] = {"real": [], "integer": []}
+    for position, pair in enumerate(pairs):
+        if pair is None:
+            continue
+        found[position]["missing"] = _missing(*pair)
+        if pair[0].column.is_numeric:
+            numeric[pair[0].column.family].append((position, pair))
+        else:
+            found[position] |= _categorical(*pair)
+    for columns in numeric.values():
+        columns.sort(key=lambda one: one[1][0].column.bins)  # neighbours in length waste the least padding
+        for start in range(0, len(columns), BATCH):
+            batch = columns[start : start + BATCH]
+            for (position, _), statistics in zip(batch, _numeric([pair for _, pair in batch]), strict=True):
+                found[position] = statistics | found[position]
+    return found
+
+
+# --- categorical columns ---------------------------------------------------------------------------------------------
