@@ -8,7 +8,7 @@ calibrated from them. All ways see the same comparisons:
     p < 0.05            Kolmogorov-Smirnov or chi-square, each column and window for itself
     BH p < 0.05         the same, adjusted by Benjamini and Hochberg over the columns of the window
     fixed               the fixed thresholds and the noise floors, as gpudrift compare judges
-    calibrated R        gpudrift.calibration at the rate R, with the noise floors, as gpudrift judges with it
+    calibrated R        gpudrift.judging.calibration at the rate R, with the noise floors, as gpudrift judges with it
     calibrated R alone  the same limits without the noise floors: what the calibration itself promises
 
 Of a stream without drift the table shows the share of alarms among all (column, window) pairs, and the most alarms of
@@ -45,9 +45,9 @@ import pyarrow.parquet as pq
 import segment_alarms
 
 import gpudrift as gd
-from gpudrift.calibration import Calibration, calibrations
+from gpudrift.judging.calibration import Calibration, calibrations
+from gpudrift.judging.verdicts import judge_comparison, why_not_judged
 from gpudrift.statistics.comparison import Comparison, compare_profiles
-from gpudrift.verdict import judge_comparison, why_not_judged
 
 DATA = Path(os.environ.get("GPUDRIFT_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 OUTPUT = Path(__file__).resolve().parent / "results" / "false_alarms.json"

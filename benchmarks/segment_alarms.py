@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 
 import gpudrift as gd
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.segment_calibration import calibrate_baseline, segment_names
+from gpudrift.judging.segment_calibration import calibrate_baseline, segment_names
+from gpudrift.judging.verdicts import ALPHA, Verdict, judge_comparison
 from gpudrift.statistics.comparison import compare_profiles
-from gpudrift.verdict import ALPHA, Verdict, judge_comparison
 
 __all__ = ["WAYS", "Sizes", "run"]
 

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import gpudrift as gd
-from gpudrift.calibration import Calibration, calibrate
+from gpudrift.judging.calibration import Calibration, calibrate
 from gpudrift.statistics.comparison import compare_profiles
 
 DATA = files("gpudrift") / "data"

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from gpudrift.errors import IncompatibleColumnError as IncompatibleColumnError
     from gpudrift.errors import SchemaMismatchError as SchemaMismatchError
     from gpudrift.errors import SourceChangedError as SourceChangedError
-    from gpudrift.findings import Finding as Finding
-    from gpudrift.monitoring import Monitoring as Monitoring
-    from gpudrift.report.result import Report as Report
+    from gpudrift.judging.findings import Finding as Finding
+    from gpudrift.judging.report import Report as Report
+    from gpudrift.judging.windows import Monitoring as Monitoring
     from gpudrift.rules import Rule as Rule
     from gpudrift.statistics.comparison import Comparison as Comparison
     from gpudrift.store import Store as Store
@@ -53,11 +53,11 @@ _HOMES = {
     "IncompatibleColumnError": "gpudrift.errors",
     "SchemaMismatchError": "gpudrift.errors",
     "SourceChangedError": "gpudrift.errors",
-    "Finding": "gpudrift.findings",
+    "Finding": "gpudrift.judging.findings",
     "GroupedProfile": "gpudrift.counts.groups",
-    "Monitoring": "gpudrift.monitoring",
+    "Monitoring": "gpudrift.judging.monitoring",
     "Profile": "gpudrift.counts.profiles",
-    "Report": "gpudrift.report.result",
+    "Report": "gpudrift.judging.report",
     "Rule": "gpudrift.rules",
     "Column": "gpudrift.columns.schema",
     "Schema": "gpudrift.columns.schema",

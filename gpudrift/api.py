@@ -26,15 +26,15 @@ from gpudrift.engine import (
 from gpudrift.evaluation import evaluate
 from gpudrift.execution.forecast import Plan, TablePlan, measured_rates
 from gpudrift.execution.settings import Progress
-from gpudrift.findings import Finding
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.report.result import Report
+from gpudrift.judging.findings import Finding
+from gpudrift.judging.report import Report
+from gpudrift.judging.verdicts import ALPHA, judge_comparison
 from gpudrift.rules import Given as Rules
 from gpudrift.rules import read_rules, rule_bounds
 from gpudrift.sources import is_saved_profile
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.suggestions import suggested_rules
-from gpudrift.verdict import ALPHA, judge_comparison
 from gpudrift.version import __version__
 from gpudrift.windows.grouping import MOST_SEGMENTS, Grouping, GroupRequest
 

@@ -103,7 +103,7 @@ def check(
     import json
 
     from gpudrift.api import check_tables
-    from gpudrift.findings import KINDS, findings_document
+    from gpudrift.judging.findings import KINDS, findings_document
     from gpudrift.report.findings import lines
     from gpudrift.rules import read_rules
 

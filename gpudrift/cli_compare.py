@@ -30,7 +30,7 @@ from gpudrift.cli_common import (
 )
 
 if TYPE_CHECKING:
-    from gpudrift.report.result import Report
+    from gpudrift.judging.report import Report
 
 __all__ = ["compare", "demo"]
 
@@ -55,7 +55,7 @@ Kinds are {kinds}.
 Thresholds are of {statistics}.
 """
 
-# The words of gpudrift.columns.schema and gpudrift.verdict, which --help does not load; a test compares them.
+# The words of gpudrift.columns.schema and gpudrift.judging.verdicts, which --help does not load; a test compares them.
 _KINDS = "real, integer, datetime, clock, categorical, identifier, skipped"
 _STATISTICS = """psi, wasserstein_scaled, missing, new (these have one
 by default), ks, js, hellinger, tv, linf, cramers_v"""

@@ -33,7 +33,7 @@ from gpudrift.cli_common import (
 )
 
 if TYPE_CHECKING:
-    from gpudrift.monitoring import Monitoring
+    from gpudrift.judging.windows import Monitoring
     from gpudrift.store import Store
 
 __all__ = ["monitor", "store"]
@@ -41,7 +41,7 @@ __all__ = ["monitor", "store"]
 MOST_BATCHES = 5
 """Batches of a window that ``store list`` names."""
 
-# The words of gpudrift.findings; a test compares them.
+# The words of gpudrift.judging.findings; a test compares them.
 _GATES = ("quality", "drift", "skew", "undecided")
 
 _MONITOR_HELP = """

@@ -27,7 +27,6 @@ from gpudrift.columns.bounds import as_written, counted_bound, natural_bound
 from gpudrift.columns.schema import LARGEST_REAL
 from gpudrift.counts.profiles import ColumnProfile, Profile
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.findings import Finding, ordered
 from gpudrift.intervals import (
     distinct_at_most_one,
     mean_interval,
@@ -37,12 +36,13 @@ from gpudrift.intervals import (
     rows_of_texts,
     unlisted_texts,
 )
+from gpudrift.judging.findings import Finding, ordered
+from gpudrift.judging.verdicts import ColumnVerdict, judge_comparison
 from gpudrift.rules import CHECKS, CUT, Rule
 from gpudrift.scales import ScaleChange, scale_change
 from gpudrift.statistics.categorical import new_values
 from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles, schema_findings
 from gpudrift.statistics.summaries import moments, natural_values
-from gpudrift.verdict import ColumnVerdict, judge_comparison
 
 __all__ = ["evaluate", "findings_of"]
 
@@ -546,7 +546,7 @@ def findings_of(comparison: Comparison, verdicts: Sequence[ColumnVerdict]) -> li
     ----------
     comparison : Comparison
     verdicts : sequence of ColumnVerdict
-        As in :attr:`gpudrift.verdict.Verdict.columns`.
+        As in :attr:`gpudrift.judging.verdicts.Verdict.columns`.
     """
     sides = _Sides(comparison.current, comparison.reference)
     rule = Rule("column_changes")

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from gpudrift.columns.bounds import as_written
-from gpudrift.findings import KINDS, SEVERITIES
-from gpudrift.verdict import Thresholds
+from gpudrift.judging.findings import KINDS, SEVERITIES
+from gpudrift.judging.thresholds import Thresholds
 
 __all__ = ["CHANGES", "CHECKS", "CUT", "Check", "Rule", "read_rules", "rule_bounds"]
 

@@ -7,19 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpudrift.api import Thresholds, load_if_saved, profile
-from gpudrift.calibration import Calibration
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.engine import Settings, column_types, profile_data
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.execution.settings import Progress
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.monitoring import Limits, Monitoring, monitor_windows
+from gpudrift.judging.calibration import Calibration
+from gpudrift.judging.monitoring import Limits, monitor_windows
+from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names
+from gpudrift.judging.verdicts import ALPHA
+from gpudrift.judging.windows import Monitoring
 from gpudrift.rules import Given as Rules
 from gpudrift.rules import read_rules, rule_bounds
-from gpudrift.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names
 from gpudrift.store import Added, Store
-from gpudrift.verdict import ALPHA
 from gpudrift.version import __version__
 from gpudrift.windows.grouping import MOST_SEGMENTS, NO_TIME, GroupRequest
 
@@ -75,7 +76,7 @@ def monitor(
         See :func:`gpudrift.rules.read_rules`.
     thresholds : mapping, "calibrated", BaselineCalibration or Calibration, optional
         As for :func:`gpudrift.compare`; or taken from the baseline's own windows, so that the share of false alarms is
-        `rate` (:mod:`gpudrift.calibration`), of each segment from its own (:mod:`gpudrift.segment_calibration`). A
+        `rate` (:mod:`gpudrift.judging.calibration`), of each segment from its own (:mod:`gpudrift.judging.segment_calibration`). A
         Calibration is that of the whole table: its segments are judged by the fixed thresholds.
     rate : float
         Share of (column, window, segment) that may raise a false alarm, where thresholds are calibrated.

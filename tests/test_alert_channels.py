@@ -25,7 +25,7 @@ from gpudrift.alerts.channels import (
     title,
 )
 from gpudrift.alerts.events import State, Window, advance
-from gpudrift.findings import Finding
+from gpudrift.judging.findings import Finding
 
 EVIL = [
     *HOSTILE_NAMES,

@@ -18,10 +18,11 @@ from example_document import HOSTILE_NAMES
 from test_cli import DONE, FAILED, FOUND, USAGE, fails, people, process, run
 
 import gpudrift as gd
-from gpudrift import findings, verdict
 from gpudrift.alerts import run_alerts
-from gpudrift.findings import Finding, document_findings, drift_findings, judged_columns
-from gpudrift.report import result
+from gpudrift.judging import findings
+from gpudrift.judging import report as result
+from gpudrift.judging import verdicts as verdict
+from gpudrift.judging.findings import Finding, document_findings, drift_findings, judged_columns
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +143,7 @@ def test_a_damaged_report_is_refused_in_one_line(report, change):
 
 
 def test_alerts_import_nothing_heavy():
-    code = "import sys, gpudrift.alerts.running, gpudrift.findings; print(*sys.modules, sep='\\n')"
+    code = "import sys, gpudrift.alerts.running, gpudrift.judging.findings; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"numpy", "pyarrow", "scipy", "numba", "pandas", "rich", "click", "dask"}
     assert not heavy & set(done.stdout.split())

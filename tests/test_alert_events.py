@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from gpudrift.alerts import memory as kept
 from gpudrift.alerts.events import Alert, Event, Rules, State, Streak, Window, advance, instant, windows_of
 from gpudrift.alerts.memory import Memory
-from gpudrift.findings import Finding
+from gpudrift.judging.findings import Finding
 
 DAYS = [f"2026-11-{day:02}" for day in range(1, 15)]
 SEGMENTS = ["country=AT", "country=BR"]

@@ -24,7 +24,7 @@ from gpudrift.alerts.memory import Memory
 from gpudrift.alerts.running import run_alerts
 from gpudrift.alerts.sending import SendingError, send
 from gpudrift.alerts.settings import Address, Settings, Webhook, read_settings
-from gpudrift.findings import Finding
+from gpudrift.judging.findings import Finding
 
 SECRET = "T012/B345/s3cr3tTOKEN"
 DAYS = [f"2026-11-{day:02}" for day in range(1, 29)]

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 import gpudrift as gd
-from gpudrift.calibration import (
+from gpudrift.judging.calibration import (
     FEWEST_WINDOWS,
     Calibration,
     ColumnLimits,
@@ -30,9 +30,10 @@ from gpudrift.calibration import (
     leave_one_out,
     medians,
 )
+from gpudrift.judging.thresholds import DECIDING
+from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.statistics.noise import noise_floors
-from gpudrift.verdict import DECIDING, judge_comparison
 
 ROOT = Path(__file__).resolve().parent.parent
 EDGES = np.linspace(-2.5, 2.5, 40)
@@ -143,7 +144,7 @@ def test_the_order_of_windows_does_not_matter(windows):
 
 def test_blocks_of_columns_change_nothing(windows, monkeypatch):
     whole = calibrate(windows, rate=0.05)
-    monkeypatch.setattr("gpudrift.calibration.BLOCK", 5)
+    monkeypatch.setattr("gpudrift.judging.calibration.BLOCK", 5)
     assert calibrate(windows, rate=0.05) == whole
 
 

@@ -24,8 +24,9 @@ import pytest
 from example_document import HOSTILE_NAMES
 
 import gpudrift as gd
-from gpudrift import cli, cli_common, cli_compare, verdict
+from gpudrift import cli, cli_common, cli_compare
 from gpudrift.columns import schema
+from gpudrift.judging import verdicts as verdict
 
 DONE, FOUND, USAGE, FAILED = 0, 1, 2, 3
 

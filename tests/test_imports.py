@@ -104,7 +104,7 @@ def test_public_names_resolve_twice(name):
 import gpudrift as gd
 first = gd.{name}
 import gpudrift.api, gpudrift.backends, gpudrift.statistics.comparison, gpudrift.engine, gpudrift.fitting.columns, gpudrift.counts.profiles
-import gpudrift.report.result, gpudrift.columns.schema, gpudrift.verdict, gpudrift.cli, gpudrift.statistics.distances
+import gpudrift.judging.report, gpudrift.columns.schema, gpudrift.judging.verdicts, gpudrift.cli, gpudrift.statistics.distances
 assert gd.{name} is first
 from gpudrift import {name}
 assert {name} is first
@@ -120,7 +120,7 @@ assert gd.{name} is first
 
 def test_functions_are_functions_after_their_modules_were_imported():
     code = """
-import gpudrift.statistics.comparison, gpudrift.counts.profiles, gpudrift.verdict, gpudrift.fitting.columns
+import gpudrift.statistics.comparison, gpudrift.counts.profiles, gpudrift.judging.verdicts, gpudrift.fitting.columns
 import gpudrift as gd
 assert all(callable(getattr(gd, name)) for name in ("compare", "profile", "fit", "judge"))
 table = {"x": [1.0, 2.0, 3.0]}

@@ -25,7 +25,7 @@ import gpudrift as gd
 from gpudrift import cli_monitor
 from gpudrift.api import load_saved
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.findings import KINDS, document_windows
+from gpudrift.judging.findings import KINDS, document_windows
 from gpudrift.report.monitoring import render, write
 from gpudrift.store import Store
 from gpudrift.watching import monitor

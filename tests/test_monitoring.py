@@ -19,15 +19,17 @@ import pytest
 import tables
 
 import gpudrift as gd
-from gpudrift import findings as findings_module
-from gpudrift import monitoring
 from gpudrift.alerts import Window
 from gpudrift.alerts.events import State, advance
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.monitoring import FORMAT, Monitoring, monitor_windows
+from gpudrift.judging import findings as findings_module
+from gpudrift.judging import monitoring
+from gpudrift.judging.monitoring import monitor_windows
+from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
+from gpudrift.judging.verdicts import judge_comparison
+from gpudrift.judging.windows import FORMAT, Monitoring
 from gpudrift.rules import read_rules
 from gpudrift.statistics.comparison import compare_profiles
-from gpudrift.verdict import ALSO_JUDGED, DECIDING, judge_comparison
 from gpudrift.windows.grouping import NO_TIME
 
 FIRST = datetime.datetime(2026, 3, 1)

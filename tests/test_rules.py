@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 
 import gpudrift as gd
 from gpudrift.evaluation import evaluate, findings_of
-from gpudrift.findings import KINDS, findings_document
+from gpudrift.judging.findings import KINDS, findings_document
+from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.rules import CHECKS, Rule, read_rules
 from gpudrift.scales import scale_change
 from gpudrift.statistics.comparison import compare_profiles
-from gpudrift.verdict import judge_comparison
 
 DATA = Path(gd.__file__).parent / "data"
 BEFORE, AFTER = DATA / "hotel_bookings_2015.parquet", DATA / "hotel_bookings_2016.parquet"

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 import gpudrift as gd
-from gpudrift import segment_calibration
-from gpudrift.calibration import calibrate
-from gpudrift.segment_calibration import BaselineCalibration, calibrate_baseline
+from gpudrift.judging import segment_calibration
+from gpudrift.judging.calibration import calibrate
+from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_baseline
 from gpudrift.watching import calibrated
 from gpudrift.windows.grouping import NO_TIME
 

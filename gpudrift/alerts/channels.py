@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpudrift.alerts.events import Alert, Event, State, instant, size_of
-from gpudrift.findings import SEVERITIES
+from gpudrift.judging.findings import SEVERITIES
 
 __all__ = [
     "EVENT_FORMAT",

@@ -24,7 +24,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gpudrift.findings import SEVERITIES, Finding
+from gpudrift.judging.findings import SEVERITIES, Finding
 
 __all__ = [
     "CHANGES",

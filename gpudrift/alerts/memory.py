@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gpudrift.alerts.events import CHANGES, KINDS, Alert, Event, State, Streak, instant
-from gpudrift.findings import SEVERITIES, Finding
+from gpudrift.judging.findings import SEVERITIES, Finding
 
 __all__ = ["FORMAT", "Memory", "delivered", "dumps", "load", "loads", "locked", "queued", "save", "trimmed"]
 

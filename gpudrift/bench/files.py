@@ -75,11 +75,11 @@ from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source, placed, profile_source
 from gpudrift.files import write_whole
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.report.result import Report
+from gpudrift.judging.report import Report
+from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.report.text import counted
 from gpudrift.sources import Source, open_source
 from gpudrift.statistics.comparison import compare_profiles
-from gpudrift.verdict import judge_comparison
 
 __all__ = ["FORMAT", "SPLIT", "FilesResult", "Measured", "Table", "lines", "measure_files", "write_tables"]
 

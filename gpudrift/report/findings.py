@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gpudrift.findings import KINDS, Finding
+from gpudrift.judging.findings import KINDS, Finding
 from gpudrift.report.text import Paper, counted
 
 __all__ = ["lines"]

@@ -22,9 +22,9 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from gpudrift.findings import KINDS
+from gpudrift.judging.findings import KINDS
+from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
 from gpudrift.report.text import GAP, Paper, counted, limits_text, share_text, shortened
-from gpudrift.verdict import ALSO_JUDGED, DECIDING
 
 __all__ = ["render", "write"]
 

@@ -22,7 +22,7 @@ The limit of a statistic is its size times one quantile of the scores:
     at the rate 0.01 let 0.03 through.
 
 What the rate is: the expected share of (column, window) pairs with an alarm, without drift; where segments are
-calibrated, of (column, window, segment) (:mod:`gpudrift.segment_calibration`). It is not the chance that a table of
+calibrated, of (column, window, segment) (:mod:`gpudrift.judging.segment_calibration`). It is not the chance that a table of
 thousands of columns raises none, and the alarms of one day may come together. :func:`judge_comparison` still wants the
 noise floor beside the limit, which is one for all columns together, so the observed share is mostly lower, and so is
 what is found: an ``alpha`` near 1 there leaves more to the calibration.
@@ -58,9 +58,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.counts.profiles import Profile, first_difference
+from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
+from gpudrift.judging.verdicts import ROWS_PER_BIN, why_not_judged
 from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles
 from gpudrift.statistics.noise import noise_floors, psi_floor
-from gpudrift.verdict import ALSO_JUDGED, DECIDING, ROWS_PER_BIN, why_not_judged
 
 __all__ = [
     "FEWEST_WINDOWS",
@@ -82,7 +83,7 @@ METHODS: Mapping[str, str] = {
 
 FEWEST_WINDOWS = 5
 MAJOR = 2.5
-"""The major threshold over the moderate one, as in :meth:`gpudrift.verdict.Thresholds.of`."""
+"""The major threshold over the moderate one, as in :meth:`gpudrift.judging.thresholds.Thresholds.of`."""
 DEVIATIONS, NORMAL_MAD = 3.0, 1.4826
 MAD_EFFICIENCY = 0.37
 """Windows that a standard deviation would need for the precision that the MAD has, over its own; normal data."""
@@ -152,7 +153,7 @@ class Calibration:
         return {name: {s: _pair(limit) for s, limit in own.limits.items()} for name, own in self.columns.items()}
 
     def thresholds(self, current: Comparison) -> dict[str, dict[str, Limits]]:
-        """Thresholds for :func:`gpudrift.verdict.judge_comparison` of this comparison, at its row counts.
+        """Thresholds for :func:`gpudrift.judging.verdicts.judge_comparison` of this comparison, at its row counts.
 
         Statistics that were undefined in the reference's windows have none, and are judged by the fixed ones; so are
         columns that are not in the calibration. No column is judged that would not be judged without them.

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from gpudrift.counts.profiles import Profile
 from gpudrift.files import write_whole
+from gpudrift.judging.verdicts import ColumnVerdict, Verdict
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.statistic import Statistic
-from gpudrift.verdict import ColumnVerdict, Verdict
 from gpudrift.version import __version__
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """Thresholds of a table and of each of its segments, all from the windows of one baseline.
 
 A segment has other rows and other habits than the table, so its limits come from its own windows: those that
-:func:`gpudrift.calibration.calibrate` takes from them, to the bit, as if nothing else had been counted. Segments with
+:func:`gpudrift.judging.calibration.calibrate` takes from them, to the bit, as if nothing else had been counted. Segments with
 too few windows for that are judged by fixed thresholds, and it is told which and why.
 
 The rate is that of every (column, window, segment): of a table without drift and with thirty-two segments, each column
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from gpudrift.calibration import FEWEST_WINDOWS, METHODS, Calibration, calibrate
 from gpudrift.counts.groups import GroupedProfile
+from gpudrift.judging.calibration import FEWEST_WINDOWS, METHODS, Calibration, calibrate
 from gpudrift.windows.grouping import NO_TIME
 
 __all__ = ["MOST_NAMED", "BaselineCalibration", "calibrate_baseline", "segment_names"]

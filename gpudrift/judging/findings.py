@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gpudrift.report.result import Report
+    from gpudrift.judging.report import Report
 
 __all__ = [
     "FORMAT",
@@ -44,7 +44,7 @@ KINDS: Mapping[str, str] = {
 
 SEVERITIES = ("moderate", "major")
 
-# The words of gpudrift.report.result, gpudrift.monitoring and gpudrift.verdict, which load NumPy; tests compare them.
+# The words of gpudrift.judging.report, gpudrift.judging.monitoring and gpudrift.judging.verdicts, which load NumPy; tests compare them.
 _FORMAT = "gpudrift/comparison/1"
 MONITORING_FORMAT = "gpudrift/monitoring/1"
 _ROWS_PER_BIN = 5

@@ -1,0 +1,92 @@
+"""TODO-MODULE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["ALSO_JUDGED", "DECIDING", "DEFAULT_THRESHOLDS", "Thresholds"]
+
+
+DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
+    "psi": (0.1, 0.25),
+    "wasserstein_scaled": (0.1, 0.25),
+    "missing": (0.05, 0.20),
+    "new": (0.05, 0.20),
+}
+"""From which value on a statistic is moderate, and major."""
+
+
+DECIDING = tuple(DEFAULT_THRESHOLDS)
+
+
+ALSO_JUDGED = ("ks", "js", "hellinger", "tv", "linf", "cramers_v")
+"""Statistics that decide only where a threshold is given for them."""
+
+
+Limits = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Thresholds for all columns and for single ones.
+
+    Parameters
+    ----------
+    everywhere : mapping of statistic to (moderate, major)
+    columns : mapping of column name to mapping of statistic to (moderate, major)
+    """
+
+    everywhere: Mapping[str, Limits] = field(default_factory=lambda: dict(DEFAULT_THRESHOLDS))
+    columns: Mapping[str, Mapping[str, Limits]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, given: Mapping[str, Mapping[str, Any]] | None) -> Thresholds:
+        """From ``{column: {statistic: moderate or (moderate, major)}}``; the column "*" means every column.
+
+        A single number is the moderate threshold; the major one is then 2.5 times as high, as it is for PSI.
+
+        Raises
+        ------
+        ValueError
+            For an unknown statistic or a value that is no threshold.
+        """
+        everywhere, columns = dict(DEFAULT_THRESHOLDS), {}
+        for name, limits in (given or {}).items():
+            if not isinstance(limits, Mapping):
+                raise ValueError(f"thresholds: column {name!r} has {limits!r}, expected a table of statistics")
+            read = {statistic: _limits(name, statistic, value) for statistic, value in limits.items()}
+            if name == "*":
+                everywhere |= read
+            else:
+                columns[name] = read
+        return cls(everywhere, columns)
+
+    def for_column(self, name: str) -> dict[str, Limits]:
+        return {**self.everywhere, **self.columns.get(name, {})}
+
+    def document(self) -> dict[str, Any]:
+        listed = {name: {s: list(pair) for s, pair in limits.items()} for name, limits in self.columns.items()}
+        return {"*": {statistic: list(pair) for statistic, pair in self.everywhere.items()}, **listed}
+
+
+def _limits(column: str, statistic: str, value: Any) -> Limits:
+    possible = (*DECIDING, *ALSO_JUDGED)
+    if statistic not in possible:
+        raise ValueError(
+            f"thresholds: column {column!r}: no statistic {statistic!r} to judge by, only {', '.join(possible)}"
+        )
+    pair = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, None)
+    try:
+        moderate = float(pair[0])
+        major = 2.5 * moderate if pair[1] is None else float(pair[1])
+        good = len(pair) == 2 and 0 <= moderate <= major < math.inf
+    except (TypeError, ValueError, IndexError):
+        good = False
+    if not good:
+        raise ValueError(
+            f"thresholds: column {column!r}, {statistic}: {value!r} is neither a number nor a pair moderate <= major"
+        )
+    return moderate, major

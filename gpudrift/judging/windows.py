@@ -1,0 +1,262 @@
+"""TODO-MODULE."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.profiles import Profile
+from gpudrift.files import write_whole
+from gpudrift.judging.findings import Finding
+from gpudrift.version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FORMAT", "Gap", "Monitoring", "Moved", "WindowResult"]
+
+
+FORMAT = "gpudrift/monitoring/1"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """A column that is unlike a reference in one window.
+
+    Parameters
+    ----------
+    column : str
+    severity : {"moderate", "major"}
+    reason : str
+        In words, with numbers.
+    excess : float
+        How many times above its threshold the strongest statistic is.
+    segment : str, optional
+        Where it is, if not in the table.
+    """
+
+    column: str
+    severity: str
+    reason: str
+    excess: float
+    segment: str | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in the JSON document."""
+        where = {} if self.segment is None else {"segment": self.segment}
+        return {"column": self.column, "severity": self.severity, "reason": self.reason, **where}
+
+
+@dataclass(frozen=True)
+class WindowResult:
+    """One window.
+
+    Parameters
+    ----------
+    label : str
+        Its start; see :meth:`gpudrift.windows.calendar.Windows.label`.
+    start : int
+    rows : int
+    judged : int
+        Columns that were judged, by rows enough for it.
+    unjudged : tuple of str
+        Those that were not: clocks, identifiers, too few rows.
+    drifted : tuple of Moved
+        Columns unlike the baseline, the strongest first.
+    in_segments : tuple of Moved
+        Columns unlike the baseline in some segment and not in the table, each with the segment where it is strongest.
+    moved : tuple of Moved
+        Columns unlike the windows before.
+    findings : tuple of Finding
+        Drift and skew, of the segments too, and what breaks rules.
+    unjudged_segments : mapping of segment to tuple of str or None
+        Columns that were judged in the table and not in the segment; None where none was judged there, as in a segment
+        without rows. Segments that are not named were judged in all columns that the table was judged in.
+    """
+
+    label: str
+    start: int
+    rows: int
+    judged: int
+    unjudged: tuple[str, ...] = ()
+    drifted: tuple[Moved, ...] = ()
+    moved: tuple[Moved, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unjudged_segments: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict, hash=False)
+    in_segments: tuple[Moved, ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in the JSON document."""
+        segments = {name: None if own is None else list(own) for name, own in self.unjudged_segments.items()}
+        return {
+            "window": self.label,
+            "rows": self.rows,
+            "judged": self.judged,
+            "unjudged": list(self.unjudged),
+            **({"unjudged_segments": segments} if segments else {}),
+            "drifted": [one.document() for one in self.drifted],
+            "in_segments": [one.document() for one in self.in_segments],
+            "moved": [one.document() for one in self.moved],
+            "findings": [one.document() for one in self.findings],
+        }
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Windows in a row without any row: from ``first`` up to before ``until``; None of how many where they are many."""
+
+    first: str
+    until: str
+    windows: int | None
+
+    def document(self) -> dict[str, Any]:
+        """As it stands in the JSON document."""
+        return {"first": self.first, "until": self.until, "windows": self.windows}
+
+
+@dataclass(frozen=True, eq=False)
+class Monitoring:
+    """What became of a table, window by window.
+
+    Parameters
+    ----------
+    baseline : Profile
+    current : GroupedProfile
+    windows : tuple of WindowResult
+        Those that were judged, in the order of time.
+    gaps : tuple of Gap
+        Where windows have no rows, between them.
+    parameters : mapping
+        Thresholds, alpha, and what else was asked for.
+    compared : tuple of str
+        Names of the columns that windows are compared in.
+    """
+
+    baseline: Profile
+    current: GroupedProfile
+    windows: tuple[WindowResult, ...]
+    gaps: tuple[Gap, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    compared: tuple[str, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Of all windows, in the order of time; empty, and so false, if there is nothing to tell."""
+        return tuple(finding for window in self.windows for finding in window.findings)
+
+    @property
+    def drifted(self) -> tuple[str, ...]:
+        """Columns that drifted from the baseline in some window, in the table or a segment, the most often first."""
+        return tuple(entry["name"] for entry in self.columns() if entry["drifted"] or entry["in_segments"])
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __iter__(self) -> Iterator[WindowResult]:
+        return iter(self.windows)
+
+    def __getitem__(self, label: str) -> WindowResult:
+        """The window of this label, or in which this date, time or integer lies."""
+        windows = self.current.grouping.windows
+        start = None if windows is None else windows.start_of(label)
+        for window in self.windows:
+            if window.start == start:
+                return window
+        raise KeyError(f"no window {label!r} was judged")
+
+    def __repr__(self) -> str:
+        drifted = sum(bool(window.drifted or window.in_segments) for window in self.windows)
+        return f"Monitoring({len(self.windows)} windows, {drifted} with drift, {len(self.findings)} findings)"
+
+    def columns(self) -> list[dict[str, Any]]:
+        """Each column that drifted or moved in some window: how often, from when to when, and where it was worst."""
+        found: dict[str, dict[str, Any]] = {}
+        worst: dict[str, tuple[bool, float]] = {}
+        counted = {"drifted": 0, "in_segments": 0, "moved": 0, "first": None, "last": None, "worst": None}
+        for window in self.windows:
+            listed = {"drifted": window.drifted, "in_segments": window.in_segments, "moved": window.moved}
+            for kind, moved in listed.items():
+                for one in moved:
+                    entry = found.setdefault(one.column, {"name": one.column, **counted, "segments": {}})
+                    entry[kind] += 1
+                    if kind == "moved":
+                        continue
+                    entry["first"] = entry["first"] or window.label
+                    entry["last"] = window.label
+                    size = (one.segment is None, one.excess)  # what is in the table stands before what is in a segment
+                    if size > worst.get(one.column, (False, -math.inf)):
+                        worst[one.column] = size
+                        where = {} if one.segment is None else {"segment": one.segment}
+                        entry["worst"] = {"window": window.label, "reason": one.reason, **where}
+            drifts = {
+                (finding.column, finding.segment)  # in one window several statistics may tell of one segment
+                for finding in window.findings
+                if finding.segment is not None and finding.kind in ("drift", "skew")
+            }
+            for column, segment in sorted(drifts, key=str):
+                segments = found[str(column)]["segments"]
+                segments[segment] = segments.get(segment, 0) + 1
+        return sorted(
+            found.values(), key=lambda one: (-one["drifted"], -one["in_segments"], -one["moved"], one["name"])
+        )
+
+    def document(self) -> dict[str, Any]:
+        """As JSON, for pipelines and for ``gpudrift alert``."""
+        findings = self.findings
+        kinds = ("quality", "drift", "skew", "undecided")
+        return {
+            "format": FORMAT,
+            "version": __version__,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "baseline": _side(self.baseline.rows, self.baseline),
+            "current": _side(int(self.current.rows.sum()), self.current),
+            "windows_of": self.current.grouping.document(),
+            "parameters": dict(self.parameters),
+            "summary": {
+                "windows": len(self.windows),
+                "with_drift": sum(bool(window.drifted or window.in_segments) for window in self.windows),
+                "only_in_segments": sum(bool(window.in_segments) and not window.drifted for window in self.windows),
+                "with_moves": sum(bool(window.moved) for window in self.windows),
+                "findings": {kind: sum(one.kind == kind for one in findings) for kind in kinds},
+            },
+            "compared": list(self.compared),
+            "columns": self.columns(),
+            "gaps": [gap.document() for gap in self.gaps],
+            "windows": [window.document() for window in self.windows],
+        }
+
+    def to_json(self, path: str | os.PathLike[str] | None = None, *, indent: int | None = None) -> str:
+        """The document as text, and written to a file, whole or not at all, if a path is given.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        text = json.dumps(self.document(), allow_nan=False, indent=indent)
+        text = text.replace("\x7f", "\\u007f")  # and so all of it is printable
+        if path is not None:
+            write_whole(path, text.encode() + b"\n")
+        return text
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A row for each finding (needs pandas)."""
+        import pandas as pd
+
+        names = ("window", "segment", "kind", "rule", "column", "severity", "value", "limit", "reason")
+        return pd.DataFrame([{name: getattr(one, name) for name in names} for one in self.findings], columns=names)
+
+
+def _side(rows: int, counted: Profile | GroupedProfile) -> dict[str, Any]:
+    return {
+        "rows": rows,
+        "source": str(counted.provenance.get("source", "a profile")),
+        "files": len(counted.provenance.get("files", ())),
+        "fingerprint": counted.digest,
+    }
