@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from gpudrift.errors import SourceChangedError as SourceChangedError
     from gpudrift.judging.findings import Finding as Finding
     from gpudrift.judging.report import Report as Report
+    from gpudrift.judging.rules.reading import Rule as Rule
     from gpudrift.judging.windows import Monitoring as Monitoring
-    from gpudrift.rules import Rule as Rule
     from gpudrift.statistics.comparison import Comparison as Comparison
     from gpudrift.store import Store as Store
     from gpudrift.watching import monitor as monitor
@@ -58,7 +58,7 @@ _HOMES = {
     "Monitoring": "gpudrift.judging.monitoring",
     "Profile": "gpudrift.counts.profiles",
     "Report": "gpudrift.judging.report",
-    "Rule": "gpudrift.rules",
+    "Rule": "gpudrift.judging.rules.reading",
     "Column": "gpudrift.columns.schema",
     "Schema": "gpudrift.columns.schema",
     "Store": "gpudrift.store",

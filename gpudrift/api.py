@@ -23,18 +23,18 @@ from gpudrift.engine import (
     profile_data,
     profile_groups,
 )
-from gpudrift.evaluation import evaluate
 from gpudrift.execution.forecast import Plan, TablePlan, measured_rates
 from gpudrift.execution.settings import Progress
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.judging.findings import Finding
 from gpudrift.judging.report import Report
+from gpudrift.judging.rules.evaluation import evaluate
+from gpudrift.judging.rules.reading import Given as Rules
+from gpudrift.judging.rules.reading import read_rules, rule_bounds
+from gpudrift.judging.rules.suggestions import suggested_rules
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
-from gpudrift.rules import Given as Rules
-from gpudrift.rules import read_rules, rule_bounds
 from gpudrift.sources import is_saved_profile
 from gpudrift.statistics.comparison import Comparison, compare_profiles
-from gpudrift.suggestions import suggested_rules
 from gpudrift.version import __version__
 from gpudrift.windows.grouping import MOST_SEGMENTS, Grouping, GroupRequest
 
@@ -347,7 +347,7 @@ def check(
     data : data, Profile or path of a saved profile
         Data as for :func:`profile`.
     rules : path, mapping or sequence of Rule
-        See :func:`gpudrift.rules.read_rules`.
+        See :func:`gpudrift.judging.rules.reading.read_rules`.
     reference : data, Profile or path of a saved profile, optional
         What the table is compared with by the rules that need it (``new``, ``outside`` without bounds,
         ``scale_change``, ``column_changes``, ``drift``); its bins are those of the table.

@@ -104,8 +104,8 @@ def check(
 
     from gpudrift.api import check_tables
     from gpudrift.judging.findings import KINDS, findings_document
+    from gpudrift.judging.rules.reading import read_rules
     from gpudrift.report.findings import lines
-    from gpudrift.rules import read_rules
 
     gates, options = split_gates(fail_on, tuple(KINDS)), read_config(config)
     check_output("--json", json_path, [data, rules, reference, first, config])

@@ -159,7 +159,7 @@ def monitor(
     quiet: bool,
 ) -> int:
     """See _MONITOR_HELP."""
-    from gpudrift.rules import read_rules
+    from gpudrift.judging.rules.reading import read_rules
     from gpudrift.watching import CALIBRATED
     from gpudrift.watching import monitor as watch
 

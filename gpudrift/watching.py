@@ -15,11 +15,11 @@ from gpudrift.execution.settings import Progress
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.judging.calibration import Calibration
 from gpudrift.judging.monitoring import Limits, monitor_windows
+from gpudrift.judging.rules.reading import Given as Rules
+from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names
 from gpudrift.judging.verdicts import ALPHA
 from gpudrift.judging.windows import Monitoring
-from gpudrift.rules import Given as Rules
-from gpudrift.rules import read_rules, rule_bounds
 from gpudrift.store import Added, Store
 from gpudrift.version import __version__
 from gpudrift.windows.grouping import MOST_SEGMENTS, NO_TIME, GroupRequest
@@ -73,7 +73,7 @@ def monitor(
     columns, kinds, edges
         As for :func:`gpudrift.profile`; they concern the baseline.
     rules : path, mapping or sequence of Rule, optional
-        See :func:`gpudrift.rules.read_rules`.
+        See :func:`gpudrift.judging.rules.reading.read_rules`.
     thresholds : mapping, "calibrated", BaselineCalibration or Calibration, optional
         As for :func:`gpudrift.compare`; or taken from the baseline's own windows, so that the share of false alarms is
         `rate` (:mod:`gpudrift.judging.calibration`), of each segment from its own (:mod:`gpudrift.judging.segment_calibration`). A

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from packaging.requirements import Requirement
 
-from gpudrift.rules import CHECKS
+from gpudrift.judging.rules.reading import CHECKS
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"

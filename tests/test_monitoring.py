@@ -25,10 +25,10 @@ from gpudrift.counts.groups import GroupedProfile
 from gpudrift.judging import findings as findings_module
 from gpudrift.judging import monitoring
 from gpudrift.judging.monitoring import monitor_windows
+from gpudrift.judging.rules.reading import read_rules
 from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
 from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.judging.windows import FORMAT, Monitoring
-from gpudrift.rules import read_rules
 from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.windows.grouping import NO_TIME
 

@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 
 import gpudrift as gd
 from gpudrift.cli import main
+from gpudrift.judging.rules.reading import CHECKS
 from gpudrift.judging.thresholds import DEFAULT_THRESHOLDS
-from gpudrift.rules import CHECKS
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "gpudrift" / "data"

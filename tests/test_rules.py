@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import gpudrift as gd
-from gpudrift.evaluation import evaluate, findings_of
 from gpudrift.judging.findings import KINDS, findings_document
+from gpudrift.judging.rules.evaluation import evaluate, findings_of
+from gpudrift.judging.rules.reading import CHECKS, Rule, read_rules
+from gpudrift.judging.rules.units import scale_change
 from gpudrift.judging.verdicts import judge_comparison
-from gpudrift.rules import CHECKS, Rule, read_rules
-from gpudrift.scales import scale_change
 from gpudrift.statistics.comparison import compare_profiles
 
 DATA = Path(gd.__file__).parent / "data"

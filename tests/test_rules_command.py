@@ -15,7 +15,7 @@ from test_cli import DONE, FAILED, FOUND, USAGE, fails, run, strict_json
 
 import gpudrift as gd
 from gpudrift import api
-from gpudrift.rules import CHECKS, read_rules
+from gpudrift.judging.rules.reading import CHECKS, read_rules
 
 DATA = Path(gd.__file__).parent / "data"
 BEFORE, AFTER = DATA / "hotel_bookings_2015.parquet", DATA / "hotel_bookings_2016.parquet"

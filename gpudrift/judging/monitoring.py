@@ -28,13 +28,13 @@ from typing import TYPE_CHECKING, Any
 from gpudrift.columns.schema import Column
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
-from gpudrift.evaluation import evaluate
 from gpudrift.judging.findings import Finding, drift_findings, ordered
 from gpudrift.judging.report import Report
+from gpudrift.judging.rules.evaluation import evaluate
+from gpudrift.judging.rules.reading import Rule
 from gpudrift.judging.thresholds import Thresholds
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
 from gpudrift.judging.windows import Gap, Monitoring, Moved, WindowResult
-from gpudrift.rules import Rule
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.windows.grouping import NO_TIME
 

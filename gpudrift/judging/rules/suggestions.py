@@ -17,7 +17,7 @@ from fractions import Fraction
 from gpudrift.columns.bounds import natural_bound
 from gpudrift.columns.schema import LARGEST_REAL
 from gpudrift.counts.profiles import ColumnProfile, Profile
-from gpudrift.intervals import distinct_at_most_one, mean_interval
+from gpudrift.judging.rules.intervals import distinct_at_most_one, mean_interval
 from gpudrift.statistics.summaries import moments
 
 __all__ = ["suggested_rules"]

@@ -27,7 +27,8 @@ from gpudrift.columns.bounds import as_written, counted_bound, natural_bound
 from gpudrift.columns.schema import LARGEST_REAL
 from gpudrift.counts.profiles import ColumnProfile, Profile
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.intervals import (
+from gpudrift.judging.findings import Finding, ordered
+from gpudrift.judging.rules.intervals import (
     distinct_at_most_one,
     mean_interval,
     quantile_interval,
@@ -36,10 +37,9 @@ from gpudrift.intervals import (
     rows_of_texts,
     unlisted_texts,
 )
-from gpudrift.judging.findings import Finding, ordered
+from gpudrift.judging.rules.reading import CHECKS, CUT, Rule
+from gpudrift.judging.rules.units import ScaleChange, scale_change
 from gpudrift.judging.verdicts import ColumnVerdict, judge_comparison
-from gpudrift.rules import CHECKS, CUT, Rule
-from gpudrift.scales import ScaleChange, scale_change
 from gpudrift.statistics.categorical import new_values
 from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles, schema_findings
 from gpudrift.statistics.summaries import moments, natural_values
