@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from gpudrift.judging.rules.reading import Rule as Rule
     from gpudrift.judging.windows import Monitoring as Monitoring
     from gpudrift.statistics.comparison import Comparison as Comparison
-    from gpudrift.store import Store as Store
+    from gpudrift.store.store import Store as Store
     from gpudrift.watching import monitor as monitor
 
 
@@ -61,7 +61,7 @@ _HOMES = {
     "Rule": "gpudrift.judging.rules.reading",
     "Column": "gpudrift.columns.schema",
     "Schema": "gpudrift.columns.schema",
-    "Store": "gpudrift.store",
+    "Store": "gpudrift.store.store",
 }
 
 __all__ = [

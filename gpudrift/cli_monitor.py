@@ -34,7 +34,7 @@ from gpudrift.cli_common import (
 
 if TYPE_CHECKING:
     from gpudrift.judging.windows import Monitoring
-    from gpudrift.store import Store
+    from gpudrift.store.store import Store
 
 __all__ = ["monitor", "store"]
 
@@ -355,7 +355,7 @@ def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None) ->
 
 
 def _open(folder: str, config: str | None) -> Store:
-    from gpudrift.store import Store
+    from gpudrift.store.store import Store
 
     return Store.open(folder, read_config(config).get("storage_options"))
 

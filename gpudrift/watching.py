@@ -20,7 +20,7 @@ from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names
 from gpudrift.judging.verdicts import ALPHA
 from gpudrift.judging.windows import Monitoring
-from gpudrift.store import Added, Store
+from gpudrift.store.store import Added, Store
 from gpudrift.version import __version__
 from gpudrift.windows.grouping import MOST_SEGMENTS, NO_TIME, GroupRequest
 
@@ -94,7 +94,7 @@ def monitor(
         Keeps the windows from one call to the next. Those of `data` are added to it, and what it then holds is judged:
         the windows that have rows of this batch, or those of `since` and `last`. It is made if it is not there.
     batch : str, optional
-        Name of the data in the store: a batch that comes again replaces itself; see :meth:`gpudrift.store.Store.add`.
+        Name of the data in the store: a batch that comes again replaces itself; see :meth:`gpudrift.store.store.Store.add`.
     backend, threads, progress, client, storage_options
         As for :func:`gpudrift.profile`.
 

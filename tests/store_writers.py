@@ -7,7 +7,7 @@ import os
 
 from grouped_tables import baseline, counted
 
-from gpudrift.store import Store
+from gpudrift.store.store import Store
 
 VERSIONS = {"even": (11, 60, 0, 3), "odd": (12, 90, 2, 3)}
 """Two contents of one batch: some windows in both, some only in one of them."""

@@ -27,7 +27,7 @@ from gpudrift.api import load_saved
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.judging.findings import KINDS, document_windows
 from gpudrift.report.monitoring import render, write
-from gpudrift.store import Store
+from gpudrift.store.store import Store
 from gpudrift.watching import monitor
 
 DATA = Path(gd.__file__).parent / "data"

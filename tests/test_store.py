@@ -22,12 +22,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from store_writers import add_many, keep_changing, keep_compacting, many, version
 
-from gpudrift import commits
-from gpudrift.commits import KEPT, newest_state
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.places import Local, Place, place_of
-from gpudrift.store import Store
+from gpudrift.store import commits
+from gpudrift.store.commits import KEPT, newest_state
+from gpudrift.store.places import Local, Place, place_of
+from gpudrift.store.store import Store
 from gpudrift.windows.grouping import NO_TIME
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -15,8 +15,8 @@ from store_writers import add_some, keep_compacting
 
 import gpudrift as gd
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.places import place_of
-from gpudrift.store import Store
+from gpudrift.store.places import place_of
+from gpudrift.store.store import Store
 
 SPAWN = multiprocessing.get_context("spawn")
 BUCKET = "s3://bucket"

@@ -10,7 +10,7 @@ A window file is one of :mod:`gpudrift.counts.saved`: it holds the segments of i
 rest. The folder says the start of the window (in UTC where times have a zone; ``none`` for rows without a time, ``all``
 where there are no windows), so that only the windows that are asked for are opened.
 
-The state of a store is its newest commit (:mod:`gpudrift.commits`), and nothing else. Whoever changes something writes
+The state of a store is its newest commit (:mod:`gpudrift.store.commits`), and nothing else. Whoever changes something writes
 new window files under names that nobody else uses, then creates the next commit, and only then deletes what no longer
 counts. If another writer created that commit first, the change is made again on top of what that one did.
 
@@ -23,7 +23,7 @@ stays deleted, whatever is added later. A file that differs in one byte from wha
 
 Not promised: that a glob over ``windows/`` sees each row once *while* somebody writes, or after a writer was killed,
 until :meth:`Store.clean`; :meth:`Store.files` lists those that count. That a writer may take longer than a day between
-its files and its commit. For object stores see :mod:`gpudrift.places`.
+its files and its commit. For object stores see :mod:`gpudrift.store.places`.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from gpudrift.columns.schema import Schema
-from gpudrift.commits import WINDOW_FILE, Batches, State, begin, change_state, newest_state, path_of
 from gpudrift.counts import saved as group_files
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.tails import Tail
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.places import Place, place_of
+from gpudrift.store.commits import WINDOW_FILE, Batches, State, begin, change_state, newest_state, path_of
+from gpudrift.store.places import Place, place_of
 from gpudrift.windows.grouping import NO_TIME, Grouping
 
 __all__ = ["Added", "Compacted", "Store", "Trouble"]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gpudrift.places import Place
+from gpudrift.store.places import Place
 
 __all__ = ["KEPT", "WINDOW_FILE", "Batches", "State", "begin", "change_state", "newest_state", "path_of"]
 
