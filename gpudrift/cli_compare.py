@@ -171,7 +171,7 @@ def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int 
         report.to_json(json_path)
     if quiet or sys.stdout is None:
         return
-    from gpudrift.report.terminal import write
+    from gpudrift.report.comparison import write
 
     write(report.document(rows), sys.stdout, columns=rows)
 

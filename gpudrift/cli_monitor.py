@@ -232,7 +232,7 @@ def _write(found: Monitoring, json_path: str | None, quiet: bool, rows: int, win
         found.to_json(json_path)
     if quiet or sys.stdout is None:
         return
-    from gpudrift.report.monitoring import write
+    from gpudrift.report.windows import write
 
     write(found.document(), sys.stdout, rows=rows, windows=windows)
 

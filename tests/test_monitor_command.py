@@ -26,7 +26,7 @@ from gpudrift import cli_monitor
 from gpudrift.api import load_saved
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.judging.findings import KINDS, document_windows
-from gpudrift.report.monitoring import render, write
+from gpudrift.report.windows import render, write
 from gpudrift.store.store import Store
 from gpudrift.watching import monitor
 

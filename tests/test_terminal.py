@@ -16,8 +16,8 @@ from example_document import HOSTILE_NAMES, column_of, example_document, histogr
 from rich.cells import cell_len
 from rich.console import Console
 
-from gpudrift.report import terminal
-from gpudrift.report.terminal import render, write
+from gpudrift.report import comparison as terminal
+from gpudrift.report.comparison import render, write
 from gpudrift.report.text import plain
 
 WIDTHS = (80, 100, 120, 200)
