@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 from gpudrift.version import __version__
 
 if TYPE_CHECKING:
-    from gpudrift.api import check as check
-    from gpudrift.api import compare as compare
-    from gpudrift.api import fit as fit
-    from gpudrift.api import judge as judge
-    from gpudrift.api import plan as plan
-    from gpudrift.api import profile as profile
-    from gpudrift.api import suggest_rules as suggest_rules
+    from gpudrift.api.calls import check as check
+    from gpudrift.api.calls import compare as compare
+    from gpudrift.api.calls import fit as fit
+    from gpudrift.api.calls import judge as judge
+    from gpudrift.api.calls import plan as plan
+    from gpudrift.api.calls import profile as profile
+    from gpudrift.api.calls import suggest_rules as suggest_rules
+    from gpudrift.api.watching import monitor as monitor
     from gpudrift.columns.schema import Column as Column
     from gpudrift.columns.schema import Schema as Schema
     from gpudrift.counts.groups import GroupedProfile as GroupedProfile
@@ -37,18 +38,17 @@ if TYPE_CHECKING:
     from gpudrift.judging.windows import Monitoring as Monitoring
     from gpudrift.statistics.comparison import Comparison as Comparison
     from gpudrift.store.store import Store as Store
-    from gpudrift.watching import monitor as monitor
 
 
 _HOMES = {
-    "check": "gpudrift.api",
-    "compare": "gpudrift.api",
-    "fit": "gpudrift.api",
-    "judge": "gpudrift.api",
-    "monitor": "gpudrift.watching",
-    "plan": "gpudrift.api",
-    "profile": "gpudrift.api",
-    "suggest_rules": "gpudrift.api",
+    "check": "gpudrift.api.calls",
+    "compare": "gpudrift.api.calls",
+    "fit": "gpudrift.api.calls",
+    "judge": "gpudrift.api.calls",
+    "monitor": "gpudrift.api.watching",
+    "plan": "gpudrift.api.calls",
+    "profile": "gpudrift.api.calls",
+    "suggest_rules": "gpudrift.api.calls",
     "Comparison": "gpudrift.statistics.comparison",
     "IncompatibleColumnError": "gpudrift.errors",
     "SchemaMismatchError": "gpudrift.errors",

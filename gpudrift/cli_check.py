@@ -102,7 +102,7 @@ def check(
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     import json
 
-    from gpudrift.api import check_tables
+    from gpudrift.api.calls import check_tables
     from gpudrift.judging.findings import KINDS, findings_document
     from gpudrift.judging.rules.reading import read_rules
     from gpudrift.report.findings import lines

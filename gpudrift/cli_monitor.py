@@ -159,9 +159,9 @@ def monitor(
     quiet: bool,
 ) -> int:
     """See _MONITOR_HELP."""
+    from gpudrift.api.watching import CALIBRATED
+    from gpudrift.api.watching import monitor as watch
     from gpudrift.judging.rules.reading import read_rules
-    from gpudrift.watching import CALIBRATED
-    from gpudrift.watching import monitor as watch
 
     gates, names, options = split_gates(fail_on, _GATES), split_names(columns), read_config(config)
     options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends

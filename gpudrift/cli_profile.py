@@ -131,7 +131,7 @@ def info(profile_path: str | None) -> int:
     Given a saved PROFILE, of a whole table or of its windows, show what is in it instead.
     """
     if profile_path is not None:
-        from gpudrift.api import load_saved
+        from gpudrift.api.saved import load_saved
 
         _describe(load_saved(profile_path), profile_path)
         return 0

@@ -291,7 +291,7 @@ def raising(error: BaseException) -> Any:
 @pytest.mark.parametrize("error", UNFORESEEN, ids=lambda error: type(error).__name__)
 def test_an_unforeseen_error_is_3_and_one_line_and_debug_shows_where(folder, monkeypatch, error):
     arguments = "compare", folder / "a.parquet", folder / "b.parquet", "--fail-on", "drift"
-    monkeypatch.setattr("gpudrift.api.compare_profiles", raising(error))
+    monkeypatch.setattr("gpudrift.api.calls.compare_profiles", raising(error))
     message = fails(*arguments)
     words = {"OSError": "error", "MemoryError": "out of memory"}.get(type(error).__name__, type(error).__name__)
     assert words in message or str(error).split("\n")[0] in message
@@ -327,7 +327,7 @@ def test_an_error_is_never_longer_than_a_screen(tmp_path):
 
 
 def test_an_interruption_is_3(folder, monkeypatch):
-    monkeypatch.setattr("gpudrift.api.compare_profiles", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("gpudrift.api.calls.compare_profiles", raising(KeyboardInterrupt()))
     assert fails("compare", folder / "a.parquet", folder / "b.parquet") == "interrupted"
 
 

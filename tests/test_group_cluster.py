@@ -22,8 +22,8 @@ import tables
 from clusters import assert_nothing_left, assert_tiles, bytes_read, kill_a_worker, local_cluster, recorded, wait_until
 from distributed import Client
 
+from gpudrift.api.engine import Settings, count_groups, profile_groups
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.engine import Settings, count_groups, profile_groups
 from gpudrift.execution import cuts as planning
 from gpudrift.execution.cluster import graph as graphs
 from gpudrift.execution.cluster import group_graphs

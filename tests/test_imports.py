@@ -103,7 +103,7 @@ def test_public_names_resolve_twice(name):
     code = f"""
 import gpudrift as gd
 first = gd.{name}
-import gpudrift.api, gpudrift.backends, gpudrift.statistics.comparison, gpudrift.engine, gpudrift.fitting.columns, gpudrift.counts.profiles
+import gpudrift.api.calls, gpudrift.backends, gpudrift.statistics.comparison, gpudrift.api.engine, gpudrift.fitting.columns, gpudrift.counts.profiles
 import gpudrift.judging.report, gpudrift.columns.schema, gpudrift.judging.verdicts, gpudrift.cli, gpudrift.statistics.distances
 assert gd.{name} is first
 from gpudrift import {name}

@@ -23,12 +23,12 @@ from test_cli import DONE, FOUND, USAGE, fails, process, run, strict_json
 
 import gpudrift as gd
 from gpudrift import cli_monitor
-from gpudrift.api import load_saved
+from gpudrift.api.saved import load_saved
+from gpudrift.api.watching import monitor
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.judging.findings import KINDS, document_windows
 from gpudrift.report.windows import render, write
 from gpudrift.store.store import Store
-from gpudrift.watching import monitor
 
 DATA = Path(gd.__file__).parent / "data"
 BEFORE, AFTER = DATA / "hotel_bookings_2015.parquet", DATA / "hotel_bookings_2016.parquet"

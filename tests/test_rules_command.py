@@ -14,7 +14,7 @@ from example_document import HOSTILE_NAMES
 from test_cli import DONE, FAILED, FOUND, USAGE, fails, run, strict_json
 
 import gpudrift as gd
-from gpudrift import api
+from gpudrift.api import calls as api
 from gpudrift.judging.rules.reading import CHECKS, read_rules
 
 DATA = Path(gd.__file__).parent / "data"

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 import gpudrift as gd
+from gpudrift.api.watching import calibrated
 from gpudrift.judging import segment_calibration
 from gpudrift.judging.calibration import calibrate
 from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_baseline
-from gpudrift.watching import calibrated
 from gpudrift.windows.grouping import NO_TIME
 
 _TEXT = (resources.files("gpudrift") / "report" / "monitoring-1.schema.json").read_text("utf-8")

@@ -46,7 +46,7 @@ class Settings:
     Parameters
     ----------
     backend : {"auto", "cuda", "numba", "numpy"}
-        "auto" until it is known where the data lies and what counts there; see :mod:`gpudrift.engine`.
+        "auto" until it is known where the data lies and what counts there; see :mod:`gpudrift.api.engine`.
     threads : int
         0 means one for each core that this process may use.
     progress : callable, optional

@@ -5,14 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from gpudrift.columns.schema import Schema
-from gpudrift.counts.groups import GroupedProfile
-from gpudrift.counts.profiles import Profile
-from gpudrift.counts.sealed import WINDOWS_FORMAT, says_sealed
-from gpudrift.engine import (
+from gpudrift.api.engine import (
     Settings,
     column_types,
     count_data,
@@ -23,6 +18,10 @@ from gpudrift.engine import (
     profile_data,
     profile_groups,
 )
+from gpudrift.api.saved import _whole_if_saved, load_if_saved
+from gpudrift.columns.schema import Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.profiles import Profile
 from gpudrift.execution.forecast import Plan, TablePlan, measured_rates
 from gpudrift.execution.settings import Progress
 from gpudrift.fitting.columns import FitOptions
@@ -33,23 +32,11 @@ from gpudrift.judging.rules.reading import Given as Rules
 from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.rules.suggestions import suggested_rules
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
-from gpudrift.sources import is_saved_profile
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.version import __version__
 from gpudrift.windows.grouping import MOST_SEGMENTS, Grouping, GroupRequest
 
-__all__ = [
-    "check",
-    "check_tables",
-    "compare",
-    "fit",
-    "judge",
-    "load_if_saved",
-    "load_saved",
-    "plan",
-    "profile",
-    "suggest_rules",
-]
+__all__ = ["check", "check_tables", "compare", "fit", "judge", "plan", "profile", "suggest_rules"]
 
 Thresholds = Mapping[str, Mapping[str, Any]]
 
@@ -442,33 +429,6 @@ def _schema_of(given: Schema | Profile | GroupedProfile | str | os.PathLike[str]
     if isinstance(found, Schema):
         return found
     return found.schema if isinstance(found, Profile | GroupedProfile) else Profile.load(found).schema
-
-
-def load_if_saved(data: Any) -> Any:
-    """What a path names, where it is something that was saved."""
-    if isinstance(data, (str, os.PathLike)) and Path(data).is_file() and is_saved_profile(os.fspath(data)):
-        return load_saved(data).with_provenance(source=os.fspath(data))
-    return data
-
-
-def load_saved(path: str | os.PathLike[str]) -> Profile | GroupedProfile:
-    """Read a file that a profile was saved to, of a whole table or of its windows and segments.
-
-    Raises
-    ------
-    OSError, ValueError
-        As :meth:`gpudrift.counts.profiles.Profile.load`.
-    """
-    with Path(path).open("rb") as file:
-        # What is no saved file at all is told by whoever loads profiles.
-        windows = file.seekable() and says_sealed(file, WINDOWS_FORMAT)
-    return GroupedProfile.load(path) if windows else Profile.load(path)
-
-
-def _whole_if_saved(data: Any) -> Any:
-    """The same; of windows and segments, all of them together."""
-    found = load_if_saved(data)
-    return found.total() if isinstance(found, GroupedProfile) else found
 
 
 def _selected(counted: Profile, columns: Sequence[str]) -> Profile:

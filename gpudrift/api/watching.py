@@ -6,10 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from gpudrift.api import Thresholds, load_if_saved, profile
+from gpudrift.api.calls import Thresholds, profile
+from gpudrift.api.engine import Settings, column_types, profile_data
+from gpudrift.api.saved import load_if_saved
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile, first_difference
-from gpudrift.engine import Settings, column_types, profile_data
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.execution.settings import Progress
 from gpudrift.fitting.columns import FitOptions
