@@ -111,7 +111,7 @@ def checked(command: Sequence[str], sign: str = "") -> Run:
 def gpudrift_command() -> list[str]:
     """The command that is installed beside this interpreter."""
     beside = Path(sys.executable).with_name("gpudrift")
-    return [str(beside)] if beside.exists() else [sys.executable, "-m", "gpudrift.cli"]
+    return [str(beside)] if beside.exists() else [sys.executable, "-m", "gpudrift.cli.main"]
 
 
 def prepare(case: Case, folder: Path) -> list[str]:

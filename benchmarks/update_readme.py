@@ -56,7 +56,7 @@ def printed(*arguments: str) -> str:
     """What a command prints in a terminal of this width that has no colours, as a block of text."""
     surroundings = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
     surroundings.pop("FORCE_COLOR", None)
-    command = [sys.executable, "-m", "gpudrift.cli", *arguments]
+    command = [sys.executable, "-m", "gpudrift.cli.main", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=surroundings, check=True)
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     return "```text\n" + "\n".join(lines).strip("\n") + "\n```\n"

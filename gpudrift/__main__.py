@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpudrift.cli import run
+from gpudrift.cli.main import run
 
 if __name__ == "__main__":
     run()

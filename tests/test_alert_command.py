@@ -358,7 +358,7 @@ def test_the_example_of_the_help_is_read_and_has_the_defaults(tmp_path):
     import tomllib
 
     from gpudrift.alerts.settings import Settings, read_settings
-    from gpudrift.cli_alert import _ALERTS_HELP
+    from gpudrift.cli.alert import _ALERTS_HELP
 
     text = _ALERTS_HELP.replace("\b", "").partition("left out:\n")[2]
     shown = read_settings(tomllib.loads(text)["alerts"])

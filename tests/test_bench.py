@@ -17,7 +17,7 @@ from gpudrift import bench
 from gpudrift.backends.cuda import device as cuda
 from gpudrift.bench import engines, peers
 from gpudrift.bench.shapes import SCALE, SHAPES, column_of
-from gpudrift.cli import main
+from gpudrift.cli.main import main
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from gpudrift.backends.cuda import benching as cuda_bench
 from gpudrift.backends.cuda import device as cuda
 from gpudrift.bench import files
 from gpudrift.bench.clock import Clock, TimedSource, replaced
-from gpudrift.cli import main
+from gpudrift.cli.main import main
 from gpudrift.counts.profiles import Profile
 from gpudrift.execution import tasks, threads
 from gpudrift.execution.settings import Settings

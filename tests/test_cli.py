@@ -24,7 +24,9 @@ import pytest
 from example_document import HOSTILE_NAMES
 
 import gpudrift as gd
-from gpudrift import cli, cli_common, cli_compare
+from gpudrift.cli import compare as cli_compare
+from gpudrift.cli import main as cli
+from gpudrift.cli import options as cli_common
 from gpudrift.columns import schema
 from gpudrift.judging import verdicts as verdict
 
@@ -209,7 +211,7 @@ def test_version():
     assert run("--version").out == f"gpudrift, version {gd.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["python -m gpudrift", "python -m gpudrift.cli", "gpudrift"])
+@pytest.mark.parametrize("command", ["python -m gpudrift", "python -m gpudrift.cli.main", "gpudrift"])
 def test_every_way_to_start_it(command):
     words = command.replace("python", sys.executable).split()
     if words[0] == "gpudrift":

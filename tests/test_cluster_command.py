@@ -34,7 +34,7 @@ from test_cli import DONE, FAILED, FOUND, USAGE, Outcome, checked, fails, in_ter
 from test_cluster_errors import BLOCKED, QUIET, assert_idle, indented, on_workers
 
 import gpudrift as gd
-from gpudrift import cli_common
+from gpudrift.cli import options as cli_common
 from gpudrift.execution import cuts as planning
 from gpudrift.execution.cluster import dask as dask_cluster
 

@@ -204,7 +204,7 @@ def test_a_check_changes_nothing(tmp_path):
 
 LIMITED = """
 import resource, signal, sys
-from gpudrift.cli import main
+from gpudrift.cli.main import main
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 {limit}
 main(sys.argv[1:])

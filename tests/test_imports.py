@@ -43,7 +43,7 @@ def test_looking_at_the_names_loads_nothing():
 
 def test_the_help_loads_nothing_that_counts():
     code = """
-from gpudrift.cli import main
+from gpudrift.cli.main import main
 try:
     main(["compare", "--help"])
 except SystemExit:
@@ -54,7 +54,7 @@ except SystemExit:
 
 
 COMMANDS = """
-from gpudrift.cli import main
+from gpudrift.cli.main import main
 for command in sys.argv[1:]:
     try:
         main(command.split())
@@ -104,7 +104,7 @@ def test_public_names_resolve_twice(name):
 import gpudrift as gd
 first = gd.{name}
 import gpudrift.api.calls, gpudrift.backends, gpudrift.statistics.comparison, gpudrift.api.engine, gpudrift.fitting.columns, gpudrift.counts.profiles
-import gpudrift.judging.report, gpudrift.columns.schema, gpudrift.judging.verdicts, gpudrift.cli, gpudrift.statistics.distances
+import gpudrift.judging.report, gpudrift.columns.schema, gpudrift.judging.verdicts, gpudrift.cli.main, gpudrift.statistics.distances
 assert gd.{name} is first
 from gpudrift import {name}
 assert {name} is first

@@ -22,9 +22,9 @@ from rich.console import Console
 from test_cli import DONE, FOUND, USAGE, fails, process, run, strict_json
 
 import gpudrift as gd
-from gpudrift import cli_monitor
 from gpudrift.api.saved import load_saved
 from gpudrift.api.watching import monitor
+from gpudrift.cli import monitor as cli_monitor
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.judging.findings import KINDS, document_windows
 from gpudrift.report.windows import render, write

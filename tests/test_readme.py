@@ -16,7 +16,7 @@ from distributed import LocalCluster
 from packaging.requirements import Requirement
 
 import gpudrift as gd
-from gpudrift.cli import main
+from gpudrift.cli.main import main
 from gpudrift.judging.rules.reading import CHECKS
 from gpudrift.judging.thresholds import DEFAULT_THRESHOLDS
 
@@ -123,7 +123,7 @@ def test_python_example_runs(folder):
 def test_config_example_is_read_and_obeyed(folder):
     config, _, _ = fenced(README, "toml")
     (folder / "drift.toml").write_text(config, encoding="utf-8")
-    gpudrift = [sys.executable, "-m", "gpudrift.cli"]
+    gpudrift = [sys.executable, "-m", "gpudrift.cli.main"]
     options = ["--config", "drift.toml", "--json", "report.json", "--quiet"]
     done = run(*gpudrift, "compare", "train/1.parquet", "today.parquet", *options, folder=folder)
     assert done.returncode == 0, done.stderr
@@ -142,12 +142,12 @@ def test_rules_example_prints_what_is_shown(folder):
     shutil.copy(folder / "train" / "1.parquet", folder / "train.parquet")
     [block] = [block for block in fenced(README, "sh") if "gpudrift check" in block]
     suggest, check = (shlex.split(line)[1:] for line in block.splitlines())
-    done = run(sys.executable, "-m", "gpudrift.cli", *check, folder=folder)
+    done = run(sys.executable, "-m", "gpudrift.cli.main", *check, folder=folder)
     assert (done.returncode, done.stderr) == (1, "")
     assert f"```text\n{done.stdout}```" in README
     (folder / "rules.toml").unlink()
-    assert run(sys.executable, "-m", "gpudrift.cli", *suggest, folder=folder).returncode == 0
-    done = run(sys.executable, "-m", "gpudrift.cli", *check, folder=folder)
+    assert run(sys.executable, "-m", "gpudrift.cli.main", *suggest, folder=folder).returncode == 0
+    done = run(sys.executable, "-m", "gpudrift.cli.main", *check, folder=folder)
     assert (done.returncode, done.stderr) == (1, "")
 
 
@@ -174,7 +174,7 @@ def test_alerts_example_runs(folder):
         program, *arguments = shlex.split(line)
         assert program == "gpudrift"
         done.append(run("env", "SLACK_WEBHOOK=http://127.0.0.1:9/x", "NO_PROXY=127.0.0.1", sys.executable, "-m",
-                        "gpudrift.cli", *arguments, folder=folder))  # fmt: skip
+                        "gpudrift.cli.main", *arguments, folder=folder))  # fmt: skip
     assert [one.returncode for one in done] == [0, 1], done
     assert done[1].stdout.startswith("bookings: ")
     assert "moved together" in done[1].stdout
@@ -190,7 +190,7 @@ def test_shell_example_runs(folder):
     for line in block.replace("today.csv", "today.parquet").splitlines():
         program, *arguments = shlex.split(line)
         assert program == "gpudrift"
-        statuses.append(run(sys.executable, "-m", "gpudrift.cli", *arguments, folder=folder).returncode)
+        statuses.append(run(sys.executable, "-m", "gpudrift.cli.main", *arguments, folder=folder).returncode)
     assert statuses == [0, 0, 1, 0, 0]
 
 
@@ -214,7 +214,7 @@ def test_windows_example_runs(folder):
     shutil.copytree(folder / "today", folder / "served")
     first, store = [block for block in fenced(README, "sh") if "gpudrift monitor" in block]
     for line in (first + store).splitlines():
-        done = run(sys.executable, "-m", "gpudrift.cli", *shlex.split(line)[1:], folder=folder)
+        done = run(sys.executable, "-m", "gpudrift.cli.main", *shlex.split(line)[1:], folder=folder)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
         assert done.stdout
     assert json.loads((folder / "windows.json").read_text())["format"] == "gpudrift/monitoring/1"

@@ -9,22 +9,19 @@ from pathlib import Path
 import click
 
 import gpudrift
-from gpudrift.cli_common import (
+from gpudrift.cli.config import read_config
+from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
-    FOUND,
     check_output,
     debug_option,
     json_option,
     opened_cluster,
     planned,
-    print_plan,
-    progress_bar,
-    read_config,
     running_options,
-    say,
     split_gates,
 )
+from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
 
 __all__ = ["check", "rules"]
 

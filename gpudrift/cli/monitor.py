@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpudrift.cli_common import (
+from gpudrift.cli.config import read_config
+from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
-    FOUND,
     check_output,
     columns_options,
     debug_option,
@@ -19,18 +19,15 @@ from gpudrift.cli_common import (
     json_option,
     opened_cluster,
     planned,
-    print_plan,
-    progress_bar,
-    read_config,
     rows_option,
     running_options,
-    say,
     share_between,
     split_gates,
     split_names,
     windows_asked,
     windows_options,
 )
+from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
 
 if TYPE_CHECKING:
     from gpudrift.judging.windows import Monitoring

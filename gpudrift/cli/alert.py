@@ -9,16 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpudrift.cli_common import (
-    EXIT_STATUS,
-    FOUND,
-    check_output,
-    debug_option,
-    read_config,
-    say,
-    say_warning,
-    split_gates,
-)
+from gpudrift.cli.config import read_config
+from gpudrift.cli.options import EXIT_STATUS, check_output, debug_option, split_gates
+from gpudrift.cli.saying import FOUND, say, say_warning
 
 if TYPE_CHECKING:
     from gpudrift.alerts import Outcome, Settings, Window

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpudrift.cli_common import check_output, debug_option, json_option, one_line_of, say
+from gpudrift.cli.options import check_output, debug_option, json_option
+from gpudrift.cli.saying import one_line_of, say
 
 if TYPE_CHECKING:
     from gpudrift.bench import Result

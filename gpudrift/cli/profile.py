@@ -10,24 +10,20 @@ from typing import TYPE_CHECKING
 import click
 
 import gpudrift
-from gpudrift.cli_common import (
+from gpudrift.cli.config import read_config
+from gpudrift.cli.options import (
     DATA_HELP,
     check_output,
     columns_options,
     debug_option,
-    one_line,
-    one_line_of,
     opened_cluster,
     planned,
-    print_plan,
-    progress_bar,
-    read_config,
     running_options,
-    say,
     split_names,
     windows_asked,
     windows_options,
 )
+from gpudrift.cli.saying import one_line, one_line_of, print_plan, progress_bar, say
 
 if TYPE_CHECKING:
     from gpudrift.counts.groups import GroupedProfile

@@ -18,8 +18,14 @@ from typing import Any, NoReturn
 import click
 
 import gpudrift
-from gpudrift import cli_alert, cli_bench, cli_check, cli_compare, cli_monitor, cli_profile
-from gpudrift.cli_common import EXIT_STATUS, FAILED, USAGE, one_line, one_line_of, say_error, say_traceback, writing
+from gpudrift.cli import alert as cli_alert
+from gpudrift.cli import bench as cli_bench
+from gpudrift.cli import check as cli_check
+from gpudrift.cli import compare as cli_compare
+from gpudrift.cli import monitor as cli_monitor
+from gpudrift.cli import profile as cli_profile
+from gpudrift.cli.options import EXIT_STATUS
+from gpudrift.cli.saying import FAILED, USAGE, one_line, one_line_of, say_error, say_traceback, writing
 
 __all__ = ["main", "run"]
 

@@ -1,0 +1,3 @@
+"""TODO-PACKAGE."""
+
+from __future__ import annotations

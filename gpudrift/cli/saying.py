@@ -1,0 +1,168 @@
+"""TODO-MODULE."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from gpudrift.execution.forecast import Plan
+    from gpudrift.execution.settings import Progress
+
+__all__ = [
+    "FAILED",
+    "FOUND",
+    "LONGEST_MESSAGE",
+    "USAGE",
+    "how_far",
+    "one_line",
+    "one_line_of",
+    "print_plan",
+    "progress_bar",
+    "say",
+    "say_error",
+    "say_traceback",
+    "say_warning",
+    "writing",
+]
+
+
+FOUND, USAGE, FAILED = 1, 2, 3
+
+
+LONGEST_MESSAGE = 1000
+"""Cells of an error line; a column name alone may have a million."""
+
+
+PATIENCE = 0.5
+"""Seconds of work before a progress bar appears."""
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Let what cannot be written to standard output fail here, not when the interpreter ends."""
+    try:
+        yield
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF):
+            with suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if error.errno != errno.EPIPE:
+                raise OSError(error.errno, f"cannot write: {error.strerror}", "standard output") from None
+        raise
+
+
+def say(text: str) -> None:
+    """Print our own words and, made harmless, those of the data."""
+    from gpudrift.report.text import plain
+
+    click.echo(plain(text, encoding=getattr(sys.stdout, "encoding", None) or "utf-8"))
+
+
+def say_error(message: str) -> None:
+    """Print an error as one line."""
+    from gpudrift.report.text import plain
+
+    with suppress(OSError):
+        click.echo(f"gpudrift: error: {plain(message, LONGEST_MESSAGE)}", err=True)
+
+
+def say_warning(message: str) -> None:
+    """Print a warning as one line."""
+    from gpudrift.report.text import plain
+
+    with suppress(OSError):
+        click.echo(f"gpudrift: warning: {plain(one_line_of(message), LONGEST_MESSAGE)}", err=True)
+
+
+def say_traceback() -> None:
+    """Print where the error comes from."""
+    import traceback
+
+    from gpudrift.report.text import plain
+
+    with suppress(OSError):
+        for line in traceback.format_exc().splitlines():
+            click.echo(plain(line), err=True)
+
+
+def one_line_of(text: str) -> str:
+    """Join lines with spaces."""
+    return re.sub(r"\s*[\r\n]+\s*", " ", text.strip())
+
+
+def one_line(error: Exception) -> str:
+    """Say what went wrong in one line; with the kind of error where its text alone would not tell."""
+    if isinstance(error, OSError) and error.filename is not None:
+        name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
+        return f"{name}: {error.strerror or type(error).__name__}"
+    text = one_line_of(str(error))
+    if isinstance(error, MemoryError):
+        return f"out of memory: {text}" if text else "out of memory"
+    # KeyError and the like say only what was looked for; so do empty messages.
+    if isinstance(error, (ValueError, TypeError, OSError)) and text:
+        return text
+    return f"unexpected {type(error).__name__}{': ' if text else ''}{text} (--debug shows where)"
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
+    """Show a progress bar on standard error, only in a terminal and only once the work has taken a while."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    shown = Bar(
+        TextColumn("counting"),
+        BarColumn(40),
+        TextColumn("{task.fields[values]}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    started = time.monotonic()
+    task: Any = None
+
+    def advance(now: Progress) -> None:
+        nonlocal task
+        if task is None:
+            if time.monotonic() - started < PATIENCE:
+                return
+            shown.start()
+            task = shown.add_task("", total=now.total, values="")
+        shown.update(task, completed=now.values, total=now.total, values=how_far(now))
+
+    try:
+        yield advance
+    finally:
+        if task is not None:
+            shown.stop()
+
+
+def print_plan(plan: Plan) -> int:
+    """Print what a run would take."""
+    for line in str(plan).split("\n"):  # `say` spells line breaks out
+        say(line)
+    return 0
+
+
+def how_far(now: Progress) -> str:
+    """Say how far the work is; on a cluster also in bytes and for the block of columns that has just advanced."""
+    said = f"{now.values:,} values"
+    if now.bytes:
+        rows = f"{now.rows:,}" + ("" if now.all_rows is None else f" of {now.all_rows:,}")
+        said += f", {now.bytes / 1e9:,.1f} GB; columns {now.block + 1}/{now.blocks}: {rows} rows"
+    return said
