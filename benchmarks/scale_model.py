@@ -1,6 +1,7 @@
 """How long, and on how many machines? Measured costs of tasks, bytes and files, put together; checked against runs.
 
-The model, for a table that is cut as the engine cuts it (``gpudrift.execution.cuts.cut_for_cluster`` on a made-up source)::
+The model, for a table that is cut as the engine cuts it (``gpudrift.execution.cuts.cut_for_cluster`` on a made-up
+source)::
 
     time     = start + fixed + open + max(sampling + fitting + counting + adding, tasks * task_seconds) + client
     open     = footers + join

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 
-import emulated_gpu
-import fake_cupy
-import fake_pylibcudf
 import pytest
+from support import emulated_gpu, fake_cupy, fake_pylibcudf
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

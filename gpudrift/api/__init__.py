@@ -1,3 +1,3 @@
-"""TODO-PACKAGE."""
+"""The public calls, and the engine that joins counting and judging."""
 
 from __future__ import annotations

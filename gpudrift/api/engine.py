@@ -1,7 +1,8 @@
 """Where work goes: to threads of this process or, with a client, to the workers of a Dask cluster.
 
-Here it is only decided. On a cluster (:mod:`gpudrift.execution.cluster.dask`) the workers find, read and count the files
-(:mod:`gpudrift.execution.cluster.graph`); what comes back is small (:mod:`gpudrift.counts.packed`), and the same to the bit as from threads.
+Here it is only decided. On a cluster (:mod:`gpudrift.execution.cluster.dask`) the workers find, read and count the
+files (:mod:`gpudrift.execution.cluster.graph`); what comes back is small (:mod:`gpudrift.counts.packed`), and the same
+to the bit as from threads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Saved profiles in place of data."""
 
 from __future__ import annotations
 

@@ -77,8 +77,9 @@ def monitor(
         See :func:`gpudrift.judging.rules.reading.read_rules`.
     thresholds : mapping, "calibrated", BaselineCalibration or Calibration, optional
         As for :func:`gpudrift.compare`; or taken from the baseline's own windows, so that the share of false alarms is
-        `rate` (:mod:`gpudrift.judging.calibration`), of each segment from its own (:mod:`gpudrift.judging.segment_calibration`). A
-        Calibration is that of the whole table: its segments are judged by the fixed thresholds.
+        `rate` (:mod:`gpudrift.judging.calibration`), of each segment from its own
+        (:mod:`gpudrift.judging.segment_calibration`). A Calibration is that of the whole table: its segments are judged
+        by the fixed thresholds.
     rate : float
         Share of (column, window, segment) that may raise a false alarm, where thresholds are calibrated.
     alpha : float
@@ -95,7 +96,8 @@ def monitor(
         Keeps the windows from one call to the next. Those of `data` are added to it, and what it then holds is judged:
         the windows that have rows of this batch, or those of `since` and `last`. It is made if it is not there.
     batch : str, optional
-        Name of the data in the store: a batch that comes again replaces itself; see :meth:`gpudrift.store.store.Store.add`.
+        Name of the data in the store: a batch that comes again replaces itself; see
+        :meth:`gpudrift.store.store.Store.add`.
     backend, threads, progress, client, storage_options
         As for :func:`gpudrift.profile`.
 

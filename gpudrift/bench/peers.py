@@ -9,12 +9,14 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib.resources import as_file
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from gpudrift.backends.cuda.launch import kernel_file
 
 __all__ = ["Peer", "peers_of"]
 
@@ -151,7 +153,7 @@ def build_cub(folder: Path, architecture: str) -> ctypes.CDLL:
         With the compiler's first line, where it fails.
     """
     made = folder / "cub_range.so"
-    with as_file(files("gpudrift") / "kernels" / "cub_range.cu") as source:
+    with as_file(kernel_file("cub_range.cu")) as source:
         command = ["nvcc", "-O3", "-std=c++17", "-shared", "-Xcompiler", "-fPIC", f"-arch={architecture}"]
         done = subprocess.run([*command, str(source), "-o", str(made)], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -1,3 +1,3 @@
-"""TODO-PACKAGE."""
+"""The command line: one module a command."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""The file of ``--config``: thresholds, kinds, edges and storage options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""What a command writes to the terminal, and its exit statuses."""
 
 from __future__ import annotations
 

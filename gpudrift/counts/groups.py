@@ -2,8 +2,8 @@
 
 A *group* is what falls into one time window and one segment (a value, or values, of some columns). Only groups that
 have rows are kept. All groups share one schema, on the coarse grid (:mod:`gpudrift.fitting.grids`); each is a
-:class:`gpudrift.counts.profiles.Profile` under it, so groups add up: days to weeks, segments to the whole, batches of one day
-to the day, to the bit and without reading anything again.
+:class:`gpudrift.counts.profiles.Profile` under it, so groups add up: days to weeks, segments to the whole, batches of
+one day to the day, to the bit and without reading anything again.
 
 Segments are frozen when the schema is fitted: the most frequent of the reference's sample have groups of their own, all
 others are counted together as ``other``. Rows without a time are counted too, in a window of their own.
@@ -65,7 +65,8 @@ class GroupedProfile:
     tails : mapping of (group, column position) to Tail
         Only those that are not empty.
     skipped, findings, seen, provenance : mapping
-        As in :class:`gpudrift.counts.profiles.Profile`. A column that could not be counted somewhere is skipped everywhere.
+        As in :class:`gpudrift.counts.profiles.Profile`. A column that could not be counted somewhere is skipped
+        everywhere.
     """
 
     schema: Schema

@@ -1,9 +1,9 @@
 """What was counted of windows and segments, without its schema and small enough to travel: a packet of many groups.
 
-The guarantees are those of :mod:`gpudrift.counts.packed`: a packet says which parts of the table it counted, packets add like
-grouped profiles, and two that share a part cannot be added. What differs is size. Of a group with few rows nearly all
-slots are zero, and there may be thousands of groups: so numbers are squeezed a few megabytes at a time, of consecutive
-groups, and the sketches of all groups travel as a few arrays, not as thousands of small ones.
+The guarantees are those of :mod:`gpudrift.counts.packed`: a packet says which parts of the table it counted, packets
+add like grouped profiles, and two that share a part cannot be added. What differs is size. Of a group with few rows
+nearly all slots are zero, and there may be thousands of groups: so numbers are squeezed a few megabytes at a time, of
+consecutive groups, and the sketches of all groups travel as a few arrays, not as thousands of small ones.
 """
 
 from __future__ import annotations

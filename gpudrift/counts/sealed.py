@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Parquet files with a seal: a checksum of every byte, checked when they are read."""
 
 from __future__ import annotations
 

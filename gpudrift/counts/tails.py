@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""The values of a categorical column beyond the frequent ones: a sketch that adds up exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Which columns of a table were asked for, and which types they have."""
 
 from __future__ import annotations
 

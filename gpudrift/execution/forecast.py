@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""What a run will take, told before it begins: tasks, bytes, network, memory and time."""
 
 from __future__ import annotations
 

@@ -359,7 +359,7 @@ Fitted = tuple[Schema, Grouping]
 def sample_segments(
     opened: Opened, parts: tuple[int, int], names: Sequence[str], sample: Sample, fingerprint: str
 ) -> tuple[list[pa.RecordBatch], Counter[Segment]]:
-    """The sampled rows of a run's columns of segments, as :func:`gpudrift.execution.tasks.sample_run` has them, and a tally."""
+    """The sampled rows of a run's columns of segments, as batches, and a tally of the segments in them."""
     source = opened.checked(fingerprint).source
     columns = segment_columns(source, Grouping(by=tuple(names)))
     sampled: Sampled = {name: [] for name in names}

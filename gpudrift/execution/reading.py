@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Reading some columns of some parts: ahead, weighed, and once more where one of them cannot be read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""How the work is done: backend, threads, memory, a cluster; no number in a result depends on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Edges from a sample: quantiles, point bins for values that repeat, a geometric grid in the tails."""
 
 from __future__ import annotations
 

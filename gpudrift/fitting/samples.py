@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Which rows of a table are its sample: blocks that depend on the data set alone, not on how it is cut or read."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ class StreamSampler:
     """The sample of a table whose length is not known yet: rows are let go as it grows.
 
     Kept are the rows whose number modulo the stride is below 128 (or the stride); when more than 1,023 blocks of that
-    stride have begun the stride doubles. At the end this holds every row of :func:`gpudrift.fitting.samples.sample_blocks`.
+    stride have begun the stride doubles. At the end this holds every row of
+    :func:`gpudrift.fitting.samples.sample_blocks`.
 
     Parameters
     ----------

@@ -22,10 +22,10 @@ The limit of a statistic is its size times one quantile of the scores:
     at the rate 0.01 let 0.03 through.
 
 What the rate is: the expected share of (column, window) pairs with an alarm, without drift; where segments are
-calibrated, of (column, window, segment) (:mod:`gpudrift.judging.segment_calibration`). It is not the chance that a table of
-thousands of columns raises none, and the alarms of one day may come together. :func:`judge_comparison` still wants the
-noise floor beside the limit, which is one for all columns together, so the observed share is mostly lower, and so is
-what is found: an ``alpha`` near 1 there leaves more to the calibration.
+calibrated, of (column, window, segment) (:mod:`gpudrift.judging.segment_calibration`). It is not the chance that a
+table of thousands of columns raises none, and the alarms of one day may come together. :func:`judge_comparison` still
+wants the noise floor beside the limit, which is one for all columns together, so the observed share is mostly lower,
+and so is what is found: an ``alpha`` near 1 there leaves more to the calibration.
 
 What it cannot do: windows that follow each other are exchangeable neither under a slow trend (the next one lies
 outside of what came before, and is rightly reported) nor within a season longer than the reference (a reference of

@@ -44,7 +44,8 @@ KINDS: Mapping[str, str] = {
 
 SEVERITIES = ("moderate", "major")
 
-# The words of gpudrift.judging.report, gpudrift.judging.monitoring and gpudrift.judging.verdicts, which load NumPy; tests compare them.
+# The words of gpudrift.judging.report, gpudrift.judging.monitoring and gpudrift.judging.verdicts, which load NumPy;
+# tests compare them.
 _FORMAT = "gpudrift/comparison/1"
 MONITORING_FORMAT = "gpudrift/monitoring/1"
 _ROWS_PER_BIN = 5

@@ -1,8 +1,8 @@
 """Thresholds of a table and of each of its segments, all from the windows of one baseline.
 
 A segment has other rows and other habits than the table, so its limits come from its own windows: those that
-:func:`gpudrift.judging.calibration.calibrate` takes from them, to the bit, as if nothing else had been counted. Segments with
-too few windows for that are judged by fixed thresholds, and it is told which and why.
+:func:`gpudrift.judging.calibration.calibrate` takes from them, to the bit, as if nothing else had been counted.
+Segments with too few windows for that are judged by fixed thresholds, and it is told which and why.
 
 The rate is that of every (column, window, segment): of a table without drift and with thirty-two segments, each column
 raises 33 times as many false alarms as without. ``alpha`` bounds those of a window beside it, all of them together.

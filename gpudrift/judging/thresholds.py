@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Which statistics decide, and from which value on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""The verdicts of all windows and segments of a table, and the document they make."""
 
 from __future__ import annotations
 

@@ -1,3 +1,3 @@
-"""TODO-PACKAGE."""
+"""Pure functions of two profiles: distances with their bounds, summaries, noise floors."""
 
 from __future__ import annotations

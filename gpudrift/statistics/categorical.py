@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Statistics of categorical columns: cells, new values, chi-square, Cramér's V."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Statistics of numeric columns: KS, Wasserstein, and those over PSI and Jensen-Shannon bins."""
 
 from __future__ import annotations
 

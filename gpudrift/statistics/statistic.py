@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""A statistic with its bounds, and the pair of columns that it is taken of."""
 
 from __future__ import annotations
 

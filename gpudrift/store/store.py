@@ -10,9 +10,9 @@ A window file is one of :mod:`gpudrift.counts.saved`: it holds the segments of i
 rest. The folder says the start of the window (in UTC where times have a zone; ``none`` for rows without a time, ``all``
 where there are no windows), so that only the windows that are asked for are opened.
 
-The state of a store is its newest commit (:mod:`gpudrift.store.commits`), and nothing else. Whoever changes something writes
-new window files under names that nobody else uses, then creates the next commit, and only then deletes what no longer
-counts. If another writer created that commit first, the change is made again on top of what that one did.
+The state of a store is its newest commit (:mod:`gpudrift.store.commits`), and nothing else. Whoever changes something
+writes new window files under names that nobody else uses, then creates the next commit, and only then deletes what no
+longer counts. If another writer created that commit first, the change is made again on top of what that one did.
 
 Laws: what is read is the sum of what was added last under each batch name, in any order of adding and however it was
 compacted; to the bit. A writer that is killed anywhere has done all of its change, in all windows, or nothing of it.

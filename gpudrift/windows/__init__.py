@@ -1,3 +1,3 @@
-"""TODO-PACKAGE."""
+"""Which time window and which segment a row belongs to."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Windows and segments as they were asked for, and as they are frozen with a baseline."""
 
 from __future__ import annotations
 

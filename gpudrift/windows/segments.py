@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Columns whose values are segments: which values are frequent enough to be kept apart."""
 
 from __future__ import annotations
 

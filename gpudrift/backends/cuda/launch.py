@@ -1,13 +1,15 @@
 """What the counting kernels are given: all of the CUDA engine that needs no device to be thought of.
 
-A *device* is a protocol of a few calls. :mod:`gpudrift.backends.cuda.device` has the one made of CuPy; the tests have one that
-runs the same kernels on the CPU, so that everything here is tested on machines without a GPU.
+A *device* is a protocol of a few calls. :mod:`gpudrift.backends.cuda.device` has the one made of CuPy; the tests have
+one that runs the same kernels on the CPU, so that everything here is tested on machines without a GPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +27,7 @@ __all__ = [
     "DeviceArray",
     "Slab",
     "device_values",
+    "kernel_file",
     "kernel_source",
     "shared_bytes",
     "take_bits",
@@ -164,10 +167,16 @@ def device_values(rows: Iterable[tuple[int, str, int, int, int, int, bool]]) -> 
     return np.array(listed, VALUES)
 
 
+def kernel_file(name: str) -> Traversable:
+    """A file of kernels/: inside the package where that is installed, beside it in a checkout (an editable install)."""
+    package = files("gpudrift")
+    inside = package / "kernels" / name
+    return inside if inside.is_file() else Path(str(package)).parent / "kernels" / name
+
+
 def kernel_source(name: str) -> str:
     """A file of kernels/, its own includes put in their place: so that it compiles as one string."""
-    folder = files("gpudrift") / "kernels"
-    lines = (folder / name).read_text("utf-8").splitlines()
+    lines = kernel_file(name).read_text("utf-8").splitlines()
     whole = []
     for line in lines:
         if line.startswith('#include "'):

@@ -1,3 +1,3 @@
-"""TODO-PACKAGE."""
+"""The same work on a Dask cluster; the only package that imports Dask."""
 
 from __future__ import annotations

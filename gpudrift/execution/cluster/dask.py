@@ -1,7 +1,8 @@
 """A piece of work on a Dask cluster: tasks made, submitted and followed, their errors told in words of the data.
 
-What a task does is in :mod:`gpudrift.execution.cluster.graph`; how a worker runs it, in :mod:`gpudrift.execution.cluster.worker`. The workers must
-have the same gpudrift, and together they decide what counts. Dask is imported only when there is a cluster to talk to.
+What a task does is in :mod:`gpudrift.execution.cluster.graph`; how a worker runs it, in
+:mod:`gpudrift.execution.cluster.worker`. The workers must have the same gpudrift, and together they decide what counts.
+Dask is imported only when there is a cluster to talk to.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Files on a cluster: found, opened, sampled and counted by its workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from gpudrift.execution.cluster.graph import (
     sum_tree,
 )
 from gpudrift.execution.cuts import FILES_AT_ONCE, Cut, column_slots, cut_for_cluster, obstacle
-from gpudrift.execution.reading import Opened
+from gpudrift.execution.reading import Opened, sample_stream, typed_again
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import sample_blocks
 from gpudrift.sources import Field, Found, Source, Summary, find_source, is_uri
@@ -260,8 +260,8 @@ def _profile_texts(cluster: Cluster, shared: Any, opened: Opened, options: FitOp
 
 def _fit_stream(opened: Opened, options: FitOptions) -> tuple[Source, Schema, int]:
     names = [one.name for one in opened.fields if obstacle(one) is None]
-    source, sampled, rows, _ = tasks.sample_stream(opened.source, names, budget=0)
-    return source, Schema(tasks.fit_block(tasks.typed_again(opened.fields, source), sampled, options)), rows
+    source, sampled, rows, _ = sample_stream(opened.source, names, budget=0)
+    return source, Schema(tasks.fit_block(typed_again(opened.fields, source), sampled, options)), rows
 
 
 def retyped(opened: Opened, source: Source) -> Opened:

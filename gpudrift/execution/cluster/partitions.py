@@ -1,4 +1,4 @@
-"""TODO-MODULE."""
+"""Dask DataFrames on a cluster: each partition is counted where it is."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def sampler_of(cluster: Cluster, frame: Frame) -> Any:
     for number, partition in enumerate(frame.partitions[:-1]):
         befores.append(cluster.task(Place("rows", 0, number, number + 1), _rows_after, partition, befores[-1]))
     inputs = [[partition, names, before] for partition, before in zip(frame.partitions, befores, strict=True)]
-    samplers = cluster.many(places, tasks.thin_partition, inputs, frame.columns, cluster.settings.backend)
+    samplers = cluster.many(places, thin_partition, inputs, frame.columns, cluster.settings.backend)
     level = 0
     while len(samplers) > 1:
         level += 1
@@ -117,11 +117,11 @@ def sampler_of(cluster: Cluster, frame: Frame) -> Any:
 
 
 def _rows_after(partition: Any, before: int) -> int:
-    return before + tasks.partition_rows(partition)
+    return before + partition_rows(partition)
 
 
 def _join(*samplers: Any) -> Any:
-    return tasks.join_samplers(samplers)
+    return join_samplers(samplers)
 
 
 def count_frame(cluster: Cluster, data: Any, schema: Schema, columns: Sequence[str] | None) -> Profile:
@@ -134,6 +134,7 @@ def count_frame(cluster: Cluster, data: Any, schema: Schema, columns: Sequence[s
 
 
 def all_fields(data: Any) -> tuple[Field, ...]:
+    """All columns of a Dask DataFrame."""
     return tuple(open_source(_empty_frame(data)).fields)
 
 
@@ -145,6 +146,7 @@ def check_options(data: Any, options: FitOptions, columns: Sequence[str] | None)
 
 
 def check_names(what: str, names: Any, data: Any) -> None:
+    """Raise ``ValueError`` for the first of the names that a Dask DataFrame has not."""
     given = {str(name) for name in data.columns}
     for name in names:
         if name not in given:

@@ -1,3 +1,3 @@
-"""TODO-PACKAGE."""
+"""Rules that people write down: read, evaluated on counts, and suggested from a baseline."""
 
 from __future__ import annotations

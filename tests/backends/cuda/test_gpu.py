@@ -1,0 +1,118 @@
+"""The contract of the backends on a real GPU: equal to NumPy and Numba to the bit.
+
+``pytest -m gpu --require-gpu`` runs these, and fails where there is no GPU. Without the option they are skipped there;
+tests/test_kernels.py and tests/test_cuda.py run the same kernels on the CPU everywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import strategies
+from support.zoo import ZOO
+
+import gpudrift as gd
+from gpudrift.backends import load_backend
+from gpudrift.bench.shapes import SHAPES, column_of
+from gpudrift.columns.schema import MAX_BINS, Schema
+from gpudrift.counts.profiles import Profile
+
+pytestmark = pytest.mark.gpu
+
+
+def same_everywhere(table: pa.Table, schema: Schema) -> Profile:
+    found = load_backend("cuda")(table.to_batches(), schema)
+    for backend in ("numba", "numpy"):
+        wanted = load_backend(backend)(table.to_batches(), schema)
+        assert np.array_equal(found.counts, wanted.counts)
+        assert np.array_equal(found.sums, wanted.sums)
+        assert found == wanted
+    return found
+
+
+@settings(deadline=None, max_examples=200)
+@given(first=strategies.tables(max_rows=80), data=st.data())
+def test_tables_of_every_type(first, data):
+    schema = gd.fit(first)
+    for table in (first, data.draw(strategies.like(first, 80))):
+        same_everywhere(table, schema)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_zoo(name):
+    reference, current = ZOO[name](np.random.default_rng(2), 300_000)
+    same_everywhere(pa.table({"x": pa.array(current)}), gd.fit({"x": reference}))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes_of_ten_million_rows(shape, dtype):
+    values = column_of(shape, dtype, 10_000_000)
+    same_everywhere(pa.table({"x": values}), gd.fit({"x": values}))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])
+def test_integers_with_nulls(dtype):
+    rng = np.random.default_rng(0)
+    limits = np.iinfo(dtype)
+    values = rng.integers(limits.min, limits.max, 3_000_001, dtype=dtype, endpoint=True)
+    table = pa.table({"x": pa.array(values, mask=rng.random(values.size) < 0.3)})
+    same_everywhere(table.slice(3), gd.fit(table))
+
+
+def test_the_most_bins():
+    inner = np.sort(np.random.default_rng(0).normal(size=MAX_BINS - 3))
+    table = pa.table({"x": np.random.default_rng(1).normal(size=2_000_000)})
+    same_everywhere(table, gd.fit(table, edges={"x": inner}))
+
+
+def test_columns_in_gpu_memory():
+    cupy = pytest.importorskip("cupy")
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(500_000, 4)).astype(np.float32)
+    there = cupy.asarray(matrix)
+    host = {f"c{at}": matrix[:, at] for at in range(4)} | {"whole": rng.integers(0, 99, 500_000)}
+    device = {f"c{at}": there[:, at] for at in range(4)} | {"whole": cupy.asarray(host["whole"])}
+    found = gd.profile(device)
+    assert found.provenance["backend"] == "cuda"
+    assert found == gd.profile(host)
+
+
+def test_cudf_columns():
+    cudf = pytest.importorskip("cudf")
+    rng = np.random.default_rng(0)
+    table = pa.table(
+        {
+            "x": pa.array(rng.normal(size=100_000), mask=rng.random(100_000) < 0.2),
+            "n": pa.array(rng.integers(0, 9, 100_000)),
+            "t": pa.array(rng.integers(0, 10**15, 100_000).astype("M8[us]")),
+            "s": pa.array(["a", "b", None, "c"] * 25_000),
+        }
+    )
+    assert gd.profile(cudf.DataFrame.from_arrow(table)) == gd.profile(table)
+
+
+def test_many_columns_on_many_threads():
+    rng = np.random.default_rng(0)
+    table = pa.table({f"c{at}": rng.normal(size=200_000) for at in range(200)})
+    assert gd.profile(table, backend="cuda") == gd.profile(table)
+
+
+def test_more_rows_than_32_bits_hold():
+    """The same million values, so many times: counts and sums add up."""
+    from gpudrift.backends.cuda.device import device
+    from gpudrift.backends.cuda.launch import Counters, device_values
+
+    values = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
+    schema = gd.fit({"x": values})
+    counters, held, times = Counters(device(), schema), device().array(values), 5_000
+    one = [(0, "float32", values.size, held.pointer, 0, 0, False)]
+    for _ in range(times // 50):
+        counters.add(device_values(one * 50))
+    counts, sums, _, _ = counters.read()
+    wanted = gd.profile({"x": values}, schema=schema)
+    assert np.array_equal(counts[0], wanted.counts * times)
+    assert np.array_equal(sums[0], wanted.sums * times)

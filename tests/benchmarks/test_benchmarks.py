@@ -1,0 +1,710 @@
+"""Every benchmark script runs, at toy size, and writes what it says it writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow.parquet as pq
+import pytest
+from support import emulated_gpu, fake_cupy
+
+from gpudrift import bench
+from gpudrift.backends import why_not_cuda
+from gpudrift.backends.cuda import device as cuda
+from gpudrift.backends.cuda import launch as cuda_launch
+
+ROOT = Path(__file__).resolve().parents[2]
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run(script: str, *arguments: object, status: int = 0) -> str:
+    command = [sys.executable, str(BENCHMARKS / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_device_says_why_nothing_can_be_measured(tmp_path):
+    if why_not_cuda() is None:
+        pytest.skip("there is a GPU here")
+    told = run("device.py", "--output", tmp_path / "none.json", status=3)
+    assert told.startswith("device.py: nothing can be measured here: ")
+    assert not (tmp_path / "none.json").exists()
+
+
+def test_device_refuses_what_makes_no_sense():
+    assert "--only: 'speed' is none of tests, kernels" in run("device.py", "--only", "files,speed", status=2)
+    assert "--cases: '1e12' is none of 1e6" in run("device.py", "--cases", "1e12", status=2)
+
+
+@pytest.fixture
+def device(monkeypatch, tmp_path_factory):
+    """The script on the double of a GPU."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import device
+
+    cupy = fake_cupy.made(emulated_gpu.build(tmp_path_factory.mktemp("emulation")))
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    cuda.why_not.cache_clear()
+    cuda._device.cache_clear()
+    yield device
+    cuda.why_not.cache_clear()
+    cuda._device.cache_clear()
+
+
+def test_gpu_figures_are_made_of_results_of_device(device, update_readme, monkeypatch, tmp_path):
+    monkeypatch.setattr(device, "VARIANTS", {"COPIES": (1, 4)})
+    monkeypatch.setattr(device, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["device.py", "--quick", "--repeat", "1", "--only", "variants,files"])
+    found = bench.run("cuda", rows=500, quick=True, repeat=1)
+    with pytest.raises(SystemExit) as ended:
+        device.main()
+    assert ended.value.code == 0
+    told = json.loads((tmp_path / "device-emulated-gpu-variants-files.json").read_text())
+    assert {"tests", "bench", "cluster"}.isdisjoint(told)
+    assert [(one["constant"], one["value"], one["kept"]) for one in told["variants"][::3]] == [
+        ("COPIES", 1, False),
+        ("COPIES", 4, True),
+    ]
+    assert set(told["files"]) == {"1e6", "1e9", "wide"}
+    assert told["files"]["1e9"]["tables"]["reference"]["rows"] == 3_000, "three times its files"
+    assert told["files"]["1e9"]["table"]["rows"] == 3_000
+    cases = told["files"]
+    assert [cases[name]["tables"]["reference"]["columns"] for name in cases] == [6, 2, 60]
+    assert [cases[name]["table"]["row_groups"] for name in cases] == [4, 12, 2]
+    assert all(one["memory"]["gpu_peak_over_budget"] > 0 for one in cases.values())
+
+    # Shown as device.py writes them, in files of their own, and by the newest of each part.
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [])
+    assert update_readme.gpu().count(f"| {update_readme.NOT_MEASURED} |") == len(update_readme.GPU_LINES)
+    tests = {"tests": 75, "failures": 0, "errors": 0, "skipped": 1, "status": 0, "failed": {}}
+    head = {"commit": "0" * 40, "date": "2026-11-23T00:00:00+00:00", "device": told["device"]}
+    kernels = head | {"bench": found.document(), "tests": tests}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [kernels])
+    shown = update_readme.gpu()
+    assert "| 74 pass, 0 fail, 1 skipped | all pass |" in shown
+    assert "counting: Emulated GPU, driver 13000, a copy " in shown
+    assert shown.count(f"| {update_readme.NOT_MEASURED} |") == 4
+    assert "`cupy.histogram` on the same edges | not measured: " in shown
+    cases["wide"]["tables"]["reference"]["columns"] = 5_000
+    later = head | {"files": {"1e6": cases["1e6"]}}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [kernels, head | {"files": cases}, later])
+    shown = update_readme.gpu()
+    assert "2,000 × 6: fit and count " in shown
+    assert "the engine's own read; not measured beside cudf.read_parquet: not installed" in shown
+    assert "500 × 5,000: fit and count " in shown
+    assert "from files: Emulated GPU, driver 13000; python" in shown
+    # And in the notebook.
+    assert "| 2 × 500 × 5,000 | not measured | " in update_readme.notebook.files()
+    assert update_readme.notebook.kernels().count("| gpudrift |") == len(ours_of(found))
+    assert "| bare decode by cuDF | 20 to 50 GB/s | not measured |" in update_readme.notebook.tuning()
+
+
+def ours_of(found: bench.Result) -> list:
+    return [one for one in found.measured if one.who == "gpudrift"]
+
+
+def made_up_case(rows: int, columns: int, *, over: float, peak: int, library: str = "cudf.read_parquet") -> dict:
+    """Of files, as much as is shown."""
+    measured = [
+        {
+            "what": "profile",
+            "table": table,
+            "who": "gpudrift",
+            "over_engine": 7.0,
+            "over_library": ratio if library else None,
+        }
+        for table, ratio in (("reference", over + 1), ("current", over))
+    ]
+    return {
+        "tables": {"reference": {"rows": rows, "columns": columns}},
+        "measured": measured,
+        "library": library,
+        "missing": {} if library else {"cudf.read_parquet": "not installed"},
+        "memory": {"gpu_peak_bytes": peak, "gpu_budget_bytes": 500_000_000, "gpu_peak_over_budget": peak / 5e8},
+        "device": "a GPU",
+        "versions": {"cudf": "26"},
+        "details": {"driver": 13000},
+    }
+
+
+def test_figures_from_files_are_shown(update_readme, monkeypatch):
+    cases = {
+        "1e7": made_up_case(10**7, 50, over=1.03, peak=400_000_000),
+        "1e6": made_up_case(10**6, 50, over=1.07, peak=450_000_000),
+        "wide": made_up_case(10**6, 5_000, over=1.2, peak=100_000_000, library=""),
+    }
+    one = {"ratio": 1.25, "table": {"rows": 1000, "floats": 6}}
+    document = {"files": cases, "cluster": one, "commit": None, "date": "2026-11-23T00:00:00+00:00"}
+    older = {"files": {"1e7": made_up_case(10**7, 50, over=9.0, peak=900_000_000)}, "cluster": one | {"ratio": 9.0}}
+    older |= {"commit": None, "date": "2026-11-22T00:00:00+00:00"}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [older, document])
+    shown = update_readme.gpu().splitlines()
+    narrow = "1,000,000 × 50: fit and count 2.07 ×, count 1.07 ×; 10,000,000 × 50: fit and count 2.03 ×, count 1.03 ×"
+    assert f"| Parquet to profile beside `cudf.read_parquet` of the same columns | {narrow} | ≤ 1.1 × |" in shown
+    own = "fit and count 7.00 × the engine's own read, count 7.00 × the engine's own read"
+    missing = "not measured beside cudf.read_parquet: not installed"
+    assert f"| the same, 5,000 columns | 1,000,000 × 5,000: {own}; {missing} | ≤ 1.1 × |" in shown
+    memory = "0.90 (450 MB of 500 MB, 1,000,000 × 50)"
+    assert f"| the same: peak of GPU memory over the budget | {memory} | ≤ 1 |" in shown
+    equal = "equal; 1.25 × this process (1,000 × 6)"
+    assert f"| a cluster of one GPU: its profile, and its time | {equal} | equal to the bit |" in shown
+    assert "- from files: a GPU, driver 13000; cudf 26; 2026-11-23" in shown
+
+
+def test_blocks_say_what_is_not_measured(update_readme):
+    for name, block in update_readme.notebook.BLOCKS.items():
+        assert update_readme.NOT_MEASURED in block(), name
+
+
+def test_notebook_shows_what_device_measured(update_readme, monkeypatch):
+    one = {"who": "gpudrift", "columns": 1, "rows": 100, "bins": 1023, "host": 0.25, "bytes_per_second": 3e12}
+    one |= {"values_per_second": 4e11, "share": 0.5, "dtype": "float64"}
+    shapes = [one | {"part": "shapes", "shape": shape} for shape in ("uniform", "normal")]
+    measured = [*shapes, *(shape | {"dtype": "float32", "share": 0.25} for shape in shapes)]
+    measured += [one | {"part": "widths", "shape": "normal", "bytes_per_second": speed * 1e12} for speed in (1, 2, 9)]
+    measured.append(one | {"part": "peers", "shape": "normal", "who": "a peer", "host": None})
+    variants = [
+        {"constant": "COPIES", "value": value, "shape": shape, "share": share}
+        for value, share in ((1, 0.2), (4, 0.3))
+        for shape in ("normal", "zipf")
+    ]
+    case = made_up_case(10**6, 5_000, over=1.03, peak=400_000_000)
+    read = {"what": "read", "table": "both", "seconds": 2.0, "over_engine": 1.0, "over_library": 1.0}
+    case["measured"] += [
+        read | {"who": "engine", "bytes_per_second": 1e9},
+        read | {"who": "cudf.read_parquet", "bytes_per_second": 25e9},
+        read | {"what": "to profile", "who": "gpudrift", "seconds": 3.0, "over_library": 1.5, "bytes_per_second": 2e10},
+    ]
+    case["split"] = {"share": {"read": 0.75, "count": 0.25}, "seconds": {"merge": 0.0035}}
+    narrow = case | {"tables": {"reference": {"rows": 10, "columns": 5}}, "split": {"seconds": {"merge": 9.0}}}
+    narrow["split"]["share"] = case["split"]["share"]
+    document = {"bench": {"measured": measured}, "variants": variants, "date": "2026-11-23", "commit": None}
+    document["files"] = {"wide": case, "1e1": narrow}
+    monkeypatch.setattr(update_readme.committed, "results", lambda made: [document])
+    notebook = update_readme.notebook
+    shown = notebook.tuning().splitlines()
+    share = "uniform 400 G values/s, 50%, normal 400 G values/s, 50%"
+    assert (
+        f"| float64 on an H200, 1,024 bins with sums | 340 G values/s, two thirds of the copy | {share} |  |" in shown
+    )
+    [copies] = [line for line in shown if "`COPIES`" in line]
+    assert copies.endswith(f"| 1: 20%, 20%; 4: 30%, 30% (normal, zipf) | {cuda_launch.COPIES} |")
+    [threads] = [line for line in shown if "`THREADS`" in line]
+    assert threads.endswith(f"| not measured | {cuda_launch.THREADS} |")
+    assert "| bare decode by cuDF | 20 to 50 GB/s | 25.0 |  |" in shown
+    assert "| Parquet to profile over the bare read, bins known | 1.02 to 1.05 | 1.03 |  |" in shown
+    assert "| counting of wide tables in GPU memory | 1 to 2 TB/s | 2.00 TB/s, the median of widths |  |" in shown
+    assert "| merging profiles of 5,000 columns, in ms | some | 3.5 |  |" in shown
+    kernels = notebook.kernels()
+    assert "| peers | a peer | float64 normal | 1 × 100 | 1,023 | 400.0 | 3,000 | 50% |  |" in kernels
+    assert "| shapes | gpudrift | float64 normal | 1 × 100 | 1,023 | 400.0 | 3,000 | 50% | 25.0% |" in kernels
+    files = notebook.files()
+    row = "| 2 × 1,000,000 × 5,000 | 2.00 s, 25.0 GB/s | 3.00 s | 1.50 | read 75%, count 25% | 0.80 |"
+    assert row in files
+
+
+def test_a_cluster_of_one_that_counts_otherwise_is_no_result(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import device
+
+    def profile(paths, *, client, backend, schema=None):
+        return SimpleNamespace(schema="bins", digest="here" if client is None else "there")
+
+    monkeypatch.setattr(device, "gd", SimpleNamespace(profile=profile))
+    client = SimpleNamespace(nthreads=lambda: {"one": 1})
+    monkeypatch.setattr(device, "open_cluster", lambda *_given, **_options: nullcontext(client))
+    with pytest.raises(AssertionError, match="counted differently"):
+        device.measure_cluster(device.QUICK_CASES["1e6"], quick=True)
+
+
+def test_a_cluster_of_one_counts_the_same(monkeypatch, capsys):
+    """As device.py measures it, by a worker process without a GPU."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import device
+
+    told = device.measure_cluster(device.QUICK_CASES["1e6"], quick=True, backend="numba")
+    assert told["workers"] == 1
+    assert [len(seconds) for seconds in told["all_seconds"].values()] == [1, 1]
+    assert told["ratio"] == told["all_seconds"]["cluster"][0] / told["all_seconds"]["process"][0]
+    assert told["table"]["rows"] == 2_000
+    assert "a cluster of one: " in capsys.readouterr().out
+
+
+def test_end_to_end(tmp_path):
+    output, data = tmp_path / "results" / "quick.json", tmp_path / "data"
+    quick = ("--quick", "--repeat", 1, "--cases", "narrow-quick")
+    printed = run("end_to_end.py", *quick, "--data-dir", data, "--output", output)
+    document = json.loads(output.read_text())
+    assert document["format"] == "gpudrift/benchmark/1"
+    assert document["quick"]
+    assert set(document["cases"]) == {"narrow-quick"}
+    assert all(document["machine"][key] for key in ("cpu", "cores", "memory_bytes", "system"))
+    assert {"gpudrift", "numpy", "scipy", "pyarrow", "numba", "python"} == set(document["versions"])
+    for name, case in document["cases"].items():
+        assert name in printed
+        assert case["ratio"]["median"] == case["ratio"]["all"][0] > 0
+        assert 10e6 < case["read"]["peak_bytes"] < 1e9
+        assert 10e6 < case["gpudrift"]["peak_bytes"] < 1e9
+    files = sorted(data.iterdir())
+    assert len(files) == 2
+    assert all(file.suffix == ".parquet" for file in files)
+
+
+def test_end_to_end_refuses_what_makes_no_sense():
+    assert "none of narrow-1e6" in run("end_to_end.py", "--cases", "narrow", status=2)
+    assert "at least 1" in run("end_to_end.py", "--repeat", 0, status=2)
+
+
+def test_generated_tables_are_the_same_again_and_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import generate
+
+    monkeypatch.setattr(generate, "PIECE_ROWS", 400)
+    assert [piece.num_rows for piece in generate.pieces(1000, 6, [3], False)] == [400, 400, 200]
+    paths = [tmp_path / f"{i}.parquet" for i in range(3)]
+    for path, drift in zip(paths, ([], [], ["--drift"]), strict=True):
+        run("generate.py", path, "--rows", 1000, "--floats", 6, "--strings", 3, 50, *drift)
+    first, again, drifted = (pq.read_table(path) for path in paths)
+    assert first.equals(again)
+    assert not first["f0"].equals(drifted["f0"])
+    assert first.column_names == ["f0", "f1", "f2", "f3", "f4", "f5", "s0", "s1"]
+    assert len(first["s0"].unique()) == 3
+
+
+def test_peer_that_is_always_there(tmp_path):
+    paths = [tmp_path / "reference.parquet", tmp_path / "current.parquet"]
+    for path in paths:
+        run("generate.py", path, "--rows", 100, "--floats", 2, "--strings", 3)
+    assert "2 numeric columns" in run("peers.py", "scipy", *paths)
+    assert "usage" in run("peers.py", "nobody", *paths, status=1)
+
+
+def test_statistics_error(tmp_path):
+    output = tmp_path / "accuracy.json"
+    shapes = ["normal", "counts", "timestamps", "infinities_changed", "unsigned_large", "empty"]
+    printed = run("statistics_error.py", "--rows", 3000, "--shapes", ",".join(shapes), "--output", output)
+    assert f"{len(shapes)} of {len(shapes)} shapes: both intervals hold" in printed
+    document = json.loads(output.read_text())
+    assert list(document["shapes"]) == shapes
+    assert all(one["holds"] for entry in document["shapes"].values() for one in entry.values())
+    assert "nobody" in run("statistics_error.py", "--shapes", "nobody", status=2)
+
+
+def test_counting():
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-n", "0", "--rows", "500", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"\d+ passed", done.stdout)
+
+
+def test_counting_prints_its_speed(tmp_path):
+    output = tmp_path / "counting.json"
+    options = [
+        "--benchmark-enable",
+        "--benchmark-max-time=0.01",
+        "--benchmark-min-rounds=1",
+        "-p",
+        "no:cacheprovider",
+    ]
+    chosen = ["--rows", "500", "-k", "Cauchy", f"--benchmark-json={output}"]
+    command = [sys.executable, "-m", "pytest", "benchmarks", "-n", "0", *options, *chosen]
+    # Or it would take itself for one of several processes, and measure nothing.
+    alone = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=alone)
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"float64 Cauchy +\d+ +\d+ +\d+ +\d+", done.stdout)
+    found = json.loads(output.read_text())["benchmarks"]
+    assert all(one["extra_info"]["values_per_second"] > 0 for one in found)
+
+
+CLUSTER_CASES = ("workers", "wide", "rows", "graph", "overhead")
+
+
+@pytest.fixture(scope="module")
+def cluster_results(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cluster")
+    quick = ("--quick", "--pairs", 1, "--folder", folder / "data", "--output", folder / "results")
+    run("cluster.py", *CLUSTER_CASES, *quick, "--rates", folder / "rates.json")
+    return folder
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks of memory are read from /proc")
+@pytest.mark.parametrize("case", CLUSTER_CASES)
+def test_cluster(cluster_results, case):
+    document = json.loads((cluster_results / "results" / f"cluster-{case}.json").read_text())
+    assert document["format"] == "gpudrift/cluster/1"
+    assert document["quick"]
+    assert document["case"] == case
+    assert all(document["machine"][key] for key in ("cpu", "cores", "memory_bytes", "system"))
+    assert {"gpudrift", "numpy", "pyarrow", "dask", "distributed"} <= set(document["versions"])
+    for entry in runs_in(document["result"]):
+        assert entry["seconds"] > 0
+        assert 10e6 < entry["worker_peak_bytes"] < 2e9
+        assert 10e6 < entry["client_peak_bytes"] < 2e9
+        assert entry["network_bytes"] > 0
+
+
+def runs_in(entry):
+    """Every measured run of a result."""
+    if isinstance(entry, dict):
+        if "worker_peak_bytes" in entry:
+            yield entry
+        for one in entry.values():
+            yield from runs_in(one)
+
+
+def test_cluster_compares_with_reading_the_same(cluster_results):
+    results = {case: cluster_result(cluster_results, case) for case in CLUSTER_CASES}
+    for name in ("profile", "read_profile", "count", "read_count"):
+        assert results["workers"][name]["ratio"]["median"] > 0
+    assert results["workers"]["arithmetic"]["ratio"]["median"] > 0
+    assert results["workers"]["processes"]["ratio"]["median"] > 0
+    assert results["wide"]["count"]["bytes_counted"] == results["wide"]["read_count"]["bytes_read"]
+    assert results["wide"]["fits_into_memory"]
+    sizes = results["rows"]["sizes"]
+    assert [one["table"]["rows"] for one in sizes.values()] == [5_000, 20_000]
+    assert [one["table"]["files"] for one in sizes.values()] == [1, 4]
+    assert results["rows"]["profile_memory_ratio"] == pytest.approx(1, abs=0.5)
+    assert results["graph"]["tasks"] > results["graph"]["table"]["row_groups"] * 5
+    assert 0 < results["graph"]["seconds"] == results["graph"]["all_seconds"][0]
+    assert all(value >= 0 for value in results["overhead"]["costs"].values())
+    assert results["overhead"]["tiny"]["many_tasks"] > results["overhead"]["tiny"]["few_tasks"]
+
+
+def test_rates_are_those_that_plans_take(cluster_results):
+    from gpudrift.execution.forecast import Rates
+
+    rates = Rates(**json.loads((cluster_results / "rates.json").read_text()))
+    assert rates.bytes_per_second > 0
+    assert rates.process_bytes > 10e6
+    assert rates.made_on
+
+
+def cluster_result(folder: Path, case: str) -> dict:
+    return json.loads((folder / "results" / f"cluster-{case}.json").read_text())["result"]
+
+
+def test_cluster_refuses_what_makes_no_sense():
+    assert "invalid choice" in run("cluster.py", "narrow", status=2)
+    assert "at least 1" in run("cluster.py", "rows", "--pairs", 0, status=2)
+
+
+def test_scale_model_runs(cluster_results, tmp_path):
+    output = tmp_path / "model.json"
+    printed = run("scale_model.py", "--results", cluster_results / "results", "--output", output)
+    document = json.loads(output.read_text())
+    assert document["format"] == "gpudrift/scale-model/1"
+    assert {"rows 2e4 profile", "rows 2e4 count", "workers count", "wide profile"} <= set(document["checks"])
+    assert set(document["predictions"]) == {"1e9 x 1,000", "1e12 x 5,000"}
+    for name, entry in document["predictions"].items():
+        assert name in printed
+        assert set(entry["on"]) == {"1", "10", "100", "1000"}
+        assert all(one["seconds"]["all"] > 0 for one in entry["on"].values())
+    assert {(one["table"], one["gpus"]) for one in document["gpus"]["on"]} == {
+        (table, gpus) for table in document["predictions"] for gpus in (8, 64)
+    }
+    assert printed.count("not measured; assumed: ") == 4
+    largest = document["predictions"]["1e12 x 5,000"]
+    assert largest["bytes"] == 8 * 10**12 * 5_000
+    assert largest["on"]["1000"]["counting_tasks"] <= 20_000
+    assert largest["limits"]
+
+
+def test_scale_model_says_what_is_missing(cluster_results, tmp_path):
+    assert "cluster.py overhead" in run("scale_model.py", "--results", tmp_path, status=1)
+    overhead = cluster_results / "results" / "cluster-overhead.json"
+    (tmp_path / overhead.name).write_text(overhead.read_text())
+    printed = run("scale_model.py", "--results", tmp_path)
+    assert all(f"cluster.py {case}" in printed for case in ("rows", "workers", "wide"))
+
+
+@pytest.fixture
+def scale_model(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import scale_model
+
+    return scale_model
+
+
+def made_up_costs(scale_model, **given):
+    named = {one.name: 0.0 for one in dataclasses.fields(scale_model.Costs)}
+    speeds = {name: 1e300 for name in named if name.endswith("bytes_per_second")}
+    return scale_model.Costs(**(named | speeds | {"packet_rows": 1.0, "packet_slot_bytes": 1.0} | given))
+
+
+def test_scale_model_by_hand(scale_model):
+    # 256,000,000 rows in one column of 2.048 GB, more than a task may hold: 16 tasks for two threads, eight for each.
+    table = scale_model.Table(256_000_000, 1, files=4, parts=256)
+    costs = made_up_costs(scale_model, bytes_per_second=1e6)
+    found = scale_model.predict(table, costs, 2, 1, fits=False)
+    assert found["counting_tasks"] == 16
+    assert found["task_bytes"] == 128e6
+    assert found["waves"] == 8
+    assert found["seconds"]["all"] == pytest.approx(8 * 128)
+    # A third thread takes 24 tasks in eight waves; as many tasks as threads, and one wave.
+    assert scale_model.predict(table, costs, 3, 1, fits=False)["seconds"]["all"] == pytest.approx(2048 / 3, rel=0.01)
+    # Reading for the sample: of 256 parts of a million rows all hold some of the 977 blocks of 2**18 rows.
+    costs = made_up_costs(scale_model, bytes_per_second=1e6, read_bytes_per_second=2e6)
+    assert scale_model.predict(table, costs, 2, 1, fits=True)["seconds"]["all"] == pytest.approx(1024 + 512)
+
+
+def test_scale_model_adds_up_opening_and_the_scheduler(scale_model):
+    table = scale_model.Table(256_000_000, 1, files=4, parts=256)
+    alone = {"fixed_seconds": 1.0, "join_file_seconds": 10.0, "join_part_seconds": 0.5}
+    spread = {"footer_file_seconds": 3.0, "footer_part_seconds": 0.25, "footer_chunk_seconds": 0.125}
+    costs = made_up_costs(scale_model, **alone, **spread)
+    found = scale_model.predict(table, costs, 2, 1, fits=False)
+    assert found["seconds"]["all"] == pytest.approx(1 + (40 + 128) + (12 + 64 + 32))
+    # 64 files are read by two tasks, side by side; their sources are put together by one.
+    table = dataclasses.replace(table, files=64)
+    found = scale_model.predict(table, costs, 2, 1, fits=False)
+    assert found["seconds"]["all"] == pytest.approx(1 + (640 + 128) + (192 + 64 + 32) / 2)
+    table = dataclasses.replace(table, files=4)
+    costs = made_up_costs(scale_model, task_seconds=1.0, start_seconds=7.0)
+    found = scale_model.predict(table, costs, 2, 1, fits=False)
+    # 16 counts, 2 and 1 that add them, the schema of the block; one that finds, one that reads footers, one that opens.
+    assert found["tasks"] == 16 + 3 + 1 + 3
+    assert found["scheduler_load"] == 1
+    assert found["seconds"]["all"] == pytest.approx(7 + found["tasks"])
+    assert scale_model.predict(table, costs, 2, 1, fits=False, warm=True)["seconds"]["start"] == 0
+
+
+def test_scale_model_weighs_traffic(scale_model):
+    table = scale_model.Table(256_000_000, 1, files=4, parts=256)
+    rows = table.rows / 16
+    costs = made_up_costs(scale_model, packet_rows=rows, packet_slot_bytes=3.0, source_part_bytes=10.0)
+    traffic = scale_model.predict(table, costs, 2, 1, fits=False)["traffic"]
+    # 2,048 slots guessed; 16 packets, two sums of eight of them (three bits longer), one of everything (a fourth).
+    assert traffic["packets"] == pytest.approx(2_048 * (16 * 3 + 2 * 3.75 + 4))
+    assert traffic["source"] == 3 * 256 * 10
+    assert traffic["samples"] == 0
+    assert traffic["all"] == traffic["packets"] + traffic["edges"] + traffic["source"]
+    assert scale_model.packet_bytes(costs, rows * 2**80) == scale_model.LARGEST_SLOT
+
+
+def test_scale_model_counts_machines_for_an_hour(scale_model):
+    table = scale_model.Table(10**9, 1_000, files=1_000, parts=10_000)
+    seconds = 8 * 10**12 / 1e9
+    costs = made_up_costs(scale_model, bytes_per_second=1e9)
+    machines = scale_model.machines_for(table, costs, 1, seconds / 10, fits=False)
+    assert machines == pytest.approx(10, abs=1)
+    never = made_up_costs(scale_model, join_file_seconds=1e6)
+    assert scale_model.machines_for(table, never, 1, 3600, fits=False) is None
+
+
+def gpu_rates(gpu_model, **given: float) -> dict:
+    speeds = {"PCIe": 1e300, "decode": 1e300, "decode, files made for GPUs": 1e300, "count": 1e300} | given
+    return {name: gpu_model.Rate(speed, False, "made up") for name, speed in speeds.items()}
+
+
+def test_gpu_model_by_hand(scale_model):
+    import gpu_model
+
+    # 256,000,000 rows of float64: 2.048 GB in memory, a quarter of it on the disk. Cut for 8 x 8 threads.
+    table = scale_model.Table(256_000_000, 1, files=4, parts=256)
+    costs = made_up_costs(
+        scale_model, stored_share=0.25, start_seconds=5.0, fixed_seconds=2.0, client_slot_seconds=0.001
+    )
+    cores = scale_model.predict(table, costs, 8, 8, fits=True)
+    # Every part holds sampled rows, so all is read twice; each thread has as many tasks as any other.
+    assert (cores["readings"], cores["busy_share"]) == (2, 1)
+    around = 5 + 2 + 2.048
+    slow = {"storage": 8e6, "PCIe": 0.5e6, "decode": 1e6, "count": 0.5e6}
+    wanted = {"storage": 64, "PCIe": 128, "decode": 256, "count": 512}
+    for name, speed in slow.items():
+        rates = gpu_rates(gpu_model, **({} if name == "storage" else {name: speed}))
+        storage = {"disk": speed if name == "storage" else 1e300}
+        found = gpu_model.predictions({"t": table}, costs, rates, scale_model.predict, storage)["on"]
+        one = next(one for one in found if (one["gpus"], one["decode"]) == (8, "decode"))
+        again = 0 if name == "count" else wanted[name]  # rows are sampled without counting them
+        assert one["scan"][name] == pytest.approx(wanted[name])
+        assert one["bottleneck"] == name
+        assert one["seconds"] == one["apart_seconds"] == pytest.approx(around + wanted[name] + again)
+        # Eight times as many GPUs in eight nodes, but all together busy only as far as there are tasks.
+        more = next(one for one in found if (one["gpus"], one["decode"]) == (64, "decode"))
+        assert more["scan"][name] == pytest.approx(wanted[name] / 8)
+    rates = gpu_rates(gpu_model, decode=1e6, PCIe=0.5e6, count=0.5e6)
+    [one, *_] = gpu_model.predictions({"t": table}, costs, rates, scale_model.predict, {"disk": 8e6})["on"]
+    assert one["seconds"] == pytest.approx(around + 512 + 256)
+    assert one["apart_seconds"] == pytest.approx(around + 64 + 128 + 256 + 512 + 64 + 128 + 256)
+
+
+def test_gpu_model_finds_other_bottlenecks(scale_model):
+    import gpu_model
+
+    table = scale_model.Table(256_000_000, 1, files=4, parts=256)
+    for name, given in (("scheduler", {"task_seconds": 10.0}), ("opening files", {"join_file_seconds": 1e6})):
+        costs = made_up_costs(scale_model, stored_share=0.25, **given)
+        found = gpu_model.predictions({"t": table}, costs, gpu_rates(gpu_model), scale_model.predict)
+        [one, *_] = found["on"]
+        assert one["bottleneck"] == name
+        assert one["seconds"] == pytest.approx(gpu_model.largest(one), rel=1e-3)
+        told = gpu_model.lines(found, scale_model.said)
+        assert ("tasks should be larger" in told[-1]) == (name == "scheduler")
+
+
+def test_gpu_model_takes_what_was_measured(scale_model, tmp_path):
+    import gpu_model
+
+    rates = gpu_model.rates_of([])
+    assert rates == gpu_model.ASSUMED
+    assert not any(rate.measured for rate in rates.values())
+    count = {"part": "shapes", "who": "gpudrift", "dtype": "float64", "shape": "normal", "bytes_per_second": 2e12}
+    bare = {"what": "read", "table": "both", "who": "cudf.read_parquet", "bytes_per_second": 3e10}
+    case = {"library": "cudf.read_parquet, at once", "measured": [bare], "tables": {"reference": {"columns": 50}}}
+    wide = case | {"measured": [bare | {"bytes_per_second": 2e10}], "tables": {"reference": {"columns": 5_000}}}
+    head = {"quick": False, "device": "a GPU"}
+    (tmp_path / "device-a.json").write_text(
+        json.dumps(head | {"date": "2026-01-02", "files": {"1e6": case, "wide": wide}})
+    )
+    (tmp_path / "device-b.json").write_text(json.dumps(head | {"date": "2026-01-01", "bench": {"measured": [count]}}))
+    toy = {"files": {"1e6": case}, "date": "2026-01-03", "quick": True}
+    (tmp_path / "device-c.json").write_text(json.dumps(head | toy))
+    documents = scale_model.device_results(tmp_path)
+    assert [one["date"] for one in documents] == ["2026-01-01", "2026-01-02"]
+    rates = gpu_model.rates_of(documents)
+    assert rates["count"] == gpu_model.Rate(2e12, True, "a GPU, 2026-01-01")
+    assert rates["decode"] == gpu_model.Rate(2e10, True, "a GPU, 2026-01-02, from the page cache")
+    assert {name for name, rate in rates.items() if not rate.measured} == {"PCIe", "decode, files made for GPUs"}
+    costs = made_up_costs(scale_model, stored_share=0.5)
+    table = scale_model.Table(10**9, 10, files=4, parts=256)
+    found = gpu_model.predictions({"t": table}, costs, rates, scale_model.predict)
+    told = "\n".join(gpu_model.lines(found, scale_model.said))
+    assert told.count("not measured; assumed: ") == 2
+    assert "measured: a GPU, 2026-01-01" in told
+
+
+def test_storage_of_a_node_is_a_parameter(scale_model):
+    import gpu_model
+
+    assert gpu_model.checked_storages("disks=2.5, net=10") == {"disks": 2.5e9, "net": 10e9}
+    for text in ("2.5", "disks=0", "disks=inf", "=3"):
+        with pytest.raises(ValueError, match="NAME=GB/s was expected"):
+            gpu_model.checked_storages(text)
+
+
+@pytest.fixture
+def update_readme(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import update_readme
+
+    monkeypatch.setattr(update_readme.committed, "RESULTS", tmp_path)
+    return update_readme
+
+
+def result(date: str, seconds: float, quick: bool = False) -> str:
+    side = {"seconds": seconds, "peak_bytes": 3e8}
+    case = {
+        "rows": 1_000_000,
+        "floats": 50,
+        "strings": [5, 50],
+        "read": side,
+        "gpudrift": side,
+        "ratio": {"median": 1.0},
+        "target": {"text": "time ≤ 2.0 × read"},
+    }
+    machine = {"cpu": "a CPU", "cores": 2, "memory_bytes": 24e9, "system": "Linux"}
+    document = {"format": "gpudrift/benchmark/1", "date": date, "commit": "0123456789abcdef", "quick": quick}
+    document |= {"repeat": 5, "machine": machine, "versions": {"numpy": "2"}, "cases": {"narrow-1e6": case}}
+    return json.dumps(document)
+
+
+def test_newest_result_of_each_case_is_shown(update_readme, tmp_path):
+    assert "No result" in update_readme.benchmarks()
+    assert "No result" in update_readme.accuracy()
+    (tmp_path / "b.json").write_text(result("2026-01-01T00:00:00+00:00", 1.25))
+    (tmp_path / "a.json").write_text(result("2026-02-01T00:00:00+00:00", 2.5))
+    (tmp_path / "c.json").write_text(result("2026-03-01T00:00:00+00:00", 9.75, quick=True))
+    shown = update_readme.benchmarks()
+    assert "| 2 × 1,000,000 | 50 float64, 2 string | 2.50 s | 2.50 s | 1.00 | 0.30 GB | 0.30 GB |" in shown
+    assert "1. a CPU, 2 cores, 24 GB of memory, Linux; numpy 2, commit 0123456789; medians" in shown
+    assert "medians of 5 pairs, 2026-02-01" in shown
+
+
+def test_cluster_is_shown(update_readme, cluster_results, tmp_path):
+    shown = update_readme.cluster()
+    assert shown.count("not measured") == 5
+    for path in (cluster_results / "results").glob("*.json"):
+        document = json.loads(path.read_text()) | {"quick": False}
+        (tmp_path / path.name).write_text(json.dumps(document))
+    run("scale_model.py", "--results", tmp_path)
+    shown = update_readme.cluster()
+    assert "not measured" not in shown
+    assert "20,000 rows × 6 float64 + 2 string columns" in shown
+    assert "4,000 rows × 120 float64 columns" in shown
+    assert "5,000 rows" in shown
+    assert "scale model: 1e12 x 5,000 on machines of 16 threads" in shown
+    assert re.search(r"distributed \S+", shown)
+
+
+def test_accuracy_is_shown(update_readme, tmp_path):
+    run(
+        "statistics_error.py",
+        "--rows",
+        2000,
+        "--shapes",
+        "normal,empty,counts",
+        "--output",
+        tmp_path / "a.json",
+    )
+    shown = update_readme.accuracy()
+    assert "| normal | " in shown
+    assert "| Poisson counts | " in shown
+    assert "2,000 rows a side; 4 of 4 intervals over 3 shapes hold" in shown
+
+
+def test_readme_is_filled_and_checked(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- begin: help -->\nold\n<!-- end: help -->\nafter\n")
+    assert "out of date: help" in run("update_readme.py", "--readme", readme, "--check", status=1)
+    run("update_readme.py", "--readme", readme)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- begin: help -->\n```text\nUsage: gpudrift")
+    assert text.endswith("```\n<!-- end: help -->\nafter\n")
+    run("update_readme.py", "--readme", readme, "--check")
+    other = tmp_path / "other.md"
+    other.write_text("<!-- begin: tuning -->\nold\n<!-- end: tuning -->\n")
+    told = run("update_readme.py", "--readme", readme, "--readme", other, "--check", status=1)
+    assert "out of date: tuning" in told
+    assert "help" not in told
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="bytes and peaks of memory are read from /proc")
+def test_windows(tmp_path):
+    result = tmp_path / "windows.json"
+    run("windows.py", "--rows", 20_000, "--repeat", 1, "--only", "time", "--json", result)
+    document = json.loads(result.read_text())
+    assert document["format"] == "gpudrift/windows-benchmark/1"
+    for one in document["time"].values():
+        assert 3000 < one["groups"] <= 3650
+        assert one["bytes read"] > 1
+        assert all(len(ratio["all"]) == 1 for ratio in one["ratio"].values())
+    run("windows.py", "--columns", 20, "--only", "memory", "--json", result)
+    document = json.loads(result.read_text())
+    assert document["memory"]["groups"] == 365
+    assert document["memory"]["counters"] <= 16 * 20 * 64 * 365 + 16 * 64 * 365
+
+
+def test_false_alarms_of_segments(monkeypatch, tmp_path):
+    monkeypatch.setenv("GPUDRIFT_DATA", str(tmp_path))
+    result = tmp_path / "alarms.json"
+    printed = run("false_alarms.py", "--quick", "--only", "segments", "--output", result)
+    assert printed.count(f"under {tmp_path}") == 2
+    told = json.loads(result.read_text())["segments"]
+    ways = {"p < 0.05", "each alpha", "fixed", "calibrated 0.01", "calibrated 0.05"}
+    assert set(told["synthetic"]["ways"]) == ways
+    assert told["synthetic"]["segments"] == told["synthetic"]["calibrated"] == 12
+    assert told["synthetic"]["ways"]["fixed"]["share"] <= told["synthetic"]["ways"]["p < 0.05"]["share"]
+    assert len(told["planted"]) == 9, "three drifts in three segments"
+    assert all(set(found) == ways for found in told["planted"].values())
+    largest = next(found for drift, found in told["planted"].items() if drift.startswith("+ 0.5 std"))
+    assert [largest["fixed"][name] for name in ("windows_later", "missed", "found")] == [0.0, 0.0, 1.0]

@@ -1,0 +1,612 @@
+"""What goes wrong on a cluster: each is one clear error that names what it is about, and leaves nothing behind.
+
+Workers are real processes. What they are to do wrong is told them by a few lines of code (``client.run``), a preload
+script, or another ``PYTHONPATH``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dask
+import dask.dataframe as dd
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from distributed import Client, LocalCluster
+from support import fake_stores
+from support.bad_files import bad_files
+from support.blocked import BLOCKED, QUIET, assert_idle, indented, on_workers
+from support.clusters import wait_until
+from support.command import fails, people
+
+import gpudrift as gd
+from gpudrift.execution import cuts as planning
+from gpudrift.execution.cluster import dask as dask_cluster
+
+PACKAGE = Path(gd.__file__).parent
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _logs_as_they_were() -> Iterator[None]:
+    """The command silences Dask's logs for its process; that is this one."""
+    logger = logging.getLogger("distributed")
+    before = logger.level
+    yield
+    logger.setLevel(before)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as made:
+        yield made
+
+
+@pytest.fixture
+def client(cluster: LocalCluster) -> Iterator[Client]:
+    """A client; afterwards the scheduler must have nothing to do."""
+    with Client(cluster) as made:
+        yield made
+        assert_idle(cluster)
+
+
+@pytest.fixture
+def many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut small tables as large ones are cut."""
+    for name in ("BYTES_PER_SLOT", "CLUSTER_TASK", "SMALLEST_BLOCK"):
+        monkeypatch.setattr(planning, name, 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("tables")
+    pq.write_table(people(4000, seed=1), place / "a.parquet", row_group_size=250)
+    pq.write_table(people(3000, shift=1.0, seed=3), place / "b.parquet", row_group_size=250)
+    gd.profile(place / "a.parquet").save(place / "base.profile")
+    return place
+
+
+# --- clients ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", ["tcp://127.0.0.1:8786", 3, object(), Client])
+def test_what_is_no_client_is_refused_by_name(folder, given):
+    for call in (gd.profile, gd.plan):
+        with pytest.raises(TypeError, match=r"client: .*expected.*distributed\.Client") as caught:
+            call(folder / "a.parquet", client=given)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_closed_client_is_refused(cluster, folder):
+    with Client(cluster) as closed:
+        pass
+    for call in (gd.profile, gd.plan):
+        with pytest.raises(ValueError, match="client: it is closed, a running one is expected"):
+            call(folder / "a.parquet", client=closed)
+
+
+def test_an_asynchronous_client_is_refused(cluster, folder):
+    async def ask() -> None:
+        async with Client(cluster.scheduler_address, asynchronous=True) as waiting:
+            for call in (gd.profile, gd.plan):
+                with pytest.raises(TypeError, match=r"client: an asynchronous Client .* without asynchronous=True"):
+                    call(folder / "a.parquet", client=waiting)
+
+    import asyncio
+
+    asyncio.run(ask())
+
+
+# --- versions ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def empty() -> Iterator[LocalCluster]:
+    """A scheduler without workers; tests bring their own."""
+    with LocalCluster(n_workers=0, **QUIET) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def worker(scheduler: LocalCluster, *python_path: Path, ready: bool = True, **environment: str) -> Iterator[str]:
+    """A worker of its own command, with folders before all others on its path; its address."""
+    paths = [*map(str, python_path), str(PACKAGE.parent)]
+    command = [sys.executable, "-m", "distributed.cli.dask_worker", scheduler.scheduler_address]
+    options = ["--no-nanny", "--nthreads=1", "--no-dashboard", "--host=127.0.0.1"]
+    before = set(scheduler.scheduler.workers)
+    with subprocess.Popen(
+        [*command, *options],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=PACKAGE.parent.anchor,  # where -m looks first
+        env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(paths)},
+    ) as running:
+        try:
+            deadline = time.monotonic() + 60
+            while not (found := set(scheduler.scheduler.workers) - before):
+                assert running.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            yield found.pop()
+        finally:
+            running.kill()
+            running.wait(timeout=10)
+            while len(scheduler.scheduler.workers) > len(before):
+                time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def other_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package, but for its version."""
+    place = tmp_path_factory.mktemp("other")
+    shutil.copytree(PACKAGE, place / "gpudrift", ignore=shutil.ignore_patterns("__pycache__"))
+    version = place / "gpudrift" / "version.py"
+    version.write_text(version.read_text("utf-8").replace(gd.__version__, "99.9"), "utf-8")
+    _installed(place, "99.9")
+    return place
+
+
+def _installed(place: Path, version: str) -> None:
+    """As pip would leave it."""
+    (place / f"gpudrift-{version}.dist-info").mkdir()
+    metadata = f"Metadata-Version: 2.1\nName: gpudrift\nVersion: {version}\n"
+    (place / f"gpudrift-{version}.dist-info" / "METADATA").write_text(metadata, "utf-8")
+
+
+@pytest.fixture(scope="module")
+def no_gpudrift(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("none")
+    (place / "sitecustomize.py").write_text(BLOCKED.format(names={"gpudrift"}), "utf-8")
+    return place
+
+
+def test_a_worker_of_another_version_is_refused_also_one_that_joins_later(empty, other_version, folder, monkeypatch):
+    with worker(empty, other_version) as address, Client(empty) as client:
+        words = f"gpudrift {gd.__version__} is here, worker {address} has 99.9: install the same version on"
+        assert_refused(client, folder, words)
+        # Nobody looked at the worker before the work began; each task does.
+        monkeypatch.setattr(dask_cluster, "_check_versions", lambda client: None)
+        assert_refused(client, folder, words)
+        assert_idle(empty)
+
+
+def test_a_worker_without_gpudrift_is_refused_also_one_that_joins_later(empty, no_gpudrift, folder, monkeypatch):
+    with worker(empty, no_gpudrift) as address, Client(empty) as client:
+        words = f"gpudrift {gd.__version__} is here, worker {address} has none: install the same version on"
+        assert_refused(client, folder, words)
+        # One that joins later cannot even read what it is sent: to the scheduler it has died.
+        monkeypatch.setattr(dask_cluster, "_check_versions", lambda client: None)
+        monkeypatch.setattr(empty.scheduler, "allowed_failures", 0)
+        with pytest.raises(MemoryError, match=f"worker.*{re.escape(address)}.*was to open the files"):
+            gd.profile(folder / "a.parquet", client=client)
+        assert_idle(empty)
+
+
+def assert_refused(client: Client, folder: Path, words: str) -> None:
+    for data in (folder / "a.parquet", dd.from_pandas(pd.DataFrame({"x": range(100)}), npartitions=2)):
+        with pytest.raises(ValueError, match="^" + re.escape(words)) as caught:
+            gd.profile(data, client=client)
+        assert "\n" not in str(caught.value)
+    message = fails("compare", folder / "a.parquet", folder / "b.parquet", "--scheduler", client.scheduler.address)
+    assert message.startswith(words)
+
+
+def test_the_package_that_is_imported_counts_not_its_metadata(empty, folder, tmp_path):
+    """A copy of the package that was never installed, beside an installation of another version."""
+    _installed(tmp_path, "99.9")
+    with worker(empty, tmp_path), Client(empty) as client:
+        assert gd.profile(folder / "a.parquet", client=client).rows == 4000
+
+
+def test_a_worker_of_another_python_is_refused(client, folder, monkeypatch):
+    real = client.get_versions
+
+    def older(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        for told in found["workers"].values():
+            told["host"]["python"] = "3.9.1.final.0"
+        return found
+
+    monkeypatch.setattr(client, "get_versions", older)
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    with pytest.raises(ValueError, match=rf"Python {here} is here, worker tcp://127\S+ has 3\.9: install the same"):
+        gd.profile(folder / "a.parquet", client=client)
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+def longer(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+def replaced(path: Path) -> None:
+    pq.write_table(people(4000, seed=9), path.with_suffix(".new"), row_group_size=250)
+    path.with_suffix(".new").replace(path)
+
+
+CHANGES = {gone: "is gone", longer: "changed while it was read", replaced: "changed while it was read"}
+
+
+@pytest.mark.usefixtures("many_tasks")
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("like", [True, False])
+def test_a_file_that_changes_in_the_middle_is_named(client, folder, tmp_path, change, like):
+    """The first task counts, is told of, and the file changes; only then may the others begin."""
+    path, gate = tmp_path / "data.parquet", tmp_path / "gate"
+    shutil.copy(folder / "a.parquet", path)
+    told = []
+
+    def progress(now: Any) -> None:
+        told.append(now)
+        if len(told) == 1:
+            change(path)
+            gate.touch()
+
+    wait = f"""
+try:
+    os.mkdir({str(tmp_path / "first")!r})
+except FileExistsError:
+    deadline = time.monotonic() + 20
+    while not Path({str(gate)!r}).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+"""
+    schema = folder / "base.profile" if like else None
+    function = "count_parts" if like else "fit_and_count"
+    with (
+        on_workers(client, f"tasks.{function}", indented(wait)),
+        pytest.raises(gd.SourceChangedError, match=CHANGES[change]) as caught,
+    ):
+        gd.profile(path, schema=schema, client=client, progress=progress)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("many_tasks")
+@pytest.mark.parametrize("command", ["compare", "profile"])
+@pytest.mark.parametrize("old", [None, b"what was here before"])
+def test_after_a_change_nothing_is_half_written(client, folder, tmp_path, command, old):
+    """On a worker, before the second task: the file grows."""
+    path, out = tmp_path / "data.parquet", tmp_path / "out"
+    shutil.copy(folder / "a.parquet", path)
+    if old is not None:
+        out.write_bytes(old)
+    grow = f"""
+start, _ = next(one for one in given if isinstance(one, tuple))
+if start > 0:
+    with open({str(path)!r}, "ab") as file:
+        file.write(b"more")
+"""
+    base = folder / "base.profile"
+    words = {"compare": [base, path, "--json", out], "profile": [path, "--like", base, "-o", out]}[command]
+    with on_workers(client, "tasks.count_parts", indented(grow)):
+        message = fails(command, *words, "--scheduler", client.scheduler.address)
+        assert_idle(client.cluster)
+    assert message.startswith(f"'{path}' changed while it was read: ")
+    assert (out.read_bytes() if out.exists() else None) == old
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"data.parquet", "out"}
+
+
+def test_files_that_cannot_be_read_say_the_same_as_on_threads(client, folder, tmp_path):
+    address = client.scheduler.address
+    for number, (name, (path, error, words)) in enumerate(bad_files(tmp_path).items()):
+        with pytest.raises(error) as here:
+            gd.profile(path)
+        with pytest.raises(error) as there:
+            gd.profile(path, client=client)
+        where = re.escape(str(here.value)) + (
+            " on worker tcp://.*" if isinstance(here.value, FileNotFoundError) else ""
+        )
+        assert re.fullmatch(where, str(there.value)), name
+        assert type(there.value) is type(here.value), name
+        if number % 5 == 0:
+            message = fails("compare", folder / "a.parquet", path, "--scheduler", address)
+            assert str(path) in message
+            assert words in message
+
+
+def test_a_saved_profile_among_the_data_is_refused_by_name(client, folder, tmp_path):
+    shutil.copy(folder / "a.parquet", tmp_path / "a.parquet")
+    shutil.copy(folder / "base.profile", tmp_path / "saved.parquet")
+    with pytest.raises(ValueError, match=r"saved\.parquet") as here:
+        gd.profile(str(tmp_path / "*.parquet"))
+    with pytest.raises(ValueError, match=r"saved\.parquet") as there:
+        gd.profile(str(tmp_path / "*.parquet"), client=client)
+    assert str(here.value) == str(there.value)
+
+
+def test_relative_paths_are_those_of_the_client(client, folder, monkeypatch):
+    assert set(client.run(os.getcwd).values()) != {str(folder)}
+    monkeypatch.chdir(folder)
+    assert gd.profile("a.parquet", client=client).digest == gd.profile("a.parquet").digest
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{folder}/nothing.parquet")):
+        gd.profile("nothing.parquet", client=client)
+
+
+def test_a_file_that_only_the_client_sees_is_missing_on_the_workers(client, folder):
+    with (
+        on_workers(
+            client, "sources.find_files", indented("given = ([f'/elsewhere{path}' for path in given[0]], given[1])")
+        ),
+        pytest.raises(FileNotFoundError, match=r"no such file.*/elsewhere.*a\.parquet' on worker"),
+    ):
+        gd.profile(folder / "a.parquet", client=client)
+
+
+def test_files_of_different_types_are_the_findings_they_are_on_threads(client, tmp_path):
+    random = np.random.default_rng(0)
+    shared = random.normal(size=600)
+    kinds: list[Any] = [
+        pa.array(range(600)),
+        pa.array(random.normal(size=600)),
+        pa.array([f"text {i % 7}" for i in range(600)]),
+        pa.array(range(600), pa.timestamp("us")),
+    ]
+    for number, kind in enumerate(kinds):
+        pq.write_table(pa.table({"mixed": kind, "same": shared}), tmp_path / f"{number}.parquet")
+    pq.write_table(pa.table({"same": shared}), tmp_path / "4.parquet")
+    for reference in ("0.parquet", "2.parquet"):
+        pair = tmp_path / reference, str(tmp_path / "*.parquet")
+        here, there = gd.compare(*pair), gd.compare(*pair, client=client)
+        assert here.comparison.findings
+        assert there.comparison.findings == here.comparison.findings
+        assert there.comparison.current.digest == here.comparison.current.digest
+        for pairs in (pair, pair[::-1]):
+            assert outcome_of(lambda given=pairs: gd.compare(*given)) == outcome_of(
+                lambda given=pairs: gd.compare(*given, client=client)
+            )
+
+
+def outcome_of(call: Any) -> Any:
+    try:
+        return call().comparison.current.digest
+    except ValueError as error:
+        return type(error), str(error)
+
+
+def partition(columns: dict[str, Any]) -> Any:
+    return dask.delayed(pd.DataFrame)(columns)
+
+
+GOOD = {"number": np.arange(50.0), "word": ["a", "b"] * 25}
+WRONG = {
+    "lacks": ({"number": GOOD["number"]}, "partition 1 of the Dask DataFrame lacks 'word'"),
+    "more": (GOOD | {"extra": range(50)}, "partition 1 of the Dask DataFrame also has 'extra'"),
+    "other": (
+        {"number": GOOD["number"], "x": range(50)},
+        "partition 1 of the Dask DataFrame lacks 'word' and also has",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_partitions_with_other_columns_are_named(client, case):
+    columns, words = WRONG[case]
+    meta = pd.DataFrame(GOOD).iloc[:0]
+    frame = dd.from_delayed([partition(GOOD), partition(columns), partition(GOOD)], meta=meta, verify_meta=False)
+    reference = gd.profile(pd.DataFrame(GOOD))
+    for schema in (None, reference):
+        with pytest.raises(ValueError, match=re.escape(words)) as caught:
+            gd.profile(frame, schema=schema, client=client)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore:results are .* partitions of the Dask DataFrame are small")
+def test_partitions_of_other_types_are_a_finding(client):
+    wrong = {"number": [f"{i} apples" for i in range(50)], "word": GOOD["word"]}
+    meta = pd.DataFrame(GOOD).iloc[:0]
+    frame = dd.from_delayed([partition(GOOD), partition(wrong)], meta=meta, verify_meta=False)
+    reference = gd.profile(pd.DataFrame(GOOD))
+    counted = gd.profile(frame, schema=reference, client=client)
+    assert counted.findings == {"number": "type changed"}
+    assert "string" in counted.skipped["number"]
+    assert counted.rows == 100
+    assert dict(counted.skipped).keys() == {"number"}
+
+
+def test_a_partition_that_fails_raises_its_own_error(client):
+    def broken() -> pd.DataFrame:
+        raise ZeroDivisionError("in the partition")
+
+    meta = pd.DataFrame(GOOD).iloc[:0]
+    frame = dd.from_delayed([partition(GOOD), dask.delayed(broken)()], meta=meta, verify_meta=False)
+    with pytest.raises(ZeroDivisionError, match="in the partition"):
+        gd.profile(frame, client=client)
+
+
+def test_an_interruption_from_progress_leaves_no_tasks(client, folder, monkeypatch, tmp_path):
+    for name in ("BYTES_PER_SLOT", "CLUSTER_TASK", "SMALLEST_BLOCK"):
+        monkeypatch.setattr(planning, name, 1)
+
+    def stop(now: Any) -> None:
+        raise KeyboardInterrupt
+
+    for data in (folder / "a.parquet", dd.from_pandas(people(4000).to_pandas(), npartitions=8)):
+        with on_workers(client, "tasks.count_parts", indented("time.sleep(0.05)")), pytest.raises(KeyboardInterrupt):
+            gd.profile(data, schema=folder / "base.profile", client=client, progress=stop)
+        assert_idle(client.cluster)
+    # The client still works.
+    assert gd.profile(folder / "a.parquet", client=client).digest == gd.profile(folder / "a.parquet").digest
+
+
+# --- memory -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", ["fit_and_count", "count_parts"])
+def test_a_task_without_memory_names_what_it_was_to_do(client, folder, function):
+    """Arrow's own exception is a MemoryError and one of reading; it must not pass for an unreadable column."""
+    schema = [folder / "base.profile"] if function == "count_parts" else []
+    for error in ("MemoryError()", "__import__('pyarrow').ArrowMemoryError('malloc of size 64 failed')"):
+        with on_workers(client, f"tasks.{function}", indented(f"raise {error}")):
+            with pytest.raises(MemoryError, match="has no memory left to") as caught:
+                gd.profile(folder / "a.parquet", schema=(schema or [None])[0], client=client)
+            assert_says_what(str(caught.value), folder / "a.parquet")
+            pair = [*schema, folder / "a.parquet", folder / "b.parquet"][:2]
+            message = fails("compare", *pair, "--scheduler", client.scheduler.address)
+            assert message.startswith("out of memory: worker tcp://")
+            assert_says_what(message, folder / "a.parquet")
+
+
+def assert_says_what(message: str, path: Path) -> None:
+    assert "\n" not in message
+    assert repr(str(path)) in message
+    assert "'age'" in message
+    assert "(4,000 rows)" in message
+    assert "give workers more memory or fewer threads each" in message
+    assert "smaller row groups" in message
+
+
+def test_memory_that_ends_while_columns_are_read_is_no_unreadable_column(client, folder):
+    """Arrow's exception is a MemoryError and one of those that unreadable columns raise."""
+    body = """
+def count(batches, schema):
+    import pyarrow
+    for batch in batches:
+        raise pyarrow.ArrowMemoryError("malloc of size 64 failed")
+return count
+"""
+    with (
+        on_workers(client, "tasks.load_backend", indented(body)),
+        pytest.raises(MemoryError, match="has no memory left to"),
+    ):
+        gd.profile(folder / "a.parquet", schema=folder / "base.profile", client=client)
+
+
+@pytest.mark.parametrize("like", [True, False])
+def test_memory_that_ends_whenever_columns_are_read(client, folder, like):
+    """Also when each is read on its own, to see which of them cannot be read."""
+    code = """
+import pyarrow, pyarrow.parquet
+def full(*given, **named):
+    raise pyarrow.ArrowMemoryError("malloc of size 64 failed")
+full.real = pyarrow.parquet.ParquetFile.iter_batches, pyarrow.parquet.ParquetFile.read_row_group
+pyarrow.parquet.ParquetFile.iter_batches = pyarrow.parquet.ParquetFile.read_row_group = full
+"""
+    undo = """
+from pyarrow.parquet import ParquetFile
+ParquetFile.iter_batches, ParquetFile.read_row_group = ParquetFile.iter_batches.real
+"""
+    client.run(exec, code, {})
+    try:
+        with pytest.raises(MemoryError, match="has no memory left to") as caught:
+            gd.profile(folder / "a.parquet", schema=folder / "base.profile" if like else None, client=client)
+        assert_says_what(str(caught.value), folder / "a.parquet")
+    finally:
+        client.run(exec, undo, {})
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[LocalCluster]:
+    """One worker with little memory, and no second try for what it dies of."""
+    with (
+        dask.config.set(
+            {"distributed.scheduler.allowed-failures": 0, "distributed.worker.memory.monitor-interval": "20ms"}
+        ),
+        LocalCluster(n_workers=1, threads_per_worker=1, memory_limit="350MB", **QUIET) as made,
+    ):
+        yield made
+
+
+def test_a_worker_that_is_killed_for_its_memory(small, tmp_path):
+    """One row group of texts that take 400 MB in memory and few on the disk."""
+    path, out = tmp_path / "large.parquet", tmp_path / "out.json"
+    texts = pa.array([str(number) * 1_000_000 for number in range(100, 233)])
+    pq.write_table(pa.table({"text": texts, "number": range(133)}), path, compression="zstd", use_dictionary=False)
+    del texts
+    with Client(small) as client:
+        with pytest.raises(MemoryError, match="died") as caught:
+            gd.profile(path, columns=["text"], client=client)
+        client.wait_for_workers(1, timeout=30)
+        words = "compare", path, path, "--columns", "text", "--json", out
+        told = fails(*words, "--scheduler", small.scheduler_address)
+        for message in (str(caught.value), told.removeprefix("out of memory: ")):
+            assert "\n" not in message
+            assert "tcp://127.0.0.1:" in message
+            assert repr(str(path)) in message
+            assert "'text'" in message
+            assert "give workers more memory or fewer threads each" in message
+        assert not out.exists()
+        assert_idle(small)
+
+
+def test_a_worker_that_dies_of_something_else(small, folder):
+    with Client(small) as client:
+        client.wait_for_workers(1, timeout=30)
+        dead = set(small.scheduler.workers)
+        with on_workers(client, "tasks.count_parts", indented("os.kill(os.getpid(), signal.SIGKILL)")):
+            with pytest.raises(MemoryError, match="died") as caught:
+                gd.profile(folder / "a.parquet", schema=folder / "base.profile", client=client)
+            assert_says_what(str(caught.value), folder / "a.parquet")
+            assert_idle(small)
+            # The worker that took its place has nothing to undo; until it is there, the dead one may still be known.
+            wait_until(lambda: small.scheduler.workers and not set(small.scheduler.workers) & dead, "another worker")
+            client.run(exec, "from gpudrift import tasks\ntasks.count_parts.real = tasks.count_parts", {})
+
+
+# --- secrets ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def vault(client: Client) -> Iterator[None]:
+    register = "import fsspec, fake_stores\nfsspec.register_implementation('vault', fake_stores.Vault, clobber=True)"
+    client.run(exec, register, {})
+    fsspec.register_implementation("vault", fake_stores.Vault, clobber=True)
+    yield
+    fake_stores.Vault.clear_instance_cache()
+
+
+FAILING = {
+    "refused": ("sources.find_files", "given = (given[0], {'secret': given[1]['secret'] + ' no'})"),
+    "opening": ("sources.find_files", "raise RuntimeError('opening failed')"),
+    "counting": ("tasks.fit_and_count", "raise RuntimeError('counting failed')"),
+    "nothing": ("tasks.fit_and_count", "pass"),
+}
+
+
+@pytest.mark.usefixtures("vault")
+@pytest.mark.parametrize("case", FAILING)
+def test_secrets_are_in_no_log_no_error_and_no_report(cluster, client, folder, case):
+    secret, options = fake_stores.SECRET, {"secret": fake_stores.SECRET}
+    data, said = f"vault://{folder}/a.parquet", []
+    function, body = FAILING[case]
+    # Nothing above DEBUG may be filtered out on the way to what Dask keeps of its logs.
+    client.run(exec, "import logging\nlogging.getLogger('distributed').setLevel(logging.DEBUG)", {})
+    logging.getLogger("distributed").setLevel(logging.DEBUG)
+    with on_workers(client, function, indented(body)):
+        try:
+            counted = gd.profile(data, client=client, storage_options=options)
+            said += [repr(counted), str(dict(counted.provenance))]
+            report = gd.compare(data, data, client=client, storage_options=options)
+            said += [repr(report), report.to_json(), str(gd.plan(data, client=client, storage_options=options))]
+            assert case == "nothing"
+        except (RuntimeError, OSError, ValueError) as error:
+            assert case != "nothing"
+            chain: BaseException | None = error
+            while chain is not None:
+                said += [str(chain), repr(chain), *map(str, getattr(chain, "__notes__", ()))]
+                chain = chain.__cause__ or chain.__context__
+    said += map(str, client.get_worker_logs().values())
+    assert case == "nothing" or "Compute Failed" in str(said)
+    said.append(str(client.get_scheduler_logs()))
+    said += [str(topic) + str(events) for topic, events in cluster.scheduler.get_events().items()]
+    assert case == "nothing" or "failed" in str(said) or "wrong" in str(said)
+    for word in (secret, fake_stores.QUOTED):
+        assert not [text[max(0, text.index(word) - 300) : text.index(word) + 40] for text in said if word in text]

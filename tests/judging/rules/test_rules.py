@@ -1,0 +1,681 @@
+"""Rules: what is written, what is decided, and that a rule that fires is true of the data."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import random
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import tables
+from support.example_document import HOSTILE_NAMES
+
+import gpudrift as gd
+from gpudrift.judging.findings import KINDS, findings_document
+from gpudrift.judging.rules.evaluation import evaluate, findings_of
+from gpudrift.judging.rules.reading import CHECKS, Rule, read_rules
+from gpudrift.judging.rules.units import scale_change
+from gpudrift.judging.verdicts import judge_comparison
+from gpudrift.statistics.comparison import compare_profiles
+
+DATA = Path(gd.__file__).parent / "data"
+BEFORE, AFTER = DATA / "hotel_bookings_2015.parquet", DATA / "hotel_bookings_2016.parquet"
+
+needs_tables = pytest.mark.skipif(not tables.available(), reason="the real tables are not here")
+
+
+@pytest.fixture(scope="module")
+def before() -> gd.Profile:
+    return gd.profile(BEFORE, backend="numpy")
+
+
+def check(values: Any, rules: Any, reference: Any = None, **options: Any) -> list[gd.Finding]:
+    """Check one column ``x``; the rules are those of this column."""
+    tabled = [one if one is None or isinstance(one, gd.Profile) else table(one) for one in (values, reference)]
+    given = {"columns": {"x": rules}}
+    return gd.check(tabled[0], given, reference=tabled[1], backend="numpy", threads=1, **options)
+
+
+def table(values: Any) -> pa.Table:
+    return values if isinstance(values, pa.Table) else pa.table({"x": values})
+
+
+def kinds(findings: list[gd.Finding]) -> list[tuple[str, str]]:
+    return [(one.kind, one.rule) for one in findings]
+
+
+# --- a rule that fires is true of the data ---------------------------------------------------------------------------
+
+reals = st.one_of(
+    st.sampled_from([0.0, -0.0, 0.1, 0.3, 1.0, -1.0, 2.5, 1e300, -1e300, 5e-324, math.inf, -math.inf, math.nan]),
+    st.floats(-10, 10),
+    st.floats(),
+)
+whole = st.one_of(st.integers(-20, 20), st.integers(-(2**62), 2**62))
+columns = st.one_of(
+    st.lists(st.none() | reals, min_size=1, max_size=60).map(lambda x: pa.array(x, pa.float64())),
+    st.lists(st.none() | whole, min_size=1, max_size=60).map(lambda x: pa.array(x, pa.int64())),
+)
+
+
+@st.composite
+def cases(draw: Any) -> tuple[pa.Array, Rule, list[Any] | None]:
+    """A column, a rule with bounds near its values, and coarse edges or None."""
+    column = draw(columns)
+    is_real = pa.types.is_floating(column.type)
+    finite = [x for x in column.to_pylist() if x is not None and math.isfinite(x)] or [0]
+    near = st.sampled_from(finite) | st.integers(-20, 20) | (st.floats(-12, 12) if is_real else st.integers(-5, 5))
+    share = st.sampled_from([0, 0.1, 0.25, 0.3, 0.5, 1]) | st.floats(0, 1)
+    check = draw(st.sampled_from(["missing", "share", "outside", "min", "max", "mean", "median", "quantile", "among"]))
+    shared = CHECKS[check].share
+    ends = sorted(draw(st.lists(share if shared else near, min_size=2, max_size=2)), key=Fraction)
+    bounds = dict(zip(("at_least", "at_most"), ends, strict=True))
+    if check in ("outside", "among"):
+        del bounds["at_least"]
+    elif draw(st.booleans()):
+        del bounds[draw(st.sampled_from(sorted(bounds)))]
+    more: dict[str, Any] = {}
+    if check == "outside":
+        more = dict(
+            zip(("low", "high"), sorted(draw(st.lists(near, min_size=2, max_size=2)), key=Fraction), strict=True)
+        )
+        if draw(st.booleans()):
+            del more[draw(st.sampled_from(["low", "high"]))]
+    elif check in ("share", "among"):
+        more = {"values": tuple(draw(st.lists(near, min_size=1, max_size=3)))}
+    elif check == "quantile":
+        more = {"q": draw(st.sampled_from([0.07, 0.25, 0.95]) | st.floats(0.01, 0.99))}
+    coarse = draw(st.none() | st.lists(st.integers(-20, 20), max_size=4))
+    return column, Rule(check, "x", **bounds, **more), coarse
+
+
+def written(number: float) -> Fraction:
+    return Fraction(repr(number)) if isinstance(number, float) else Fraction(number)
+
+
+def truth(column: pa.Array, rule: Rule) -> Fraction | None:
+    """The number that the rule is about, from the raw values, as slowly as one would by hand; None if there is none."""
+    values = [x for x in column.to_pylist() if x is not None and x == x]
+    if rule.check == "missing":
+        return Fraction(len(column) - len(values), len(column))
+    if rule.check not in ("min", "max"):  # the others take what lies in zero's bin as zero
+        values = [0 if 0 < x < 2.0**-1022 else x for x in values]
+    finite = sorted(Fraction(x) for x in values if math.isfinite(x))
+    if rule.check in ("share", "among"):
+        if not values:
+            return None
+        listed = {Fraction(value) for value in rule.values}
+        inside = Fraction(sum(math.isfinite(x) and Fraction(x) in listed for x in values), len(values))
+        return inside if rule.check == "share" else 1 - inside
+    if rule.check == "outside":
+        below = [x for x in values if rule.low is not None and x < rule.low]
+        above = [x for x in values if rule.high is not None and x > rule.high]
+        return Fraction(len(below) + len(above), len(values)) if values else None
+    if not finite:
+        return None
+    if rule.check == "mean":
+        return sum(finite, Fraction(0)) / len(finite)
+    if rule.check in ("min", "max"):
+        return finite[0] if rule.check == "min" else finite[-1]
+    q = Fraction(1, 2) if rule.check == "median" else written(rule.q or 0)
+    return finite[max(math.ceil(q * len(finite)), 1) - 1]
+
+
+def is_kept(column: pa.Array, rule: Rule, number: Fraction) -> bool:
+    exact = written if CHECKS[rule.check].share else Fraction
+    values = [x for x in column.to_pylist() if x is not None]
+    if rule.check == "min" and rule.at_least is not None and -math.inf in values:
+        return False
+    if rule.check == "max" and rule.at_most is not None and math.inf in values:
+        return False
+    below = rule.at_least is not None and number < exact(rule.at_least)
+    above = rule.at_most is not None and number > exact(rule.at_most)
+    return not below and not above
+
+
+@settings(max_examples=500, deadline=None)
+@given(cases())
+def test_a_rule_that_fires_is_true_of_the_data_and_one_that_does_not_is_kept(case):
+    column, rule, coarse = case
+    edges = None if coarse is None else {"x": coarse}
+    kind = {"x": "real" if pa.types.is_floating(column.type) else "integer"}
+    profile = gd.profile(table(column), edges=edges, kinds=kind, backend="numpy", threads=1)
+    found = evaluate(profile, [rule])
+    number = truth(column, rule)
+    if number is None:
+        assert [one.kind for one in found] == ["quality"]
+        assert "not checked" in found[0].reason
+    elif not found:
+        assert is_kept(column, rule, number)
+    elif found[0].kind != "undecided":
+        assert not is_kept(column, rule, number)
+    else:  # it is close: the truth and the limit lie in one interval
+        [one] = found
+        loose = max(abs(one.low), abs(one.high)) * 1e-15 + 1e-300
+        assert one.low - loose <= float(min(max(number, -Fraction(1e308)), Fraction(1e308))) <= one.high + loose
+        assert one.low <= one.limit <= one.high
+        assert one.low < one.high or abs(one.low) > 1e15 or one.low == pytest.approx(one.high)
+
+
+@settings(max_examples=200, deadline=None)
+@given(cases())
+def test_with_the_rules_known_when_fitting_every_share_and_quantile_is_decided(case):
+    column, rule, coarse = case
+    edges = None if coarse is None else {"x": coarse}
+    kind = {"x": "real" if pa.types.is_floating(column.type) else "integer"}
+    profile = gd.profile(table(column), edges=edges, kinds=kind, rules=[rule], backend="numpy", threads=1)
+    found = evaluate(profile, [rule])
+    if rule.check != "mean":
+        assert "undecided" not in [one.kind for one in found]
+        number = truth(column, rule)
+        assert number is None or bool(found) != is_kept(column, rule, number)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.none() | st.sampled_from(["a", "b", "fraud", "", "é"]), min_size=1, max_size=50),
+    st.lists(st.none() | st.sampled_from(["a", "b", "c", "fraud"]), min_size=1, max_size=50),
+    st.sampled_from([0, 0.1, 0.2, 0.5]),
+)
+def test_rules_of_categories_against_the_raw_values(first, second, bound):
+    reference, current = (table(pa.array(one, pa.string())) for one in (first, second))
+    rules = {
+        "share": {"of": ["fraud", "c"], "at_most": bound},
+        "among": {"values": ["a", "b"], "at_most": bound},
+        "new": bound,
+        "constant": False,
+        "nulls": False,
+    }
+    found = {one.rule: one for one in check(current, rules, reference, kinds={"x": "categorical"})}
+    values = [x for x in second if x is not None]
+    assert ("nulls" in found) == (None in second)
+    assert ("constant" in found) == (len(values) > 1 and len(set(values)) == 1)
+    shares = {
+        "share": sum(x in ("fraud", "c") for x in values),
+        "among": sum(x not in ("a", "b") for x in values),
+        "new": sum(x not in first for x in values),
+    }
+    for name, rows in shares.items():
+        if values:
+            assert (name in found) == (Fraction(rows, len(values)) > written(bound)), name
+        else:
+            assert "not checked" in found[name].reason
+
+
+def test_of_more_values_than_are_kept_only_what_is_certain_fires():
+    """12,000 values at once, of which 4,096 are frequent, 4,096 kept, and the rest dropped."""
+    shuffled = random.Random(1)
+    old = [f"old {i}" for i in range(12_000)] * 2
+    new = [f"new {i}" for i in range(3_000)] + old
+    for one in (old, new):
+        shuffled.shuffle(one)
+    reference = gd.profile({"x": np.array(old)}, kinds={"x": "categorical"}, backend="numpy")
+    current = gd.profile({"x": np.array(new)}, schema=reference, backend="numpy")
+    assert current["x"].dropped
+    share = 3_000 / len(new)
+
+    def ask(bound: float) -> list[gd.Finding]:
+        return evaluate(current, [Rule("new", "x", at_most=bound)], reference)
+
+    [certain] = ask(0.01)
+    assert certain.kind == "drift"
+    assert certain.low <= share <= certain.high
+    assert certain.low < certain.high
+    assert "'new " in certain.reason
+    assert [one.kind for one in ask(share)] == ["undecided"]
+    assert ask(0.9) == []
+    counts = {text: new.count(text) for text in ("old 1", "new 1", "nowhere", "old 77")}
+    for text, rows in counts.items():
+        found = evaluate(current, [Rule("share", "x", values=(text,), at_least=1)])
+        assert found[0].low <= rows / len(new) <= found[0].high
+
+
+# --- every rule, on examples that say what it is for -----------------------------------------------------------------
+
+FRAUD = ["fraud"] * 11 + ["honest"] * 89
+
+
+@pytest.mark.parametrize(
+    ("values", "rules", "kind", "words"),
+    [
+        (FRAUD, {"share": {"of": "fraud", "at_most": 0.1}}, "drift", "share of 'fraud' is 11 %, above 10 %"),
+        (FRAUD, {"share": {"of": "fraud", "at_least": 0.2}}, "drift", "is 11 %, below 20 %"),
+        (FRAUD, {"among": ["honest"]}, "quality", "not listed is 11 %, above 0 %: 'fraud' (11)"),
+        ([1.0, None, math.nan, 2.0], {"missing": 0.25}, "quality", "is 50 %, above 25 % (1 null, 1 nan of 4 rows)"),
+        ([1, None], {"nulls": False}, "quality", "1 null of 2 rows"),
+        ([7, 7, 7], {"constant": False}, "quality", "all 3 rows with a value have the same one: 7"),
+        ([True, True], {"constant": False}, "quality", "'true'"),
+        ([-5, *range(9)], {"min": 0}, "quality", "min is -5, below 0"),
+        ([10**7, *range(9)], {"max": 10**6}, "quality", "max is 10,000,000, above 1,000,000"),
+        ([-math.inf, 1.0], {"min": 0}, "quality", "min is -inf"),
+        ([1.0, 2.0, 6.0], {"mean": {"at_most": 2.9}}, "drift", "mean is 3, above 2.9"),
+        ([1, 2, 9], {"median": {"at_least": 3}}, "drift", "median is 2, below 3"),
+        (list(range(100)), {"quantile": {"q": 0.95, "at_most": 90}}, "drift", "0.95 quantile is 94, above 90"),
+        ([0, 0, 100, 100], {"std": {"at_most": 10}}, "drift", "std is 50, above 10"),
+        (list(range(100)), {"outside": {"low": 0, "high": 79, "at_most": 0.1}}, "quality", "[0, 79] is 20 %, above"),
+    ],
+)  # fmt: skip
+def test_every_rule_of_a_column_says_what_it_found(values, rules, kind, words):
+    [found] = check(values, rules)
+    assert (found.kind, found.rule, found.column) == (kind, next(iter(rules)), "x")
+    assert words in found.reason
+    assert found.severity == "major"
+
+
+def test_bounds_are_allowed_themselves_as_they_are_written():
+    """One tenth of ten rows is not more than 0.1, though the float64 0.1 is a little more than a tenth."""
+    for rows in range(1, 60):
+        for part in range(rows + 1):
+            values = ["a"] * part + ["b"] * (rows - part)
+            bound = float(Fraction(part, rows)) if Fraction(repr(part / rows)) == Fraction(part, rows) else None
+            if bound is not None:
+                profile = gd.profile({"x": np.array(values)}, backend="numpy", kinds={"x": "categorical"})
+                assert not evaluate(profile, [Rule("share", "x", values=("a",), at_least=bound, at_most=bound)])
+
+
+def test_bounds_between_the_integers_of_a_column():
+    """As edges and without: five of 0 … 9 are above 4.5, six above 3.5 (4 is one of them)."""
+    for high, rows in ((4.5, 5), (3.5, 6), (4, 5), (-0.5, 10)):
+        rule = Rule("outside", "x", high=high, at_most=0)
+        for rules in ((), (rule,)):
+            profile = gd.profile({"x": np.arange(10)}, rules=rules, kinds={"x": "integer"}, backend="numpy")
+            [found] = evaluate(profile, [rule])
+            assert found.low == found.high == rows / 10
+    [found] = check(list(range(10)) * 2, {"share": {"of": 2.5, "at_least": 0.01}}, kinds={"x": "integer"})
+    assert found.value == 0
+
+
+def test_dates_and_decimals_in_their_own_values():
+    days = [datetime.date(2026, 1, day) for day in range(1, 31)]
+    times = [datetime.datetime(2026, 1, day, 12) for day in range(1, 31)]
+    for values in (days, times):
+        [found] = check(values, {"outside": {"high": datetime.date(2026, 1, 20), "at_most": 0.1}})
+        assert "above 2026-01-20" in found.reason
+        assert found.value == pytest.approx((10 if values is days else 11) / 30)
+        [found] = check(values, {"max": "2026-01-20"})
+        assert "above 2026-01-20" in found.reason
+    prices = pa.array(["1.10", "2.20", "3.30"], pa.string()).cast(pa.decimal128(9, 2))
+    [found] = check(prices, {"max": 3.29})
+    assert found.reason == "max is 3.3, above 3.29"
+    assert check(prices, {"max": 3.3, "mean": {"at_least": 2.2, "at_most": 2.2}}) == []
+    [found] = check(prices, {"max": "2026-01-20"})
+    assert "not checked" in found.reason
+
+
+def test_new_values_and_the_range_of_the_reference():
+    reference = pa.table({"city": ["A", "B"] * 50, "salary": list(range(100))})
+    current = pa.table({"city": ["A", "B", "C", "C", "D"] * 20, "salary": list(range(50, 150))})
+    rules = {"columns": {"city": {"new": 0.1}, "salary": {"outside": 0.1}}}
+    city, salary = gd.check(current, rules, reference=reference)
+    assert (city.kind, city.value) == ("drift", 0.6)
+    assert city.reason.endswith("is 60 %, above 10 %: 'C' (40), 'D' (20)")
+    assert (salary.kind, salary.value) == ("drift", 0.5)  # valid values, but others
+    assert "share outside [0, 99] is 50 %, above 10 %" in salary.reason
+    assert {one.reason for one in gd.check(current, rules)} == {"not checked: it needs a reference, and none is given"}
+    assert {one.kind for one in gd.check(current, rules)} == {"quality"}
+
+
+def test_rules_of_the_table():
+    reference = pa.table({"a": [1, 2, 3], "b": ["x", "y", "x"], "c": [1.0, 2.0, 3.0]})
+    current = pa.table({"a": ["1", "two", "3"], "c": [1.0, 2.0, 3.0], "d": [1, 2, 3]})
+    rules = {"table": {"rows": {"at_least": 5}, "column_changes": False}}
+    found = {(one.rule, one.column): one for one in gd.check(current, rules, reference=reference)}
+    assert set(found) == {("rows", None)} | {("column_changes", name) for name in "abd"}
+    assert found["rows", None].reason == "number of rows is 3, below 5"
+    assert "type changed: int64 became string" in found["column_changes", "a"].reason
+    assert "dropped" in found["column_changes", "b"].reason
+    assert "added" in found["column_changes", "d"].reason
+    rules["table"] = {"column_changes": {"tolerate": ["added", "dropped"]}}
+    assert [one.column for one in gd.check(current, rules, reference=reference)] == ["a"]
+
+
+def test_a_rule_for_a_column_that_is_not_there_is_a_finding_and_the_others_go_on():
+    rules = {"columns": {"gone": {"missing": 0.1, "min": 0}, "x": {"max": 1, "mean": {"at_most": 9}}}}
+    found = gd.check({"x": np.array([1, 2])}, rules)
+    assert kinds(found) == [("quality", "max"), ("quality", "column")]
+    assert found[1].reason == "no column 'gone' was counted; not checked: missing, min"
+    reference = pa.table({"x": [1, 2], "gone": [1, 2]})
+    found = gd.check({"x": np.array([1, 2])}, rules, reference=reference)
+    assert found[1].reason == "the table has no column 'gone'; not checked: missing, min"
+
+
+def test_a_rule_that_does_not_fit_its_column_is_a_finding_and_the_others_go_on():
+    rules = {"mean": {"at_most": 3}, "new": 0, "min": 0, "missing": 0, "outside": 0.1}
+    found = check(["a", "b", None], rules)
+    assert {one.rule for one in found} == set(rules)
+    assert sum("not checked: " in one.reason for one in found) == 4
+    empty = check(pa.array([], pa.float64()), {"mean": {"at_most": 3}, "outside": {"high": 3}, "missing": 0})
+    assert {one.reason for one in empty} == {"not checked: there is no finite value", "not checked: no row has a value"}
+
+
+# --- quality, drift, skew --------------------------------------------------------------------------------------------
+
+FACTORS = [1000, 1e-3, 100, 0.01, 10, 1024, 60, 1 / 60, 24, 3600, 2.54, 1e6]
+
+
+RATES = {"table": {"scale_change": False}, "columns": {"adr": {"mean": {"at_least": 86, "at_most": 88}}}}
+
+
+def scaled(table: pa.Table, factor: float) -> pa.Table:
+    return table.set_column(0, "adr", pa.array(table["adr"].to_numpy() * factor))
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_a_wrong_unit_is_found_and_named(factor):
+    """Every second booking, and the others in a wrong unit."""
+    table = pq.read_table(BEFORE, columns=["adr", "lead_time"])
+    odd = pa.array(np.arange(table.num_rows) % 2 == 1)
+    first, second = table.filter(odd), table.filter(pa.compute.invert(odd))
+    found = gd.check(scaled(second, factor), RATES, reference=first, backend="numpy")
+    assert kinds(found) == [("quality", "scale_change"), ("quality", "mean")]
+    assert found[0].limit == pytest.approx(factor)
+    assert found[0].value == pytest.approx(factor, rel=0.01)
+    assert "a unit, not drift" in found[1].reason
+    assert gd.check(second, RATES, reference=first, backend="numpy") == []
+
+
+@pytest.mark.parametrize("factor", [factor for factor in FACTORS if max(factor, 1 / factor) >= 10])
+def test_a_wrong_unit_is_told_from_drift_and_found_beside_it(factor):
+    """The rates of 2016, which have drifted, and the same in a wrong unit."""
+    first, second = (pq.read_table(path, columns=["adr", "lead_time"]) for path in (BEFORE, AFTER))
+    assert kinds(gd.check(second, RATES, reference=first, backend="numpy")) == [("drift", "mean")]
+    found = gd.check(scaled(second, factor), RATES, reference=first, backend="numpy")
+    assert kinds(found) == [("quality", "scale_change"), ("quality", "mean")]
+    assert abs(math.log(found[0].limit / factor)) < 0.1 or factor == 3600
+
+
+@needs_tables
+def test_no_real_drift_passes_for_a_wrong_unit():
+    seen = 0
+    for comparison in tables.COMPARISONS:
+        reference, current = comparison.load(every=50)
+        first = gd.profile(reference, backend="numba")
+        second = gd.profile(current, schema=first, backend="numba")
+        for name in first.schema.names:
+            seen += 1
+            assert scale_change(first[name], second[name]) is None, (comparison.id, name)
+    assert seen > 100
+
+
+def test_skew_is_what_the_first_table_had_already():
+    training = {"x": np.arange(1000) % 100}
+    shifted = {"x": np.arange(1000) % 100 + 40}
+    rules = {"columns": {"x": {"mean": {"at_most": 60}, "max": 99}}}
+
+    def found(data: Any, first: Any) -> list[tuple[str, str]]:
+        return kinds(gd.check(data, rules, reference=training, first=first, backend="numpy"))
+
+    assert found(shifted, None) == [("quality", "max"), ("drift", "mean")]
+    assert found(shifted, training) == [("quality", "max"), ("drift", "mean")]  # it fitted at first
+    assert found(shifted, shifted) == [("quality", "max"), ("skew", "mean")]
+    assert found(training, shifted) == []
+    in_cents = {"x": training["x"] * 100}  # broken at first, which is another thing
+    assert ("quality", "mean") in found(in_cents, None)
+    assert found(shifted, in_cents) == [("quality", "max"), ("drift", "mean")]
+
+
+def test_two_rules_of_one_name_are_not_taken_for_each_other():
+    rules = {"columns": {"x": {"share": [{"of": "a", "at_most": 0.5}, {"of": "b", "at_most": 0.5}]}}}
+    first, now = {"x": np.array(["b"] * 9)}, {"x": np.array(["a"] * 9)}
+    assert kinds(gd.check(now, rules, first=first)) == [("drift", "share")]
+    assert kinds(gd.check(now, rules, first=now)) == [("skew", "share")]
+
+
+def test_drift_as_a_rule_is_what_compare_judges(before):
+    after = gd.profile(AFTER, schema=before, backend="numpy")
+    found = evaluate(after, read_rules({"table": {"drift": False}}), before)
+    report = gd.compare(before, after)
+    assert {one.column for one in found if one.rule != "missing"} == set(report.drifted)
+    for one in found:
+        assert one.severity == report[one.column].severity
+        assert one.limit is not None
+        assert one.value >= one.limit
+    year = next(one for one in found if one.column == "arrival_date_year")
+    assert (year.kind, year.rule) == ("drift", "psi")
+    only = evaluate(after, [Rule("drift", "adr", thresholds={"ks": 0.1})], before)
+    assert [(one.column, one.kind) for one in only] == [("adr", "drift")]
+    assert "KS" in only[0].reason
+    lax = Rule("drift", "adr", thresholds=dict.fromkeys(("psi", "wasserstein_scaled"), 9))
+    assert evaluate(after, [lax], before) == []
+    skewed = evaluate(after, read_rules({"table": {"drift": False}}), before, first=after)
+    assert {one.kind for one in skewed} <= {"quality", "skew"}
+
+
+def test_findings_of_a_comparison_are_told_apart():
+    rng = np.random.default_rng(3)
+    values = rng.lognormal(size=4000)
+    reference = pa.table({"nulls": values, "moved": values, "unit": values, "stuck": values, "same": values})
+    current = pa.table(
+        {
+            "nulls": pa.array(values, mask=np.arange(4000) % 3 == 0),
+            "moved": values + 1,
+            "unit": values * 1000,
+            "stuck": np.full(4000, 1.0),
+            "same": values,
+        }
+    )
+    first = gd.profile(reference)
+    comparison = compare_profiles(first, gd.profile(current, schema=first))
+    found = findings_of(comparison, judge_comparison(comparison).columns)
+    told = {one.column: one for one in found}
+    assert {name: one.kind for name, one in told.items()} == {
+        "nulls": "quality",
+        "unit": "quality",
+        "stuck": "quality",
+        "moved": "drift",
+    }
+    assert "× 1,000: a unit, not drift" in told["unit"].reason
+    assert "constant" in told["stuck"].reason
+    assert "missing 0.0% → 33.4%" in told["nulls"].reason
+    document = json.loads(json.dumps(findings_document(found), allow_nan=False))
+    assert document["summary"] == {"quality": 3, "drift": 1, "skew": 0, "undecided": 0}
+
+
+def test_a_window_and_a_segment_are_written_into_every_finding():
+    profile = gd.profile({"x": np.array([1, 2, 3])})
+    [found] = evaluate(profile, [Rule("max", "x", at_most=2)], window="2026-11-01", segment="country=AT")
+    assert (found.window, found.segment) == ("2026-11-01", "country=AT")
+
+
+# --- files of rules --------------------------------------------------------------------------------------------------
+
+EVERY_MISTAKE = """
+threshold = 1
+[table]
+rows = -1
+colum_changes = false
+missing = 0.1
+[columns.salary]
+outside = { low = 10, high = 1, at_most = 0.1 }
+mean = { at_least = 5, at_most = 4 }
+missing = 5
+mian = 3
+nulls = true
+quantile = { at_most = 3 }
+share = [{ of = "a", at_most = 0.1 }, { at_most = 0.2, colour = 3 }]
+min = "soon"
+max = { at_most = 3, severity = "terrible", kind = "bad" }
+"""
+
+
+def test_every_mistake_of_a_file_is_said_at_once_with_its_place(tmp_path):
+    path = tmp_path / "rules.toml"
+    path.write_text(EVERY_MISTAKE)
+    with pytest.raises(ValueError, match="mistakes") as error:
+        read_rules(path)
+    text = str(error.value)
+    assert text.startswith(f"{path}: 15 mistakes: ")
+    assert "\n" not in text
+    for words in (
+        "'threshold' is not known, expected table or columns",
+        "table.rows: at_least is -1, expected a number of rows",
+        "table: there is no rule 'colum_changes', perhaps 'column_changes' is meant",
+        "table: 'missing' is a rule for a column",
+        "columns.'salary'.outside: low = 10 is above high = 1: nothing could satisfy it",
+        "columns.'salary'.mean: at_least = 5 is above at_most = 4: nothing could satisfy it",
+        "columns.'salary'.missing: at_most is 5, expected a share between 0 and 1",
+        "columns.'salary': there is no rule 'mian', perhaps 'min' is meant",
+        "columns.'salary'.nulls: got True, expected false",
+        "columns.'salary'.quantile: q is missing",
+        "columns.'salary'.share (entry 2): 'colour' is not known",
+        "columns.'salary'.share (entry 2): of is missing",
+        "columns.'salary'.min: at_least is 'soon', expected a number, a date or a time",
+        "columns.'salary'.max: severity is 'terrible'",
+        "columns.'salary'.max: kind is 'bad'",
+    ):
+        assert words in text, words
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"[table", "not TOML"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"columns = 3", "columns is 3, expected a table of columns"),
+        (b"[columns]\nx = 3", "columns.'x' is 3, expected a table of rules"),
+        (b"[columns.x]\nmean = 3", "columns.'x'.mean: got 3, expected a table of at_least, at_most"),
+        (b"[columns.x]\nshare = {of = [], at_most = 0.1}", "of is missing"),
+        (b"[columns.x]\nmissing = nan", "at_most is nan, expected a finite number"),
+        (b"[columns.x]\ndrift = {psy = 0.1}", "no statistic 'psy'"),
+        (b"[columns.x]\ndrift = {psi = [0.3, 0.1]}", "is neither a number nor a pair"),
+        (b"[columns.x]\nmin = {at_least = 3, at_most = 2020-01-01}", "are not of one kind"),
+        (b"[columns.x]\nquantile = {q = 95, at_most = 3}", "q is 95, expected a number between 0 and 1"),
+        (b"[table]\ncolumn_changes = {tolerate = ['renamed']}", "tolerate has 'renamed'"),
+    ],
+)
+def test_a_file_that_makes_no_sense_is_one_line(tmp_path, content, words):
+    path = tmp_path / "rules.toml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"rules\.toml: ") as error:
+        read_rules(path)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_yaml_and_toml_and_python_give_the_same_rules(tmp_path, monkeypatch):
+    toml, yaml = tmp_path / "rules.toml", tmp_path / "rules.yaml"
+    toml.write_text('[table]\nrows = 10\n[columns.x]\nmin = 2026-01-01\nshare = { of = "a", at_most = 0.1 }\n')
+    yaml.write_text("table: {rows: 10}\ncolumns:\n  x:\n    min: 2026-01-01\n    share: {of: a, at_most: 0.1}\n")
+    expected = (
+        Rule("rows", at_least=10),
+        Rule("min", "x", at_least=datetime.date(2026, 1, 1)),
+        Rule("share", "x", values=("a",), at_most=0.1),
+    )
+    assert read_rules(toml) == read_rules(yaml) == expected == read_rules(expected)
+    yaml.write_text("table: [}")
+    with pytest.raises(ValueError, match=r"rules\.yaml: not YAML"):
+        read_rules(yaml)
+    yaml.write_text("")
+    assert read_rules(yaml) == ()
+    monkeypatch.setitem(__import__("sys").modules, "yaml", None)
+    with pytest.raises(ValueError, match="needs the package PyYAML"):
+        read_rules(yaml)
+
+
+def test_a_rule_made_in_python_is_checked_too():
+    with pytest.raises(ValueError, match="maen: there is no rule 'maen', perhaps 'mean' is meant"):
+        Rule("maen", "x")
+    with pytest.raises(ValueError, match="column 'x', mean: it has no bound"):
+        Rule("mean", "x")
+    with pytest.raises(ValueError, match="none is named"):
+        Rule("mean", at_most=3)
+    with pytest.raises(TypeError, match="expected a path, a mapping or rules"):
+        read_rules([{"check": "mean"}])
+
+
+# --- suggested rules -------------------------------------------------------------------------------------------------
+
+
+def broken(reference: pa.Table, current: pa.Table, folder: Path) -> list[gd.Finding]:
+    """What of the rules suggested by the reference the current table breaks, after the reference broke none."""
+    profile = gd.profile(reference)
+    path = folder / "rules.toml"
+    path.write_text(gd.suggest_rules(profile), encoding="utf-8")
+    assert gd.check(profile, path, reference=profile) == []
+    return gd.check(current, path, reference=profile)
+
+
+def test_suggested_rules_of_the_bookings_see_the_drift_and_keep_quiet_without(tmp_path):
+    first = pq.read_table(BEFORE)
+    everyother = np.arange(first.num_rows) % 2 == 0
+    assert broken(first.filter(pa.array(everyother)), first.filter(pa.array(~everyother)), tmp_path) == []
+    found = broken(first, pq.read_table(AFTER), tmp_path)
+    assert {"customer_type", "country", "arrival_date_year"} <= {one.column for one in found}
+    assert {one.kind for one in found} == {"drift"}
+
+
+@needs_tables
+@pytest.mark.parametrize("name", ["adult", "fashion_mnist", "employment", "us_flights"])
+def test_suggested_rules_keep_quiet_on_the_second_half_of_an_undrifted_stream(tmp_path, name):
+    if name == "employment":
+        reference = tables.where(name, "year", tables.one_of("year", 2015), tables.one_of("year", 2015))[0]
+        middle = reference.num_rows // 2
+        halves = reference.slice(0, middle), reference.slice(middle)
+    elif name == "us_flights":  # one month, in time order
+        month = tables.where(name, "date", *[tables.days("date", "2001-01-01", "2001-02-01")] * 2)[0]
+        halves = month.slice(0, month.num_rows // 2), month.slice(month.num_rows // 2)
+    else:
+        halves = tables.halves(name, every=20)
+    if name == "fashion_mnist":  # the images are in no order
+        assert halves[0].num_columns > 30
+    assert broken(*halves, tmp_path) == []
+
+
+def test_suggested_rules_of_odd_tables_can_be_read(tmp_path):
+    names = [name for name in HOSTILE_NAMES if "\ud800" not in name]
+    columns: dict[str, Any] = {name: pa.array([name, "plain", None] * 40) for name in names}
+    columns |= {
+        "empty": pa.nulls(120),
+        "constant": pa.array([3] * 120),
+        "infinite": pa.array([math.inf, -math.inf, 1.5] * 40),
+        "huge": pa.array([1e308, -1e308, 5e-324] * 40),
+        "decimal": pa.array(list(range(120)), pa.decimal128(9, 0)).cast(pa.decimal128(12, 3)),
+        "flag": pa.array([True, False, None] * 40),
+        "large": pa.array([2**63 - 1, -(2**63), 0] * 40),
+        "odd": pa.array([[1]] * 120),
+    }
+    odd = pa.table(columns)
+    assert broken(odd, odd, tmp_path) == []
+    text = (tmp_path / "rules.toml").read_text(encoding="utf-8")
+    assert all(character.isprintable() or character == "\n" for character in text)
+    assert broken(odd.slice(0, 0), odd.slice(0, 0), tmp_path) == []
+
+
+def test_the_bounds_of_rules_are_edges_and_change_nothing_else():
+    rng = np.random.default_rng(0)
+    salaries = {"salary": rng.lognormal(10, 1, 100_000)}
+    rule = Rule("outside", "salary", low=12_345.6, high=54_321.0, at_most=0.1)
+    plain, cut = gd.profile(salaries), gd.profile(salaries, rules=[rule])
+    added = set(cut["salary"].column.edges.tolist()) - set(plain["salary"].column.edges.tolist())
+    expected = {12_345.6, np.nextafter(12_345.6, np.inf), 54_321.0, np.nextafter(54_321.0, np.inf)}
+    assert added == expected - set(plain["salary"].column.edges.tolist())
+    true = float(np.mean((salaries["salary"] < 12_345.6) | (salaries["salary"] > 54_321.0)))
+    [exact], [bounded] = evaluate(cut, [rule]), evaluate(plain, [rule])
+    assert exact.low == exact.high == true
+    assert bounded.low < true < bounded.high
+    assert bounded.high - bounded.low < 0.002
+    close = Rule("outside", "salary", low=12_345.6, high=54_321.0, at_most=true)
+    assert evaluate(cut, [close]) == []
+    [undecided] = evaluate(plain, [close])
+    assert undecided.kind == "undecided"
+    assert "cannot be decided on these bins" in undecided.reason
+    with pytest.raises(ValueError, match="bounds of rules are part of the schema"):
+        gd.profile(salaries, schema=plain, rules=[rule])
+
+
+def test_every_kind_has_its_words():
+    assert set(KINDS) == {"quality", "drift", "skew", "undecided"}
+    with pytest.raises(ValueError, match="kind 'bad' is none of"):
+        gd.Finding("bad", "r", None, "major", "")
+    with pytest.raises(ValueError, match="severity 'worst' is none of"):
+        gd.Finding("drift", "r", None, "worst", "")

@@ -1,0 +1,582 @@
+"""Windows judged one after the other: what is drift, skew, a move, a gap, and what rows are in no window."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib import resources
+from typing import Any
+from unittest import mock
+
+import jsonschema
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from support import tables
+
+import gpudrift as gd
+from gpudrift.alerts import Window
+from gpudrift.alerts.events import State, advance
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.judging import findings as findings_module
+from gpudrift.judging import monitoring
+from gpudrift.judging.monitoring import monitor_windows
+from gpudrift.judging.rules.reading import read_rules
+from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
+from gpudrift.judging.verdicts import judge_comparison
+from gpudrift.judging.windows import FORMAT, Monitoring
+from gpudrift.statistics.comparison import compare_profiles
+from gpudrift.windows.grouping import NO_TIME
+
+FIRST = datetime.datetime(2026, 3, 1)
+ROWS = 400
+"""Of a day; enough for every column to be judged."""
+
+_TEXT = (resources.files("gpudrift") / "report" / "monitoring-1.schema.json").read_text("utf-8")
+VALIDATOR = jsonschema.Draft202012Validator(json.loads(_TEXT))
+
+profile = partial(gd.profile, backend="numpy")
+
+
+def day(number: int) -> str:
+    return (FIRST + datetime.timedelta(days=number)).date().isoformat()
+
+
+def label(number: int) -> str:
+    return f"{day(number)}T00:00:00"
+
+
+def days(
+    numbers: list[int], shifts: Mapping[str, Callable[[int], float]] | None = None, rows: int = ROWS, seed: int = 0
+) -> pa.Table:
+    """Rows of some days in no order; ``a``, ``b`` and ``c`` are of one distribution but for their shifts."""
+    random = np.random.default_rng(seed)
+    number = np.repeat(numbers, rows)
+    random.shuffle(number)
+    seconds = number * 86_400 + random.integers(0, 86_400, number.size)
+    start = np.datetime64(FIRST, "us")
+    columns: dict[str, Any] = {"ts": start + seconds.astype("timedelta64[s]")}
+    for name in "abc":
+        shift = (shifts or {}).get(name, lambda _: 0.0)
+        columns[name] = random.normal(np.array([shift(one) for one in number]), 1.0)
+    columns["country"] = random.choice(["AT", "BR", "CZ"], number.size, p=[0.6, 0.3, 0.1])
+    return pa.table(columns)
+
+
+def baseline(by: str | None = None) -> GroupedProfile:
+    more = {} if by is None else {"by": by}
+    return profile(days(list(range(-20, 0)), seed=1), time="ts", every="1d", **more)
+
+
+BASELINE = baseline()
+
+
+def watched(table: pa.Table, before: Any = BASELINE, **options: Any) -> Monitoring:
+    """The table judged; what holds of every result is checked."""
+    options.setdefault("now", (FIRST + datetime.timedelta(days=5000)).timestamp())
+    found = monitor_windows(before, profile(table, schema=before), **options)
+    document = json.loads(found.to_json())
+    VALIDATOR.validate(document)
+    summary = document["summary"]
+    assert summary["windows"] == len(found) == len(document["windows"])
+    assert sum(summary["findings"].values()) == len(found.findings)
+    # What is told and what is shown are the same windows, columns and segments.
+    drifts = [one for one in found.findings if one.kind in ("drift", "skew") and one.rule in (*DECIDING, *ALSO_JUDGED)]
+    assert summary["with_drift"] == len({one.window for one in drifts})
+    in_table = {one.window for one in drifts if one.segment is None}
+    assert summary["only_in_segments"] == len({one.window for one in drifts} - in_table)
+    assert set(found.drifted) == {one.column for one in drifts}
+    for entry in found.columns():
+        own = [one for one in drifts if one.column == entry["name"]]
+        assert entry["drifted"] == len({one.window for one in own if one.segment is None})
+        assert entry["drifted"] + entry["in_segments"] == len({one.window for one in own})
+        pairs = {(one.window, one.segment) for one in own if one.segment is not None}
+        assert entry["segments"] == Counter(segment for _, segment in pairs)
+        assert (entry["worst"] is None) == (not own)
+        assert own == [] or ("segment" in entry["worst"]) == (not entry["drifted"])
+    starts = [window.start for window in found]
+    assert starts == sorted(set(starts))
+    for window in found:
+        assert window.judged + len(window.unjudged) == len(found.compared) or window.rows == 0
+        assert {one.window for one in window.findings} <= {window.label}
+        assert not {one.column for one in window.drifted} & set(window.unjudged)
+    return found
+
+
+def kinds(found: Monitoring, number: int) -> dict[str, str]:
+    """The kind of finding of each column in a window, without segments."""
+    return {
+        one.column: one.kind for one in found[label(number)].findings if one.segment is None and one.column is not None
+    }
+
+
+def late(number: int) -> float:
+    return 2.0 if number >= 4 else 0.0
+
+
+SHIFTED = days(list(range(8)), {"a": lambda _: 2.0, "b": late})
+
+
+# --- drift and skew -----------------------------------------------------------------------------------------------
+
+
+def check_skew_and_drift(found: Monitoring) -> None:
+    """``a`` was unlike the training from the start, ``b`` from the fifth day on."""
+    for number in range(8):
+        if label(number) in {window.label for window in found}:
+            assert kinds(found, number) == {"a": "skew"} | ({"b": "drift"} if number >= 4 else {})
+
+
+def test_what_was_there_from_the_start_is_skew_and_what_came_later_is_drift():
+    found = watched(SHIFTED)
+    check_skew_and_drift(found)
+    reasons = {one.column: one.reason for one in found[label(7)].findings}
+    assert reasons["a"].endswith("so it was in the first window after the training")
+    assert "first window" not in reasons["b"]
+
+
+@pytest.mark.parametrize("number", [1, 4, 7])
+def test_a_window_by_itself_is_judged_as_among_all_others(number):
+    found = watched(SHIFTED)
+    start = found[label(number)].start
+    alone = watched(SHIFTED, judge=[start])
+    assert alone.windows == (found[label(number)],)
+    check_skew_and_drift(alone)
+
+
+def test_skew_that_went_away_and_comes_back_is_still_skew():
+    found = watched(days(list(range(4)), {"a": lambda number: 0.0 if number == 1 else 2.0}))
+    assert [kinds(found, number) for number in range(4)] == [{"a": "skew"}, {}, {"a": "skew"}, {"a": "skew"}]
+
+
+def test_the_first_window_that_could_be_judged_decides_not_the_first_one():
+    few = days([0], rows=3, seed=5)
+    found = watched(pa.concat_tables([few, days([1, 2], {"a": lambda _: 2.0})]))
+    assert found[label(0)].judged == 0
+    assert kinds(found, 1) == {"a": "skew"}
+
+
+def test_a_rule_that_was_broken_from_the_start_is_skew_too():
+    rules = read_rules({"columns": {"a": {"mean": {"at_most": 1}}, "b": {"mean": {"at_most": 1}}}})
+    found = watched(SHIFTED, rules=rules)
+    of_rules = {(one.window, one.column): one.kind for one in found.findings if one.rule == "mean"}
+    assert of_rules == {(label(number), "a"): "skew" for number in range(8)} | {
+        (label(number), "b"): "drift" for number in range(4, 8)
+    }
+
+
+def test_the_verdicts_are_those_of_compare():
+    found = watched(SHIFTED)
+    current = profile(SHIFTED, schema=BASELINE)
+    names = [name for name in BASELINE.schema.names if name != "ts"]
+    for window in found:
+        comparison = compare_profiles(BASELINE.total().select(names), current.window(window.start).select(names))
+        verdict = judge_comparison(comparison)
+        told = {
+            column.name: (one.severity, one.reason)
+            for column, one in zip(comparison.columns, verdict.columns, strict=True)
+            if one.drifted
+        }
+        assert {one.column: (one.severity, one.reason) for one in window.drifted} == told
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("_look_back", lambda *_: None),
+        ("_told", lambda _, finding: finding),
+    ],
+)
+def test_planted_faults_in_telling_skew_from_drift_are_found(name, fault):
+    with mock.patch.object(monitoring._Run, name, fault):
+        found = watched(SHIFTED, judge=[watched(SHIFTED)[label(7)].start])
+        with pytest.raises(AssertionError):
+            check_skew_and_drift(found)
+
+
+# --- the windows before -------------------------------------------------------------------------------------------
+
+
+def check_moves(found: Monitoring, rolling: int) -> None:
+    moved = [window.label for window in found if any(one.column == "b" for one in window.moved)]
+    if rolling == 0:
+        assert moved == []
+    else:  # the mixture of days before and after is unlike a day of either, until only days after are left
+        assert moved[0] == label(4)
+        assert set(moved) <= {label(number) for number in range(4, 4 + rolling)}
+
+
+@pytest.mark.parametrize("rolling", [0, 1, 3])
+def test_a_window_is_compared_with_the_windows_before_it(rolling):
+    found = watched(SHIFTED, rolling=rolling)
+    check_moves(found, rolling)
+    assert found.windows[0].moved == ()
+    current = profile(SHIFTED, schema=BASELINE).select(["a", "b", "c", "country"])
+    for place in range(1, len(found) if rolling else 0):
+        before = [current.window(one.start) for one in found.windows[max(place - rolling, 0) : place]]
+        comparison = compare_profiles(sum(before[1:], before[0]), current.window(found.windows[place].start))
+        verdict = judge_comparison(comparison)
+        names = {c.name for c, one in zip(comparison.columns, verdict.columns, strict=True) if one.drifted}
+        assert {one.column for one in found.windows[place].moved} == names
+
+
+def test_a_planted_fault_in_the_windows_before_is_found():
+    class Backwards(monitoring._Run):
+        def _window(self, start: int, profile: Any, before: Any) -> Any:
+            return super()._window(start, profile, [self.baseline] if before else [])
+
+    with mock.patch.object(monitoring, "_Run", Backwards):
+        found = watched(SHIFTED)
+    with pytest.raises(AssertionError):
+        check_moves(found, 1)
+
+
+# --- rows in no window, and windows without rows ------------------------------------------------------------------
+
+
+def odd(found: Monitoring) -> dict[str, tuple[str, float | None, str]]:
+    names = ("time missing", "time in the future")
+    return {one.rule: (one.window, one.value, one.severity) for one in found.findings if one.rule in names}
+
+
+def check_odd_rows(found: Monitoring) -> None:
+    assert [window.label for window in found] == [label(number) for number in range(3)]
+    assert odd(found) == {
+        "time missing": (label(2), 5 / 1605, "moderate"),
+        "time in the future": (label(2), 400 / 1605, "major"),
+    }
+
+
+def with_odd_rows() -> pa.Table:
+    table = pa.concat_tables([days([0, 1, 2, 9]), days([0], rows=5)])
+    ts = table["ts"].to_pylist()
+    return table.set_column(0, "ts", pa.array([*ts[:-5], *[None] * 5], pa.timestamp("us")))
+
+
+def test_rows_without_a_time_and_in_the_future_are_told_with_the_last_window():
+    found = watched(with_odd_rows(), now=(FIRST + datetime.timedelta(days=5)).replace(tzinfo=datetime.UTC).timestamp())
+    check_odd_rows(found)
+    reasons = {one.rule: one.reason for one in found.findings if one.kind == "quality"}
+    assert reasons["time missing"] == "5 of 1,605 rows have no time; they are in no window that was judged"
+    assert f"400 of 1,605 rows lie in the future, in windows from {label(9)} on" in reasons["time in the future"]
+    assert sum(window.rows for window in found) + 405 == 1605
+
+
+def test_a_planted_fault_in_the_odd_rows_is_found():
+    with mock.patch.object(monitoring._Run, "_with_odd_rows", lambda _, results, __: results):
+        found = watched(with_odd_rows(), now=(FIRST + datetime.timedelta(days=5)).timestamp())
+    with pytest.raises(AssertionError):
+        check_odd_rows(found)
+
+
+def test_gaps_are_told_and_the_rule_of_rows_is_asked_of_empty_windows():
+    table = days([0, 1, 5])
+    found = watched(table)
+    assert [gap.document() for gap in found.gaps] == [{"first": label(2), "until": label(5), "windows": 3}]
+    assert [window.label for window in found] == [label(0), label(1), label(5)]
+    rules = read_rules({"table": {"rows": {"at_least": 100}}, "columns": {"a": {"nulls": False}}})
+    found = watched(table, rules=rules)
+    assert [window.label for window in found] == [label(number) for number in range(6)]
+    assert {one.window for one in found.findings if one.rule == "rows"} == {label(number) for number in (2, 3, 4)}
+    assert all(window.rows == window.judged == 0 for window in found.windows[2:5])
+    assert found.document()["summary"]["findings"]["quality"] == 3
+    later = watched(table, rules=rules, judge=[found[label(5)].start])
+    assert [window.label for window in later] == [label(5)]
+    assert later.gaps == ()
+
+
+def test_a_gap_of_very_many_windows_is_told_and_not_walked_through():
+    rules = read_rules({"table": {"rows": {"at_least": 100}}})
+    found = watched(days([0, 2000]), rules=rules)
+    assert [gap.windows for gap in found.gaps] == [None]
+    assert len(found) == 2
+    assert [gap.windows for gap in watched(days([0, 901])).gaps] == [900]
+
+
+# --- segments, columns, thresholds --------------------------------------------------------------------------------
+
+
+def test_a_segment_that_moves_alone_is_found_in_it():
+    before = baseline(by="country")
+    table = days(list(range(4)), rows=1000)
+    shifted = np.where(
+        (np.array(table["country"]) == "BR") & (np.array(table["ts"]) >= np.datetime64(day(2))), 3.0, 0.0
+    )
+    table = table.set_column(1, "a", pa.array(np.array(table["a"]) + shifted))
+    found = watched(table, before)
+    of_segments = {(one.window, one.segment) for one in found.findings if one.column == "a" and one.segment is not None}
+    assert of_segments == {(label(2), "country=BR"), (label(3), "country=BR")}
+    assert all(one.kind == "drift" for one in found.findings if one.segment is not None)
+    entry = next(entry for entry in found.columns() if entry["name"] == "a")
+    assert entry["segments"] == {"country=BR": 2}  # windows, although several statistics tell of each
+    assert (entry["drifted"], entry["first"], entry["last"]) == (2, label(2), label(3))
+    assert watched(table, before).document() | {"created": ""} == found.document() | {"created": ""}
+
+
+def test_what_the_table_hides_is_told_of_its_segment():
+    """One row in twenty is of BR, and only there ``a`` moves; the table as a whole is calm."""
+    random = np.random.default_rng(5)
+    size = 3 * 4000
+    number, country = np.repeat(np.arange(3), 4000), random.choice(["AT", "BR", "DE"], size, p=[0.6, 0.05, 0.35])
+    moment = np.datetime64(day(0), "us") + (number * 86_400_000_000).astype("timedelta64[us]")
+    a = random.normal(size=size)
+    table = pa.table({"ts": moment, "a": a, "b": random.normal(size=size), "country": country})
+    before = profile(table, time="ts", every="1d", by=["country"])
+    moved = np.where((country == "BR") & (number > 0), a + 1.0, a)
+    found = watched(table.set_column(1, "a", pa.array(moved)), before)
+    assert not any(window.drifted for window in found)
+    assert [[one.column for one in window.in_segments] for window in found] == [[], ["a"], ["a"]]
+    assert {one.segment for window in found for one in window.in_segments} == {"country=BR"}
+    assert found.drifted == ("a",)
+    (entry,) = found.columns()
+    assert (entry["drifted"], entry["in_segments"], entry["first"]) == (0, 2, label(1))
+    assert entry["worst"]["segment"] == "country=BR"
+    assert repr(found).startswith("Monitoring(3 windows, 2 with drift")
+
+
+def sparse(numbers: list[int], rows: Callable[[int, int], int], shift: float = 0.0, seed: int = 0) -> pa.Table:
+    """So many rows on each day of each of three countries; ``a`` is shifted in BR."""
+    random = np.random.default_rng(seed)
+    each = [(number, place) for number in numbers for place in range(3) for _ in range(rows(number, place))]
+    number, place = np.array(each).T
+    seconds = number * 86_400 + random.integers(0, 86_400, number.size)
+    a = random.normal(np.where(place == 1, shift, 0.0))
+    columns = {
+        "ts": np.datetime64(FIRST, "us") + seconds.astype("timedelta64[s]"),
+        "a": a,
+        "b": random.normal(size=number.size),
+        "flag": random.integers(0, 2, number.size),
+        "country": np.array(["AT", "BR", "CZ"])[place],
+    }
+    return pa.table(columns)
+
+
+SPARSE = profile(sparse(list(range(-20, 0)), lambda *_: 200, seed=1), time="ts", every="1d", by="country")
+BR_ROWS = {0: 200, 1: 0, 2: 20, 3: 200, 4: 0, 5: 0, 6: 3}
+"""Of twenty rows a flag can be judged, a number cannot."""
+
+
+def sometimes(number: int, place: int) -> int:
+    return BR_ROWS[number] if place == 1 else 200
+
+
+def test_what_could_not_be_judged_in_a_segment_is_told():
+    found = watched(sparse(list(BR_ROWS), sometimes), SPARSE)
+    told = [window.unjudged_segments for window in found]
+    nothing, few = {"country=BR": None}, {"country=BR": ("a", "b")}
+    assert told == [{}, nothing, few, {}, nothing, nothing, nothing]
+    documents = [window.get("unjudged_segments") for window in found.document()["windows"]]
+    assert documents == [None, nothing, {"country=BR": ["a", "b"]}, None, nothing, nothing, nothing]
+    # Beyond what could not be judged in the table.
+    tiny = watched(sparse([0], lambda _, place: 8 if place else 4), SPARSE).windows[0]
+    assert tiny.unjudged == ("a", "b")
+    assert tiny.unjudged_segments == {"country=AT": None, "country=BR": ("flag",), "country=CZ": ("flag",)}
+
+
+def test_an_alert_of_a_segment_without_rows_is_one_alert():
+    """Opened once, from the report to the alerts; and over as soon as it could be seen that it is."""
+    drifted = sparse(list(BR_ROWS), sometimes, shift=2.0)
+    over = sparse([7], lambda *_: 200, seed=3)
+    found = watched(pa.concat_tables([drifted, over]), SPARSE, rolling=0)
+    document = json.loads(found.to_json())
+    events, state = advance(State(), [Window(*one) for one in findings_module.document_windows(document)])
+    of_segment = [
+        (event.change, event.window)
+        for event in events
+        for alert in event.alerts
+        if (alert.finding.rule, alert.finding.column, alert.finding.segment) == ("psi", "a", "country=BR")
+        and event.change in ("opened", "ended")
+    ]
+    assert of_segment == [("opened", label(0)), ("ended", label(7))]
+    assert not [key for key in state.alerts if key[3] == "country=BR"]
+
+
+def test_a_segment_that_had_drifted_before_is_no_skew():
+    """The window of today by itself is judged as among all others, in its segments too."""
+    tables = [sparse([0, 1], lambda *_: 200, seed=2), sparse([2, 3], lambda *_: 200, shift=2.0)]
+    table = pa.concat_tables(tables)
+    found = watched(table, SPARSE)
+    assert {one.kind for one in found[label(3)].findings if one.segment == "country=BR"} == {"drift"}
+    for number in range(4):
+        assert watched(table, SPARSE, judge=[found[label(number)].start]).windows == (found[label(number)],)
+    first_and_last = [found[label(number)].start for number in (0, 3)]
+    assert watched(table, SPARSE, judge=first_and_last).windows[1].findings == found[label(3)].findings
+
+
+# --- alpha --------------------------------------------------------------------------------------------------------
+
+
+def parts_of_alpha(*arguments: Any, **options: Any) -> list[list[float]]:
+    """What each window was compared with the baseline at: the table first."""
+    parts: list[list[float]] = []
+    drift = monitoring._Run._drift
+
+    def kept(run: Any, profile: Any, reference: Any, label: str, segment: Any, alpha: float) -> Any:
+        if segment is None:
+            parts.append([])
+        parts[-1].append(alpha)
+        return drift(run, profile, reference, label, segment, alpha)
+
+    with mock.patch.object(monitoring._Run, "_drift", kept):
+        watched(*arguments, **options)
+    return parts
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.3])
+def test_alpha_is_that_of_all_comparisons_with_the_baseline(alpha):
+    table = sparse(list(BR_ROWS), sometimes)
+    three, two = [alpha / 2, *[alpha / 6] * 3], [alpha / 2, *[alpha / 4] * 2]
+    parts = parts_of_alpha(table, SPARSE, alpha=alpha)
+    assert parts == [pytest.approx(three if BR_ROWS[number] else two) for number in BR_ROWS]
+    assert parts_of_alpha(table, SPARSE.merged_segments(), alpha=alpha) == [[alpha]] * len(BR_ROWS)
+    current = profile(table, schema=SPARSE)
+    plain = monitor_windows(SPARSE.total(), current, alpha=alpha).windows
+    halved = monitor_windows(SPARSE, current, alpha=2 * alpha).windows
+    assert [one.drifted for one in plain] == [one.drifted for one in halved]
+
+
+def test_noise_alone_passes_for_drift_in_alpha_of_the_windows_however_many_segments_there_are():
+    """Nothing drifts in 24 segments, and thresholds are so low that noise floors alone decide."""
+    segments, rows, days_before, days_after, alpha = 24, 250, 12, 40, 0.2
+    random = np.random.default_rng(0)
+    day_of = np.repeat(np.arange(-days_before, days_after), segments * rows)
+    start = np.datetime64(FIRST, "us")
+    names = np.array([f"s{number}" for number in range(segments)])
+    table = pa.table(
+        {
+            "ts": start + (day_of * 86_400).astype("timedelta64[s]"),
+            "x": random.normal(size=day_of.size),
+            "segment": np.tile(np.repeat(names, rows), days_before + days_after),
+        }
+    )
+    old = np.array(table["ts"]) < start
+    before = profile(table.filter(pa.array(old)), time="ts", every="1d", by="segment")
+    found = watched(table.filter(pa.array(~old)), before, alpha=alpha, rolling=0, thresholds={"*": {"psi": 0.001}})
+    share = np.mean([any(one.kind in ("drift", "skew") for one in window.findings) for window in found])
+    assert share <= alpha + 2 * np.sqrt(alpha * (1 - alpha) / days_after)
+
+
+def test_columns_that_come_and_go_are_told_of_the_whole_table_only():
+    before = baseline(by="country")
+    table = days([0, 1]).append_column("new", pa.array(range(2 * ROWS))).drop(["c"])
+    told = [(one.rule, one.column, one.segment) for one in watched(table, before).findings if one.kind == "quality"]
+    assert told == [("dropped", "c", None), ("added", "new", None)] * 2
+
+
+def test_the_baseline_without_segments_is_compared_with_the_whole_only():
+    table = days([0, 1])
+    current = profile(table, schema=BASELINE.schema, time="ts", every="1d")
+    assert not any(one.segment for one in monitor_windows(BASELINE.total(), current).findings)
+
+
+def test_columns_are_summed_up_over_the_windows():
+    found = watched(SHIFTED)
+    first, second = found.columns()[:2]
+    assert (first["name"], first["drifted"], first["first"], first["last"]) == ("a", 8, label(0), label(7))
+    assert (second["name"], second["drifted"], second["first"], second["last"]) == ("b", 4, label(4), label(7))
+    reasons = {window.label: one.reason for window in found for one in window.drifted if one.column == "a"}
+    excess = {window.label: one.excess for window in found for one in window.drifted if one.column == "a"}
+    worst = max(excess, key=excess.__getitem__)
+    assert first["worst"] == {"window": worst, "reason": reasons[worst]}
+    assert found.drifted[:2] == ("a", "b")
+    assert found.compared == ("a", "b", "c", "country")
+    assert len(found.to_pandas()) == len(found.findings)
+    with pytest.raises(KeyError, match="no window"):
+        found["2026-01-01"]
+
+
+def test_thresholds_may_be_given_or_said_for_each_comparison():
+    assert kinds(watched(SHIFTED, thresholds={"*": {"psi": 50, "wasserstein_scaled": 50}}), 7) == {}
+    assert kinds(watched(SHIFTED, thresholds={"a": {"psi": 50, "wasserstein_scaled": 50}}), 7) == {"b": "drift"}
+    given = watched(SHIFTED).document()["parameters"]["thresholds"]
+    assert given["*"]["psi"] == [0.1, 0.25]
+    asked: list[int] = []
+
+    def limits(comparison: Any) -> dict[str, Any]:
+        asked.append(comparison.current.rows)
+        return {"a": {"psi": 50, "wasserstein_scaled": 50}}
+
+    found = watched(SHIFTED, thresholds=limits)
+    assert asked == [ROWS] * 8
+    assert kinds(found, 7) == {"b": "drift"}
+    assert found.document()["parameters"]["thresholds"] is None
+
+
+def test_segments_may_have_thresholds_of_their_own():
+    high = {"*": {"psi": 50, "wasserstein_scaled": 50}}
+    table = sparse([0, 1], lambda *_: 200, shift=2.0)
+    drift = {("a", None), ("a", "country=BR")}
+
+    def found(**given: Any) -> set[tuple[str | None, str | None]]:
+        return {(one.column, one.segment) for one in watched(table, SPARSE, **given).findings}
+
+    assert found() == drift
+    assert found(segment_thresholds={"country=BR": high}) == {("a", None)}
+    assert found(segment_thresholds={"country=BR": lambda comparison: high}) == {("a", None)}
+    assert found(thresholds=high) == set()
+    assert found(thresholds=lambda comparison: high) == {("a", "country=BR")}
+    assert found(thresholds=high, segment_thresholds={"country=BR": {}}) == {("a", "country=BR")}
+    with pytest.raises(ValueError, match="segment_thresholds: no segment 'country=XX' that windows are compared in"):
+        found(segment_thresholds={"country=XX": high})
+
+
+def test_clocks_are_judged_where_they_are_named():
+    def clocks(table: pa.Table) -> pa.Table:
+        table = table.sort_by("ts")
+        return table.append_column("row", pa.array(np.arange(table.num_rows)))
+
+    before = profile(clocks(days(list(range(-20, 0)))), time="ts", every="1d")
+    table = clocks(days([0, 1]))
+    assert "row" in watched(table, before).windows[0].unjudged
+    assert "row" not in watched(table, before, named=["row"]).windows[0].unjudged
+
+
+def test_an_integer_axis_has_no_future():
+    table = SHIFTED.set_column(0, "ts", pa.array(np.arange(SHIFTED.num_rows) + 10**12))
+    before = profile(table, time="ts", every=800)
+    found = monitor_windows(before, profile(table, schema=before), now=0.0)
+    assert [window.label for window in found] == [str(10**12 + 800 * place) for place in range(4)]
+    VALIDATOR.validate(json.loads(found.to_json()))
+
+
+def test_what_makes_no_sense_is_said():
+    current = profile(SHIFTED, schema=BASELINE)
+    with pytest.raises(ValueError, match="rolling is -1"):
+        monitor_windows(BASELINE, current, rolling=-1)
+    with pytest.raises(ValueError, match="thresholds: no column 'nope'"):
+        monitor_windows(BASELINE, current, thresholds={"nope": {"psi": 0.2}})
+    with pytest.raises(ValueError, match="no windows"):
+        monitor_windows(BASELINE, profile(SHIFTED, by="country"))
+    assert len(monitor_windows(BASELINE, GroupedProfile.empty(current.schema, current.grouping))) == 0
+
+
+def test_a_table_of_which_no_row_has_a_time_has_no_windows():
+    table = days([0])
+    table = table.set_column(0, "ts", pa.nulls(table.num_rows, pa.timestamp("us")))
+    found = watched(table)
+    assert len(found) == 0
+    assert found.current.starts == (NO_TIME,)
+
+
+def test_the_words_that_light_modules_repeat_are_those_of_the_heavy_ones():
+    assert findings_module.MONITORING_FORMAT == FORMAT
+
+
+@pytest.mark.skipif(not tables.available(), reason="the real tables are not here (GPUDRIFT_DATA names another place)")
+def test_a_real_table_month_by_month():
+    """Bicycles of 2012 against 2011: more were hired in every month from March on, and the weather has its seasons."""
+    names = ["timestamp", "temp", "hum", "registered", "weekday"]
+    table = tables.read("bike_sharing", columns=[*names, "yr"])
+    before, after = (table.filter(pc.equal(table["yr"], year)).select(names) for year in (0, 1))
+    known = profile(before, time="timestamp", every="1mo", kinds={"weekday": "categorical"})
+    found = watched(after, known)
+    assert [window.label[:7] for window in found] == [f"2012-{month:02}" for month in range(1, 13)]
+    assert sum(window.rows for window in found) == after.num_rows
+    by_name = {entry["name"]: entry for entry in found.columns()}
+    assert by_name["temp"]["drifted"] == 12
+    assert by_name["registered"]["drifted"] >= 9
+    assert "weekday" not in by_name or by_name["weekday"]["drifted"] == 0

@@ -1,0 +1,165 @@
+"""A device made of g++: the kernels as they are, run on the CPU by emulation/cuda_on_cpu.h."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from gpudrift.backends.cuda import launch as cuda_launch
+
+EMULATION = Path(__file__).resolve().parent / "emulation"
+KERNELS = Path(__file__).resolve().parents[2] / "kernels"
+FLAGS = ("-std=c++17", "-O2", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-fast-math", "-Wall", "-Werror")
+QUIET = ("-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable")
+FORWARD, REVERSE, SHUFFLED = range(3)
+ONE_AT_A_TIME = Lock()
+"""The emulation has one set of fibers."""
+
+
+def build(folder: Path, *more: str, change: Callable[[str, str], str] | None = None) -> Path:
+    """Compile the kernels to a shared library; ``change`` gets the name and text of each file and gives its text."""
+    sources = {path.name: path.read_text() for path in sorted(KERNELS.glob("*.cu*"))}
+    if change is not None:
+        sources = {name: change(name, text) for name, text in sources.items()}
+    key = hashlib.sha256(repr((sources, more)).encode()).hexdigest()[:16]
+    own = folder / key
+    library = own / "kernels.so"
+    if not library.exists():
+        own.mkdir(parents=True, exist_ok=True)
+        for name, text in sources.items():
+            (own / name).write_text(text)
+        command = ["g++", *FLAGS, *QUIET, *more, f"-I{own}", f"-I{EMULATION}", str(EMULATION / "emulate.cpp")]
+        done = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    return library
+
+
+class Array:
+    def __init__(self, contents: np.ndarray) -> None:
+        self.contents = np.ascontiguousarray(contents).reshape(-1).view(np.uint8).copy()
+
+    @property
+    def pointer(self) -> int:
+        return self.contents.ctypes.data
+
+    def read(self) -> np.ndarray:
+        return self.contents.copy()
+
+
+class Slab:
+    """Host and device memory apart, as on a machine with a GPU; what is not sent is not there."""
+
+    def __init__(self, size: int) -> None:
+        self.host = np.zeros(size, np.uint8)
+        self.device = np.full(size + 64, 0xCD, np.uint8)
+        self.sent: list[int] = []
+
+    @property
+    def pointer(self) -> int:
+        return -(-self.device.ctypes.data // 64) * 64
+
+    def send(self, size: int) -> None:
+        start = self.pointer - self.device.ctypes.data
+        self.device[start : start + size] = self.host[:size]
+        self.host[:] = 0xAB  # whatever is read of it later was not meant to be
+        self.sent.append(size)
+
+    def wait(self) -> None:
+        return
+
+
+class Kernels:
+    """The kernels of a library that was built here, by name."""
+
+    def __init__(self, library: Path, order: int = FORWARD) -> None:
+        self._launch = ctypes.CDLL(os.fspath(library)).emulated_launch
+        self.order, self.number = order, 0
+
+    def launch(self, kernel: str, grid: tuple[int, int, int], threads: int, shared: int, arguments: Sequence) -> None:
+        """Run a kernel; arguments are NumPy scalars."""
+        assert threads <= 1024
+        assert 0 < grid[0] < 2**31
+        assert 0 < grid[1] <= 65_535
+        assert 0 < grid[2] <= 65_535
+        held = [np.array(one) for one in arguments]
+        addresses = (ctypes.c_void_p * len(held))(*[one.ctypes.data for one in held])
+        told = ctypes.create_string_buffer(512)
+        sizes = ((ctypes.c_uint * 3)(*grid), ctypes.c_uint(threads), ctypes.c_size_t(shared))
+        how = (ctypes.c_int(self.order), ctypes.c_uint(self.number))
+        with ONE_AT_A_TIME:
+            failed = self._launch(kernel.encode(), *sizes, *how, addresses, told, ctypes.c_size_t(512))
+        assert not failed, told.value.decode()
+        self.number += 1
+
+
+class EmulatedDevice:
+    """Implements `Device` of gpudrift.backends.cuda.launch, and `Memory` of gpudrift.columns.device."""
+
+    def __init__(
+        self, library: Path, order: int = FORWARD, memory: int = 1 << 40, shared_bytes: int = 99 << 10
+    ) -> None:
+        self.kernels = Kernels(library, order)
+        self.multiprocessors, self.shared_bytes = 2, shared_bytes
+        self.memory = memory
+        self.launched: list[tuple[str, tuple[int, int, int], int, int]] = []
+
+    def array(self, contents: np.ndarray) -> Array:
+        return Array(contents)
+
+    def zeros(self, size: int) -> Array:
+        return Array(np.zeros(size, np.uint8))
+
+    def slab(self, size: int) -> Slab:
+        if size > self.memory:
+            raise MemoryError(f"{size} bytes")
+        self.memory -= size
+        made = Slab(size)
+        weakref.finalize(made, self._give_back, size)
+        return made
+
+    def _give_back(self, size: int) -> None:
+        self.memory += size
+
+    def fetch(self, pointer: int, size: int) -> np.ndarray:
+        return np.frombuffer(ctypes.string_at(pointer, size), np.uint8)
+
+    def rows(
+        self, pointer: int, size: int, stride: int, rows: int, chosen: np.ndarray | None = None
+    ) -> cuda_launch.DeviceArray:
+        return cuda_launch.take_rows(self, pointer, size, stride, rows, chosen)
+
+    def finish(self) -> None:
+        return
+
+    def launch(
+        self,
+        kernel: str,
+        grid: tuple[int, int, int],
+        threads: int,
+        shared: int,
+        arguments: Sequence[Any],
+        slab: Slab | None = None,
+    ) -> None:
+        assert shared <= self.shared_bytes
+        given = [np.uint64(one.pointer) if hasattr(one, "pointer") else one for one in arguments]
+        self.kernels.launch(kernel, grid, threads, shared, given)
+        self.launched.append((kernel, grid, threads, shared))
+
+
+def replaced(name: str, old: str, new: str, times: int = 1) -> Callable[[str, str], str]:
+    def change(its_name: str, text: str) -> str:
+        if its_name != name:
+            return text
+        assert text.count(old) == times, old
+        return text.replace(old, new)
+
+    return change

@@ -1,0 +1,51 @@
+"""Run the kernels of a library on tables that show every fault, and say whether anything differs from NumPy.
+
+Started by test_kernels.py in a process of its own: kernels with a planted fault may also crash.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+import gpudrift as gd
+from gpudrift.backends import load_backend
+from gpudrift.backends.cuda import launch as cuda_launch
+from gpudrift.backends.cuda.staging import SlabPool, count_on
+from gpudrift.backends.numpy import NumpyKernels
+from gpudrift.columns.schema import Column, Schema
+from support import emulated_gpu, strategies
+
+
+def tables() -> list[tuple[Schema, pa.Table]]:
+    rng = np.random.default_rng(3)
+    # All but a few rows leave 65,535 in the same word: after 65,537 of them it passes 2**32.
+    edges = strategies.full_edges([1 - 2**-20, 2.0], "real")
+    few = Schema((Column("x", "real", "float", None, edges),))
+    high = np.full(12 * 65_536 + 7, 1 - 2**-18)
+    high[:3] = 0.25
+    numbers = np.round(rng.normal(size=5_000), 1)
+    nulls = pa.array(numbers, mask=rng.random(5_000) < 0.3)
+    return [(few, pa.table({"x": high})), (gd.fit({"x": numbers}), pa.table({"x": nulls}))]
+
+
+def main() -> None:
+    # One block counts all rows of a column, with one copy of its sums.
+    cuda_launch.LEAST_ROWS, cuda_launch.COPIES = 1 << 30, 1
+    numpy = load_backend("numpy")
+    for schema, table in tables():
+        wanted = numpy(table.to_batches(), schema)
+        for order in (emulated_gpu.FORWARD, emulated_gpu.REVERSE, emulated_gpu.SHUFFLED):
+            device = emulated_gpu.EmulatedDevice(Path(sys.argv[1]), order)
+            found = count_on(table.to_batches(), schema, device, NumpyKernels(), SlabPool(device, 64 << 20, pairs=1))
+            if found != wanted:
+                sys.stdout.write("different\n")
+                return
+    sys.stdout.write("same\n")
+
+
+if __name__ == "__main__":
+    main()
