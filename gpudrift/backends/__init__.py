@@ -36,6 +36,12 @@ __all__ = [
 
 BACKENDS = ("numba", "numpy")
 """Those that run everywhere, in the order of preference of ``auto``. ``cuda`` needs a GPU."""
+_MODULES = {
+    "cuda": "gpudrift.backends.cuda.device",
+    "numba": "gpudrift.backends.numba",
+    "numpy": "gpudrift.backends.numpy",
+}
+"""Imported when a backend is used: Numba and CuPy are slow to load, and need not be installed."""
 
 
 @dataclass(frozen=True)
@@ -136,19 +142,19 @@ def choose_for_workers(name: str, workers: Mapping[str, Gpu]) -> tuple[str, str]
 
 def probe() -> Gpu:
     """What the CUDA engine of this process counts on; asked of the workers of a cluster, so it raises nothing."""
-    found: Gpu = import_module("gpudrift.backends.cuda.device").probe()
+    found: Gpu = import_module(_MODULES["cuda"]).probe()
     return found
 
 
 def shrink_cuda() -> int:
     """Let the CUDA engine of this process take half the memory from now on; see `CupyDevice.shrink`."""
-    budget: int = import_module("gpudrift.backends.cuda.device").device().shrink()
+    budget: int = import_module(_MODULES["cuda"]).device().shrink()
     return budget
 
 
 def why_not_cuda() -> str | None:
     """Why the CUDA engine cannot run here, in words; None where it can."""
-    why: str | None = import_module("gpudrift.backends.cuda.device").why_not()
+    why: str | None = import_module(_MODULES["cuda"]).why_not()
     return why
 
 
@@ -159,17 +165,17 @@ def device_reader(name: str) -> tuple[ColumnReader, int] | None:
     """
     if name != "cuda":
         return None
-    found: tuple[ColumnReader, int] | None = import_module("gpudrift.backends.cuda.device").column_reader()
+    found: tuple[ColumnReader, int] | None = import_module(_MODULES["cuda"]).column_reader()
     return found
 
 
 def load_backend(name: str) -> Count:
     """The ``count`` function of a backend."""
-    count: Count = import_module(f"gpudrift.backends.{name}").count
+    count: Count = import_module(_MODULES[name]).count
     return count
 
 
 def load_groups(name: str) -> Callable[[Schema], GroupState]:
     """What makes the counters of windows and segments for a backend."""
-    state: Callable[[Schema], GroupState] = import_module(f"gpudrift.backends.{name}").group_state
+    state: Callable[[Schema], GroupState] = import_module(_MODULES[name]).group_state
     return state
