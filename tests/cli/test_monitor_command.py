@@ -592,7 +592,8 @@ def test_a_store_of_another_schema_or_of_other_windows_is_one_clear_line(folder,
     common = (AFTER, "--store", tmp_path / "store", *FEW)
     assert "the store was made for another baseline" in fails("monitor", tmp_path / "other", *common)
     days = ("--time", "arrival_date", "--every", "1d")
-    assert "the store was made for others: the windows differ" in fails("monitor", folder / "base", *common, *days)
+    said = fails("monitor", folder / "base", *common, *days)
+    assert "the store was created for another schema or grouping: the windows differ" in said
 
 
 def test_a_store_is_listed_compacted_and_shortened(folder, halves, tmp_path):
