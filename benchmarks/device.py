@@ -43,7 +43,8 @@ import gpudrift as gd
 from gpudrift import bench
 from gpudrift.backends import why_not_cuda
 from gpudrift.backends.cuda import launch as cuda_launch
-from gpudrift.bench.files import lines, measure_files
+from gpudrift.bench.files import measure_files
+from gpudrift.bench.files_result import lines
 from gpudrift.execution.cluster.scheduler import open_cluster
 from gpudrift.files import write_whole
 

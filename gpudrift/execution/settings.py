@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
+
+Timing = Callable[[str], AbstractContextManager[Any]]
+"""Opens a context for a named part of the work: "fit", "count" or "merge"; reading is timed by a wrapped source."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,9 @@ class Settings:
         Bytes that one task may hold.
     client : dask.distributed.Client, optional
         Of the cluster that reads and counts; threads of this process do without one.
+    timing : callable
+        Is entered around each part of the work on threads, for benchmarks; any number of threads at a time, and parts
+        may be nested.
     """
 
     backend: str = "numba"
@@ -61,6 +68,7 @@ class Settings:
     progress: Callable[[Progress], None] | None = None
     budget: int = BUDGET
     client: Any = None
+    timing: Timing = nullcontext
 
     @property
     def workers(self) -> int:

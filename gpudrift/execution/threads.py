@@ -59,7 +59,7 @@ def profile_source(source: Source, options: FitOptions, columns: Sequence[str] |
         If nothing could be read, or rows were lost.
     """
     fields = selected_fields(source, columns, options)
-    count = _Counter(settings.backend)
+    count = _Counter(settings)
     source, settings = placed(source, settings)
     if source.columnar and source.rows is not None:
         profile = _profile_columnar(source, fields, options, settings, count)
@@ -74,12 +74,13 @@ def fit_source(source: Source, options: FitOptions, columns: Sequence[str] | Non
     if source.columnar and source.rows is not None:
         sample = sample_blocks(source.rows, len(source.fields))
         tasks = [
-            partial(_read_and_fit, source, block, sample, options)
+            partial(_read_and_fit, source, block, sample, options, settings)
             for block in block_columns(source, fields, settings.workers)
         ]
         return Schema.concatenate([Schema(columns) for columns in _all(tasks, settings)])
     _, sampled = _sampled_stream(source, fields, settings)[:2]
-    return Schema(fit_block(fields, sampled, options))
+    with settings.timing("fit"):
+        return Schema(fit_block(fields, sampled, options))
 
 
 def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, settings: Settings) -> Profile:
@@ -93,7 +94,7 @@ def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, 
             raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
         schema = schema.select(columns)
     source, settings = placed(source.with_types(arrow_types(schema)), settings)
-    count = _Counter(settings.backend)
+    count = _Counter(settings)
     given = {one.name: one for one in source.fields}
     fields = [given.get(name, Field(name, pa.null())) for name in schema.names]
     if source.columnar and source.rows is not None:
@@ -142,7 +143,9 @@ def _profile_columnar(
         if block.bytes > settings.budget:
             schema = Schema(_fit_large(source, block, sample, options, settings, failures))
             done[number] = _count_blocks(source, [(block, schema)], settings, count, failures, tally)[0]
-    return _checked(source, Profile.concatenate(done), failures)
+    with settings.timing("merge"):
+        profile = Profile.concatenate(done)
+    return _checked(source, profile, failures)
 
 
 def _count_columnar(
@@ -155,7 +158,9 @@ def _count_columnar(
         for block in block_columns(source, fields, settings.workers)
     ]
     counted = _count_blocks(source, blocks, settings, count, failures, tally)
-    return _checked(source, Profile.concatenate(counted), failures)
+    with settings.timing("merge"):
+        profile = Profile.concatenate(counted)
+    return _checked(source, profile, failures)
 
 
 def _count_blocks(
@@ -172,7 +177,8 @@ def _count_blocks(
 
     def add(place: int, profile: Profile) -> None:
         number, _ = pieces[place]
-        counted[number] = counted[number] + profile
+        with settings.timing("merge"):
+            counted[number] = counted[number] + profile
         tally.add(profile)
 
     tasks = [partial(_read_and_count, source, run, blocks[number][1], count, failures) for number, run in pieces]
@@ -184,7 +190,8 @@ def _fit_and_count(
     source: Source, block: Block, sample: Sample, options: FitOptions, count: _Counter, failures: dict[str, str]
 ) -> Profile | _Later:
     """One block of the reference: read once, held, sampled, fitted, counted."""
-    counted, _, broken = fit_held_block(source, block, sample, options, count.when_loaded)
+    with count.timing("fit"):
+        counted, _, broken = fit_held_block(source, block, sample, options, count.when_loaded)
     failures |= broken
     return counted
 
@@ -207,9 +214,19 @@ def _checked(source: Source, profile: Profile, failures: Mapping[str, str]) -> P
     return profile
 
 
-def _read_and_fit(source: Source, block: Block, sample: Sample, options: FitOptions) -> tuple[Column, ...]:
-    sampled, broken = sample_parts(source, source.parts, block.readable, sample)
-    return fit_block(block.fields, sampled, options, broken)
+def _read_and_fit(
+    source: Source, block: Block, sample: Sample, options: FitOptions, settings: Settings
+) -> tuple[Column, ...]:
+    with settings.timing("fit"):
+        sampled, broken = sample_parts(source, source.parts, block.readable, sample)
+        return fit_block(block.fields, sampled, options, broken)
+
+
+def _sample_run(
+    source: Source, run: Sequence[Part], names: Sequence[str], sample: Sample, settings: Settings
+) -> tuple[Sampled, dict[str, str]]:
+    with settings.timing("fit"):
+        return sample_parts(source, run, names, sample)
 
 
 def _fit_large(
@@ -217,7 +234,7 @@ def _fit_large(
 ) -> tuple[Column, ...]:
     """Columns that are too long to be held: a first reading takes the sample only."""
     names = block.readable
-    tasks = [partial(sample_parts, source, run, names, sample) for run in cut_parts(source, block)]
+    tasks = [partial(_sample_run, source, run, names, sample, settings) for run in cut_parts(source, block)]
     together: Sampled = {name: [] for name in names}
     broken: dict[str, str] = {}
     for sampled, reasons in _all(tasks, settings):
@@ -225,7 +242,8 @@ def _fit_large(
         for name, chunks in sampled.items():
             together[name] += chunks
     failures |= broken
-    return fit_block(block.fields, together, options, broken)
+    with settings.timing("fit"):
+        return fit_block(block.fields, together, options, broken)
 
 
 # --- tables that can only be read from front to back -----------------------------------------------------------------
@@ -235,7 +253,8 @@ def _profile_stream(
     source: Source, fields: list[Field], options: FitOptions, settings: Settings, count: _Counter
 ) -> Profile:
     source, sampled, rows, held = _sampled_stream(source, fields, settings)
-    schema = Schema(fit_block(typed_again(fields, source), sampled, options))
+    with settings.timing("fit"):
+        schema = Schema(fit_block(typed_again(fields, source), sampled, options))
     profile = count(held, schema) if held is not None else _count_stream(source, schema, settings, count)
     if profile.rows != rows:
         raise ValueError(f"{source.label}: {rows} rows in the first reading, {profile.rows} in the second")
@@ -247,7 +266,8 @@ def _sampled_stream(
 ) -> tuple[Source, Sampled, int, list[pa.RecordBatch] | None]:
     names = [one.name for one in fields if obstacle(one) is None]
     tally = _Tally(settings.progress, None)
-    return sample_stream(source, names, settings.budget, lambda rows: tally.set(rows * len(names)))
+    with settings.timing("fit"):
+        return sample_stream(source, names, settings.budget, lambda rows: tally.set(rows * len(names)))
 
 
 def _count_stream(source: Source, schema: Schema, settings: Settings, count: _Counter) -> Profile:
@@ -265,7 +285,8 @@ def _count_stream(source: Source, schema: Schema, settings: Settings, count: _Co
         return count_text(source, part, schema, count, seen)
 
     # One file after the other: the CSV parser already uses every core.
-    return total((task(part) for part in source.parts), schema)
+    with settings.timing("merge"):
+        return total((task(part) for part in source.parts), schema)
 
 
 # --- small things ----------------------------------------------------------------------------------------------------
@@ -288,8 +309,8 @@ class _Counter:
     hold = 256 << 20
     """Bytes that may wait to be counted."""
 
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
+    def __init__(self, settings: Settings) -> None:
+        self.backend, self.timing = settings.backend, settings.timing
         self.loaded = Event()
         self.held = 0
         self.lock = Lock()
@@ -297,7 +318,8 @@ class _Counter:
         Thread(target=self._load).start()
 
     def __call__(self, frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
-        return load_backend(self.backend)(frame, schema)
+        with self.timing("count"):
+            return load_backend(self.backend)(frame, schema)
 
     def when_loaded(self, frame: Iterator[pa.RecordBatch], schema: Schema) -> Profile | _Later:
         """Count a frame now, or hold it if the backend is not there and memory allows."""
