@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gpudrift.backends import choose_backend
+from gpudrift.backends import choose_backend, gpu_column
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
@@ -175,7 +175,7 @@ def column_types(
 
 def fit_data(data: Any, options: FitOptions, columns: Sequence[str] | None, settings: Settings) -> Schema:
     """Fit a schema to a table without counting it, on threads."""
-    return fit_source(open_source(data), options, columns, settings)
+    return fit_source(open_source(data, gpu_column=gpu_column), options, columns, settings)
 
 
 def plan_data(
@@ -246,7 +246,7 @@ def _planned(
 
 def _opened_here(data: Any, storage_options: Mapping[str, Any] | None) -> Source:
     remote = storage_options is not None and _names_files(data) and any(is_uri(os.fsdecode(p)) for p in _listed(data))
-    return open_source(data, storage_options) if remote else open_source(data)
+    return open_source(data, storage_options if remote else None, gpu_column=gpu_column)
 
 
 def _listed(data: Any) -> Sequence[Any]:
