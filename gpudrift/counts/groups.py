@@ -26,7 +26,7 @@ from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
 from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.windows.calendar import Every
+from gpudrift.windows.every import Every
 from gpudrift.windows.grouping import NO_TIME, Grouping, _grouping_difference
 
 __all__ = ["Group", "GroupedProfile"]
