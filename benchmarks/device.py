@@ -234,7 +234,7 @@ def chosen(text: str | None, known: Sequence[str], parser: argparse.ArgumentPars
     names = text.split(",") if text else list(known)
     unknown = [name for name in names if name not in known]
     if unknown:
-        parser.error(f"{option}: {unknown[0]!r} is none of {', '.join(known)}")
+        parser.error(f"{option}: unknown {unknown[0]!r}; choose from {', '.join(known)}")
     return names
 
 

@@ -119,7 +119,7 @@ def measure_files(
         If two backends or two rounds did not give the same profile.
     """
     if repeat < 1:
-        raise ValueError(f"bench: at least 1 round, not {repeat}")
+        raise ValueError(f"bench: expected at least 1 round, got {repeat}")
     return _Files(reference, reference if current is None else current, Settings(backend, threads)).measure(
         repeat, quick=quick
     )
@@ -145,7 +145,7 @@ class _Files:
         data = self.data[side]
         source = open_source(data if isinstance(data, str) else list(data))
         if not source.files or not source.columnar or source.rows is None:
-            raise ValueError(f"bench: {source.label}: Parquet files were expected")
+            raise ValueError(f"bench: {source.label}: expected Parquet files")
         settings = self.settings if not backend else replace(self.settings, backend=backend)
         return placed(source, settings)[0]
 
@@ -341,7 +341,7 @@ def _read_with_pyarrow(files: Paths, names: Paths, size: int) -> tuple[Work, str
     room = available() * MEMORY_SHARE
     whole = size <= room
     if not whole and size / len(files) > room:
-        raise RuntimeError(f"{size_text(size / len(files))} in a file are more than memory has room for")
+        raise RuntimeError(f"a file takes {size_text(size / len(files))}, which is more than the available memory")
     calls = [list(files)] if whole else [[file] for file in files]
 
     def read() -> None:

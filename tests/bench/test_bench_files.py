@@ -365,7 +365,7 @@ def test_a_table_that_memory_has_no_room_for_is_read_by_files(tables, monkeypatc
     work, how = files._read_with_pyarrow(["a", "b"], ["x"], 900)
     work()
     assert (how, read) == ("one file after the other", [(["a"], ["x"]), (["b"], ["x"])])
-    with pytest.raises(RuntimeError, match="600 bytes in a file"):
+    with pytest.raises(RuntimeError, match="a file takes 600 bytes"):
         files._read_with_pyarrow(["a", "b"], ["x"], 1200)
 
 
