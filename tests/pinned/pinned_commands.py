@@ -247,10 +247,10 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
         *(f"{command} --help" for command in ("rules", "rules suggest")),
         *(f"{command} --help" for command in ("store", "store list", "store compact", "store retain")),
     ),
-    "compare, 80 wide": (f"compare {HOTELS}", "compare reference.parquet current.parquet --all"),
+    "compare-80": (f"compare {HOTELS}", "compare reference.parquet current.parquet --all"),
     "demo": ("demo",),
 }
-WIDTHS = {"compare, 80 wide": 80}
+WIDTHS = {"compare-80": 80}
 PARTS = (
     "report.json",
     "monitoring.json",
