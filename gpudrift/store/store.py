@@ -40,7 +40,6 @@ from typing import Any, Literal, overload
 import numpy as np
 
 from gpudrift.columns.schema import Schema
-from gpudrift.counts import saved as group_files
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.tails import Tail
 from gpudrift.errors import SchemaMismatchError
@@ -168,7 +167,7 @@ class Store:
         if _frozen(place) is None:
             # First the commit: a store whose commits are gone must not pass for a new one.
             begin(place)
-            place.create(_FROZEN, group_files.to_bytes(empty))
+            place.create(_FROZEN, empty.to_bytes())
         store = cls.open(path, storage_options)
         store._check_alike(empty)
         return store
@@ -327,7 +326,7 @@ class Store:
     def _part(self, state: State, folder: str, file: str) -> GroupedProfile:
         """What a file holds, if that is what its place says."""
         name = self.place.named(path_of(folder, file))
-        profile, document = group_files.of_bytes(self.place.read(path_of(folder, file)), name, self.schema)
+        profile, document = GroupedProfile.of_bytes(self.place.read(path_of(folder, file)), name, self.schema)
         if profile.schema != self.schema or profile.grouping != self.grouping:
             raise ValueError(f"{name}: windows of another schema or grouping than the store's")
         if profile.starts != (self._start_of(folder),) or document.get("batches") != state.windows[folder][file]:
@@ -385,7 +384,7 @@ class Store:
                         held = {name: digests[folder]}
                         if folder not in written:
                             file = _file_name(name)
-                            content = group_files.to_bytes(parts[folder], batches=held)
+                            content = parts[folder].to_bytes(batches=held)
                             self.place.write(path_of(folder, file), content)
                             written[folder] = file
                         files = {**files, written[folder]: held}
@@ -474,7 +473,7 @@ class Store:
                         raise
                     continue  # replaced meanwhile
                 file = _file_name(" ".join(sorted(_all_batches(files))), "joined")
-                content = group_files.to_bytes(GroupedProfile.sum(parts), batches=_all_batches(files))
+                content = GroupedProfile.sum(parts).to_bytes(batches=_all_batches(files))
                 joined[folder] = file
                 self.place.write(path_of(folder, file), content)
         except BaseException:
@@ -674,4 +673,4 @@ def _frozen(place: Place) -> GroupedProfile | None:
         content = place.read(_FROZEN)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return group_files.of_bytes(content, place.named(_FROZEN))[0]
+    return GroupedProfile.of_bytes(content, place.named(_FROZEN))[0]
