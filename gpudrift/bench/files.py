@@ -80,6 +80,7 @@ from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.report.text import counted
 from gpudrift.sources import Source, open_source
 from gpudrift.statistics.comparison import compare_profiles
+from gpudrift.windows.grouping import WHOLE, GroupRequest
 
 __all__ = ["FORMAT", "SPLIT", "FilesResult", "Measured", "Table", "lines", "measure_files", "write_tables"]
 
@@ -294,7 +295,7 @@ class _Files:
         columns = tuple(Column(name, "categorical", "text") for name in self.names[side])
         module = import_module(f"gpudrift.backends.{self.settings.backend}")
         with replaced([(module, "count", lambda _: _drop)]):
-            count_source(self.opened(side), Schema(columns), self.names[side], self.settings)
+            count_source(self.opened(side), Schema(columns), WHOLE, self.names[side], self.settings)
         if self.on_gpu:
             _cuda_bench().synchronize()
 
@@ -323,9 +324,9 @@ class _Files:
                 source = self.opened(side)
             return source if clock is None else cast("Source", TimedSource(source, clock))
 
-        reference = profile_source(opened("reference"), FitOptions(), None, self.settings)
+        reference = profile_source(opened("reference"), GroupRequest(), FitOptions(), None, self.settings).total()
         profiled = time.perf_counter()
-        current = count_source(opened("current"), reference.schema, None, self.settings)
+        current = count_source(opened("current"), reference.schema, WHOLE, None, self.settings).total()
         both = time.perf_counter()
         with timed.part("compare"):
             comparison = compare_profiles(reference, current)

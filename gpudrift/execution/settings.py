@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
+
+__all__ = ["BUDGET", "Progress", "Settings", "usable_cores"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Settings:
         Bytes that one task may hold.
     client : dask.distributed.Client, optional
         Of the cluster that reads and counts; threads of this process do without one.
+    storage_options : mapping, optional
+        Of the file system that a URI names, as fsspec knows them; shown nowhere.
     """
 
     backend: str = "numba"
@@ -61,6 +65,7 @@ class Settings:
     progress: Callable[[Progress], None] | None = None
     budget: int = BUDGET
     client: Any = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
 
     @property
     def workers(self) -> int:

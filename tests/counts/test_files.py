@@ -566,9 +566,9 @@ def test_a_changed_profile_is_refused_even_with_a_right_seal(tmp_path, name):
 
 @pytest.mark.parametrize("document", [[], 3, "text", None])
 def test_metadata_that_is_no_document_is_refused(tmp_path, monkeypatch, document):
-    real = json.dumps
+    real, made = json.dumps, parts(gd.profile(pa.table({"x": [1.0]})))
     monkeypatch.setattr(json, "dumps", lambda *_, **__: real(document))
-    write_sealed(tmp_path / "p", *parts(gd.profile(pa.table({"x": [1.0]}))))
+    write_sealed(tmp_path / "p", *made)
     monkeypatch.undo()
     assert_refused(tmp_path / "p", (tmp_path / "p").read_bytes())
 
