@@ -98,7 +98,7 @@ class _Here:
 
     def count(self, schema: Schema, grouping: Grouping, columns: Sequence[str] | None) -> GroupedProfile:
         settings, why = self._chosen()
-        names = _in_order(columns, schema)
+        names = _in_order(columns, schema, grouping)
         profile = described(count_source(self.source, schema, grouping, names, settings), self.source)
         return profile.with_provenance(backend=settings.backend, backend_reason=why)
 
@@ -134,7 +134,7 @@ class _Distant:
 
     def count(self, schema: Schema, grouping: Grouping, columns: Sequence[str] | None) -> GroupedProfile:
         self.cluster.begin()
-        names = _in_order(columns, schema)
+        names = _in_order(columns, schema, grouping)
         return self.cluster.signed(count_files(self.cluster, self.files, schema, grouping, names))
 
     def plan(
@@ -166,7 +166,9 @@ class _Frame:
 
     def count(self, schema: Schema, grouping: Grouping, columns: Sequence[str] | None) -> GroupedProfile:
         self.cluster.begin()
-        return self.cluster.signed(count_frame(self.cluster, self.data, schema, grouping, _in_order(columns, schema)))
+        return self.cluster.signed(
+            count_frame(self.cluster, self.data, schema, grouping, _in_order(columns, schema, grouping))
+        )
 
     def plan(
         self, schema: Schema | None, grouping: Grouping | GroupRequest, columns: Sequence[str] | None, *, fits: bool
@@ -188,12 +190,16 @@ def planned_place(settings: Settings) -> tuple[str, int, int, str]:
     return where, cluster.workers, cluster.threads, ", ".join(sorted({one.name for one in cluster.gpus.values()}))
 
 
-def _in_order(columns: Sequence[str] | None, schema: Schema) -> list[str] | None:
-    """The columns in the order of the schema, whatever the order they were asked for: so profiles of the same add."""
+def _in_order(columns: Sequence[str] | None, schema: Schema, grouping: Grouping) -> Sequence[str] | None:
+    """The columns, if the schema has them.
+
+    Of windows and segments in the order of the schema, whatever the order they were asked for, so that profiles of the
+    same columns add; of a whole as they were asked for, for its digest is a promise.
+    """
     if columns is None:
         return None
     check_names(columns, schema.names, "columns", "the schema")
-    return [name for name in schema.names if name in set(columns)]
+    return [name for name in schema.names if name in set(columns)] if grouping else columns
 
 
 def _types(fields: Sequence[Field]) -> dict[str, pa.DataType]:
