@@ -1,38 +1,44 @@
-"""Fill the marked blocks of README.md and benchmarks/README.md; no measured number there is typed by hand.
+"""Bring the pages up to date: every README.md of the repository, its marked blocks and the outputs of its examples.
 
-A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
+A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, on whatever page:
 
-- ``demo``: what ``gpudrift demo`` prints, 100 columns wide and without colour; where it names the data, the folder is
-  left out, because that depends on where the package is installed;
+- ``demo``: what ``gpudrift demo`` prints, without the folder of the data, which depends on the installation;
 - ``help``: what ``gpudrift --help`` prints;
-- ``benchmarks``: the newest result of each case among benchmarks/results/*.json, made by end_to_end.py;
+- ``pages``: the other pages, each with the sentence in its head that says what it is for;
+- ``speed``, ``cases``: the newest result of each case of end_to_end.py among benchmarks/results/*.json;
 - ``cluster``: the newest result there of each case of cluster.py, and what scale_model.py makes of them;
 - ``gpu``: the newest result there of device.py, "not measured" where there is none;
-- ``accuracy``: some shapes of the newest result there that was made by statistics_error.py;
+- ``accuracy``: some shapes of the newest result there of statistics_error.py;
 - ``windows``, ``known``, ``falsealarms``, ``segmentalarms``: the newest results of windows.py and false_alarms.py;
-- and those of notebook.py, which benchmarks/README.md has beside some of these.
+- and the others of notebook.py.
 
-``--check`` writes nothing and exits with 1 where a block is out of date, time stamps aside.
+The examples of a page are run, and what they print is written beside them: see sessions.py. No benchmark is run, so one
+call is enough after the wording of the program has changed. ``--check`` writes nothing and exits with 1 where a page is
+out of date, time stamps aside.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import committed
 import notebook
+import sessions
 import window_blocks
-from committed import NOT_MEASURED, Document
+from committed import NOT_MEASURED, ROOT, Document
 
-PAGES = (committed.ROOT / "README.md", committed.ROOT / "benchmarks" / "README.md")
-WIDTH = 100
+PAGES = (
+    ROOT / "README.md",
+    *sorted((ROOT / "gpudrift").rglob("README.md")),
+    *(ROOT / folder / "README.md" for folder in ("kernels", "benchmarks", "examples")),
+)
+PURPOSE = re.compile(r"^\| This page \| (?P<purpose>.+) \|$", re.MULTILINE)
 BLOCK = re.compile(r"<!-- begin: (?P<name>[a-z]+) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
 TIME_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\+00:00|Z)")
 SIDE = re.compile(r"^(?P<side>reference|current) +(?P<path>\S+)  +(?P<rest>[\d,]+ rows.*)$", re.MULTILINE)
@@ -53,13 +59,11 @@ SHOWN_SHAPES = {
 
 
 def printed(*arguments: str) -> str:
-    """What a command prints in a terminal of this width that has no colours, as a block of text."""
-    surroundings = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
-    surroundings.pop("FORCE_COLOR", None)
-    command = [sys.executable, "-m", "gpudrift.cli.main", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=surroundings, check=True)
-    lines = [line.rstrip() for line in done.stdout.splitlines()]
-    return "```text\n" + "\n".join(lines).strip("\n") + "\n```\n"
+    """What a command prints, as a block of text."""
+    status, shown = sessions.command(*arguments)
+    if status != 0:
+        sys.exit(f"gpudrift {' '.join(arguments)}: exit status {status}: {shown}")
+    return f"```text\n{shown}```\n"
 
 
 def demo() -> str:
@@ -73,28 +77,35 @@ def usage() -> str:
     return printed("--help")
 
 
-def benchmarks() -> str:
+def pages() -> str:
+    rows = []
+    for page in PAGES[1:]:
+        name = page.relative_to(ROOT).as_posix()
+        found = PURPOSE.search(page.read_text(encoding="utf-8"))
+        if found is None:
+            sys.exit(f"{name} does not say in its head what it is for")
+        rows.append(f"| [{name}]({name}) | {found['purpose']} |")
+    return committed.table("Page | What it is for", rows)
+
+
+def speed() -> str:
+    """The newest result of each case, and where."""
     newest: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for document in committed.results("gpudrift/benchmark/1"):
         newest |= {name: (result, document) for name, result in document["cases"].items()}
     if not newest:
         return "No result has been committed yet.\n"
-    notes: dict[str, int] = {}
     rows = []
-    for name in sorted(newest):
+    for name in sorted(newest, key=lambda name: (newest[name][0]["floats"], newest[name][0]["rows"])):
         result, document = newest[name]
-        note = notes.setdefault(committed.surroundings(document), len(notes) + 1)
-        columns = f"{result['floats']:,} float64" + (f", {len(result['strings'])} string" if result["strings"] else "")
-        read, ours = result["read"], result["gpudrift"]
+        read, ours, machine = result["read"], result["gpudrift"], document["machine"]
+        strings = f" + {len(result['strings'])} string" if result["strings"] else ""
         rows.append(
-            f"| 2 × {result['rows']:,} | {columns} | {read['seconds']:.2f} s | {ours['seconds']:.2f} s "
-            f"| {result['ratio']['median']:.2f} | {read['peak_bytes'] / 1e9:.2f} GB "
-            f"| {ours['peak_bytes'] / 1e9:.2f} GB | {result['target']['text']} | {note} |"
+            f"| 2 × {result['rows']:,} rows × {result['floats']:,} float64{strings} columns "
+            f"| {ours['seconds']:.1f} s, {ours['peak_bytes'] / 1e9:.2f} GB "
+            f"| {read['seconds']:.1f} s, {read['peak_bytes'] / 1e9:.2f} GB | {machine['cores']} |"
         )
-    head = "| rows | columns | bare read | gpudrift | ratio | memory, read | memory, gpudrift | target | made on |"
-    rule = "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |"
-    listed = [f"{number}. {text}" for text, number in notes.items()]
-    return "\n".join([head, rule, *rows, "", *listed]) + "\n"
+    return committed.table("two Parquet files | `gpudrift compare`: | bare read with pyarrow: | cores:", rows)
 
 
 def accuracy() -> str:
@@ -376,7 +387,8 @@ def device_note(part: str, document: Document) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "demo": demo,
     "help": usage,
-    "benchmarks": benchmarks,
+    "pages": pages,
+    "speed": speed,
     "cluster": cluster,
     "gpu": gpu,
     "accuracy": accuracy,
@@ -386,7 +398,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """The text with every block made anew."""
+    """The text with every block made anew, and every output of its examples."""
 
     def block(found: re.Match[str]) -> str:
         name = found["name"]
@@ -394,7 +406,8 @@ def filled(text: str) -> str:
             sys.exit(f"no block {name!r}, only {', '.join(BLOCKS)}")
         return f"<!-- begin: {name} -->\n{BLOCKS[name]()}<!-- end: {name} -->"
 
-    return BLOCK.sub(block, text)
+    with tempfile.TemporaryDirectory() as folder:
+        return sessions.renewed(BLOCK.sub(block, text), sessions.make_folder(Path(folder)))
 
 
 def timeless(text: str) -> str:
@@ -402,7 +415,7 @@ def timeless(text: str) -> str:
 
 
 def stale(page: Path, *, check: bool) -> list[str]:
-    """Names of the blocks that are out of date; without ``check`` they are made anew."""
+    """Names of the blocks that are out of date, and ``examples``; without ``check`` the page is brought up to date."""
     before = page.read_text(encoding="utf-8")
     after = filled(before)
     if timeless(before) == timeless(after):
@@ -410,13 +423,13 @@ def stale(page: Path, *, check: bool) -> list[str]:
     if not check:
         page.write_text(after, encoding="utf-8")
     old, new = ({m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after))
-    return [name for name in new if old.get(name) != new[name]]
+    return [name for name in new if old.get(name) != new[name]] or ["examples"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a block is out of date; write nothing")
-    parser.add_argument("--readme", type=Path, action="append", help="default: README.md and benchmarks/README.md")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a page is out of date; write nothing")
+    parser.add_argument("--readme", type=Path, action="append", help="default: every page")
     given = parser.parse_args()
     found = {page: stale(page, check=given.check) for page in given.readme or PAGES}
     told = [f"{page}: out of date: {', '.join(names)}" for page, names in found.items() if names]

@@ -1,4 +1,4 @@
-"""The blocks of README.md about windows: what windows.py and false_alarms.py measured."""
+"""The blocks about windows and false alarms: what windows.py and false_alarms.py measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAYS = {
     "calibrated 0.05": "calibrated, rate 5 %",
 }
 SHOWN = 20
-"""Lines of the known drifts that README.md shows."""
+"""Lines of the known drifts that are shown."""
 
 
 def _newest(made: str, part: str | None = None) -> committed.Document | None:
