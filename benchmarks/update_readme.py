@@ -153,7 +153,7 @@ def cluster() -> str:
         rows += [f"| {label} | {value} | | {note} |" for label, value in model_rows(models[-1])]
     else:
         rows.append("| scale model: error, and what it predicts | not measured | | |")
-    head = ["| what | measured | wanted | made on |", "| --- | --- | --- | ---: |"]
+    head = ["| what | measured | target | note |", "| --- | --- | --- | ---: |"]
     listed = [f"{number}. {text}" for text, number in notes.items()]
     return "\n".join([*head, *rows, *([""] if listed else []), *listed]) + "\n"
 
@@ -164,20 +164,20 @@ def size_of(table: dict[str, Any]) -> str:
 
 
 def workers_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    label = f"two workers over one: {size_of(result['table'])}"
+    label = f"two workers, times as fast as one: {size_of(result['table'])}"
     each = {
         "fit and count": "profile",
         "count": "count",
-        "only read": "read_count",
+        "read alone": "read_count",
         "the same counting in plain processes": "processes",
         "plain arithmetic on this machine": "arithmetic",
     }
     told = ", ".join(f"{words} {result[name]['ratio']['median']:.2f}" for words, name in each.items())
-    return [(label, f"times as fast: {told}", f"≥ {result['target']}")]
+    return [(label, told, f"≥ {result['target']}")]
 
 
 def wide_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    label = f"beside the bare read by the same workers: {size_of(result['table'])}"
+    label = f"time over that of the bare read by the same workers: {size_of(result['table'])}"
     size = result["count"]["bytes_counted"] / 1e9
     larger = "" if result["fits_into_memory"] else ", larger than memory"
     told = ", ".join(
@@ -190,7 +190,7 @@ def wide_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     )
     return [
         (f"{label} ({size:.0f} GB in memory{larger})", told, f"≤ {result['target']} ×"),
-        ("bytes on the network, everything included, of the bytes counted", shares, "< 1 %"),
+        ("bytes on the network, all included, as a share of the bytes counted", shares, "< 1 %"),
     ]
 
 
@@ -202,11 +202,11 @@ def rows_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     )
     *_, last = result["sizes"].values()
     floats = last["table"]["floats"]
-    told += "; the last over the one before " + " / ".join(
+    told += "; ratio of the last two " + " / ".join(
         f"{result[f'{name}_memory_ratio']:.2f}" for name in ("profile", "count")
     )
     label = f"peak memory of a worker, fit and count / count, {floats} float64 columns"
-    return [(label, told, f"≤ {result['target']} × the one before")]
+    return [(label, told, f"≤ {result['target']} × for ten times the rows")]
 
 
 def graph_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -217,8 +217,8 @@ def graph_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 CLUSTER_ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], list[tuple[str, str, str]]]]] = {
-    "workers": ("two workers over one", "≥ 1.8", workers_rows),
-    "wide": ("1,000,000 rows × 5,000 columns beside the bare read", "≤ 1.5 ×", wide_rows),
+    "workers": ("two workers, times as fast as one", "≥ 1.8", workers_rows),
+    "wide": ("1,000,000 rows × 5,000 columns: time over that of the bare read", "≤ 1.5 ×", wide_rows),
     "rows": ("peak memory of a worker at 1e6, 1e7 and 1e8 rows", "flat", rows_rows),
     "graph": ("a job of 10,000 parts × 5 blocks of columns, built and submitted", "≤ 10 s", graph_rows),
 }
@@ -227,16 +227,16 @@ CLUSTER_ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], list[tuple[st
 def model_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     checked = document["checks"]
     told = ", ".join(f"{name} {one['error_of_seconds']:+.0%}" for name, one in checked.items() if one["rows"] >= 10**6)
-    rows = [("scale model: its time beside runs that it was not made from", told or "not checked")]
+    rows = [("scale model: error of its times, against runs that it was not fitted to", told or "not checked")]
     threads = document["threads_of_a_machine"]
     for name, entry in document["predictions"].items():
         hour = entry["machines_for_an_hour"]
         work = entry["machines_of_work"]
-        words = "no cluster does it in an hour" if hour is None else f"{hour:,} machines for an hour"
+        words = "no cluster does it in an hour" if hour is None else f"machines for an hour: {hour:,}"
         rows.append(
             (
                 f"scale model: {name} on machines of {threads} threads",
-                f"{words}; reading and counting alone are an hour of {work:,}",
+                f"{words}; for reading and counting alone: {work:,}",
             )
         )
     return rows
@@ -340,16 +340,16 @@ GPU_LINES: tuple[tuple[str, str, str, Callable[[dict[str, Document]], str]], ...
     ),
     ("float32, the same, the worst shape", "≥ 30 %", "bench", worst_share),
     ("float64, the same, uniform and normal", "≥ 70 %", "bench", usual_shares("float64")),
-    ("beside CUB `HistogramRange` on the same edges", "≥ 10 ×", "bench", beside_peer("CUB HistogramRange")),
-    ("beside `cupy.histogram` on the same edges", "≥ 20 ×", "bench", beside_peer("cupy.histogram")),
+    ("times as fast as CUB `HistogramRange` on the same edges", "≥ 10 ×", "bench", beside_peer("CUB HistogramRange")),
+    ("times as fast as `cupy.histogram` on the same edges", "≥ 20 ×", "bench", beside_peer("cupy.histogram")),
     (
-        "5,000 float32 columns × 1,000,000 rows: share of the time in which the GPU had nothing to do",
+        "5,000 float32 columns × 1,000,000 rows: share of the time in which the GPU is idle",
         "< 5 %",
         "bench",
         idle_share,
     ),
     (
-        "Parquet to profile beside `cudf.read_parquet` of the same columns",
+        "Parquet to profile, time over that of `cudf.read_parquet` of the same columns",
         "≤ 1.1 ×",
         "files",
         beside_bare_read(wide=False),
@@ -367,7 +367,7 @@ def gpu() -> str:
     for what, wanted, part, told in GPU_LINES:
         there = part == "files" or part in newest
         rows.append(f"| {what} | {told(newest) if there else NOT_MEASURED} | {wanted} |")
-    lines = ["| on a GPU | measured | wanted |", "| --- | --- | --- |", *rows]
+    lines = ["| on a GPU | measured | target |", "| --- | --- | --- |", *rows]
     notes = dict.fromkeys(note for name, document in newest.items() if (note := device_note(name, document)))
     return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)]) + "\n"
 
