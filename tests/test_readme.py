@@ -17,6 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
+import click.shell_completion
 import pytest
 from packaging.requirements import Requirement
 
@@ -84,6 +85,10 @@ def test_commands_that_are_not_run_here_are_on_the_pages():
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_that_is_shown_exists_and_parses(command, monkeypatch):
+    completion = re.search(r"_GPUDRIFT_COMPLETE=(\w+)_source gpudrift\b", command)
+    if completion is not None:
+        assert click.shell_completion.get_completion_class(completion[1]) is not None
+        return
     program, *arguments = shlex.split(command)
     parse = {"gpudrift": parse_gpudrift, "python": parse_script, "pip": parse_pip, "pytest": parse_pytest}
     if program == "dask":
