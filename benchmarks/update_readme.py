@@ -33,11 +33,25 @@ import sessions
 import window_blocks
 from committed import NOT_MEASURED, ROOT, Document
 
-PAGES = (
-    ROOT / "README.md",
-    *sorted((ROOT / "gpudrift").rglob("README.md")),
-    *(ROOT / folder / "README.md" for folder in ("kernels", "benchmarks", "examples")),
+FOLDERS = (
+    "gpudrift/cli",
+    "gpudrift/sources",
+    "gpudrift/counts",
+    "gpudrift/statistics",
+    "gpudrift/judging",
+    "gpudrift/judging/rules",
+    "gpudrift/windows",
+    "gpudrift/store",
+    "gpudrift/alerts",
+    "gpudrift/report",
+    "gpudrift/execution/cluster",
+    "kernels",
+    "benchmarks",
+    "examples",
 )
+"""Those with a page, in the order in which README.md lists them."""
+
+PAGES = (ROOT / "README.md", *(ROOT / folder / "README.md" for folder in FOLDERS))
 PURPOSE = re.compile(r"^\| This page \| (?P<purpose>.+) \|$", re.MULTILINE)
 BLOCK = re.compile(r"<!-- begin: (?P<name>[a-z]+) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
 TIME_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\+00:00|Z)")

@@ -70,6 +70,12 @@ def test_outputs_that_differ_are_found(tmp_path):
         update_readme.stale(page, check=True)
 
 
+def test_every_page_is_known():
+    tops = ("gpudrift", "kernels", "benchmarks", "examples", "tests")
+    found = {path for top in tops for path in (ROOT / top).rglob("README.md")}
+    assert found | {ROOT / "README.md"} == set(update_readme.PAGES)
+
+
 def test_every_block_stands_on_one_page():
     shown = [name for text in PAGES.values() for name in re.findall(r"<!-- begin: ([a-z]+) -->", text)]
     assert sorted(shown) == sorted(update_readme.BLOCKS)
