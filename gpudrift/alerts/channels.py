@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpudrift.alerts.events import Alert, Event, State, instant, size_of
-from gpudrift.judging.findings import SEVERITIES
+from gpudrift.vocabulary import ALARM_KINDS, SEVERITIES
 
 __all__ = [
     "EVENT_FORMAT",
@@ -210,7 +210,7 @@ def prometheus_text(state: State, watch: str, gauges: Gauges, most: int = 1000) 
     levels = [(labels, 1.0 + SEVERITIES.index(alert.finding.severity)) for labels, alert in series.items()]
     starts = [(labels, instant(alert.since).timestamp()) for labels, alert in series.items()]
     counts: dict[tuple[tuple[str, str], ...], float] = {}
-    for kind in ("quality", "drift", "skew"):
+    for kind in ALARM_KINDS:
         for severity in SEVERITIES:
             counts[(*own, ("kind", kind), ("severity", severity))] = 0.0
     for alert in alerts:

@@ -24,7 +24,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gpudrift.judging.findings import SEVERITIES, Finding
+from gpudrift.judging.findings import Finding
+from gpudrift.vocabulary import SEVERITIES
 
 __all__ = [
     "CHANGES",
@@ -41,8 +42,6 @@ __all__ = [
 ]
 
 CHANGES = ("opened", "grew", "shrank", "ended", "retrain")
-
-KINDS = ("quality", "drift", "skew")
 
 Key = tuple[str, str, str | None, str | None]
 """Kind, rule, column and segment."""

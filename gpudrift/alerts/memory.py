@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gpudrift.alerts.events import CHANGES, KINDS, Alert, Event, State, Streak, instant
-from gpudrift.judging.findings import SEVERITIES, Finding
+from gpudrift.alerts.events import CHANGES, Alert, Event, State, Streak, instant
+from gpudrift.judging.findings import Finding
+from gpudrift.vocabulary import ALARM_KINDS, SEVERITIES
 
 __all__ = ["FORMAT", "Memory", "delivered", "dumps", "load", "loads", "locked", "queued", "save", "trimmed"]
 
@@ -252,7 +253,7 @@ def _alert(entry: Any, where: str) -> Alert:
             given[name] = None if value is None else _number(value, f"{where}: {name}")
         elif not isinstance(value, str):
             raise ValueError(f"{where}: {name} is no text")
-    if given["kind"] not in KINDS or given["severity"] not in SEVERITIES:
+    if given["kind"] not in ALARM_KINDS or given["severity"] not in SEVERITIES:
         raise ValueError(f"{where}: no such kind or severity")
     since, told = _time(given.pop("since", None), where), given.pop("told", None)
     return Alert(Finding(**({"column": None} | given)), since, told)

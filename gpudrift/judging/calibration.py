@@ -58,10 +58,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.counts.profiles import Profile, first_difference
-from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
-from gpudrift.judging.verdicts import ROWS_PER_BIN, why_not_judged
+from gpudrift.judging.thresholds import ROWS_PER_BIN
+from gpudrift.judging.verdicts import why_not_judged
 from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles
 from gpudrift.statistics.noise import noise_floors, psi_floor
+from gpudrift.vocabulary import DECIDING, STATISTICS
 
 __all__ = [
     "FEWEST_WINDOWS",
@@ -212,9 +213,8 @@ class Calibration:
 
 
 def _column_limits(entry: Mapping[str, Any]) -> ColumnLimits:
-    known = (*DECIDING, *ALSO_JUDGED)
     limits = {name: _within(limit, 0.0, math.inf) for name, limit in entry["limits"].items()}
-    if unknown := [name for name in limits if name not in known]:
+    if unknown := [name for name in limits if name not in STATISTICS]:
         raise ValueError(f"no statistic {unknown[0]!r} to judge by")
     values = entry["values"]
     return ColumnLimits(
@@ -267,9 +267,8 @@ def calibrations(
 ) -> list[Calibration]:
     """The same for several rates, in their order; the windows are compared once."""
     judged = (*DECIDING, *(name for name in dict.fromkeys(statistics) if name not in DECIDING))
-    if unknown := [name for name in judged if name not in (*DECIDING, *ALSO_JUDGED)]:
-        known = ", ".join((*DECIDING, *ALSO_JUDGED))
-        raise ValueError(f"calibrate: no statistic {unknown[0]!r} to judge by, only {known}")
+    if unknown := [name for name in judged if name not in STATISTICS]:
+        raise ValueError(f"calibrate: no statistic {unknown[0]!r} to judge by, only {', '.join(STATISTICS)}")
     used = [window for window in windows if window.rows]
     asked = [(rate, _method(method, len(used), rate)) for rate in rates]
     for window in used[1:]:

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ALSO_JUDGED", "DECIDING", "DEFAULT_THRESHOLDS", "Thresholds"]
+from gpudrift.vocabulary import STATISTICS
 
+__all__ = ["DEFAULT_THRESHOLDS", "ROWS_PER_BIN", "Limits", "Thresholds"]
 
 DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
     "psi": (0.1, 0.25),
@@ -19,12 +20,8 @@ DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
 """From which value on a statistic is moderate, and major."""
 
 
-DECIDING = tuple(DEFAULT_THRESHOLDS)
-
-
-ALSO_JUDGED = ("ks", "js", "hellinger", "tv", "linf", "cramers_v")
-"""Statistics that decide only where a threshold is given for them."""
-
+ROWS_PER_BIN = 5
+"""With fewer values per bin on either side a column is not judged, but for its missing share."""
 
 Limits = tuple[float, float]
 
@@ -73,10 +70,9 @@ class Thresholds:
 
 
 def _limits(column: str, statistic: str, value: Any) -> Limits:
-    possible = (*DECIDING, *ALSO_JUDGED)
-    if statistic not in possible:
+    if statistic not in STATISTICS:
         raise ValueError(
-            f"thresholds: column {column!r}: no statistic {statistic!r} to judge by, only {', '.join(possible)}"
+            f"thresholds: column {column!r}: no statistic {statistic!r} to judge by, only {', '.join(STATISTICS)}"
         )
     pair = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, None)
     try:

@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpudrift.counts.profiles import data_range
-from gpudrift.judging.thresholds import Limits, Thresholds
+from gpudrift.judging.thresholds import ROWS_PER_BIN, Limits, Thresholds
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.noise import noise_floors
 
-__all__ = ["ROWS_PER_BIN", "ColumnVerdict", "Verdict", "judge_comparison", "why_not_judged"]
+__all__ = ["ColumnVerdict", "Verdict", "judge_comparison", "why_not_judged"]
 
 ALPHA = 0.05
-ROWS_PER_BIN = 5
-
 
 _WORDS = {
     "psi": "PSI",

@@ -15,14 +15,12 @@ from gpudrift.counts.profiles import Profile
 from gpudrift.files import write_whole
 from gpudrift.judging.findings import Finding
 from gpudrift.version import __version__
+from gpudrift.vocabulary import FINDING_KINDS, MONITORING_FORMAT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMAT", "Gap", "Monitoring", "Moved", "WindowResult"]
-
-
-FORMAT = "gpudrift/monitoring/1"
+__all__ = ["Gap", "Monitoring", "Moved", "WindowResult"]
 
 
 @dataclass(frozen=True)
@@ -209,9 +207,8 @@ class Monitoring:
     def document(self) -> dict[str, Any]:
         """As JSON, for pipelines and for ``gpudrift alert``."""
         findings = self.findings
-        kinds = ("quality", "drift", "skew", "undecided")
         return {
-            "format": FORMAT,
+            "format": MONITORING_FORMAT,
             "version": __version__,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "baseline": _side(self.baseline.rows, self.baseline),
@@ -223,7 +220,7 @@ class Monitoring:
                 "with_drift": sum(bool(window.drifted or window.in_segments) for window in self.windows),
                 "only_in_segments": sum(bool(window.in_segments) and not window.drifted for window in self.windows),
                 "with_moves": sum(bool(window.moved) for window in self.windows),
-                "findings": {kind: sum(one.kind == kind for one in findings) for kind in kinds},
+                "findings": {kind: sum(one.kind == kind for one in findings) for kind in FINDING_KINDS},
             },
             "compared": list(self.compared),
             "columns": self.columns(),

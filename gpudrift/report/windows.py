@@ -22,9 +22,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from gpudrift.judging.findings import KINDS
-from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
 from gpudrift.report.text import GAP, Paper, counted, limits_text, share_text, shortened
+from gpudrift.vocabulary import FINDING_KINDS, STATISTICS
 
 __all__ = ["render", "write"]
 
@@ -40,7 +39,6 @@ _MOST_GAPS = 5
 _BLANKS = 0.1
 """Share of a strip that one gap may take."""
 _WHY = 15  # cells of a reason that are worth a column: "PSI 0.31 ≥ 0.25"
-_STATISTICS = {*DECIDING, *ALSO_JUDGED}
 _CALENDAR = ("d", "w", "mo", "q", "y")
 
 # Cells of a strip, cells of a name at least, and what is left out: from the roomiest to the tightest.
@@ -512,7 +510,7 @@ def _findings(watch: _Watch, most: int, paper: Paper) -> Iterator[Text]:
     width = min(max(map(cell_len, names)), 28)
     yield Text()
     yield Text(f"Rules and columns in the last window, {watch.short(window['window'])}", style="bold")
-    for kind, meaning in KINDS.items():
+    for kind, meaning in FINDING_KINDS.items():
         those = [one for one in listed if one["kind"] == kind]
         if not those:
             continue
@@ -532,7 +530,7 @@ def _is_rule(finding: Document) -> bool:
     """Whether it is of a rule, not of a statistic that the tables tell already."""
     if finding["rule"] in _ODD_ROWS:
         return False
-    return finding["kind"] in ("quality", "undecided") or finding["rule"] not in _STATISTICS
+    return finding["kind"] in ("quality", "undecided") or finding["rule"] not in STATISTICS
 
 
 def _name_of(finding: Document, paper: Paper) -> str:

@@ -22,13 +22,13 @@ from support.command import DONE, FOUND, USAGE, fails, process, run, strict_json
 from support.example_document import HOSTILE_NAMES
 
 import gpudrift as gd
+from gpudrift.alerts.reports import document_windows
 from gpudrift.api.saved import load_saved
 from gpudrift.api.watching import monitor
-from gpudrift.cli import monitor as cli_monitor
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.judging.findings import KINDS, document_windows
 from gpudrift.report.windows import render, write
 from gpudrift.store.store import Store
+from gpudrift.vocabulary import FINDING_KINDS
 
 DATA = Path(gd.__file__).parent / "data"
 BEFORE, AFTER = DATA / "hotel_bookings_2015.parquet", DATA / "hotel_bookings_2016.parquet"
@@ -192,7 +192,7 @@ def test_the_findings_of_check_are_valid_too(folder, tmp_path):
         run("check", AFTER, "--rules", tmp_path / "kept.toml", "--reference", BEFORE, "--json", "-").document
     )
     assert FINDINGS.schema["$defs"]["finding"] == MONITORING.schema["$defs"]["finding"]
-    assert set(FINDINGS.schema["$defs"]["kind"]["enum"]) == set(KINDS) == set(cli_monitor._GATES)
+    assert set(FINDINGS.schema["$defs"]["kind"]["enum"]) == set(FINDING_KINDS)
 
 
 # --- statuses -----------------------------------------------------------------------------------------------------
@@ -479,7 +479,7 @@ def test_nothing_found_is_green_and_short(document):
     changed = made_up(document, columns=[])
     for window in changed["windows"]:
         window |= {"drifted": [], "in_segments": [], "moved": [], "findings": []}
-    changed["summary"] |= {"with_drift": 0, "only_in_segments": 0, "findings": dict.fromkeys(KINDS, 0)}
+    changed["summary"] |= {"with_drift": 0, "only_in_segments": 0, "findings": dict.fromkeys(FINDING_KINDS, 0)}
     lines = drawn(changed)
     assert "● None of 27 windows drifted" in lines
     assert not any("strips" in line for line in lines)

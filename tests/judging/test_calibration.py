@@ -30,10 +30,10 @@ from gpudrift.judging.calibration import (
     leave_one_out,
     medians,
 )
-from gpudrift.judging.thresholds import DECIDING
 from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.statistics.noise import noise_floors
+from gpudrift.vocabulary import DECIDING
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGES = np.linspace(-2.5, 2.5, 40)

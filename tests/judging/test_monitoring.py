@@ -21,15 +21,16 @@ from support import tables
 import gpudrift as gd
 from gpudrift.alerts import Window
 from gpudrift.alerts.events import State, advance
+from gpudrift.alerts.reports import document_windows
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.judging import findings as findings_module
 from gpudrift.judging import monitoring
 from gpudrift.judging.monitoring import monitor_windows
 from gpudrift.judging.rules.reading import read_rules
-from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
 from gpudrift.judging.verdicts import judge_comparison
-from gpudrift.judging.windows import FORMAT, Monitoring
+from gpudrift.judging.windows import Monitoring
+from gpudrift.statistics import comparison
 from gpudrift.statistics.comparison import compare_profiles
+from gpudrift.vocabulary import STATISTICS
 from gpudrift.windows.grouping import NO_TIME
 
 FIRST = datetime.datetime(2026, 3, 1)
@@ -85,7 +86,7 @@ def watched(table: pa.Table, before: Any = BASELINE, **options: Any) -> Monitori
     assert summary["windows"] == len(found) == len(document["windows"])
     assert sum(summary["findings"].values()) == len(found.findings)
     # What is told and what is shown are the same windows, columns and segments.
-    drifts = [one for one in found.findings if one.kind in ("drift", "skew") and one.rule in (*DECIDING, *ALSO_JUDGED)]
+    drifts = [one for one in found.findings if one.kind in ("drift", "skew") and one.rule in STATISTICS]
     assert summary["with_drift"] == len({one.window for one in drifts})
     in_table = {one.window for one in drifts if one.segment is None}
     assert summary["only_in_segments"] == len({one.window for one in drifts} - in_table)
@@ -383,7 +384,7 @@ def test_an_alert_of_a_segment_without_rows_is_one_alert():
     over = sparse([7], lambda *_: 200, seed=3)
     found = watched(pa.concat_tables([drifted, over]), SPARSE, rolling=0)
     document = json.loads(found.to_json())
-    events, state = advance(State(), [Window(*one) for one in findings_module.document_windows(document)])
+    events, state = advance(State(), [Window(*one) for one in document_windows(document)])
     of_segment = [
         (event.change, event.window)
         for event in events
@@ -562,8 +563,19 @@ def test_a_table_of_which_no_row_has_a_time_has_no_windows():
     assert found.current.starts == (NO_TIME,)
 
 
-def test_the_words_that_light_modules_repeat_are_those_of_the_heavy_ones():
-    assert findings_module.MONITORING_FORMAT == FORMAT
+def test_no_distribution_is_drawn_and_no_summary_computed():
+    """Nobody sees them here: a finding needs the verdict alone. A document of one report has them, and is counted."""
+    table = days(list(range(30)), {name: lambda _: 2.0 for name in "abc"}, rows=200)
+    before = baseline("country")
+    calls = {name: mock.Mock(wraps=getattr(comparison, name)) for name in ("distribution", "summary")}
+    with mock.patch.multiple(comparison, **calls):
+        found = monitor_windows(before, profile(table, schema=before), now=2e10)
+        json.loads(found.to_json())
+        assert len(found) == 30
+        assert all(len(window.drifted) == 3 for window in found)
+        assert {name: call.call_count for name, call in calls.items()} == {"distribution": 0, "summary": 0}
+        gd.compare(BASELINE.total(), found.current.total()).document()
+        assert {name: call.call_count for name, call in calls.items()} == {"distribution": 5, "summary": 10}
 
 
 @pytest.mark.skipif(not tables.available(), reason="the real tables are not here (GPUDRIFT_DATA names another place)")

@@ -21,13 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from gpudrift.columns.bounds import as_written
-from gpudrift.judging.findings import KINDS, SEVERITIES
 from gpudrift.judging.thresholds import Thresholds
+from gpudrift.vocabulary import ALARM_KINDS, SCHEMA_CHANGES, SEVERITIES
 
-__all__ = ["CHANGES", "CHECKS", "CUT", "Check", "Rule", "read_rules", "rule_bounds"]
-
-CHANGES = ("added", "dropped", "type changed", "unit changed")
-"""Changes of columns that ``column_changes`` finds."""
+__all__ = ["CHECKS", "CUT", "Check", "Rule", "read_rules", "rule_bounds"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class Rule:
     q : float, optional
         Of ``quantile``, between 0 and 1.
     tolerate : tuple of str
-        Of ``column_changes``: which of ``CHANGES`` are none.
+        Of ``column_changes``: which of :data:`gpudrift.vocabulary.SCHEMA_CHANGES` are none.
     thresholds : mapping
         Of ``drift``: statistic to (moderate, major), as for :func:`gpudrift.compare`.
     name : str, optional
@@ -183,9 +180,8 @@ def _mistakes(rule: Rule) -> Iterable[str]:
 def _bad_labels(rule: Rule) -> Iterable[str]:
     if rule.severity not in SEVERITIES:
         yield f"severity is {rule.severity!r}, expected {' or '.join(SEVERITIES)}"
-    kinds = [kind for kind in KINDS if kind != "undecided"]
-    if rule.kind is not None and rule.kind not in kinds:
-        yield f"kind is {rule.kind!r}, expected {', '.join(kinds)}"
+    if rule.kind is not None and rule.kind not in ALARM_KINDS:
+        yield f"kind is {rule.kind!r}, expected {', '.join(ALARM_KINDS)}"
     name: Any = rule.name
     if name is not None and not (isinstance(name, str) and name):
         yield f"name is {name!r}, expected a text"
@@ -198,8 +194,8 @@ def _bad_entries(rule: Rule) -> Iterable[str]:
         if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not _is_finite(value)):
             yield f"{value!r} is no value of a column, expected texts, numbers, true or false"
     for change in rule.tolerate:
-        if change not in CHANGES:
-            yield f"tolerate has {change!r}, expected {', '.join(CHANGES)}"
+        if change not in SCHEMA_CHANGES:
+            yield f"tolerate has {change!r}, expected {', '.join(SCHEMA_CHANGES)}"
     if rule.thresholds:
         try:
             Thresholds.of({"*": rule.thresholds})

@@ -21,12 +21,13 @@ from support import tables
 from support.example_document import HOSTILE_NAMES
 
 import gpudrift as gd
-from gpudrift.judging.findings import KINDS, findings_document
+from gpudrift.judging.findings import findings_document
 from gpudrift.judging.rules.evaluation import evaluate, findings_of
 from gpudrift.judging.rules.reading import CHECKS, Rule, read_rules
 from gpudrift.judging.rules.units import scale_change
 from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.statistics.comparison import compare_profiles
+from gpudrift.vocabulary import FINDING_KINDS
 
 DATA = Path(gd.__file__).parent / "data"
 BEFORE, AFTER = DATA / "hotel_bookings_2015.parquet", DATA / "hotel_bookings_2016.parquet"
@@ -674,7 +675,7 @@ def test_the_bounds_of_rules_are_edges_and_change_nothing_else():
 
 
 def test_every_kind_has_its_words():
-    assert set(KINDS) == {"quality", "drift", "skew", "undecided"}
+    assert set(FINDING_KINDS) == {"quality", "drift", "skew", "undecided"}
     with pytest.raises(ValueError, match="kind 'bad' is none of"):
         gd.Finding("bad", "r", None, "major", "")
     with pytest.raises(ValueError, match="severity 'worst' is none of"):
