@@ -130,7 +130,7 @@ def compare(
     _write_report(report, json_path, quiet, None if show_all else rows)
     if report.judged == 0:
         raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
-    found = {"drift": bool(report.drifted), "schema": bool(report.comparison.findings)}
+    found = {"drift": bool(report.drifted), "schema": bool(report.comparison.schema_changes)}
     return FOUND if any(found[gate] for gate in gates) else 0
 
 

@@ -126,8 +126,8 @@ def drift_findings(report: Report, window: str | None = None, segment: str | Non
             bounds = statistic.low, statistic.high
             shares = statistic.details.get("reference"), statistic.details.get("current")
             found.append(statistic_finding(column.name, name, severity, limit, statistic.value, bounds, shares))
-    for change in report.comparison.findings:
-        found.append(schema_finding(change.column, change.finding, change.reference, change.current))
+    for changed in report.comparison.schema_changes:
+        found.append(schema_finding(changed.column, changed.change, changed.reference, changed.current))
     return [replace(one, window=window, segment=segment) for one in found]
 
 

@@ -157,8 +157,8 @@ class Report:
             "versions": {name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},
             "summary": self.summary,
             "schema": [
-                {"column": f.column, "finding": f.finding, "reference": f.reference, "current": f.current}
-                for f in self.comparison.findings
+                {"column": one.column, "finding": one.change, "reference": one.reference, "current": one.current}
+                for one in self.comparison.schema_changes
             ],
             "columns": [column.document(brief=place >= full) for place, column in enumerate(self.columns)],
         }

@@ -159,7 +159,7 @@ def test_a_column_in_one_table_only_is_named(good, tmp_path):
     assert "city" in out
     assert "town" in out
     report = gd.compare(good, other)
-    assert [(f.column, f.finding, f.reference, f.current) for f in report.comparison.findings] == [
+    assert [(f.column, f.change, f.reference, f.current) for f in report.comparison.schema_changes] == [
         ("city", "dropped", "string", None),
         ("town", "added", None, "string"),
     ]
@@ -195,7 +195,7 @@ def test_a_type_that_changed_is_named_with_both_types(tmp_path, before, after, f
     columns = columns_of(reference, current)
     assert columns["x"]["severity"] == "not judged"
     assert columns["y"]["severity"] == "none"
-    (found,) = gd.compare(reference, current).comparison.findings
+    (found,) = gd.compare(reference, current).comparison.schema_changes
     assert (found.reference, found.current) == (str(before.type), str(after.type))
 
 

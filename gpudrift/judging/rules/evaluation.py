@@ -41,7 +41,7 @@ from gpudrift.judging.rules.reading import CHECKS, CUT, Rule
 from gpudrift.judging.rules.units import ScaleChange, scale_change
 from gpudrift.judging.verdicts import ColumnVerdict, judge_comparison
 from gpudrift.statistics.categorical import new_values
-from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles, schema_findings
+from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles, schema_changes
 from gpudrift.statistics.summaries import moments, natural_values
 
 __all__ = ["evaluate", "findings_of"]
@@ -484,16 +484,16 @@ def _rows(sides: _Sides, rule: Rule) -> Iterable[Finding]:
 def _column_changes(sides: _Sides, rule: Rule) -> Iterable[Finding]:
     if sides.reference is None:
         raise _UncheckedError("it needs a reference, and none is given")
-    for change in schema_findings(sides.reference, sides.current):
-        if change.finding in rule.tolerate:
+    for found in schema_changes(sides.reference, sides.current):
+        if found.change in rule.tolerate:
             continue
-        if change.finding == "added":
-            words = f"added: the reference has no such column ({change.current} here)"
-        elif change.finding == "dropped":
-            words = f"dropped: the table has no such column ({change.reference} in the reference)"
+        if found.change == "added":
+            words = f"added: the reference has no such column ({found.current} here)"
+        elif found.change == "dropped":
+            words = f"dropped: the table has no such column ({found.reference} in the reference)"
         else:
-            words = f"{change.finding}: {change.reference} became {change.current}"
-        yield _finding(rule, words, column=change.column)
+            words = f"{found.change}: {found.reference} became {found.current}"
+        yield _finding(rule, words, column=found.column)
 
 
 def _scale_change(sides: _Sides, rule: Rule) -> Iterable[Finding]:
