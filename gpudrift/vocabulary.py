@@ -11,6 +11,7 @@ from collections.abc import Mapping
 __all__ = [
     "ALARM_KINDS",
     "ALSO_JUDGED",
+    "CALIBRATION_FORMAT",
     "COLUMN_FAMILIES",
     "COLUMN_KINDS",
     "COMPARISON_FORMAT",
@@ -59,6 +60,7 @@ ALSO_JUDGED = ("ks", "js", "hellinger", "tv", "linf", "cramers_v")
 
 STATISTICS = (*DECIDING, *ALSO_JUDGED)
 
+CALIBRATION_FORMAT = "gpudrift/calibration/1"
 COMPARISON_FORMAT = "gpudrift/comparison/1"
 FINDINGS_FORMAT = "gpudrift/findings/1"
 MONITORING_FORMAT = "gpudrift/monitoring/1"

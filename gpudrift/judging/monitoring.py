@@ -23,7 +23,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gpudrift.columns.schema import Column
 from gpudrift.counts.groups import GroupedProfile
@@ -38,14 +38,8 @@ from gpudrift.judging.windows import Gap, Monitoring, Moved, WindowResult
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.windows.grouping import NO_TIME
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["monitor_windows"]
 
-
-UNJUDGED = ("not judged", "too few rows")
-"""Severities of columns of which nothing is known."""
 
 MOST_EMPTY = 1_000
 """Empty windows in a row that are looked at one by one; more are only told."""
@@ -262,7 +256,7 @@ class _Run:
             limits = self.segment_thresholds.get(segment, None if callable(limits) else limits)
         report = self._judge(reference, self._compared(profile), limits, alpha)
         for column in report.columns:
-            if column.severity not in UNJUDGED:
+            if column.verdict.decided:
                 self.skewed.setdefault((segment, column.name), column.drifted)
         found = drift_findings(report, label, segment)
         if segment is not None:
@@ -326,7 +320,7 @@ class _Run:
 
 
 def _unjudged(report: Report) -> tuple[str, ...]:
-    return tuple(column.name for column in report.columns if column.severity in UNJUDGED)
+    return tuple(column.name for column in report.columns if not column.verdict.decided)
 
 
 def _moved(report: Report, segment: str | None = None) -> tuple[Moved, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gpudrift.vocabulary import STATISTICS
 
-__all__ = ["DEFAULT_THRESHOLDS", "ROWS_PER_BIN", "Limits", "Thresholds"]
+__all__ = ["DEFAULT_THRESHOLDS", "MAJOR_RATIO", "ROWS_PER_BIN", "Limits", "Thresholds"]
 
 DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
     "psi": (0.1, 0.25),
@@ -22,6 +22,9 @@ DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
 
 ROWS_PER_BIN = 5
 """With fewer values per bin on either side a column is not judged, but for its missing share."""
+
+MAJOR_RATIO = 2.5
+"""The major threshold over the moderate one, where only one is given."""
 
 Limits = tuple[float, float]
 
@@ -77,7 +80,7 @@ def _limits(column: str, statistic: str, value: Any) -> Limits:
     pair = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, None)
     try:
         moderate = float(pair[0])
-        major = 2.5 * moderate if pair[1] is None else float(pair[1])
+        major = MAJOR_RATIO * moderate if pair[1] is None else float(pair[1])
         good = len(pair) == 2 and 0 <= moderate <= major < math.inf
     except (TypeError, ValueError, IndexError):
         good = False

@@ -217,9 +217,10 @@ def noise_floors(column: ColumnComparison, alpha: float) -> dict[str, float]:
     """The (1 - alpha) quantile of each statistic without drift, at the row counts of this column.
 
     PSI: the chi-square quantile with B - 1 degrees of freedom times (1/n + 1/m), and more where cells may be empty
-    without drift (see the module). Jensen-Shannon: the square root of its quantile times (1/n + 1/m) / (8 ln 2). KS: the Dvoretzky-Kiefer-Wolfowitz bound. Missing and new shares: the normal approximation for the difference of
-    two proportions, or what is binomial of few rows. Scaled Wasserstein: its mean without drift, sqrt(2 / pi) J / std
-    with J the integral of sqrt(F (1 - F)) over the reference, and sqrt(2 ln(1 / alpha)) standard deviations, times
+    without drift (see the module). Jensen-Shannon: the square root of its quantile times (1/n + 1/m) / (8 ln 2). KS:
+    the Dvoretzky-Kiefer-Wolfowitz bound. Missing and new shares: the normal approximation for the difference of two
+    proportions, or what is binomial of few rows. Scaled Wasserstein: its mean without drift, sqrt(2 / pi) J / std with
+    J the integral of sqrt(F (1 - F)) over the reference, and sqrt(2 ln(1 / alpha)) standard deviations, times
     sqrt(1/n + 1/m).
     """
     from scipy.special import chdtri

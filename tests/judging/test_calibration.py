@@ -24,12 +24,9 @@ from gpudrift.judging.calibration import (
     _floors,
     calibrate,
     calibrations,
-    column_limits,
-    conformal_quantile,
-    extrapolated_quantile,
     leave_one_out,
-    medians,
 )
+from gpudrift.judging.conformal import column_limits, conformal_quantile, extrapolated_quantile, medians
 from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.statistics.noise import noise_floors
