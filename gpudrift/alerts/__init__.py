@@ -6,16 +6,16 @@
 
 from __future__ import annotations
 
-from gpudrift.alerts.events import Event, Rules, State, Window, advance, windows_of
+from gpudrift.alerts.events import AlertState, Event, Rules, Window, advance, windows_of
 from gpudrift.alerts.running import Outcome, run_alerts
 from gpudrift.alerts.settings import Settings, read_settings
 
 __all__ = [
+    "AlertState",
     "Event",
     "Outcome",
     "Rules",
     "Settings",
-    "State",
     "Window",
     "advance",
     "read_settings",

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpudrift.alerts.events import Alert, Event, State, instant, size_of
+from gpudrift.alerts.events import Alert, AlertState, Event, instant, size_of
 from gpudrift.vocabulary import ALARM_KINDS, SEVERITIES
 
 __all__ = [
@@ -194,7 +194,7 @@ class Gauges:
     unsent: Mapping[str, int] | None = None
 
 
-def prometheus_text(state: State, watch: str, gauges: Gauges, most: int = 1000) -> str:
+def prometheus_text(state: AlertState, watch: str, gauges: Gauges, most: int = 1000) -> str:
     """Gauges of everything that is open, in the text format of Prometheus.
 
     At most `most` findings have series of their own, the largest; ``gpudrift_findings_left_out`` counts the others.

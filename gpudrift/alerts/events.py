@@ -30,9 +30,9 @@ from gpudrift.vocabulary import SEVERITIES
 __all__ = [
     "CHANGES",
     "Alert",
+    "AlertState",
     "Event",
     "Rules",
-    "State",
     "Streak",
     "Window",
     "advance",
@@ -157,7 +157,7 @@ class Streak:
 
 
 @dataclass(frozen=True)
-class State:
+class AlertState:
     """All that has to be known of the past.
 
     Parameters
@@ -232,12 +232,14 @@ def windows_of(
     return tuple(Window(start, tuple(inside), judged) for start, inside in found.items())
 
 
-def advance(state: State, windows: Iterable[Window], rules: Rules | None = None) -> tuple[tuple[Event, ...], State]:
+def advance(
+    state: AlertState, windows: Iterable[Window], rules: Rules | None = None
+) -> tuple[tuple[Event, ...], AlertState]:
     """Take windows up into the state.
 
     Parameters
     ----------
-    state : State
+    state : AlertState
     windows : iterable of Window
         In any order; of one start they are taken together.
     rules : Rules, optional
@@ -245,7 +247,7 @@ def advance(state: State, windows: Iterable[Window], rules: Rules | None = None)
     Returns
     -------
     events : tuple of Event
-    state : State
+    state : AlertState
 
     Raises
     ------
@@ -283,7 +285,7 @@ def _either(one: frozenset[str] | None, other: frozenset[str] | None) -> frozens
     return None if one is None or other is None else one | other
 
 
-def _step(state: State, window: Window, rules: Rules) -> tuple[list[Event], State]:
+def _step(state: AlertState, window: Window, rules: Rules) -> tuple[list[Event], AlertState]:
     again = state.window is not None and instant(window.start) == instant(state.window)
     start = state.window if again and state.window is not None else window.start
     found = _worst(window.findings)
@@ -310,7 +312,7 @@ def _step(state: State, window: Window, rules: Rules) -> tuple[list[Event], Stat
             if change == "retrain":
                 since = streak.since or since
             events.append(_event(state.events + len(events), change, start, since, concerned))
-    return events, State(
+    return events, AlertState(
         start, alerts, past, streak, base, start if signal else state.retrained, state.events + len(events)
     )
 
@@ -385,5 +387,5 @@ def size_of(finding: Finding) -> tuple[object, ...]:
 def _event(number: int, change: str, window: str, since: str, alerts: Sequence[Alert]) -> Event:
     ordered = tuple(sorted(alerts, key=lambda alert: size_of(alert.finding)))
     inside = [[*vars(alert.finding).values(), alert.since, alert.told] for alert in ordered]
-    said = json.dumps([number, change, window, since, inside])
-    return Event(hashlib.sha256(said.encode()).hexdigest()[:24], change, window, since, ordered)
+    identity = json.dumps([number, change, window, since, inside])
+    return Event(hashlib.sha256(identity.encode()).hexdigest()[:24], change, window, since, ordered)

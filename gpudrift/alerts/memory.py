@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gpudrift.alerts.events import CHANGES, Alert, Event, State, Streak, instant
+from gpudrift.alerts.events import CHANGES, Alert, AlertState, Event, Streak, instant
 from gpudrift.judging.findings import Finding
 from gpudrift.vocabulary import ALARM_KINDS, SEVERITIES
 
@@ -45,14 +45,14 @@ class Memory:
 
     Parameters
     ----------
-    state : State
+    state : AlertState
     waiting : mapping of channel to tuple of Event
         What could not be sent there yet, the oldest first.
     lost : mapping of channel to int
         Messages that were dropped there because too many waited.
     """
 
-    state: State = field(default_factory=State)
+    state: AlertState = field(default_factory=AlertState)
     waiting: Mapping[str, tuple[Event, ...]] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
 
@@ -214,7 +214,7 @@ def loads(text: str) -> Memory:
     for channel, line in waiting.items():
         if not isinstance(line, list) or not all(isinstance(one, str) and one in messages for one in line):
             raise ValueError(f"waiting: {channel!r:.60}: not a list of its messages")
-    state = State(
+    state = AlertState(
         window=_window(entries["window"], "window"),
         alerts=_alerts(entries["alerts"], "alerts"),
         previous=_alerts(entries["previous"], "previous"),

@@ -403,7 +403,7 @@ def _floors(
         else:
             floor *= scale if name == "psi" else math.sqrt(scale)
         if name in ("missing", "new"):
-            together = max(math.ceil(math.log(1.0 / rate) / math.log(windows) - 1e-9), 1)
-            floor = max(floor, together * plain**2)
+            fewest = max(math.ceil(math.log(1.0 / rate) / math.log(windows) - 1e-9), 1)
+            floor = max(floor, fewest * plain**2)
         floors.append(floor)
     return floors

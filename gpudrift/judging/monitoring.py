@@ -23,6 +23,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from gpudrift.columns.schema import Column
@@ -30,11 +31,11 @@ from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.judging.findings import Finding, drift_findings, ordered
 from gpudrift.judging.report import Report
-from gpudrift.judging.rules.evaluation import evaluate
+from gpudrift.judging.rules.evaluation import Broken, broken_rules, evaluate
 from gpudrift.judging.rules.reading import Rule
 from gpudrift.judging.thresholds import Thresholds
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
-from gpudrift.judging.windows import Gap, Monitoring, Moved, WindowResult
+from gpudrift.judging.windows import DriftedColumn, Gap, Monitoring, WindowResult
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.windows.grouping import NO_TIME
 
@@ -155,6 +156,7 @@ class _Run:
         self.skewed: dict[tuple[str | None, str], bool] = {}
         """Whether a column of a segment had drifted in the first window in which it could be judged."""
         self.first: Profile | None = None
+        """The first window, whatever was judged in it."""
 
     def _compared(self, profile: Profile) -> Profile:
         selected = profile.select([name for name in self.names if name in profile.schema])
@@ -208,6 +210,12 @@ class _Run:
         never = column.kind in ("skipped", "clock", "identifier") and column.name not in self.named
         return not never and (segment, column.name) not in self.skewed
 
+    @cached_property
+    def broken(self) -> Broken:
+        """What rules found in the first window: that is skew in every later one."""
+        assert self.first is not None
+        return broken_rules(self.first, self.rules, self.baseline)
+
     def _window(self, start: int, whole: Profile, before: Sequence[Profile]) -> WindowResult:
         label = self.windows.label(start)
         reports: dict[str | None, Report] = {}
@@ -215,13 +223,13 @@ class _Run:
         for segment, reference, profile, alpha in self._comparisons(start, whole):
             reports[segment], found = self._drift(profile, reference, label, segment, alpha)
             findings += found
-        moved: tuple[Moved, ...] = ()
+        moved: tuple[DriftedColumn, ...] = ()
         if before:
             fixed = None if callable(self.thresholds) else self.thresholds
             earlier = self._compared(sum(before[1:], before[0]))
-            moved = _moved(self._judge(earlier, self._compared(whole), fixed, self.alpha))
+            moved = _drifted_columns(self._judge(earlier, self._compared(whole), fixed, self.alpha))
         self.first = self.first or whole
-        findings += evaluate(whole, self.rules, self.baseline, first=self.first, window=label)
+        findings += evaluate(whole, self.rules, self.baseline, first=self.broken, window=label)
         report = reports[None]
         unjudged = _unjudged(report)
         return WindowResult(
@@ -230,7 +238,7 @@ class _Run:
             whole.rows,
             len(report) - len(unjudged),
             unjudged,
-            _moved(report),
+            _drifted_columns(report),
             moved,
             tuple(ordered(findings)),
             dict(self._unjudged_segments(reports)),
@@ -261,9 +269,9 @@ class _Run:
         found = drift_findings(report, label, segment)
         if segment is not None:
             found = [one for one in found if one.kind == "drift"]  # columns come and go in the whole table
-        return report, [self._told(finding) for finding in found]
+        return report, [self._as_skew_if_from_the_start(finding) for finding in found]
 
-    def _told(self, finding: Finding) -> Finding:
+    def _as_skew_if_from_the_start(self, finding: Finding) -> Finding:
         if finding.kind != "drift" or not self.skewed.get((finding.segment, finding.column or ""), False):
             return finding
         reason = f"{finding.reason}; so it was in the first window after the training"
@@ -323,20 +331,20 @@ def _unjudged(report: Report) -> tuple[str, ...]:
     return tuple(column.name for column in report.columns if not column.verdict.decided)
 
 
-def _moved(report: Report, segment: str | None = None) -> tuple[Moved, ...]:
+def _drifted_columns(report: Report, segment: str | None = None) -> tuple[DriftedColumn, ...]:
     return tuple(
-        Moved(column.name, column.severity, str(column.reason), column.verdict.excess, segment)
+        DriftedColumn(column.name, column.severity, str(column.reason), column.verdict.excess, segment)
         for column in report.columns
         if column.drifted
     )
 
 
-def _only_in_segments(reports: Mapping[str | None, Report]) -> tuple[Moved, ...]:
+def _only_in_segments(reports: Mapping[str | None, Report]) -> tuple[DriftedColumn, ...]:
     """Columns that drifted in a segment and not in the table, which is None; of each the strongest."""
-    known = {one.column for one in _moved(reports[None])}
-    found = [one for name, report in reports.items() if name is not None for one in _moved(report, name)]
+    known = {one.column for one in _drifted_columns(reports[None])}
+    found = [one for name, report in reports.items() if name is not None for one in _drifted_columns(report, name)]
     found.sort(key=lambda one: (one.severity != "major", -one.excess, one.column, one.segment))
-    strongest: dict[str, Moved] = {}
+    strongest: dict[str, DriftedColumn] = {}
     for one in found:
         if one.column not in known:
             strongest.setdefault(one.column, one)

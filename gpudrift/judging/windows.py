@@ -20,11 +20,11 @@ from gpudrift.vocabulary import FINDING_KINDS, MONITORING_FORMAT
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Gap", "Monitoring", "Moved", "WindowResult"]
+__all__ = ["DriftedColumn", "Gap", "Monitoring", "WindowResult"]
 
 
 @dataclass(frozen=True)
-class Moved:
+class DriftedColumn:
     """A column that is unlike a reference in one window.
 
     Parameters
@@ -65,11 +65,11 @@ class WindowResult:
         Columns that were judged, by rows enough for it.
     unjudged : tuple of str
         Those that were not: clocks, identifiers, too few rows.
-    drifted : tuple of Moved
+    drifted : tuple of DriftedColumn
         Columns unlike the baseline, the strongest first.
-    in_segments : tuple of Moved
+    in_segments : tuple of DriftedColumn
         Columns unlike the baseline in some segment and not in the table, each with the segment where it is strongest.
-    moved : tuple of Moved
+    moved : tuple of DriftedColumn
         Columns unlike the windows before.
     findings : tuple of Finding
         Drift and skew, of the segments too, and what breaks rules.
@@ -83,11 +83,11 @@ class WindowResult:
     rows: int
     judged: int
     unjudged: tuple[str, ...] = ()
-    drifted: tuple[Moved, ...] = ()
-    moved: tuple[Moved, ...] = ()
+    drifted: tuple[DriftedColumn, ...] = ()
+    moved: tuple[DriftedColumn, ...] = ()
     findings: tuple[Finding, ...] = ()
     unjudged_segments: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict, hash=False)
-    in_segments: tuple[Moved, ...] = ()
+    in_segments: tuple[DriftedColumn, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As it stands in the JSON document."""

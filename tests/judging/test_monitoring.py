@@ -20,11 +20,12 @@ from support import tables
 
 import gpudrift as gd
 from gpudrift.alerts import Window
-from gpudrift.alerts.events import State, advance
+from gpudrift.alerts.events import AlertState, advance
 from gpudrift.alerts.reports import document_windows
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.judging import monitoring
 from gpudrift.judging.monitoring import monitor_windows
+from gpudrift.judging.rules import evaluation
 from gpudrift.judging.rules.reading import read_rules
 from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.judging.windows import Monitoring
@@ -163,7 +164,9 @@ def test_the_first_window_that_could_be_judged_decides_not_the_first_one():
 
 def test_a_rule_that_was_broken_from_the_start_is_skew_too():
     rules = read_rules({"columns": {"a": {"mean": {"at_most": 1}}, "b": {"mean": {"at_most": 1}}}})
-    found = watched(SHIFTED, rules=rules)
+    with mock.patch.object(evaluation, "_evaluate", wraps=evaluation._evaluate) as evaluated:
+        found = watched(SHIFTED, rules=rules)
+    assert evaluated.call_count == 8 + 1, "each window once, and once what was broken in the first"
     of_rules = {(one.window, one.column): one.kind for one in found.findings if one.rule == "mean"}
     assert of_rules == {(label(number), "a"): "skew" for number in range(8)} | {
         (label(number), "b"): "drift" for number in range(4, 8)
@@ -189,7 +192,7 @@ def test_the_verdicts_are_those_of_compare():
     ("name", "fault"),
     [
         ("_look_back", lambda *_: None),
-        ("_told", lambda _, finding: finding),
+        ("_as_skew_if_from_the_start", lambda _, finding: finding),
     ],
 )
 def test_planted_faults_in_telling_skew_from_drift_are_found(name, fault):
@@ -384,7 +387,7 @@ def test_an_alert_of_a_segment_without_rows_is_one_alert():
     over = sparse([7], lambda *_: 200, seed=3)
     found = watched(pa.concat_tables([drifted, over]), SPARSE, rolling=0)
     document = json.loads(found.to_json())
-    events, state = advance(State(), [Window(*one) for one in document_windows(document)])
+    events, state = advance(AlertState(), [Window(*one) for one in document_windows(document)])
     of_segment = [
         (event.change, event.window)
         for event in events

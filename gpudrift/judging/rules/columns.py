@@ -187,10 +187,10 @@ def _bound(side: ColumnProfile, given: Any) -> Fraction:
     try:
         return counted_bound(side.column, given)
     except ValueError as error:
-        raise UncheckedError(f"the column is {_article(side)}, and {error}") from None
+        raise UncheckedError(f"the column is {_type_and_kind(side)}, and {error}") from None
 
 
-def _article(side: ColumnProfile) -> str:
+def _type_and_kind(side: ColumnProfile) -> str:
     return f"of type {side.column.type}, kind {side.column.kind}"
 
 
@@ -201,7 +201,7 @@ def _need_values(side: ColumnProfile) -> None:
 
 def _need_numbers(side: ColumnProfile) -> None:
     if not side.column.is_numeric:
-        raise UncheckedError(f"it is a rule for numbers, and the column is {_article(side)}")
+        raise UncheckedError(f"it is a rule for numbers, and the column is {_type_and_kind(side)}")
 
 
 def _need_finite(side: ColumnProfile) -> None:

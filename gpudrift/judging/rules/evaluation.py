@@ -32,7 +32,10 @@ from gpudrift.judging.rules.reading import Rule
 from gpudrift.judging.verdicts import ColumnVerdict, judge_comparison
 from gpudrift.statistics.comparison import ColumnComparison, compare_profiles, schema_changes
 
-__all__ = ["evaluate"]
+__all__ = ["Broken", "broken_rules", "evaluate"]
+
+Broken = frozenset[tuple[int, str | None]]
+"""Numbers of rules, and columns that they found drift in."""
 
 
 def evaluate(
@@ -40,7 +43,7 @@ def evaluate(
     rules: Iterable[Rule],
     reference: Profile | None = None,
     *,
-    first: Profile | None = None,
+    first: Profile | Broken | None = None,
     window: str | None = None,
     segment: str | None = None,
 ) -> list[Finding]:
@@ -54,8 +57,9 @@ def evaluate(
     reference : Profile, optional
         What the table is compared with by ``new``, ``outside`` without bounds, ``scale_change``, ``column_changes``
         and ``drift``.
-    first : Profile, optional
+    first : Profile or Broken, optional
         Of the first table after the training, perhaps this one: what broke a rule there already is skew, not drift.
+        Where many tables are evaluated, what :func:`broken_rules` found of it.
     window, segment : str, optional
         Written into every finding.
 
@@ -67,10 +71,20 @@ def evaluate(
     rules = list(rules)
     found = _evaluate(Sides(profile, reference), rules)
     if first is not None and any(one.kind == "drift" for _, one in found):
-        before = found if first is profile else _evaluate(Sides(first, reference), rules)
-        broken = {(number, one.column) for number, one in before if one.kind == "drift"}
+        broken = first
+        if isinstance(broken, Profile):
+            broken = _broken(found) if first is profile else broken_rules(broken, rules, reference)
         found = [(number, _skewed(one) if (number, one.column) in broken else one) for number, one in found]
     return [replace(one, window=window, segment=segment) for one in ordered(one for _, one in found)]
+
+
+def broken_rules(profile: Profile, rules: Iterable[Rule], reference: Profile | None = None) -> Broken:
+    """Which rules find drift in a table, and in which columns."""
+    return _broken(_evaluate(Sides(profile, reference), list(rules)))
+
+
+def _broken(found: Iterable[tuple[int, Finding]]) -> Broken:
+    return frozenset((number, one.column) for number, one in found if one.kind == "drift")
 
 
 def _skewed(finding: Finding) -> Finding:
@@ -84,14 +98,14 @@ def _evaluate(sides: Sides, rules: Sequence[Rule]) -> list[tuple[int, Finding]]:
     findings: list[tuple[int, Finding]] = []
     absent: dict[str, list[Rule]] = {}
     for number, rule in enumerate(rules):
-        if rule.column is not None and (why := _not_there(sides.current, rule.column)) is not None:
+        if rule.column is not None and (why := _why_unknown(sides.current, rule.column)) is not None:
             absent.setdefault(why, []).append(rule)
             continue
         try:
             found = list(_TABLE[rule.check](sides, rule) if rule.check in _TABLE else _column_rule(sides, rule))
         except UncheckedError as why_not:
             found = [rule_finding(rule, f"not checked: {why_not}", kind="quality")]
-        findings += [(number, _told_from_drift(sides, one)) for one in found]
+        findings += [(number, _as_quality_if_wrong_unit(sides, one)) for one in found]
     for why, unasked in absent.items():
         labels = ", ".join(dict.fromkeys(rule.label for rule in unasked))
         severity = "major" if any(rule.severity == "major" for rule in unasked) else "moderate"
@@ -105,7 +119,7 @@ def _column_rule(sides: Sides, rule: Rule) -> Iterable[Finding]:
     return COLUMN_RULES[rule.check](sides, rule, sides.current[rule.column])
 
 
-def _not_there(current: Profile, name: str) -> str | None:
+def _why_unknown(current: Profile, name: str) -> str | None:
     """Why nothing is known about a column; its name is part of the reason, so that columns stay apart."""
     if name not in current.schema:
         return f"no column {name!r} was counted"
@@ -119,7 +133,7 @@ def _not_there(current: Profile, name: str) -> str | None:
     return None
 
 
-def _told_from_drift(sides: Sides, finding: Finding) -> Finding:
+def _as_quality_if_wrong_unit(sides: Sides, finding: Finding) -> Finding:
     """A column in a wrong unit has not drifted, whatever its rules see."""
     if finding.kind != "drift" or finding.column is None:
         return finding
