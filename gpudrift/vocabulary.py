@@ -38,10 +38,10 @@ COLUMN_FAMILIES: Mapping[str, str] = {
 COLUMN_KINDS = tuple(COLUMN_FAMILIES)
 
 FINDING_KINDS: Mapping[str, str] = {
-    "quality": "broken: no valid state of the world looks like this",
-    "drift": "valid, but it has moved",
-    "skew": "valid, but different from the training at once, in the first table after it",
-    "undecided": "a rule that these counts can neither confirm nor refute",
+    "quality": "invalid data",
+    "drift": "valid data whose distribution has changed",
+    "skew": "valid data that differed from training from the first table on",
+    "undecided": "rules that these counts can neither confirm nor refute",
 }
 """What each kind of finding means. An undecided one is no alarm: it says what was not decided, and why."""
 

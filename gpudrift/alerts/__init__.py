@@ -1,7 +1,7 @@
-"""Alerts: what moved, since when, how much, in which segments, and which columns together; each told once.
+"""Alerts: what drifted, since when, by how much and in which segments; each change is sent once.
 
-``events`` decides what there is to tell, ``channels`` how it looks, ``sending`` brings it there, ``memory`` remembers,
-``settings`` is the configuration, and ``running`` does one run. Nothing heavy is imported.
+``reports`` reads saved reports, ``events`` decides what has changed, ``channels`` formats it, ``sending`` delivers it,
+``memory`` is the state file, ``settings`` the configuration, and ``running`` does one run. Nothing heavy is imported.
 """
 
 from __future__ import annotations

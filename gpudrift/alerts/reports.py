@@ -79,11 +79,11 @@ def document_windows(document: Any) -> list[JudgedWindow]:
         raise ValueError(f"not a report of 'gpudrift monitor --json': its format is {given!r:.60}")
     axis, windows = _readable(document, _windows)
     if axis == "integer":
-        raise ValueError("its windows are of integers, not of time, and alerts go on from one time to the next")
+        raise ValueError("its windows are integers, and alerts require windows of time")
     if not windows:
-        raise ValueError("no window was judged, so nothing is known of what goes on")
+        raise ValueError("no window was judged, so alerts cannot be updated")
     if not document["parameters"]["rules"] and not any(judged for _, _, judged, _ in windows):
-        raise ValueError("no column was judged, so nothing is known of what goes on")
+        raise ValueError("no column was judged, so alerts cannot be updated")
     return windows
 
 
@@ -179,20 +179,20 @@ def _schema_findings(document: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a string")
     return value
 
 
 def _texts(value: Any) -> list[str]:
     if not isinstance(value, list):
-        raise TypeError(f"{value!r} is no list")
+        raise TypeError(f"{value!r} is not a list")
     return [_text(one) for one in value]
 
 
 def _number(value: Any) -> float:
     number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
     if not math.isfinite(number):
-        raise TypeError(f"{value!r} is no number")
+        raise TypeError(f"{value!r} is not a number")
     return number
 
 

@@ -201,7 +201,7 @@ class Calibration:
 def _column_limits(entry: Mapping[str, Any]) -> ColumnLimits:
     limits = {name: _within(limit, 0.0, math.inf) for name, limit in entry["limits"].items()}
     if unknown := [name for name in limits if name not in STATISTICS]:
-        raise ValueError(f"no statistic {unknown[0]!r} to judge by")
+        raise ValueError(f"unknown statistic {unknown[0]!r}")
     values = entry["values"]
     return ColumnLimits(
         limits, _within(entry["rows"], 0.0, math.inf), math.nan if values is None else _within(values, 0.0, math.inf)
@@ -254,7 +254,7 @@ def calibrations(
     """The same for several rates, in their order; the windows are compared once."""
     judged = (*DECIDING, *(name for name in dict.fromkeys(statistics) if name not in DECIDING))
     if unknown := [name for name in judged if name not in STATISTICS]:
-        raise ValueError(f"calibrate: no statistic {unknown[0]!r} to judge by, only {', '.join(STATISTICS)}")
+        raise ValueError(f"calibrate: unknown statistic {unknown[0]!r}, choose from {', '.join(STATISTICS)}")
     used = [window for window in windows if window.rows]
     asked = [(rate, _method(method, len(used), rate)) for rate in rates]
     for window in used[1:]:
@@ -277,9 +277,9 @@ def _method(method: str, windows: int, rate: float) -> str:
     if not 0 < rate <= 0.5:
         raise ValueError(f"calibrate: rate={rate!r} is not in (0, 0.5]")
     if method not in ("auto", *METHODS):
-        raise ValueError(f"calibrate: method={method!r} is none of auto, {', '.join(METHODS)}")
+        raise ValueError(f"calibrate: unknown method {method!r}, choose from auto, {', '.join(METHODS)}")
     if windows < FEWEST_WINDOWS:
-        raise ValueError(f"calibrate: {windows} windows with rows, at least {FEWEST_WINDOWS} are needed")
+        raise ValueError(f"calibrate: {windows} windows with rows, at least {FEWEST_WINDOWS} required")
     enough = quantile_rank(windows, rate) <= windows
     if method == "quantile" and not enough:
         needed = math.ceil(1.0 / rate - ROUNDING) - 1

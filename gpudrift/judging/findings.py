@@ -1,4 +1,4 @@
-"""What was found about a table, one sentence each: broken data, moved data, or data unlike the training from the start.
+"""What was found about a table, one sentence each: invalid data, drift, or data unlike the training from the start.
 
 A finding says which of the three it is, because they call for different people: *quality* goes back to whoever
 delivers the data, *drift* to whoever trains the model, *skew* to whoever put it into service.
@@ -73,9 +73,9 @@ class Finding:
 
     def __post_init__(self) -> None:
         if self.kind not in FINDING_KINDS:
-            raise ValueError(f"finding: kind {self.kind!r} is none of {', '.join(FINDING_KINDS)}")
+            raise ValueError(f"finding: unknown kind {self.kind!r}, choose from {', '.join(FINDING_KINDS)}")
         if self.severity not in SEVERITIES:
-            raise ValueError(f"finding: severity {self.severity!r} is none of {', '.join(SEVERITIES)}")
+            raise ValueError(f"finding: unknown severity {self.severity!r}, choose from {', '.join(SEVERITIES)}")
 
     def document(self) -> dict[str, Any]:
         """As it stands in a JSON document; what is None is left out, except the column."""

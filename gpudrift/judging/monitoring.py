@@ -1,8 +1,8 @@
 """Every window of a table against the training baseline and against the windows before it, in one go.
 
-Three questions are asked of each window, of counts alone: has a column drifted from the baseline; has it moved since
-the windows before (by default the one before); is a rule broken. What drifted in the first window in which it could be
-judged, right after the training, is *skew*: serving differs from training. What came later is *drift*. With segments
+Three questions are asked of each window, of counts alone: has a column drifted from the baseline; has it changed since
+the previous windows (by default the one before); is a rule broken. What drifted in the first window in which it could
+be judged, right after the training, is *skew*: serving differs from training. What came later is *drift*. With segments
 the first question is asked of each of them too, and what could not be judged there is told.
 
 Windows are judged in the order of time, those that are given; windows before them are only looked back at. Rows without
@@ -12,8 +12,8 @@ with the last window, so that nothing is lost and nothing waits for a clock that
 Law of alpha: it is the chance that noise alone makes a finding of drift in a window, all columns of the table and of
 its segments together. Where segments are compared half of it is the table's, which so pays the same for two segments as
 for thirty-two; the other half is spread evenly over the segments that have rows in this window. Noise floors grow with
-the logarithm of how often alpha is divided, so that costs each segment little. What moved since the windows before is
-judged at alpha once more: it makes no findings and so no alarms.
+the logarithm of how often alpha is divided, so that costs each segment little. What changed since the previous windows
+is judged at alpha once more: it makes no findings and so no alarms.
 
 Pure: nothing is read or counted here.
 """
@@ -105,7 +105,7 @@ def monitor_windows(
         If nothing can be compared.
     """
     if current.grouping.windows is None:
-        raise ValueError("monitor: no windows: give a time column and their length (time='…', every='1d')")
+        raise ValueError("monitor: no windows; give a time column and a window length (time='…', every='1d')")
     if rolling < 0:
         raise ValueError(f"monitor: rolling is {rolling!r}, expected a number of windows, or 0 for none")
     apart = dict(segment_thresholds or {})
@@ -115,7 +115,7 @@ def monitor_windows(
     if unknown:
         raise ValueError(f"thresholds: no column {unknown[0]!r} that windows are compared in")
     if strange := [name for name in apart if run.segments and name not in run.segments]:
-        raise ValueError(f"segment_thresholds: no segment {strange[0]!r} that windows are compared in")
+        raise ValueError(f"segment_thresholds: no segment {strange[0]!r} in the windows")
     windows, gaps = run.judged(judge, time.time() if now is None else now)
     known = {"alpha": alpha, "rolling": rolling, "rules": len(run.rules), "thresholds": given}
     return Monitoring(run.baseline, current, windows, gaps, {**known, **(parameters or {})}, run.reference.schema.names)
@@ -148,7 +148,7 @@ class _Run:
         """By name the number of each segment and its baseline, which has rows."""
         if isinstance(baseline, GroupedProfile) and grouping.by and baseline.grouping.by == grouping.by:
             if baseline.grouping.segments != grouping.segments:
-                raise ValueError("monitor: the baseline and the windows keep other segments")
+                raise ValueError("monitor: the baseline and the windows have different segments")
             self.segments = {
                 grouping.segment_name(number): (number, self._compared(baseline.segment(number)))
                 for number in baseline.segments
@@ -274,7 +274,7 @@ class _Run:
     def _as_skew_if_from_the_start(self, finding: Finding) -> Finding:
         if finding.kind != "drift" or not self.skewed.get((finding.segment, finding.column or ""), False):
             return finding
-        reason = f"{finding.reason}; so it was in the first window after the training"
+        reason = f"{finding.reason}; already so in the first window after training"
         return replace(finding, kind="skew", reason=reason)
 
     def _judge(self, reference: Profile, current: Profile, limits: Limits | None, alpha: float) -> Report:
@@ -317,10 +317,10 @@ class _Run:
             odd.append(("time missing", self.current.window(NO_TIME).rows, "have no time"))
         if future:
             late = self.current.between(future[0], future[-1] + 1)
-            words = f"lie in the future, in windows from {self.windows.label(future[0])} on"
+            words = f"are in the future, in windows from {self.windows.label(future[0])} on"
             odd.append(("time in the future", int(late.rows.sum()), words))
         for rule, count, words in odd:
-            reason = f"{count:,} of {rows:,} rows {words}; they are in no window that was judged"
+            reason = f"{count:,} of {rows:,} rows {words}; they are in none of the judged windows"
             severity = "major" if count * 100 >= rows else "moderate"
             found.append(Finding("quality", rule, column, severity, reason, value=count / rows, window=label))
         results[-1] = replace(results[-1], findings=(*found, *results[-1].findings))

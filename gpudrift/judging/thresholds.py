@@ -75,7 +75,7 @@ class Thresholds:
 def _limits(column: str, statistic: str, value: Any) -> Limits:
     if statistic not in STATISTICS:
         raise ValueError(
-            f"thresholds: column {column!r}: no statistic {statistic!r} to judge by, only {', '.join(STATISTICS)}"
+            f"thresholds: column {column!r}: unknown statistic {statistic!r}, choose from {', '.join(STATISTICS)}"
         )
     pair = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, None)
     try:

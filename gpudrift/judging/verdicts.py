@@ -137,13 +137,13 @@ def why_not_judged(column: ColumnComparison, asked: frozenset[str] = frozenset()
     if column.name in asked:
         return None
     if column.kind == "clock":
-        return "a clock: it follows the row order, so it always differs (name it to judge it)"
+        return "row-order column, e.g. a timestamp: it always differs (select it by name to judge it)"
     if column.kind == "identifier":
-        return "an identifier: its values hardly repeat (name it to judge it)"
+        return "identifier: its values rarely repeat (select it by name to judge it)"
     if column.kind == "datetime":
         before, after = data_range(column.reference), data_range(column.current)
         if before is not None and after is not None and (before[1] < after[0] or after[1] < before[0]):
-            return "the dates of the two tables do not overlap (name it to judge it)"
+            return "the date ranges of the two tables do not overlap (select it by name to judge it)"
     return None
 
 
@@ -183,7 +183,7 @@ def _judge_column(
         return ColumnVerdict(names[reached[0][0]], reason, floors, p_adjusted, excess, each)
     if few:
         fewest, needed = min(column.reference.present, column.current.present), ROWS_PER_BIN * max(_cells(column), 1)
-        reason = f"{fewest} values on one side, at least {needed} are needed"
+        reason = f"{fewest} values on one side, at least {needed} required"
         return ColumnVerdict("too few rows", reason, floors, p_adjusted, excess)
     return ColumnVerdict("none", None, floors, p_adjusted, excess)
 

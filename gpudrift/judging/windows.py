@@ -70,7 +70,7 @@ class WindowResult:
     in_segments : tuple of DriftedColumn
         Columns unlike the baseline in some segment and not in the table, each with the segment where it is strongest.
     moved : tuple of DriftedColumn
-        Columns unlike the windows before.
+        Columns that changed since the previous windows.
     findings : tuple of Finding
         Drift and skew, of the segments too, and what breaks rules.
     unjudged_segments : mapping of segment to tuple of str or None

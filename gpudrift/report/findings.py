@@ -32,7 +32,7 @@ def lines(
     compared = f", compared with {paper.name(reference)}" if reference is not None else ""
     yield f"{paper.name(data)}{compared}; {counted(count, 'rule')} of {paper.name(rules)}"
     if not findings:
-        yield "every rule is kept"
+        yield "all rules passed"
     names = {paper.name(one.column) if one.column is not None else "(the table)" for one in findings}
     width = min(max(map(len, names), default=0), NAME)
     labels = min(max((len(paper.name(one.rule)) for one in findings), default=0), NAME)

@@ -94,7 +94,7 @@ def _column_cells(timeline: Timeline, column: Document, paper: Paper) -> dict[st
     judged = sum(timeline.cell(place, name) != "blank" for place in range(len(timeline.windows)))
     told = timeline.moved_segments(column, paper)
     worst = column["worst"]
-    since = timeline.short(first) if goes_on else f"till {timeline.short(last)}"
+    since = timeline.short(first) if goes_on else f"until {timeline.short(last)}"
     return {
         "now": Text(paper.word("●" if goes_on else "○"), style=STYLES[now]),
         "name": Text(paper.name(name, LONGEST_NAME), style="bold" if goes_on else ""),
@@ -131,7 +131,7 @@ def window_table(timeline: Timeline, most: int, paper: Paper) -> Table:
         return Table([], {}, frozenset())
     rows = [_window_cells(timeline, place, paper) for place in shown]
     titles = {"now": "", "window": "window", "rows": "rows", "drifted": "drifted", "quality": "quality"}
-    titles |= {"moved": "moved since before", "why": "strongest"}
+    titles |= {"moved": _changed_title(timeline), "why": "strongest"}
     header = {key: Text(title, style="dim") for key, title in titles.items()}
     for key in ("quality", "moved", "why"):
         if not any(row[key].plain for row in rows):
@@ -145,8 +145,13 @@ def window_table(timeline: Timeline, most: int, paper: Paper) -> Table:
             names = [paper.name(one["column"], LONGEST_NAME) for one in timeline.windows[place]["moved"]]
             row["moved"] = _listed(names, widths["moved"], paper)
     before = shown.start
-    more = f"{counted(before, 'window')} before (--windows {len(timeline.windows)} shows all)" if before else ""
+    more = f"{counted(before, 'earlier window')} (--windows {len(timeline.windows)} shows all)" if before else ""
     return Table([header, *rows], widths, frozenset({"rows", "drifted", "quality"}), more)
+
+
+def _changed_title(timeline: Timeline) -> str:
+    rolling = timeline.document["parameters"]["rolling"]
+    return f"changed since the previous {'window' if rolling == 1 else f'{rolling} windows'}"
 
 
 def _window_cells(timeline: Timeline, place: int, paper: Paper) -> dict[str, Text]:

@@ -138,12 +138,12 @@ def _kept(timeline: Timeline, paper: Paper) -> Iterator[Text]:
     if store is None:
         return
     yield Text.assemble(("store     ", "dim"), "batch ", paper.name(store["batch"], LONGEST_NAME))
-    for key, words in (("written", "written"), ("removed", "removed"), ("unchanged", "as they were")):
+    for key, words in (("written", "written"), ("removed", "removed"), ("unchanged", "unchanged")):
         if store[key]:
             yield Text(f"{counted(len(store[key]), 'window')} {words}", style="dim")
     if store["too_old"]:
         old = counted(len(store["too_old"]), "window")
-        yield Text(f"{old} left out: the store has deleted what is so old", style="yellow")
+        yield Text(f"{old} left out, older than what the store keeps", style="yellow")
 
 
 def _verdict(timeline: Timeline, paper: Paper) -> Iterator[Text]:
@@ -167,10 +167,10 @@ def _verdict(timeline: Timeline, paper: Paper) -> Iterator[Text]:
     found = [one for window in windows for one in window["findings"]]
     skewed = {one["column"] for one in found if one["kind"] == "skew" and "segment" not in one}
     if skewed:
-        yield Text(f"{len(skewed):,} skewed from the start", style="dim")
+        yield Text(f"{len(skewed):,} skewed from the first window on", style="dim")
     broken = {(one["rule"], one["column"], one.get("segment")) for one in found if one["kind"] == "quality"}
     if broken:  # in however many windows
-        yield Text(f"{counted(len(broken), 'finding')} about quality", style="dim")
+        yield Text(f"{counted(len(broken), 'quality finding')}", style="dim")
 
 
 def _outside(timeline: Timeline, paper: Paper) -> Iterator[Text]:
@@ -185,7 +185,7 @@ def _outside(timeline: Timeline, paper: Paper) -> Iterator[Text]:
     told += [one["reason"] for window in timeline.windows for one in window["findings"] if one["rule"] in _ODD_ROWS]
     if told:
         yield Text()
-        yield Text("Gaps and odd rows", style="bold")
+        yield Text("Gaps and rows outside windows", style="bold")
     for sentence in told:
         yield Text("  " + paper.words(sentence, max(paper.width - 2, 8)))
 
@@ -201,7 +201,7 @@ def _findings(timeline: Timeline, most: int, paper: Paper) -> Iterator[Text]:
     names = {_name_of(one, paper) for one in listed}
     width = min(max(map(cell_len, names)), 28)
     yield Text()
-    yield Text(f"Rules and columns in the last window, {timeline.short(window['window'])}", style="bold")
+    yield Text(f"Rules and schema in the last window, {timeline.short(window['window'])}", style="bold")
     for kind, meaning in FINDING_KINDS.items():
         those = [one for one in listed if one["kind"] == kind]
         if not those:
@@ -234,12 +234,12 @@ def _legend(timeline: Timeline, columns: Table, paper: Paper) -> Iterator[Text]:
     signs = ["· no drift", "▄ moderate", "▇ major", "blank: not judged, or no rows"]
     few, many = int(columns.cells), math.ceil(columns.cells)
     cells = f"{few}–{many}" if few < many else f"{few}"
-    each = "each cell a window" if columns.cells <= 1 else f"each cell the worst of {cells} windows"
+    each = "one cell per window" if columns.cells <= 1 else f"each cell the worst of {cells} windows"
     lines = []
     if "strip" in columns.widths:
-        lines.append(["strips: in the order of time,", f"{each};", *signs])
+        lines.append(["strips: chronological,", f"{each};", *signs])
     if columns.rows:
-        lines.append(["● drifted when judged last", "○ no longer"])
+        lines.append(["● drifted in the last judged window", "○ resolved"])
     calibration = parameters.get("calibration")
     if calibration is not None:
         rate = f"{share_text(calibration['rate'])} false alarms ({calibration['method']})"
@@ -253,11 +253,11 @@ def _legend(timeline: Timeline, columns: Table, paper: Paper) -> Iterator[Text]:
         named = [("PSI", "psi"), ("W/σ", "wasserstein_scaled"), ("missing", "missing"), ("new", "new")]
         limits = [f"{title} {limit}" for title, name in named if (limit := limits_text(known, name))]
         limits = ["moderate / major from", *limits]
-    lines.append([*limits, f"and beyond chance (alpha {parameters['alpha']:g})"])
+    lines.append([*limits, f"and above the noise floor (alpha {parameters['alpha']:g})"])
     rolling = parameters["rolling"]
     if any(window["moved"] for window in timeline.windows):
-        before = "the window" if rolling == 1 else f"the {rolling} windows"
-        lines.append([f"moved: unlike {before} before"])
+        before = "the previous window" if rolling == 1 else f"the previous {rolling} windows"
+        lines.append([f"changed: compared with {before}"])
     yield Text()
     for words in lines:
         yield from paper.flow(Text(paper.word(word), style="dim") for word in words)

@@ -158,7 +158,7 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
         name = mine.column.name
         clipped = _is_clipped(mine, reference.seen.get(name)) or _is_clipped(theirs, current.seen.get(name))
         if clipped and "wasserstein" in found:
-            unknown = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond they lie")
+            unknown = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond")
             found |= {"wasserstein": unknown, "wasserstein_scaled": unknown}
         columns.append(
             ColumnComparison(mine.column, mine, theirs, found, obstacles.get(name), _notes(mine, theirs, clipped))
@@ -170,9 +170,7 @@ def _no_common_bins(reference: Schema, current: Schema) -> str:
     if not reference.columns or not current.columns:
         return "nothing to compare: one side has no columns"
     names = [name for name in reference.names if name in current]
-    return (
-        f"the profiles were made under other bins: {first_difference(reference.select(names), current.select(names))}"
-    )
+    return f"the profiles have different bins: {first_difference(reference.select(names), current.select(names))}"
 
 
 def _nothing(mine: ColumnProfile) -> ColumnProfile:
@@ -218,7 +216,7 @@ def _obstacles(reference: Profile, current: Profile, changes: Sequence[SchemaCha
         elif name in current.skipped:
             obstacles[name] = f"in the current table: {current.skipped[name]}"
         elif name not in same:
-            obstacles[name] = "the two profiles have other bins for this column"
+            obstacles[name] = "the two profiles have different bins for this column"
     return obstacles
 
 
@@ -231,7 +229,7 @@ def _notes(reference: ColumnProfile, current: ColumnProfile, clipped: bool) -> t
     notes = ["values of 2**63 - 1 and beyond are counted together in the last bin"] if clipped else []
     for which, side in (("reference", reference), ("current", current)):
         if side.dropped:
-            notes.append(f"{which}: {side.dropped} rows hold values that are not listed one by one")
+            notes.append(f"{which}: {side.dropped} rows have values that are not counted individually")
     return tuple(notes)
 
 

@@ -98,7 +98,7 @@ def test_slack_shows_names_as_they_are():
     event, _ = opened(finding("<!channel> & *co*", segment="country=<AT>"))
     document = slack_document(event, "R&D")
     header, section, rest = (html.unescape(block["text"]["text"]) for block in document["blocks"])
-    assert header == "R&D: <!channel> & *co* moved (moderate, window 2026-11-23)"
+    assert header == "R&D: new: <!channel> & *co* (moderate, window 2026-11-23)"
     assert section == "• <!channel> & *co* [country=<AT>]: psi 0.3 ≥ 0.1 (moderate)"
     assert rest == "segments: country=<AT>"
 
@@ -106,11 +106,11 @@ def test_slack_shows_names_as_they_are():
 def test_slack_counts_what_it_leaves_out_and_what_was_lost():
     event, _ = opened(*(finding(f"column {number}", 0.3 + number) for number in range(5000)))
     header, section, rest = (b["text"]["text"] for b in slack_document(event, "w", lost=7)["blocks"])
-    assert header.startswith("w: column 4999, column 4998 and 4,998 more columns moved together")
+    assert header.startswith("w: new: column 4999, column 4998 and 4,998 more columns")
     assert section.count("\n") == 19
     assert rest.splitlines() == [
         "and 4,980 more findings",
-        "7 earlier messages were lost: too many waited for this address",
+        "7 earlier messages were dropped: too many were waiting for this address",
     ]
     event, _ = opened(*(finding("&" * 200 + str(number), reason="&" * 300) for number in range(30)))
     _, section, rest = (b["text"]["text"] for b in slack_document(event, "w")["blocks"])
@@ -142,7 +142,7 @@ def test_the_webhook_says_what_since_when_how_much_where_and_what_moved_together
         "id": event.id,
         "watch": "churn",
         "event": "grew",
-        "title": "churn: age moved further (major, window 2026-11-23)",
+        "title": "churn: increased: age (major, window 2026-11-23)",
         "window": WHEN,
         "since": "2026-11-21",
         "severity": "major",

@@ -57,9 +57,9 @@ def test_nights_of_a_job(reports, tmp_path):
         assert again.status == DONE
         assert "nothing new" in again.out
     assert [status for status, _ in seen] == [DONE, FOUND, DONE, FOUND, DONE]
-    assert seen[1][1].endswith("moved together")
-    assert seen[3][1].startswith("retrain, there has been drift since 2026-11-21")
-    assert seen[4][1].startswith("over: ")
+    assert seen[1][1].startswith("new: ")
+    assert seen[3][1].startswith("retrain, drift since 2026-11-21")
+    assert seen[4][1].startswith("resolved: ")
 
 
 def test_json_for_pipelines(reports, tmp_path):
@@ -94,15 +94,15 @@ def test_findings_of_rules_are_told_once_and_are_over_when_they_are(tmp_path):
         assert run("check", data, "--rules", rules, "--json", tmp_path / "found.json").status == DONE
         outcome = alert(tmp_path / "found.json", "--state", state, "--window", f"2026-11-0{day + 1}")
         said.append(outcome.out)
-    nulls = "missing values where there must be none: 1 null of 3 rows (major"
+    nulls = "missing values, none allowed: 1 null of 3 rows (major"
     assert nulls in said[0]
     assert "max is 9, above 5" in said[0]
     assert "nothing new; 3 open" in said[1]
-    assert said[2].startswith("gpudrift: over: x")
+    assert said[2].startswith("gpudrift: resolved: x")
     assert f"{nulls}, since 2026-11-01)" in said[2]
     assert "max" not in said[2]
-    assert "retrain, there has been drift since 2026-11-01" in said[2]
-    assert said[3].startswith("gpudrift: over: x")
+    assert "retrain, drift since 2026-11-01" in said[2]
+    assert said[3].startswith("gpudrift: resolved: x")
     assert "max is 9" in said[3]
 
 
@@ -214,9 +214,9 @@ def test_what_cannot_be_is_said(reports, tmp_path, monkeypatch):
     (tmp_path / "c.toml").write_text('[alerts.webhook.a]\nurl = "env:NOT_THERE"\n')
     monkeypatch.delenv("NOT_THERE", raising=False)
     said = fails("alert", report, "--state", state, "--config", tmp_path / "c.toml")
-    assert said == "alerts: webhook a: the environment has no NOT_THERE"
+    assert said == "alerts: webhook a: environment variable NOT_THERE is not set"
     (tmp_path / "state").write_text('{"format": 3}')
-    assert "delete it to begin anew" in fails("alert", report, "--state", tmp_path / "state")
+    assert "delete it to start over" in fails("alert", report, "--state", tmp_path / "state")
 
 
 def test_a_window_before_the_last_one_is_said_to_change_nothing(reports, tmp_path):
@@ -231,7 +231,7 @@ def test_a_window_before_the_last_one_is_said_to_change_nothing(reports, tmp_pat
 
 def test_a_report_from_standard_input(reports, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO((reports / "drift.json").read_text()))
-    assert "moved together" in alert("-", "--state", tmp_path / "s").out
+    assert ": new: " in alert("-", "--state", tmp_path / "s").out
 
 
 def test_compare_reads_a_configuration_with_alerts_and_sends_nothing(tmp_path, monkeypatch):

@@ -382,7 +382,7 @@ def test_json_round_trip(windows):
         ({"method": "guess"}, "KeyError: 'guess'"),
         ({"windows": True}, "True is not a number"),
         ({"columns": []}, "AttributeError"),
-        ({"columns": {"x": {"rows": 0.1, "values": None, "limits": {"kl": 1.0}}}}, "no statistic 'kl' to judge by"),
+        ({"columns": {"x": {"rows": 0.1, "values": None, "limits": {"kl": 1.0}}}}, "unknown statistic 'kl'"),
         (
             {"columns": {"x": {"rows": 0.1, "values": None, "limits": {"psi": 0}}}},
             "0 is not a number between 0 and inf",
@@ -406,8 +406,8 @@ def test_documents_that_are_none(change, message):
     [
         ({"rate": 0.0}, "calibrate: rate=0.0 is not in (0, 0.5]"),
         ({"rate": math.nan}, "calibrate: rate=nan is not in (0, 0.5]"),
-        ({"method": "best"}, "calibrate: method='best' is none of auto, quantile, mad"),
-        ({"statistics": ["kl"]}, "calibrate: no statistic 'kl' to judge by, only psi,"),
+        ({"method": "best"}, "calibrate: unknown method 'best', choose from auto, quantile, mad"),
+        ({"statistics": ["kl"]}, "calibrate: unknown statistic 'kl', choose from psi,"),
         (
             {"method": "quantile", "rate": 0.01},
             "calibrate: 20 windows, but the quantile for rate=0.01 needs 99; take a higher rate, or method='mad'",
@@ -431,7 +431,7 @@ def test_several_rates_at_once(windows):
 
 def test_too_few_windows_and_other_windows(windows):
     few = windows[: FEWEST_WINDOWS - 1]
-    with pytest.raises(ValueError, match="calibrate: 4 windows with rows, at least 5 are needed"):
+    with pytest.raises(ValueError, match="calibrate: 4 windows with rows, at least 5 required"):
         calibrate([*few, gd.Profile.empty(few[0].schema)])
     with pytest.raises(ValueError, match="calibrate: 0 windows"):
         calibrate([])

@@ -137,7 +137,7 @@ def test_what_was_there_from_the_start_is_skew_and_what_came_later_is_drift():
     found = watched(SHIFTED)
     check_skew_and_drift(found)
     reasons = {one.column: one.reason for one in found[label(7)].findings}
-    assert reasons["a"].endswith("so it was in the first window after the training")
+    assert reasons["a"].endswith("already so in the first window after training")
     assert "first window" not in reasons["b"]
 
 
@@ -265,8 +265,8 @@ def test_rows_without_a_time_and_in_the_future_are_told_with_the_last_window():
     found = watched(with_odd_rows(), now=(FIRST + datetime.timedelta(days=5)).replace(tzinfo=datetime.UTC).timestamp())
     check_odd_rows(found)
     reasons = {one.rule: one.reason for one in found.findings if one.kind == "quality"}
-    assert reasons["time missing"] == "5 of 1,605 rows have no time; they are in no window that was judged"
-    assert f"400 of 1,605 rows lie in the future, in windows from {label(9)} on" in reasons["time in the future"]
+    assert reasons["time missing"] == "5 of 1,605 rows have no time; they are in none of the judged windows"
+    assert f"400 of 1,605 rows are in the future, in windows from {label(9)} on" in reasons["time in the future"]
     assert sum(window.rows for window in found) + 405 == 1605
 
 
@@ -524,7 +524,7 @@ def test_segments_may_have_thresholds_of_their_own():
     assert found(thresholds=high) == set()
     assert found(thresholds=lambda comparison: high) == {("a", "country=BR")}
     assert found(thresholds=high, segment_thresholds={"country=BR": {}}) == {("a", "country=BR")}
-    with pytest.raises(ValueError, match="segment_thresholds: no segment 'country=XX' that windows are compared in"):
+    with pytest.raises(ValueError, match="segment_thresholds: no segment 'country=XX' in the windows"):
         found(segment_thresholds={"country=XX": high})
 
 

@@ -48,7 +48,7 @@ def _missing(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding
 def _nulls(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
     if side.missing:
         parts = [f"{side.special[slot]:,} {slot}" for slot in ("null", "nan", "absent") if side.special[slot]]
-        reason = f"missing values where there must be none: {', '.join(parts)} of {side.rows:,} rows"
+        reason = f"missing values, none allowed: {', '.join(parts)} of {side.rows:,} rows"
         share = side.missing / side.rows
         yield rule_finding(rule, reason, value=share, low=share, high=share, limit=0.0)
 
@@ -59,14 +59,14 @@ def _constant(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Findin
             value = _natural(side, side.low) if side.low is not None else "infinite"
         else:
             value = repr(unlisted_texts(side, ())[0][0])
-        yield rule_finding(rule, f"all {side.present:,} rows with a value have the same one: {value}")
+        yield rule_finding(rule, f"constant: all {side.present:,} non-missing values are {value}")
 
 
 def _share(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
     _need_values(side)
     names = ", ".join(_quoted(value) for value in rule.values)
     measured = share_measured(rule, f"share of {names}", _rows_of(rule, side), side.present)
-    more = f" ({side.present:,} rows with a value)"
+    more = f" ({side.present:,} non-missing rows)"
     yield from bound_findings(rule, replace(measured, more=more))
 
 
@@ -77,7 +77,7 @@ def _among(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
     if not side.column.is_numeric:
         more = _named(unlisted_texts(side, _texts(rule.values)))
     rows = side.present - most, side.present - least
-    measured = share_measured(rule, "share of values that are not listed", rows, side.present, more)
+    measured = share_measured(rule, "share of unlisted values", rows, side.present, more)
     yield from bound_findings(rule, measured)
 
 
@@ -102,14 +102,14 @@ def _texts(values: Sequence[Any]) -> list[bytes]:
 def _new(sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
     before = _counterpart(sides, side)
     if side.column.is_numeric:
-        raise UncheckedError("new is a rule for categories; of numbers, outside says what is new")
+        raise UncheckedError("new applies to categorical columns; for numeric columns use outside")
     if before.column.digest != side.column.digest:
-        raise UncheckedError("the reference was counted under other bins (profile the table like the reference)")
+        raise UncheckedError("the reference has different bins (profile the table like the reference)")
     _need_values(side)
     found = new_values(before, side)
     names = _named([(text.decode("utf-8", "backslashreplace"), count) for text, count in found.values])
     rows = found.certain, min(found.possible, side.present)
-    measured = share_measured(rule, "rows with new values: their share", rows, side.present, names)
+    measured = share_measured(rule, "share of new values", rows, side.present, names)
     yield from bound_findings(rule, measured)
 
 
@@ -139,7 +139,7 @@ def _outside(sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]
 def _extreme(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
     _need_numbers(side)
     if side.low is None or side.high is None:
-        raise UncheckedError("there is no finite value")
+        raise UncheckedError("there are no finite values")
     is_min = rule.check == "min"
     end = "-inf" if is_min else "+inf"
     found = Fraction(side.low if is_min else side.high)
@@ -160,7 +160,7 @@ def _mean(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
 def _std(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
     _need_finite(side)
     if side.column.type in ("timestamp", "date"):
-        raise UncheckedError("std is a rule for numbers")
+        raise UncheckedError("std requires a numeric column")
     spread = moments(side)
     # Their own rounding, outwards.
     interval = Fraction(spread.std_low) * (1 - Fraction(1, 2**40)), Fraction(spread.std_high) * (1 + Fraction(1, 2**40))
@@ -196,24 +196,24 @@ def _type_and_kind(side: ColumnProfile) -> str:
 
 def _need_values(side: ColumnProfile) -> None:
     if side.present == 0:
-        raise UncheckedError("no row has a value")
+        raise UncheckedError("all values are missing")
 
 
 def _need_numbers(side: ColumnProfile) -> None:
     if not side.column.is_numeric:
-        raise UncheckedError(f"it is a rule for numbers, and the column is {_type_and_kind(side)}")
+        raise UncheckedError(f"it requires a numeric column, this one is {_type_and_kind(side)}")
 
 
 def _need_finite(side: ColumnProfile) -> None:
     _need_numbers(side)
     if side.finite == 0:
-        raise UncheckedError("there is no finite value")
+        raise UncheckedError("there are no finite values")
 
 
 def _counterpart(sides: Sides, side: ColumnProfile) -> ColumnProfile:
     name = side.column.name
     if sides.reference is None:
-        raise UncheckedError("it needs a reference, and none is given")
+        raise UncheckedError("it requires a reference, none is given")
     if name not in sides.reference.schema or sides.reference[name].skipped is not None:
         raise UncheckedError("the reference has no such column, or it was not counted there")
     return sides.reference[name]

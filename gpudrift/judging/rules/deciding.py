@@ -90,8 +90,8 @@ def _broken(rule: Rule, found: Measured, word: str, limit: Fraction, kind: str |
 
 def _undecided(rule: Rule, found: Measured, limit: Fraction) -> Finding:
     low, high = found.unit(found.low), found.unit(found.high)
-    remedy = " (profile with the rules: their bounds become edges)" if rule.check in CUT else ""
-    reason = f"{found.what} {_shown(found)}, the bound is {found.show(limit)}: it cannot be decided on these bins"
+    remedy = " (profile with the rules, so that their bounds become bin edges)" if rule.check in CUT else ""
+    reason = f"{found.what} {_shown(found)}, the bound is {found.show(limit)}: undecided on these bins"
     entries: dict[str, Any] = {"low": low, "high": high, "limit": found.unit(limit)}
     return rule_finding(rule, reason + remedy, kind="undecided", value=low / 2 + high / 2, **entries)
 

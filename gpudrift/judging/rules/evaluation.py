@@ -90,7 +90,7 @@ def _broken(found: Iterable[tuple[int, Finding]]) -> Broken:
 def _skewed(finding: Finding) -> Finding:
     if finding.kind != "drift":
         return finding
-    return replace(finding, kind="skew", reason=f"{finding.reason}; so it was in the first table after the training")
+    return replace(finding, kind="skew", reason=f"{finding.reason}; already so in the first table after training")
 
 
 def _evaluate(sides: Sides, rules: Sequence[Rule]) -> list[tuple[int, Finding]]:
@@ -140,7 +140,7 @@ def _as_quality_if_wrong_unit(sides: Sides, finding: Finding) -> Finding:
     mismatch = sides.unit_mismatch(finding.column)
     if mismatch is None:
         return finding
-    reason = f"{finding.reason}; all of it is {mismatch.words}: a unit, not drift"
+    reason = f"{finding.reason}; explained by a change of unit ({mismatch.words}), not drift"
     return replace(finding, kind="quality", reason=reason)
 
 
@@ -156,7 +156,7 @@ def _rows(sides: Sides, rule: Rule) -> Iterable[Finding]:
 
 def _column_changes(sides: Sides, rule: Rule) -> Iterable[Finding]:
     if sides.reference is None:
-        raise UncheckedError("it needs a reference, and none is given")
+        raise UncheckedError("it requires a reference, none is given")
     for found in schema_changes(sides.reference, sides.current):
         if found.change in rule.tolerate:
             continue
@@ -171,21 +171,21 @@ def _column_changes(sides: Sides, rule: Rule) -> Iterable[Finding]:
 
 def _scale_change(sides: Sides, rule: Rule) -> Iterable[Finding]:
     if sides.reference is None:
-        raise UncheckedError("it needs a reference, and none is given")
+        raise UncheckedError("it requires a reference, none is given")
     names = sides.current.schema.names if rule.column is None else (rule.column,)
     for name in names:
         mismatch = sides.unit_mismatch(name)
         if mismatch is not None:
             reason = (
-                f"all quantiles are about those of the reference {mismatch.words} (mean ×{mismatch.measured:,.4g}): "
-                "another unit or scale, not drift"
+                f"all quantiles are about {mismatch.words} those of the reference (mean ×{mismatch.measured:,.4g}): "
+                "a change of unit, not drift"
             )
             yield rule_finding(rule, reason, column=name, value=mismatch.measured, limit=mismatch.factor)
 
 
 def _drift(sides: Sides, rule: Rule) -> Iterable[Finding]:
     if sides.reference is None:
-        raise UncheckedError("it needs a reference, and none is given")
+        raise UncheckedError("it requires a reference, none is given")
     try:
         comparison = compare_profiles(sides.reference, sides.current)
     except SchemaMismatchError as error:
