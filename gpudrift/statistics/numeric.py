@@ -150,10 +150,14 @@ def _transport_statistics(pair: Pair, value: float, low: float, high: float) -> 
     if spread.std < 1e-12 * abs(spread.mean):
         negligible = Statistic(None, reason="the reference's standard deviation is below 1e-12 of its mean")
         return {"wasserstein": plain, "wasserstein_scaled": negligible}
+    if not np.isfinite(value / spread.std):
+        infinite = Statistic(None, reason="the distance in standard deviations is larger than the largest float64")
+        return {"wasserstein": plain, "wasserstein_scaled": infinite}
     # One division each; two units in the last place outwards cover it.
     least = low / spread.std_high * (1 - 4e-16)
-    most = high / spread.std_low * (1 + 4e-16) if spread.std_low > 0 else None
-    scaled = Statistic(value / spread.std, least, most, details={"std": spread.std / factor})
+    most = high / spread.std_low * (1 + 4e-16) if spread.std_low > 0 else np.inf
+    bounds = least, most if np.isfinite(most) else None
+    scaled = Statistic(value / spread.std, *bounds, details={"std": spread.std / factor})
     return {"wasserstein": plain, "wasserstein_scaled": scaled}
 
 
