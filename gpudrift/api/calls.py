@@ -103,7 +103,7 @@ def profile(
         others, so that :func:`check` can decide every rule exactly.
     time, every : str, optional
         Count each window of the column `time`, windows as long as `every` says: ``15min``, ``6h``, ``1d``, ``1w``,
-        ``1mo``, ``1q``, ``1y``, or a number for a column of integers; see :class:`gpudrift.windows.calendar.Every`.
+        ``1mo``, ``1q``, ``1y``, or a number for a column of integers; see :class:`gpudrift.windows.every.Every`.
         Rows in any order; those without a time are counted in a window of their own.
     zone : str, optional
         IANA name of the time zone whose days are meant, for zone-aware times.

@@ -300,7 +300,7 @@ def _say_what(opened: Store) -> None:
     by = opened.grouping.by
     segments = f"; {counted(len(opened.grouping.segments), 'segment')} by {', '.join(by)}" if by else ""
     columns = counted(len(opened.schema), "column")
-    say(f"{opened.place.label}: {counted(len(opened.windows()), 'window')}{windows}{segments}; {columns}")
+    say(f"{opened.storage.label}: {counted(len(opened.windows()), 'window')}{windows}{segments}; {columns}")
 
 
 @store.command()
@@ -363,7 +363,7 @@ def _start(opened: Store, label: str) -> int:
     ValueError
     """
     if opened.grouping.windows is None:
-        raise ValueError(f"{opened.place.label}: a store without windows has no window {label!r}")
+        raise ValueError(f"{opened.storage.label}: a store without windows has no window {label!r}")
     return opened.grouping.windows.start_of(label)
 
 

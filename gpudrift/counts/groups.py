@@ -29,7 +29,7 @@ from gpudrift.counts.sealed import WINDOWS_FORMAT
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.files import write_whole
-from gpudrift.windows.calendar import Every
+from gpudrift.windows.every import Every
 from gpudrift.windows.grouping import NO_TIME, Grouping, _grouping_difference
 
 __all__ = ["Group", "GroupedProfile"]

@@ -30,7 +30,7 @@ class GroupRequest:
     time : str, optional
         Name of the time column.
     every : str or int, optional
-        Length of the windows; see :class:`gpudrift.windows.calendar.Every`.
+        Length of the windows; see :class:`gpudrift.windows.every.Every`.
     zone : str, optional
         IANA name of the time zone in which days begin.
     by : sequence of str

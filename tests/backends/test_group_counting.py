@@ -17,6 +17,8 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+from gpudrift.execution.group_tasks import cut_pieces
+from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import grouped, strategies
@@ -28,8 +30,6 @@ from gpudrift.columns.conversion import NAN_IS_NULL
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
 from gpudrift.errors import SourceChangedError
 from gpudrift.execution import group_tasks, group_threads
-from gpudrift.execution.group_tasks import cut_pieces
-from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
 from gpudrift.execution.settings import Progress, Settings
 from gpudrift.execution.threads import count_source
 from gpudrift.fitting.columns import FitOptions
@@ -724,12 +724,12 @@ TABLE = pa.table(
         (("gone", "1d"), ["time: no column 'gone' in Arrow Table"]),
         (("text", "1d"), ["time: column 'text'", "string has no windows"]),
         (("x", "1d"), ["time: column 'x'", "double has no windows"]),
-        (("t", "1 day"), ["time: column 't'", "'1 day' is no length of windows"]),
+        (("t", "1 day"), ["time: column 't'", "invalid window length '1 day'"]),
         (("t", "100"), ["time: column 't'", "expected a unit"]),
         (("n", "1d"), ["time: column 'n'", "expected a whole number"]),
         (("day", "1h"), ["time: column 'day'", "expected days or longer"]),
         (("t", "1d", "Europe/Berlin"), ["time: column 't'", "zone 'Europe/Berlin'", "times without a zone"]),
-        (("aware", "1d", "Europe/Nowhere"), ["time: column 'aware'", "no known time zone"]),
+        (("aware", "1d", "Europe/Nowhere"), ["time: column 'aware'", "unknown time zone"]),
         ((None, None, None, ("gone",)), ["segments: no column 'gone' in Arrow Table"]),
         ((None, None, None, ("x",)), ["segments: column 'x'", "type changed", "not all whole numbers"]),
         ((None, None, None, ("t",)), ["segments: column 't'", "texts, booleans or integers make segments"]),

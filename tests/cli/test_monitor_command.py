@@ -262,10 +262,10 @@ def test_calibrated_thresholds_and_those_of_a_file_contradict_each_other(tmp_pat
         ((BEFORE, AFTER, "--time", "nope", "--every", "1w"), "time: no column 'nope' in the data"),
         ((BEFORE, AFTER, "--time", "country", "--every", "1w"), "time: column 'country': string has no windows"),
         ((BEFORE, AFTER, *WEEKS, "--zone", "Mars/Base"), "zone 'Mars/Base' for a column of times without a zone"),
-        ((BEFORE, AFTER, "--time", "arrival_date", "--every", "1fortnight"), "'1fortnight' is no length of windows"),
+        ((BEFORE, AFTER, "--time", "arrival_date", "--every", "1fortnight"), "invalid window length '1fortnight'"),
         ((BEFORE, AFTER), "no windows: give a time column"),
         ((BEFORE, AFTER, *WEEKS, "--by", "nope"), "segments: no column 'nope' in "),
-        ((BEFORE, AFTER, *WEEKS, "--since", "yesterday"), "since: 'yesterday' is no date or time"),
+        ((BEFORE, AFTER, *WEEKS, "--since", "yesterday"), "since: 'yesterday' is not a date or time"),
         ((BEFORE, AFTER, *WEEKS, *FEW, "--since", "2030-01-01"), "nothing could be judged: there is no window"),
         ((BEFORE, "nofile", *WEEKS), "no such file or folder: 'nofile'"),
         (("{}/plain", AFTER, *WEEKS, "--thresholds", "calibrated"), "the baseline's own windows, and it has none"),
@@ -592,7 +592,8 @@ def test_a_store_of_another_schema_or_of_other_windows_is_one_clear_line(folder,
     common = (AFTER, "--store", tmp_path / "store", *FEW)
     assert "the store was made for another baseline" in fails("monitor", tmp_path / "other", *common)
     days = ("--time", "arrival_date", "--every", "1d")
-    assert "the store was made for others: the windows differ" in fails("monitor", folder / "base", *common, *days)
+    said = fails("monitor", folder / "base", *common, *days)
+    assert "the store was created for another schema or grouping: the windows differ" in said
 
 
 def test_a_store_is_listed_compacted_and_shortened(folder, halves, tmp_path):
