@@ -1,4 +1,4 @@
-"""The engines that count: one contract, ``count(frame, schema) -> Profile``, equal to the bit.
+"""The engines that count: one contract, ``state(schema, grouped=...)``, and counts that are equal to the bit.
 
 Which one runs is decided once, where data enters, and is written into the result; nothing falls back silently.
 """
@@ -7,19 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from gpudrift.backends.counters import GroupState
+    from gpudrift.backends.counters import State
     from gpudrift.columns.device import ColumnReader, DeviceColumn, DeviceTexts
     from gpudrift.columns.schema import Schema
     from gpudrift.counts.profiles import Profile
 
     Count = Callable[[Iterable[pa.RecordBatch], Schema], Profile]
+
+    class MakeState(Protocol):
+        """Makes the counters of some columns: of one group, or of many."""
+
+        def __call__(self, schema: Schema, *, grouped: bool) -> State: ...
+
 
 __all__ = [
     "BACKENDS",
@@ -29,7 +36,7 @@ __all__ = [
     "device_reader",
     "gpu_column",
     "load_backend",
-    "load_groups",
+    "load_state",
     "probe",
     "shrink_cuda",
     "why_not_cuda",
@@ -177,12 +184,18 @@ def gpu_column(values: Any) -> DeviceColumn | DeviceTexts | str:
 
 
 def load_backend(name: str) -> Count:
-    """The ``count`` function of a backend."""
-    count: Count = import_module(_MODULES[name]).count
+    """What counts a frame as a whole with a backend."""
+    from gpudrift.backends.counters import count_frame
+
+    make = load_state(name)
+
+    def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
+        return count_frame(frame, schema, partial(make, grouped=False))
+
     return count
 
 
-def load_groups(name: str) -> Callable[[Schema], GroupState]:
-    """What makes the counters of windows and segments for a backend."""
-    state: Callable[[Schema], GroupState] = import_module(_MODULES[name]).group_state
+def load_state(name: str) -> MakeState:
+    """What makes the counters of a backend."""
+    state: MakeState = import_module(_MODULES[name]).state
     return state

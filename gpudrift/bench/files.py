@@ -61,16 +61,17 @@ from gpudrift.bench.engines import cpu_engine, cuda_engine
 from gpudrift.bench.files_result import SPLIT, FilesResult, Measured, Table
 from gpudrift.bench.memory import available, host_peak
 from gpudrift.bench.surroundings import surroundings
-from gpudrift.execution.cuts import block_columns, cut_parts, obstacle
+from gpudrift.execution.cuts import block_columns, obstacle
 from gpudrift.execution.forecast import size_text
-from gpudrift.execution.reading import read_parts
 from gpudrift.execution.settings import Settings
+from gpudrift.execution.tasks import runs_of
 from gpudrift.execution.threads import count_source, fit_source, placed, profile_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.judging.report import Report
 from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.sources import Part, Source, open_source
 from gpudrift.statistics.comparison import compare_profiles
+from gpudrift.windows.grouping import WHOLE, GroupRequest
 
 __all__ = ["FORMAT", "measure_files"]
 
@@ -177,11 +178,13 @@ class _Files:
         source = self.opened(side)
         fields = [one for one in source.fields if obstacle(one) is None]
         blocks = block_columns(source, fields, self.settings.workers)
-        runs = [(run, block.readable) for block in blocks for run in cut_parts(source, block)]
+        runs = [(run, block.readable) for block in blocks for run in runs_of(source.joined(source.parts))]
 
         def drop(work: tuple[Sequence[Part], Sequence[str]]) -> None:
-            for _ in read_parts(source, *work):
-                pass
+            run, names = work
+            for part in run:
+                for _ in source.batches(part, names):
+                    pass
 
         with ThreadPoolExecutor(self.settings.workers, "gpudrift") as pool:
             list(pool.map(drop, runs))
@@ -214,9 +217,9 @@ class _Files:
                 source = self.opened(side)
             return source if clock is None else cast("Source", TimedSource(source, clock))
 
-        reference = profile_source(opened("reference"), FitOptions(), None, settings)
+        reference = profile_source(opened("reference"), GroupRequest(), FitOptions(), None, settings).total()
         profiled = time.perf_counter()
-        current = count_source(opened("current"), reference.schema, None, settings)
+        current = count_source(opened("current"), reference.schema, WHOLE, None, settings).total()
         both = time.perf_counter()
         with timing("compare"):
             comparison = compare_profiles(reference, current)

@@ -22,6 +22,7 @@ from gpudrift.cli.options import (
     split_gates,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.vocabulary import FINDING_KINDS
 
 __all__ = ["check", "rules"]
 
@@ -100,11 +101,12 @@ def check(
     import json
 
     from gpudrift.api.calls import check_tables
-    from gpudrift.judging.findings import KINDS, findings_document
+    from gpudrift.execution.settings import Settings
+    from gpudrift.judging.findings import findings_document
     from gpudrift.judging.rules.reading import read_rules
     from gpudrift.report.findings import lines
 
-    gates, options = split_gates(fail_on, tuple(KINDS)), read_config(config)
+    gates, options = split_gates(fail_on, tuple(FINDING_KINDS)), read_config(config)
     check_output("--json", json_path, [data, rules, reference, first, config])
     listed = read_rules(rules)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
@@ -117,13 +119,9 @@ def check(
                 listed,
                 reference,
                 first,
+                Settings(backend, threads, progress, client=client, storage_options=options.get("storage_options")),
                 kinds=options["kinds"],
                 edges=options["edges"],
-                backend=backend,
-                threads=threads,
-                progress=progress,
-                client=client,
-                storage_options=options.get("storage_options"),
             )
     check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())])
     about = {"data": data, "reference": reference, "first": first, "rules": {"source": rules, "count": len(listed)}}

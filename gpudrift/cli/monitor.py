@@ -28,6 +28,7 @@ from gpudrift.cli.options import (
     windows_options,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.vocabulary import FINDING_KINDS
 
 if TYPE_CHECKING:
     from gpudrift.judging.windows import Monitoring
@@ -37,9 +38,6 @@ __all__ = ["monitor", "store"]
 
 MOST_BATCHES = 5
 """Batches of a window that ``store list`` names."""
-
-# The words of gpudrift.judging.findings; a test compares them.
-_GATES = ("quality", "drift", "skew", "undecided")
 
 _MONITOR_HELP = """
 Judge every time window of DATA, and every segment: against BASELINE, against the windows before it, and by rules.
@@ -160,7 +158,7 @@ def monitor(
     from gpudrift.api.watching import monitor as watch
     from gpudrift.judging.rules.reading import read_rules
 
-    gates, names, options = split_gates(fail_on, _GATES), split_names(columns), read_config(config)
+    gates, names, options = split_gates(fail_on, tuple(FINDING_KINDS)), split_names(columns), read_config(config)
     options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
     asked = windows_asked(time, every, zone, by, segments)
     _check_usage(data, store, batch, rate, thresholds, options)

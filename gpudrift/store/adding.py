@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.counts.saved import to_bytes
 from gpudrift.counts.tails import Tail
 from gpudrift.store.commits import Commit, apply_change, path_of
 from gpudrift.store.layout import Layout, batch_name, file_name
@@ -56,7 +55,7 @@ def add_batch(layout: Layout, profile: GroupedProfile, batch: str | None) -> Add
                     held = {name: digests[folder]}
                     if folder not in written:
                         file = file_name(name)
-                        layout.storage.write(path_of(folder, file), to_bytes(parts[folder], batches=held))
+                        layout.storage.write(path_of(folder, file), parts[folder].to_bytes(batches=held))
                         written[folder] = file
                     files = {**files, written[folder]: held}
                 after = after.with_window(folder, files)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.counts.saved import to_bytes
 from gpudrift.store.commits import Batches, Commit, apply_change, newest_commit, path_of
 from gpudrift.store.layout import Layout, file_name
 from gpudrift.windows.grouping import NO_TIME
@@ -67,7 +66,7 @@ def _join(layout: Layout, folders: Sequence[str]) -> list[Compacted]:
                     raise
                 continue  # another writer has replaced it
             file = file_name(" ".join(sorted(_all_batches(files))), "joined")
-            content = to_bytes(GroupedProfile.sum(parts), batches=_all_batches(files))
+            content = GroupedProfile.sum(parts).to_bytes(batches=_all_batches(files))
             joined[folder] = file
             storage.write(path_of(folder, file), content)
     except BaseException:

@@ -16,7 +16,6 @@ import numpy as np
 
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.counts.saved import of_bytes
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.store.commits import Commit, path_of
 from gpudrift.store.storage import Storage
@@ -125,7 +124,7 @@ class Layout:
         FileNotFoundError, ValueError
         """
         name = self.storage.named(path_of(folder, file))
-        profile, document = of_bytes(self.storage.read(path_of(folder, file)), name, self.schema)
+        profile, document = GroupedProfile.of_bytes(self.storage.read(path_of(folder, file)), name, self.schema)
         if profile.schema != self.schema or profile.grouping != self.grouping:
             raise ValueError(f"{name}: schema or grouping differ from the store's")
         if profile.starts != (self.start_of(folder),) or document.get("batches") != commit.windows[folder][file]:
@@ -143,7 +142,7 @@ def frozen_in(storage: Storage) -> GroupedProfile | None:
         content = storage.read(FROZEN)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return of_bytes(content, storage.named(FROZEN))[0]
+    return GroupedProfile.of_bytes(content, storage.named(FROZEN))[0]
 
 
 def batch_name(profile: GroupedProfile, batch: str | None) -> str:

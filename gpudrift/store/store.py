@@ -35,7 +35,6 @@ from typing import Any, Literal, overload
 
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.counts.saved import to_bytes
 from gpudrift.store.adding import Added, add_batch
 from gpudrift.store.commits import begin, newest_commit, path_of
 from gpudrift.store.compaction import Compacted, compact_windows
@@ -103,7 +102,7 @@ class Store:
         if frozen_in(storage) is None:
             # First the commit: a store whose commits are missing must not pass for a new one.
             begin(storage)
-            storage.create(FROZEN, to_bytes(empty))
+            storage.create(FROZEN, empty.to_bytes())
         store = cls.open(path, storage_options)
         store._layout.check_alike(empty)
         return store

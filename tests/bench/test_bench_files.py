@@ -20,21 +20,21 @@ from pyarrow import csv
 
 import gpudrift as gd
 from gpudrift.backends import numba
-from gpudrift.backends import numpy as numpy_backend
+from gpudrift.backends.counters import State
 from gpudrift.backends.cuda import benching as cuda_bench
 from gpudrift.backends.cuda import device as cuda
 from gpudrift.backends.cuda import staging
 from gpudrift.bench import files, files_result, shapes
 from gpudrift.bench.clock import Clock, TimedSource
 from gpudrift.cli.main import main
-from gpudrift.counts.profiles import Profile
-from gpudrift.execution import tasks
+from gpudrift.execution import chains, tasks, threads
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import StreamSampler
 from gpudrift.sources import open_source
 from gpudrift.sources.base import OpenedSource
+from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest
 
 
 @pytest.fixture
@@ -212,7 +212,7 @@ def test_the_engines_read_is_the_engine_without_counting(tables, monkeypatch):
     gd.profile(tables[1], schema=schema, columns=["x", "n", "s"], threads=1)
     counted = sorted(asked)
     asked.clear()
-    monkeypatch.setattr(numba, "count", lambda frame, schema: pytest.fail("counted"))
+    monkeypatch.setattr(State, "_add_columns", lambda *arguments: pytest.fail("counted"))
     measured.read("current")
     assert sorted(asked) == counted
     assert len(counted) == 4
@@ -237,15 +237,14 @@ class Parts:
             self.within.name = outer
 
     def expect(self, place, name, part):
-        kept = vars(place)[name]
-        function = kept.__func__ if isinstance(kept, classmethod) else kept
+        function = vars(place)[name]
 
         def called(*arguments, **options):
             assert getattr(self.within, "name", None) == part, f"{name} is not timed as {part}"
             self.called.add(name)
             return function(*arguments, **options)
 
-        self.monkeypatch.setattr(place, name, classmethod(called) if isinstance(kept, classmethod) else called)
+        self.monkeypatch.setattr(place, name, called)
 
 
 @pytest.fixture
@@ -254,9 +253,9 @@ def parts(monkeypatch):
     found.expect(tasks, "fit_column", "fit")
     found.expect(tasks, "take_sample", "fit")
     found.expect(StreamSampler, "add", "fit")
-    found.expect(numpy_backend, "count", "count")
-    found.expect(Profile, "__add__", "merge")
-    found.expect(Profile, "concatenate", "merge")
+    found.expect(State, "_add_columns", "count")
+    found.expect(chains, "gathered", "merge")
+    found.expect(threads, "gathered", "merge")
     return found
 
 
@@ -267,29 +266,30 @@ def text_of(tables, tmp_path):
     return [str(tmp_path / "0.csv"), str(tmp_path / "1.csv")]
 
 
+@pytest.mark.parametrize("by", [(), ("s",)])
+@pytest.mark.parametrize("budget", [1 << 20, 1], ids=["held", "read twice"])
 @pytest.mark.parametrize(
-    ("kind", "budget", "called"),
+    ("text", "called"),
     [
-        ("held", 1 << 20, {"fit_column", "take_sample", "count", "concatenate"}),
-        ("read twice", 1, {"fit_column", "take_sample", "count", "__add__", "concatenate"}),
-        ("text, held", 1 << 20, {"fit_column", "add", "count"}),
-        ("text, read twice", 1, {"fit_column", "add", "count", "__add__"}),
+        (False, {"fit_column", "take_sample", "_add_columns", "gathered"}),
+        (True, {"fit_column", "add", "_add_columns"}),
     ],
 )
-def test_all_that_a_profile_takes_is_within_its_part(tables, tmp_path, parts, kind, budget, called):
-    data = text_of(tables, tmp_path) if kind.startswith("text") else tables[0]
+def test_all_that_a_profile_takes_is_within_its_part(tables, tmp_path, parts, text, called, budget, by):
+    data = text_of(tables, tmp_path) if text else tables[0]
     settings = Settings("numpy", 2, budget=budget, timing=parts.timing)
-    profile_source(open_source(data), FitOptions(), None, settings)
+    profile_source(open_source(data), GroupRequest(by=by), FitOptions(), None, settings)
     assert parts.called == called
 
 
-def test_all_that_fitting_and_counting_take_is_within_its_part(tables, tmp_path, parts):
+@pytest.mark.parametrize("grouping", [WHOLE, Grouping(by=("s",), segments=(("a",),))])
+def test_all_that_fitting_and_counting_take_is_within_its_part(tables, tmp_path, parts, grouping):
     settings = Settings("numpy", 2, timing=parts.timing)
-    schema = fit_source(open_source(tables[0]), FitOptions(), None, settings)
+    schema = fit_source(open_source(tables[0]), FitOptions(coarse=bool(grouping)), None, settings)
     assert parts.called == {"fit_column", "take_sample"}
     parts.called.clear()
-    count_source(open_source(tables[1]), schema, None, settings)
-    assert parts.called == {"count", "__add__", "concatenate"}
+    count_source(open_source(tables[1]), schema, grouping, None, settings)
+    assert parts.called == {"_add_columns", "gathered"}
     parts.called.clear()
     fit_source(open_source(text_of(tables, tmp_path)), FitOptions(), None, settings)
     assert parts.called == {"fit_column", "add"}
@@ -302,14 +302,19 @@ def test_copies_to_a_gpu_are_within_their_part(cupy, tables, parts):
     pool = cuda.device().pool
     settings = Settings("cuda", 2, timing=parts.timing)
     with cuda_bench.timed(parts.timing):
-        profile_source(open_source(tables[0]), FitOptions(), None, settings)
+        profile_source(open_source(tables[0]), GroupRequest(), FitOptions(), None, settings)
     assert {"_place", "_count"} <= parts.called
     assert pool.timing is nullcontext
 
 
 def test_a_wrong_count_is_not_timed(tables, monkeypatch):
-    right = numba.count
-    monkeypatch.setattr(numba, "count", lambda frame, schema: right(list(frame)[:0], schema))
+    def forgetful(schema, *, grouped):
+        state = right(schema, grouped=grouped)
+        state.add = lambda batch: None
+        return state
+
+    right = numba.state
+    monkeypatch.setattr(numba, "state", forgetful)
     with pytest.raises(AssertionError, match="numba and numpy counted differently"):
         files.measure_files(tables[0], backend="numba", repeat=1)
 

@@ -19,10 +19,7 @@ from support.command import DONE, FAILED, FOUND, USAGE, fails, in_terminal, peop
 from support.example_document import HOSTILE_NAMES
 
 import gpudrift as gd
-from gpudrift.cli import compare as cli_compare
 from gpudrift.cli import options as cli_common
-from gpudrift.columns import schema
-from gpudrift.judging import verdicts as verdict
 
 
 @pytest.fixture(scope="module")
@@ -601,12 +598,6 @@ def test_kinds_and_edges_belong_to_the_profile_once_it_is_saved(folder, tmp_path
     (tmp_path / "c.toml").write_text("[columns.age]\nedges = [1]\n")
     error = fails("compare", folder / "base.profile", folder / "b.parquet", "--config", tmp_path / "c.toml")
     assert "saved profile" in error
-
-
-def test_the_help_names_the_kinds_and_statistics_there_are():
-    assert cli_compare._KINDS.split(", ") == list(schema.KINDS)
-    words = cli_compare._STATISTICS.replace("\n", " ").replace(" (these have one by default)", "").split(", ")
-    assert words == [*verdict.DECIDING, *verdict.ALSO_JUDGED]
 
 
 @pytest.mark.parametrize("command", [[], ["compare"], ["profile"], ["info"], ["demo"]])

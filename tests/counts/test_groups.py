@@ -443,8 +443,8 @@ def test_groupings_come_back_from_json():
     assert len({grouping.digest for grouping in (DAILY, TWO, replace(DAILY, segments=DAILY.segments[::-1]))}) == 3
     with pytest.raises(ValueError, match="go together"):
         Grouping("t")
-    with pytest.raises(ValueError, match="neither a time column nor columns of segments"):
-        Grouping()
+    assert not Grouping()
+    assert Grouping.from_document(Grouping().document()) == Grouping()
     with pytest.raises(ValueError, match="not one value for each of g, h"):
         replace(TWO, segments=(("x",),))
 

@@ -25,8 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.backends.contract import Integers, says_nan_is_null
-from gpudrift.backends.counters import GroupCounters, GroupKernels, GroupNumbers, GroupState, lengthened
+from gpudrift.backends.contract import GroupNumbers, Integers, Kernels, says_nan_is_null
+from gpudrift.backends.counters import GroupCounters, GroupState, lengthened
 from gpudrift.backends.cuda.launch import Counters, Device, DeviceArray, Slab, device_values, take_bits, take_rows
 from gpudrift.backends.cuda.staging import Placed, SlabPool, Stager, Timing
 from gpudrift.columns.conversion import NumericValues, stored_type, stored_values
@@ -140,7 +140,7 @@ class DeviceGroupState(GroupState):
     ----------
     schema : Schema
     device : Device
-    host : GroupKernels
+    host : Kernels
         For categorical columns.
     pool : SlabPool
         That columns of host memory pass through; held for a batch, not longer, for there are many states.
@@ -148,7 +148,7 @@ class DeviceGroupState(GroupState):
         That counters are made in.
     """
 
-    def __init__(self, schema: Schema, device: Device, host: GroupKernels, pool: SlabPool, room: CounterRoom) -> None:
+    def __init__(self, schema: Schema, device: Device, host: Kernels, pool: SlabPool, room: CounterRoom) -> None:
         super().__init__(schema, host)
         self.device, self.pool, self.room = device, pool, room
         numeric = [at for at, column in enumerate(schema.columns) if column.is_numeric]
@@ -168,13 +168,15 @@ class DeviceGroupState(GroupState):
             room.enter(self)
 
     def settle(self) -> None:
+        super().settle()
         self._fetch()
         self.capacity = 0
         self.room.leave(self)
 
     # --- what is counted ---
 
-    def _add_columns(self, batch: pa.RecordBatch, groups: GroupNumbers, here: Integers) -> None:
+    def _add_columns(self, batch: pa.RecordBatch, groups: GroupNumbers | None, here: Integers) -> None:
+        assert groups is not None
         self.waiting = []
         super()._add_columns(batch, groups, here)
         waiting, self.waiting = self.waiting, []
@@ -182,8 +184,9 @@ class DeviceGroupState(GroupState):
             for rows in self._ordered(groups, here):
                 self._count(waiting, rows)
 
-    def _add_numeric(self, position: int, array: Any, one: pa.Field, groups: GroupNumbers) -> None:
+    def _add_numeric(self, position: int, array: Any, one: pa.Field, groups: GroupNumbers, known: int) -> None:
         column = self.schema.columns[position]
+        self.counters[position].grow(known)
         if isinstance(array, DeviceColumn):
             stored = stored_type(array.type, column)
             if stored is not None:
