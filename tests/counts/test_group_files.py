@@ -16,6 +16,7 @@ from support import grouped_tables
 from support.grouped_tables import baseline, counted, profiled, table
 
 import gpudrift as gd
+from gpudrift.counts import layout
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.counts.sealed import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, says_sealed, sealed_bytes, write_sealed
