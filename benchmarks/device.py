@@ -76,7 +76,7 @@ def run_tests() -> dict[str, Any]:
             "--require-gpu",
             f"--junitxml={report}",
         ]
-        done = subprocess.run([*command, "tests/test_gpu.py"], cwd=ROOT, check=False)
+        done = subprocess.run([*command, "tests/backends/cuda/test_gpu.py"], cwd=ROOT, check=False)
         suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None
     failed = {}

@@ -325,7 +325,7 @@ def test_a_probe_says_what_there_is_and_takes_nothing(install, monkeypatch):
 def test_a_probe_raises_nothing(install, monkeypatch):
     cupy = install()
     monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "much")
-    assert probe().why_not.startswith("no GPU can be used (GPUDRIFT_GPU_MEMORY: a size such as")
+    assert probe().why_not.startswith("no GPU can be used (GPUDRIFT_GPU_MEMORY: expected a size such as")
     monkeypatch.delenv("GPUDRIFT_GPU_MEMORY")
 
     def busy() -> None:
