@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import gpudrift
-from gpudrift.cli.saying import say_warning
+from gpudrift.cli.saying import showing_warnings
 
 if TYPE_CHECKING:
     from gpudrift.execution.forecast import Plan
@@ -232,22 +232,8 @@ def opened_cluster(scheduler: str, workers: int, threads: int, backend: str, qui
 
     debug = "--debug" in sys.argv
     opened = open_cluster(scheduler, workers, threads, backend=backend, verbose=debug)
-    with _warnings(quiet, debug), opened as client:
+    with showing_warnings(quiet, debug), opened as client:
         yield client
-
-
-@contextmanager
-def _warnings(quiet: bool, debug: bool) -> Iterator[None]:
-    """Say our own warnings in one line each, and those of Dask (in tables, of packages) only when asked for."""
-    import warnings
-
-    def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
-        if debug or (not quiet and Path(filename).parent == Path(gpudrift.__file__).parent):
-            say_warning(str(message))
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
 
 
 def planned(

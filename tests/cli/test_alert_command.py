@@ -19,9 +19,8 @@ from support.example_document import HOSTILE_NAMES
 
 import gpudrift as gd
 from gpudrift.alerts import run_alerts
-from gpudrift.judging import findings
+from gpudrift.judging import findings, thresholds, verdicts
 from gpudrift.judging import report as result
-from gpudrift.judging import verdicts as verdict
 from gpudrift.judging.findings import Finding, document_findings, drift_findings, judged_columns
 
 
@@ -55,7 +54,7 @@ def test_a_drifted_column_gives_a_finding_for_each_statistic_that_decided(report
         assert one.value == column.comparison.statistics[one.rule].value
         assert (one.window, one.segment, one.kind) == ("2026-11-23", "country=AT", "drift")
         assert abs(one.value) >= one.limit
-        assert one.severity == ("major" if one.limit == verdict.DEFAULT_THRESHOLDS[one.rule][1] else "moderate")
+        assert one.severity == ("major" if one.limit == thresholds.DEFAULT_THRESHOLDS[one.rule][1] else "moderate")
     age = {f.rule: f for f in found if f.column == "age"}
     assert set(age) == {"psi", "wasserstein_scaled"}
     bounds = report["age"].wasserstein_scaled
@@ -110,7 +109,7 @@ def test_changes_of_schema_are_findings_of_quality():
 
 def test_words_that_are_written_twice_are_the_same():
     assert findings._FORMAT == result.FORMAT
-    assert findings._ROWS_PER_BIN == verdict.ROWS_PER_BIN
+    assert findings._ROWS_PER_BIN == verdicts.ROWS_PER_BIN
     fields = inspect.signature(Finding).parameters
     assert list(fields) == [
         "kind", "rule", "column", "severity", "reason", "value", "low", "high", "limit", "window", "segment",

@@ -20,9 +20,10 @@ from support.example_document import HOSTILE_NAMES
 
 import gpudrift as gd
 from gpudrift.cli import compare as cli_compare
-from gpudrift.cli import options as cli_common
+from gpudrift.cli import saying
+from gpudrift.cli.options import split_names
 from gpudrift.columns import schema
-from gpudrift.judging import verdicts as verdict
+from gpudrift.judging import thresholds
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +233,7 @@ def test_an_engine_that_cannot_be_loaded_is_one_line(folder, tmp_path):
 
 def test_an_error_is_never_longer_than_a_screen(tmp_path):
     error = fails("compare", tmp_path / ("x" * 200) / ("y" * 2000), "b")
-    assert len(error) <= cli_common.LONGEST_MESSAGE
+    assert len(error) <= saying.LONGEST_MESSAGE
 
 
 def test_an_interruption_is_3(folder, monkeypatch):
@@ -243,14 +244,15 @@ def test_an_interruption_is_3(folder, monkeypatch):
 # Work that is long, whatever the machine: a pause for each column, and less patience before progress is shown.
 SLOW = """
 import sys, time
-from gpudrift import cli, cli_common, tasks
+from gpudrift.cli import main as cli, saying
+from gpudrift.execution import tasks
 real = tasks.fit_column
 def slow(*arguments):
     {at_work}
     time.sleep(0.1)
     return real(*arguments)
 tasks.fit_column = slow
-cli_common.PATIENCE = 0.1
+saying.PATIENCE = 0.1
 cli.main([*sys.argv[1:], "--backend", "numpy"])
 """
 
@@ -471,7 +473,7 @@ def test_a_saved_profile_among_the_data_is_refused_by_name(folder, tmp_path, giv
     ],
 )
 def test_columns_may_have_any_name(text, names):
-    assert cli_common.split_names(text) == names
+    assert split_names(text) == names
 
 
 def test_columns_with_odd_names_are_found(tmp_path):
@@ -606,7 +608,7 @@ def test_kinds_and_edges_belong_to_the_profile_once_it_is_saved(folder, tmp_path
 def test_the_help_names_the_kinds_and_statistics_there_are():
     assert cli_compare._KINDS.split(", ") == list(schema.KINDS)
     words = cli_compare._STATISTICS.replace("\n", " ").replace(" (these have one by default)", "").split(", ")
-    assert words == [*verdict.DECIDING, *verdict.ALSO_JUDGED]
+    assert words == [*thresholds.DECIDING, *thresholds.ALSO_JUDGED]
 
 
 @pytest.mark.parametrize("command", [[], ["compare"], ["profile"], ["info"], ["demo"]])
