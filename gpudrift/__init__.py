@@ -55,7 +55,7 @@ _HOMES = {
     "SourceChangedError": "gpudrift.errors",
     "Finding": "gpudrift.judging.findings",
     "GroupedProfile": "gpudrift.counts.groups",
-    "Monitoring": "gpudrift.judging.monitoring",
+    "Monitoring": "gpudrift.judging.windows",
     "Profile": "gpudrift.counts.profiles",
     "Report": "gpudrift.judging.report",
     "Rule": "gpudrift.judging.rules.reading",
