@@ -22,6 +22,7 @@ from gpudrift.api.saved import _whole_if_saved, load_if_saved
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
+from gpudrift.errors import UnknownColumnError
 from gpudrift.execution.forecast import Plan, TablePlan, measured_rates
 from gpudrift.execution.settings import Progress
 from gpudrift.fitting.columns import FitOptions
@@ -177,7 +178,7 @@ def _grouping(
     if request.time is None:
         return Grouping(None, None, by, known.segments if known is not None else ())
     types = column_types(data, settings, storage_options)
-    windows = request.windows(types.get(request.time), "the data")
+    windows = request.windows(types.get(request.time), "the data", types)
     return Grouping(request.time, windows, by, known.segments if known is not None else ())
 
 
@@ -434,7 +435,7 @@ def _schema_of(given: Schema | Profile | GroupedProfile | str | os.PathLike[str]
 def _selected(counted: Profile, columns: Sequence[str]) -> Profile:
     unknown = [name for name in columns if name not in counted.schema]
     if unknown:
-        raise ValueError(f"columns: no column {unknown[0]!r} in the profile")
+        raise UnknownColumnError("columns", unknown[0], "the profile", counted.schema.names)
     wanted = set(columns)
     narrowed = counted.select([name for name in counted.schema.names if name in wanted])
     seen = {name: text for name, text in counted.seen.items() if name in wanted}

@@ -19,6 +19,7 @@ from gpudrift.backends import choose_backend
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
+from gpudrift.errors import UnknownColumnError
 from gpudrift.execution.asked import selected_fields
 from gpudrift.execution.cluster.dask import DaskCluster, check_client, with_client
 from gpudrift.execution.cluster.files import count_files, open_files, profile_files, whole_rows
@@ -149,7 +150,7 @@ def count_groups(
 def _check_columns(columns: Sequence[str] | None, schema: Schema) -> None:
     unknown = [name for name in columns or () if name not in schema]
     if unknown:
-        raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
+        raise UnknownColumnError("columns", unknown[0], "the schema", schema.names)
 
 
 def _chosen_here(settings: Settings, data: Any, source: Source) -> tuple[Settings, str]:

@@ -130,7 +130,8 @@ def monitor(
         raise ValueError("monitor: the data is a profile without windows; make it with time='…' and every='1d'")
     if data is not None and not isinstance(current, GroupedProfile) and groups.time is not None:
         settings = Settings(backend, threads, client=client)
-        groups.windows(column_types(current, settings, storage_options).get(groups.time), "the data")
+        types = column_types(current, settings, storage_options)
+        groups.windows(types.get(groups.time), "the data", types)
     if not isinstance(before, Profile | GroupedProfile) and isinstance(current, GroupedProfile):
         before = profile(before, schema=current, columns=columns, kinds=kinds, edges=edges, **counting)
     elif not isinstance(before, Profile | GroupedProfile):

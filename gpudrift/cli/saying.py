@@ -135,7 +135,7 @@ def one_line(error: Exception) -> str:
     # KeyError and the like say only what was looked for; so do empty messages.
     if isinstance(error, (ValueError, TypeError, OSError)) and text:
         return text
-    return f"unexpected {type(error).__name__}{': ' if text else ''}{text} (--debug shows where)"
+    return f"unexpected {type(error).__name__}{': ' if text else ''}{text} (--debug prints the traceback)"
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from gpudrift.errors import UnknownColumnError
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import Field, Source
 
@@ -15,7 +16,7 @@ def selected_fields(source: Source, columns: Sequence[str] | None, options: FitO
     for what, names in (("columns", columns or ()), ("kinds", options.kinds), ("edges", options.edges)):
         for name in names:
             if name not in given:
-                raise ValueError(f"{what}: no column {name!r} in {source.label}")
+                raise UnknownColumnError(what, name, source.label, given)
     wanted = None if columns is None else set(columns)
     return [one for one in source.fields if wanted is None or one.name in wanted]
 

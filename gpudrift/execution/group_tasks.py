@@ -72,7 +72,8 @@ def segment_columns(source: Source, grouping: Grouping | GroupRequest) -> list[C
         If one is not there, or its values make no segments.
     """
     types = {one.name: one.type for one in source.fields}
-    return [segment_column(name, types.get(name), source.label) for name in grouping.by]
+    known = types if isinstance(grouping, GroupRequest) else None
+    return [segment_column(name, types.get(name), source.label, known) for name in grouping.by]
 
 
 def asked_windows(fields: Sequence[Field], label: str, request: GroupRequest) -> Windows | None:
@@ -84,7 +85,7 @@ def asked_windows(fields: Sequence[Field], label: str, request: GroupRequest) ->
         If the time column is not there, or holds no times.
     """
     types = {one.name: one.type for one in fields}
-    return None if request.time is None else request.windows(types.get(request.time), label)
+    return None if request.time is None else request.windows(types.get(request.time), label, types)
 
 
 def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> None:
@@ -94,8 +95,8 @@ def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> No
     if any(one.name == grouping.time and one.type is not None and pa.types.is_null(one.type) for one in fields):
         return  # without a single value it is of no kind: no row has a time
     every, zone = str(grouping.windows.every), grouping.windows.zone
-    if asked_windows(fields, label, GroupRequest(grouping.time, every, zone)) != grouping.windows:
-        own = next(one.type for one in fields if one.name == grouping.time)
+    own = next((one.type for one in fields if one.name == grouping.time), None)
+    if GroupRequest(grouping.time, every, zone).windows(own, label) != grouping.windows:
         raise ValueError(
             f"time: column {grouping.time!r} of {label} is {own}, "
             f"and the windows are of a column of {grouping.windows.axis} times"

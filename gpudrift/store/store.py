@@ -43,7 +43,7 @@ from gpudrift.columns.schema import Schema
 from gpudrift.counts import saved as group_files
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.tails import Tail
-from gpudrift.errors import SchemaMismatchError
+from gpudrift.errors import SchemaMismatchError, UnknownColumnError
 from gpudrift.store.commits import WINDOW_FILE, Batches, State, begin, change_state, newest_state, path_of
 from gpudrift.store.places import Place, place_of
 from gpudrift.windows.grouping import NO_TIME, Grouping
@@ -295,7 +295,7 @@ class Store:
     def _selected(self, columns: Sequence[str]) -> Schema:
         unknown = [name for name in columns if name not in self.schema]
         if unknown:
-            raise ValueError(f"columns: no column {unknown[0]!r} in the store {self.place.label}")
+            raise UnknownColumnError("columns", unknown[0], f"the store {self.place.label}", self.schema.names)
         return self.schema.select(columns)
 
     def _chosen(self, state: State, first: int | str | None, last: int | str | None) -> list[tuple[str, str]]:

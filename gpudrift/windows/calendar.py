@@ -94,7 +94,7 @@ class Every:
 
     def __post_init__(self) -> None:
         if self.unit and self.unit not in _UNITS:
-            raise ValueError(f"{self.unit!r} is no unit of time; expected one of {', '.join(_UNITS)}")
+            raise ValueError(f"unknown unit of time {self.unit!r}; choose from {', '.join(_UNITS)}")
         largest = _LARGEST_COUNT if self.unit else LARGEST_INTEGER
         count: Any = self.count
         if type(count) is not int or not 1 <= count <= largest:
@@ -112,7 +112,7 @@ class Every:
         match = re.fullmatch(r"([0-9]{1,19})([a-z]*)", str(text))
         if match is None or match[2] not in ("", *_UNITS):
             raise ValueError(
-                f"{text!r} is no length of windows; expected a count and one of {', '.join(_UNITS)}, such as '1d', "
+                f"invalid window length {text!r}; expected a count and a unit ({', '.join(_UNITS)}), such as '1d', "
                 "or a whole number for a column of integers"
             )
         return cls(int(match[1]), match[2])
@@ -474,7 +474,7 @@ def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError, TypeError):
-        raise ValueError(f"{name!r} is no known time zone; expected a name such as 'Europe/Berlin'") from None
+        raise ValueError(f"unknown time zone {name!r}; expected a name such as 'Europe/Berlin'") from None
 
 
 def _local(zone: str, seconds: Integers) -> Integers:

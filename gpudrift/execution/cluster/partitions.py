@@ -9,6 +9,7 @@ from typing import Any
 
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.profiles import Profile
+from gpudrift.errors import UnknownColumnError
 from gpudrift.execution import tasks
 from gpudrift.execution.asked import seen_types
 from gpudrift.execution.cluster.graph import SMALL_SHARE, Cluster, Place, Tally, _add, shared_whole, sum_tree
@@ -147,10 +148,10 @@ def check_options(data: Any, options: FitOptions, columns: Sequence[str] | None)
 
 def check_names(what: str, names: Any, data: Any) -> None:
     """Raise ``ValueError`` for the first of the names that a Dask DataFrame has not."""
-    given = {str(name) for name in data.columns}
+    given = {str(name): None for name in data.columns}
     for name in names:
         if name not in given:
-            raise ValueError(f"{what}: no column {name!r} in the Dask DataFrame")
+            raise UnknownColumnError(what, name, "the Dask DataFrame", given)
 
 
 def _count_partitions(cluster: Cluster, frame: Frame, schema: Schema, shown: Sequence[Field]) -> Profile:
