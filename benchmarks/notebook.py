@@ -1,4 +1,4 @@
-"""The blocks of benchmarks/README.md: every case with its result, and what was expected of a GPU beforehand."""
+"""The blocks of the page on speed: every case with its result, and what was expected of a GPU beforehand."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def cases() -> str:
         )
         size = f"{result['bytes'] / 1e9:.1f} GB"
         rows.append(f"| `{name}` | {files} | {size} | {told} | {case.target()} | {noted(notes, document)} |")
-    return table("case | two files of | disk: | measured | wanted | made on:", rows, notes)
+    return table("case | two files of | disk: | measured | target | note:", rows, notes)
 
 
 RUNS = {
     "workers": "one worker, two, one, …: 50 float64 and 5 string columns",
     "wide": "beside a bare read: 5,000 float64 columns",
-    "rows": "more and more rows of 20 float64 columns, a fresh cluster for each",
-    "graph": "a task for each of 10,000 parts and 5 float64 columns, submitted and given up",
-    "overhead": "tasks that do nothing, tiny ones, many files, row groups and columns, packets, bytes a second",
+    "rows": "ever more rows of 20 float64 columns, a fresh cluster for each",
+    "graph": "a task for each of 10,000 parts and 5 float64 columns, submitted and cancelled",
+    "overhead": "empty and tiny tasks, many files, row groups and columns, packets, bytes per second",
 }
 
 
@@ -106,7 +106,7 @@ def costs() -> str:
             rows.append(f"| {words} | {value} | {noted(notes, found[-1])} |")
         else:
             rows.append(f"| {words} | {NOT_MEASURED} | |")
-    return table("cost of | measured: | made on:", rows, notes)
+    return table("cost of | measured: | note:", rows, notes)
 
 
 def machines() -> str:

@@ -1,9 +1,9 @@
 """How far the Kolmogorov-Smirnov and the Wasserstein statistic are from scipy's on the raw values, shape by shape.
 
-For every shape of tests/zoo.py: the exact D and W, then value, interval and its width, and whether the interval holds
-the exact statistic. Exact means scipy in float64 on the values themselves: integers and times are moved to begin at 0
-first (float64 would merge neighbours near 2**62), the Wasserstein distance is over finite values, and scipy's own
-rounding is granted (1e-12 relative).
+For every shape of tests/support/zoo.py: the exact D and W, then value, interval and its width, and whether the
+interval holds the exact statistic. Exact means scipy in float64 on the values themselves: integers and times are
+moved to begin at 0 first (float64 would merge neighbours near 2**62), the Wasserstein distance is over finite values,
+and scipy's own rounding is granted (1e-12 relative).
 
 Exit status 1 if an interval does not hold.
 """
@@ -24,7 +24,7 @@ from scipy import stats
 
 import gpudrift as gd
 
-ZOO = Path(__file__).resolve().parent.parent / "tests" / "zoo.py"
+ZOO = Path(__file__).resolve().parent.parent / "tests" / "support" / "zoo.py"
 SCIPY = 1e-12
 """Rounding of scipy's own sums, relative."""
 

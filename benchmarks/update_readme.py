@@ -1,38 +1,58 @@
-"""Fill the marked blocks of README.md and benchmarks/README.md; no measured number there is typed by hand.
+"""Bring the pages up to date: every README.md of the repository, its marked blocks and the outputs of its examples.
 
-A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``:
+A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, on whatever page:
 
-- ``demo``: what ``gpudrift demo`` prints, 100 columns wide and without colour; where it names the data, the folder is
-  left out, because that depends on where the package is installed;
+- ``demo``: what ``gpudrift demo`` prints, without the folder of the data, which depends on the installation;
 - ``help``: what ``gpudrift --help`` prints;
-- ``benchmarks``: the newest result of each case among benchmarks/results/*.json, made by end_to_end.py;
+- ``pages``: the other pages, each with the sentence in its head that says what it is for;
+- ``speed``, ``cases``: the newest result of each case of end_to_end.py among benchmarks/results/*.json;
 - ``cluster``: the newest result there of each case of cluster.py, and what scale_model.py makes of them;
 - ``gpu``: the newest result there of device.py, "not measured" where there is none;
-- ``accuracy``: some shapes of the newest result there that was made by statistics_error.py;
+- ``accuracy``: some shapes of the newest result there of statistics_error.py;
 - ``windows``, ``known``, ``falsealarms``, ``segmentalarms``: the newest results of windows.py and false_alarms.py;
-- and those of notebook.py, which benchmarks/README.md has beside some of these.
+- and the others of notebook.py.
 
-``--check`` writes nothing and exits with 1 where a block is out of date, time stamps aside.
+The examples of a page are run, and what they print is written beside them: see sessions.py. No benchmark is run, so one
+call is enough after the wording of the program has changed. ``--check`` writes nothing and exits with 1 where a page is
+out of date, time stamps aside.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import committed
 import notebook
+import sessions
 import window_blocks
-from committed import NOT_MEASURED, Document
+from committed import NOT_MEASURED, ROOT, Document
 
-PAGES = (committed.ROOT / "README.md", committed.ROOT / "benchmarks" / "README.md")
-WIDTH = 100
+FOLDERS = (
+    "gpudrift/cli",
+    "gpudrift/sources",
+    "gpudrift/counts",
+    "gpudrift/statistics",
+    "gpudrift/judging",
+    "gpudrift/judging/rules",
+    "gpudrift/windows",
+    "gpudrift/store",
+    "gpudrift/alerts",
+    "gpudrift/report",
+    "gpudrift/execution/cluster",
+    "kernels",
+    "benchmarks",
+    "examples",
+)
+"""Those with a page, in the order in which README.md lists them."""
+
+PAGES = (ROOT / "README.md", *(ROOT / folder / "README.md" for folder in FOLDERS))
+PURPOSE = re.compile(r"^\| This page \| (?P<purpose>.+) \|$", re.MULTILINE)
 BLOCK = re.compile(r"<!-- begin: (?P<name>[a-z]+) -->\n(?P<body>.*?)<!-- end: (?P=name) -->", re.DOTALL)
 TIME_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\+00:00|Z)")
 SIDE = re.compile(r"^(?P<side>reference|current) +(?P<path>\S+)  +(?P<rest>[\d,]+ rows.*)$", re.MULTILINE)
@@ -53,13 +73,11 @@ SHOWN_SHAPES = {
 
 
 def printed(*arguments: str) -> str:
-    """What a command prints in a terminal of this width that has no colours, as a block of text."""
-    surroundings = {**os.environ, "COLUMNS": str(WIDTH), "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
-    surroundings.pop("FORCE_COLOR", None)
-    command = [sys.executable, "-m", "gpudrift.cli.main", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", env=surroundings, check=True)
-    lines = [line.rstrip() for line in done.stdout.splitlines()]
-    return "```text\n" + "\n".join(lines).strip("\n") + "\n```\n"
+    """What a command prints, as a block of text."""
+    status, shown = sessions.command(*arguments)
+    if status != 0:
+        sys.exit(f"gpudrift {' '.join(arguments)}: exit status {status}: {shown}")
+    return f"```text\n{shown}```\n"
 
 
 def demo() -> str:
@@ -73,28 +91,35 @@ def usage() -> str:
     return printed("--help")
 
 
-def benchmarks() -> str:
+def pages() -> str:
+    rows = []
+    for page in PAGES[1:]:
+        name = page.relative_to(ROOT).as_posix()
+        found = PURPOSE.search(page.read_text(encoding="utf-8"))
+        if found is None:
+            sys.exit(f"{name} does not say in its head what it is for")
+        rows.append(f"| [{name}]({name}) | {found['purpose']} |")
+    return committed.table("Page | What it is for", rows)
+
+
+def speed() -> str:
+    """The newest result of each case, and where."""
     newest: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     for document in committed.results("gpudrift/benchmark/1"):
         newest |= {name: (result, document) for name, result in document["cases"].items()}
     if not newest:
         return "No result has been committed yet.\n"
-    notes: dict[str, int] = {}
     rows = []
-    for name in sorted(newest):
+    for name in sorted(newest, key=lambda name: (newest[name][0]["floats"], newest[name][0]["rows"])):
         result, document = newest[name]
-        note = notes.setdefault(committed.surroundings(document), len(notes) + 1)
-        columns = f"{result['floats']:,} float64" + (f", {len(result['strings'])} string" if result["strings"] else "")
-        read, ours = result["read"], result["gpudrift"]
+        read, ours, machine = result["read"], result["gpudrift"], document["machine"]
+        strings = f" + {len(result['strings'])} string" if result["strings"] else ""
         rows.append(
-            f"| 2 × {result['rows']:,} | {columns} | {read['seconds']:.2f} s | {ours['seconds']:.2f} s "
-            f"| {result['ratio']['median']:.2f} | {read['peak_bytes'] / 1e9:.2f} GB "
-            f"| {ours['peak_bytes'] / 1e9:.2f} GB | {result['target']['text']} | {note} |"
+            f"| 2 × {result['rows']:,} rows × {result['floats']:,} float64{strings} columns "
+            f"| {ours['seconds']:.1f} s, {ours['peak_bytes'] / 1e9:.2f} GB "
+            f"| {read['seconds']:.1f} s, {read['peak_bytes'] / 1e9:.2f} GB | {machine['cores']} |"
         )
-    head = "| rows | columns | bare read | gpudrift | ratio | memory, read | memory, gpudrift | target | made on |"
-    rule = "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | --- |"
-    listed = [f"{number}. {text}" for text, number in notes.items()]
-    return "\n".join([head, rule, *rows, "", *listed]) + "\n"
+    return committed.table("two Parquet files | `gpudrift compare`: | bare read with pyarrow: | cores:", rows)
 
 
 def accuracy() -> str:
@@ -142,7 +167,7 @@ def cluster() -> str:
         rows += [f"| {label} | {value} | | {note} |" for label, value in model_rows(models[-1])]
     else:
         rows.append("| scale model: error, and what it predicts | not measured | | |")
-    head = ["| what | measured | wanted | made on |", "| --- | --- | --- | ---: |"]
+    head = ["| what | measured | target | note |", "| --- | --- | --- | ---: |"]
     listed = [f"{number}. {text}" for text, number in notes.items()]
     return "\n".join([*head, *rows, *([""] if listed else []), *listed]) + "\n"
 
@@ -153,20 +178,20 @@ def size_of(table: dict[str, Any]) -> str:
 
 
 def workers_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    label = f"two workers over one: {size_of(result['table'])}"
+    label = f"two workers, times as fast as one: {size_of(result['table'])}"
     each = {
         "fit and count": "profile",
         "count": "count",
-        "only read": "read_count",
+        "read alone": "read_count",
         "the same counting in plain processes": "processes",
         "plain arithmetic on this machine": "arithmetic",
     }
     told = ", ".join(f"{words} {result[name]['ratio']['median']:.2f}" for words, name in each.items())
-    return [(label, f"times as fast: {told}", f"≥ {result['target']}")]
+    return [(label, told, f"≥ {result['target']}")]
 
 
 def wide_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    label = f"beside the bare read by the same workers: {size_of(result['table'])}"
+    label = f"time over that of the bare read by the same workers: {size_of(result['table'])}"
     size = result["count"]["bytes_counted"] / 1e9
     larger = "" if result["fits_into_memory"] else ", larger than memory"
     told = ", ".join(
@@ -179,7 +204,7 @@ def wide_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     )
     return [
         (f"{label} ({size:.0f} GB in memory{larger})", told, f"≤ {result['target']} ×"),
-        ("bytes on the network, everything included, of the bytes counted", shares, "< 1 %"),
+        ("bytes on the network, all included, as a share of the bytes counted", shares, "< 1 %"),
     ]
 
 
@@ -191,11 +216,11 @@ def rows_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     )
     *_, last = result["sizes"].values()
     floats = last["table"]["floats"]
-    told += "; the last over the one before " + " / ".join(
+    told += "; ratio of the last two " + " / ".join(
         f"{result[f'{name}_memory_ratio']:.2f}" for name in ("profile", "count")
     )
     label = f"peak memory of a worker, fit and count / count, {floats} float64 columns"
-    return [(label, told, f"≤ {result['target']} × the one before")]
+    return [(label, told, f"≤ {result['target']} × for ten times the rows")]
 
 
 def graph_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -206,8 +231,8 @@ def graph_rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 CLUSTER_ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], list[tuple[str, str, str]]]]] = {
-    "workers": ("two workers over one", "≥ 1.8", workers_rows),
-    "wide": ("1,000,000 rows × 5,000 columns beside the bare read", "≤ 1.5 ×", wide_rows),
+    "workers": ("two workers, times as fast as one", "≥ 1.8", workers_rows),
+    "wide": ("1,000,000 rows × 5,000 columns: time over that of the bare read", "≤ 1.5 ×", wide_rows),
     "rows": ("peak memory of a worker at 1e6, 1e7 and 1e8 rows", "flat", rows_rows),
     "graph": ("a job of 10,000 parts × 5 blocks of columns, built and submitted", "≤ 10 s", graph_rows),
 }
@@ -216,16 +241,16 @@ CLUSTER_ROWS: dict[str, tuple[str, str, Callable[[dict[str, Any]], list[tuple[st
 def model_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
     checked = document["checks"]
     told = ", ".join(f"{name} {one['error_of_seconds']:+.0%}" for name, one in checked.items() if one["rows"] >= 10**6)
-    rows = [("scale model: its time beside runs that it was not made from", told or "not checked")]
+    rows = [("scale model: error of its times, against runs that it was not fitted to", told or "not checked")]
     threads = document["threads_of_a_machine"]
     for name, entry in document["predictions"].items():
         hour = entry["machines_for_an_hour"]
         work = entry["machines_of_work"]
-        words = "no cluster does it in an hour" if hour is None else f"{hour:,} machines for an hour"
+        words = "no cluster does it in an hour" if hour is None else f"machines for an hour: {hour:,}"
         rows.append(
             (
                 f"scale model: {name} on machines of {threads} threads",
-                f"{words}; reading and counting alone are an hour of {work:,}",
+                f"{words}; for reading and counting alone: {work:,}",
             )
         )
     return rows
@@ -329,16 +354,16 @@ GPU_LINES: tuple[tuple[str, str, str, Callable[[dict[str, Document]], str]], ...
     ),
     ("float32, the same, the worst shape", "≥ 30 %", "bench", worst_share),
     ("float64, the same, uniform and normal", "≥ 70 %", "bench", usual_shares("float64")),
-    ("beside CUB `HistogramRange` on the same edges", "≥ 10 ×", "bench", beside_peer("CUB HistogramRange")),
-    ("beside `cupy.histogram` on the same edges", "≥ 20 ×", "bench", beside_peer("cupy.histogram")),
+    ("times as fast as CUB `HistogramRange` on the same edges", "≥ 10 ×", "bench", beside_peer("CUB HistogramRange")),
+    ("times as fast as `cupy.histogram` on the same edges", "≥ 20 ×", "bench", beside_peer("cupy.histogram")),
     (
-        "5,000 float32 columns × 1,000,000 rows: share of the time in which the GPU had nothing to do",
+        "5,000 float32 columns × 1,000,000 rows: share of the time in which the GPU is idle",
         "< 5 %",
         "bench",
         idle_share,
     ),
     (
-        "Parquet to profile beside `cudf.read_parquet` of the same columns",
+        "Parquet to profile, time over that of `cudf.read_parquet` of the same columns",
         "≤ 1.1 ×",
         "files",
         beside_bare_read(wide=False),
@@ -356,7 +381,7 @@ def gpu() -> str:
     for what, wanted, part, told in GPU_LINES:
         there = part == "files" or part in newest
         rows.append(f"| {what} | {told(newest) if there else NOT_MEASURED} | {wanted} |")
-    lines = ["| on a GPU | measured | wanted |", "| --- | --- | --- |", *rows]
+    lines = ["| on a GPU | measured | target |", "| --- | --- | --- |", *rows]
     notes = dict.fromkeys(note for name, document in newest.items() if (note := device_note(name, document)))
     return "\n".join([*lines, *([""] if notes else []), *(f"- {note}" for note in notes)]) + "\n"
 
@@ -376,7 +401,8 @@ def device_note(part: str, document: Document) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "demo": demo,
     "help": usage,
-    "benchmarks": benchmarks,
+    "pages": pages,
+    "speed": speed,
     "cluster": cluster,
     "gpu": gpu,
     "accuracy": accuracy,
@@ -386,7 +412,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def filled(text: str) -> str:
-    """The text with every block made anew."""
+    """The text with every block made anew, and every output of its examples."""
 
     def block(found: re.Match[str]) -> str:
         name = found["name"]
@@ -394,7 +420,8 @@ def filled(text: str) -> str:
             sys.exit(f"no block {name!r}, only {', '.join(BLOCKS)}")
         return f"<!-- begin: {name} -->\n{BLOCKS[name]()}<!-- end: {name} -->"
 
-    return BLOCK.sub(block, text)
+    with tempfile.TemporaryDirectory() as folder:
+        return sessions.renewed(BLOCK.sub(block, text), sessions.make_folder(Path(folder)))
 
 
 def timeless(text: str) -> str:
@@ -402,7 +429,7 @@ def timeless(text: str) -> str:
 
 
 def stale(page: Path, *, check: bool) -> list[str]:
-    """Names of the blocks that are out of date; without ``check`` they are made anew."""
+    """Names of the blocks that are out of date, and ``examples``; without ``check`` the page is brought up to date."""
     before = page.read_text(encoding="utf-8")
     after = filled(before)
     if timeless(before) == timeless(after):
@@ -410,13 +437,13 @@ def stale(page: Path, *, check: bool) -> list[str]:
     if not check:
         page.write_text(after, encoding="utf-8")
     old, new = ({m["name"]: m["body"] for m in BLOCK.finditer(timeless(text))} for text in (before, after))
-    return [name for name in new if old.get(name) != new[name]]
+    return [name for name in new if old.get(name) != new[name]] or ["examples"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="exit with 1 where a block is out of date; write nothing")
-    parser.add_argument("--readme", type=Path, action="append", help="default: README.md and benchmarks/README.md")
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a page is out of date; write nothing")
+    parser.add_argument("--readme", type=Path, action="append", help="default: every page")
     given = parser.parse_args()
     found = {page: stale(page, check=given.check) for page in given.readme or PAGES}
     told = [f"{page}: out of date: {', '.join(names)}" for page, names in found.items() if names]

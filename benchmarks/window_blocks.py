@@ -1,4 +1,4 @@
-"""The blocks of README.md about windows: what windows.py and false_alarms.py measured."""
+"""The blocks about windows and false alarms: what windows.py and false_alarms.py measured."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WAYS = {
     "calibrated 0.05": "calibrated, rate 5 %",
 }
 SHOWN = 20
-"""Lines of the known drifts that README.md shows."""
+"""Lines of the known drifts that are shown."""
 
 
 def _newest(made: str, part: str | None = None) -> committed.Document | None:
@@ -32,7 +32,7 @@ def false_alarms() -> str:
     if found is None:
         return "No result has been committed yet.\n"
     made = found["synthetic"]
-    streams = [(f"made: {made['columns']:,} columns of {made['rows']:,.0f} rows a window", made)]
+    streams = [(f"generated: {made['columns']:,} columns of {made['rows']:,.0f} rows a window", made)]
     streams += [(name, one["shuffled"]) for name, one in found["real"].items() if "shuffled" in one]
     streams += [
         (f"{name}, in their own order, with seasons and trends", one["in its own order"])
@@ -52,11 +52,11 @@ def segment_alarms() -> str:
     found = _newest("gpudrift/false-alarms/1", "segments")
     if found is None:
         return "No result has been committed yet.\n"
-    streams = {"made": found["segments"]["synthetic"], **found["segments"]["real"]}
+    streams = {"generated": found["segments"]["synthetic"], **found["segments"]["real"]}
     ways = {
         "p < 0.05": "p < 0.05",
         "each alpha": "fixed, each at alpha",
-        **{way: words for way, words in WAYS.items() if way in streams["made"]["ways"] and way != "p < 0.05"},
+        **{way: words for way, words in WAYS.items() if way in streams["generated"]["ways"] and way != "p < 0.05"},
     }
     rows = []
     for name, one in streams.items():
@@ -78,10 +78,8 @@ def windows() -> str:
         table = f"{one['rows']:,} rows × {one['columns']} columns, {one['groups']:,} groups, rows {name}"
         ratio = one["ratio"]
         told = f"counting {ratio['counting']['median']:.2f} ×, with fitting {ratio['fitting']['median']:.2f} ×"
-        rows.append(f"| {table}: beside a plain profile | {told} | ≤ {one['at most']:g} × | {note} |")
-        rows.append(
-            f"| the same: bytes read, of the column chunks in the file | {one['bytes read']:.3f} | 1 | {note} |"
-        )
+        rows.append(f"| {table}: time over a profile without windows | {told} | ≤ {one['at most']:g} × | {note} |")
+        rows.append(f"| the same: bytes read, over those of the column chunks | {one['bytes read']:.3f} | 1 | {note} |")
     if wide is not None:
         one, note = wide["memory"], len(notes) or 1
         told = f"{one['peak'] / 1e9:.2f} GB, of which counters {one['counters'] / 1e9:.2f} GB"
@@ -89,7 +87,7 @@ def windows() -> str:
         rows.append(f"| {table} | {told} | 16 bytes a slot, and as much again | {note} |")
     if not rows:
         return "No result has been committed yet.\n"
-    return committed.table("what | measured | wanted | made on", rows, notes)
+    return committed.table("what | measured | target | note", rows, notes)
 
 
 def known() -> str:

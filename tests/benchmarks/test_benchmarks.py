@@ -149,7 +149,10 @@ def test_figures_from_files_are_shown(update_readme, monkeypatch):
     monkeypatch.setattr(update_readme.committed, "results", lambda made: [older, document])
     shown = update_readme.gpu().splitlines()
     narrow = "1,000,000 × 50: fit and count 2.07 ×, count 1.07 ×; 10,000,000 × 50: fit and count 2.03 ×, count 1.03 ×"
-    assert f"| Parquet to profile beside `cudf.read_parquet` of the same columns | {narrow} | ≤ 1.1 × |" in shown
+    assert (
+        f"| Parquet to profile, time over that of `cudf.read_parquet` of the same columns | {narrow} | ≤ 1.1 × |"
+        in shown
+    )
     own = "fit and count 7.00 × the engine's own read, count 7.00 × the engine's own read"
     missing = "not measured beside cudf.read_parquet: not installed"
     assert f"| the same, 5,000 columns | 1,000,000 × 5,000: {own}; {missing} | ≤ 1.1 × |" in shown
@@ -609,7 +612,8 @@ def result(date: str, seconds: float, quick: bool = False) -> str:
         "strings": [5, 50],
         "read": side,
         "gpudrift": side,
-        "ratio": {"median": 1.0},
+        "ratio": {"median": 1.0, "all": [1.0]},
+        "bytes": 7e8,
         "target": {"text": "time ≤ 2.0 × read"},
     }
     machine = {"cpu": "a CPU", "cores": 2, "memory_bytes": 24e9, "system": "Linux"}
@@ -619,13 +623,14 @@ def result(date: str, seconds: float, quick: bool = False) -> str:
 
 
 def test_newest_result_of_each_case_is_shown(update_readme, tmp_path):
-    assert "No result" in update_readme.benchmarks()
+    assert "No result" in update_readme.speed()
     assert "No result" in update_readme.accuracy()
     (tmp_path / "b.json").write_text(result("2026-01-01T00:00:00+00:00", 1.25))
     (tmp_path / "a.json").write_text(result("2026-02-01T00:00:00+00:00", 2.5))
     (tmp_path / "c.json").write_text(result("2026-03-01T00:00:00+00:00", 9.75, quick=True))
-    shown = update_readme.benchmarks()
-    assert "| 2 × 1,000,000 | 50 float64, 2 string | 2.50 s | 2.50 s | 1.00 | 0.30 GB | 0.30 GB |" in shown
+    shown = update_readme.speed()
+    assert "| 2 × 1,000,000 rows × 50 float64 + 2 string columns | 2.5 s, 0.30 GB | 2.5 s, 0.30 GB | 2 |" in shown
+    shown = update_readme.notebook.cases()
     assert "1. a CPU, 2 cores, 24 GB of memory, Linux; numpy 2, commit 0123456789; medians" in shown
     assert "medians of 5 pairs, 2026-02-01" in shown
 
