@@ -128,7 +128,8 @@ def alert(
 def _windows_of(document: dict[str, Any], path: str, start: str | None) -> list[Window]:
     """What was found in which window: that of the option, the day of the report, or those that the report names."""
     from gpudrift.alerts import Window
-    from gpudrift.judging.findings import MONITORING_FORMAT, document_findings, document_windows, judged_columns
+    from gpudrift.alerts.reports import document_findings, document_windows, judged_columns
+    from gpudrift.vocabulary import MONITORING_FORMAT
 
     watched = document.get("format") == MONITORING_FORMAT
     if watched and start is not None:

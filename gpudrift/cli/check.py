@@ -23,6 +23,7 @@ from gpudrift.cli.options import (
     split_gates,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.vocabulary import FINDING_KINDS
 
 __all__ = ["check", "rules"]
 
@@ -117,10 +118,10 @@ def check(
     import json
 
     from gpudrift.api.calls import check_tables
-    from gpudrift.judging.findings import KINDS, findings_document
+    from gpudrift.judging.findings import findings_document
     from gpudrift.report.findings import lines
 
-    gates, options = split_gates(fail_on, tuple(KINDS)), read_config(config)
+    gates, options = split_gates(fail_on, tuple(FINDING_KINDS)), read_config(config)
     check_output("--json", json_path, [data, rules, reference, first, config])
     listed = read_rules(rules)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:

@@ -26,6 +26,7 @@ from gpudrift.cli.options import (
     split_names,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.vocabulary import ALSO_JUDGED, COLUMN_KINDS, DECIDING
 
 if TYPE_CHECKING:
     from gpudrift.judging.report import Report
@@ -53,16 +54,13 @@ Kinds: {kinds}.
 Statistics: {statistics}.
 """
 
-# The words of gpudrift.columns.schema and gpudrift.judging.verdicts, which --help does not load; a test compares them.
-_KINDS = "real, integer, datetime, clock, categorical, identifier, skipped"
-_STATISTICS = """psi, wasserstein_scaled, missing, new (these have default
-thresholds), ks, js, hellinger, tv, linf, cramers_v"""
+_STATISTICS = f"{', '.join(DECIDING)} (these have default\nthresholds), {', '.join(ALSO_JUDGED)}"
 
 
 @click.command(
     short_help="Compare two tables and judge every column for drift.",
     epilog=DATA_HELP.format(what="REFERENCE and CURRENT are each", profile=", or a profile saved by 'gpudrift profile'")
-    + _CONFIG_HELP.format(kinds=_KINDS, statistics=_STATISTICS)
+    + _CONFIG_HELP.format(kinds=", ".join(COLUMN_KINDS), statistics=_STATISTICS)
     + EXIT_STATUS,
 )
 @click.argument("reference", shell_complete=complete_file)
@@ -135,7 +133,7 @@ def compare(
     _write_report(report, json_path, quiet, None if show_all else rows)
     if report.judged == 0:
         raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
-    found = {"drift": bool(report.drifted), "schema": bool(report.comparison.findings)}
+    found = {"drift": bool(report.drifted), "schema": bool(report.comparison.schema_changes)}
     return FOUND if any(found[gate] for gate in gates) else 0
 
 

@@ -86,13 +86,13 @@ def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None
 
 
 def _read_column(name: str, entries: Any, options: dict[str, Any]) -> None:
-    from gpudrift.columns.schema import KINDS
+    from gpudrift.vocabulary import COLUMN_KINDS
 
     where = f"column {name!r}"
     for key, value in _entry(where, entries, Mapping, "a table").items():
         if key == "kind":
-            if _entry(f"{where}: kind", value, str, "a word in quotes") not in KINDS:
-                raise ValueError(f"{where}: unknown kind {value!r}; choose from {', '.join(KINDS)}")
+            if _entry(f"{where}: kind", value, str, "a word in quotes") not in COLUMN_KINDS:
+                raise ValueError(f"{where}: unknown kind {value!r}; choose from {', '.join(COLUMN_KINDS)}")
             options["kinds"][name] = value
         elif key == "edges":
             edges = _entry(f"{where}: edges", value, list, "a list of numbers or dates")

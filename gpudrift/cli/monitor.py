@@ -31,6 +31,7 @@ from gpudrift.cli.options import (
     windows_options,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.vocabulary import FINDING_KINDS
 
 if TYPE_CHECKING:
     from gpudrift.judging.windows import Monitoring
@@ -40,9 +41,6 @@ __all__ = ["monitor", "store"]
 
 MOST_BATCHES = 5
 """Batches that ``store list`` names per window."""
-
-# The words of gpudrift.judging.findings; a test compares them.
-_GATES = ("quality", "drift", "skew", "undecided")
 
 _MONITOR_HELP = """
 Judge every time window of DATA, and every segment, against BASELINE, against the previous windows and by rules.
@@ -172,7 +170,7 @@ def monitor(
     from gpudrift.api.watching import CALIBRATED
     from gpudrift.api.watching import monitor as watch
 
-    gates, names, options = split_gates(fail_on, _GATES), split_names(columns), read_config(config)
+    gates, names, options = split_gates(fail_on, tuple(FINDING_KINDS)), split_names(columns), read_config(config)
     options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
     asked = windows_asked(time, every, zone, by, segments)
     _check_usage(data, store, batch, rate, thresholds, options)

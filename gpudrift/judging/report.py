@@ -18,13 +18,12 @@ from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.statistic import Statistic
 from gpudrift.statistics.summaries import Distribution
 from gpudrift.version import __version__
+from gpudrift.vocabulary import COMPARISON_FORMAT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMAT", "ColumnReport", "Report"]
-
-FORMAT = "gpudrift/comparison/1"
+__all__ = ["ColumnReport", "Report"]
 
 _SEVERITIES = ("major", "moderate", "none", "too few rows", "not judged")
 
@@ -187,7 +186,7 @@ class Report:
         reference, current = self.comparison.reference, self.comparison.current
         full = len(self.columns) if limit is None else limit
         return {
-            "format": FORMAT,
+            "format": COMPARISON_FORMAT,
             "version": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "reference": _side(reference),
@@ -198,8 +197,8 @@ class Report:
             "versions": {name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},
             "summary": self.summary,
             "schema": [
-                {"column": f.column, "finding": f.finding, "reference": f.reference, "current": f.current}
-                for f in self.comparison.findings
+                {"column": one.column, "finding": one.change, "reference": one.reference, "current": one.current}
+                for one in self.comparison.schema_changes
             ],
             "columns": [column.document(brief=place >= full) for place, column in enumerate(self.columns)],
         }

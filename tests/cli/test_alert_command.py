@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,9 +17,7 @@ from support.example_document import HOSTILE_NAMES
 
 import gpudrift as gd
 from gpudrift.alerts import run_alerts
-from gpudrift.judging import findings, thresholds, verdicts
-from gpudrift.judging import report as result
-from gpudrift.judging.findings import Finding, document_findings, drift_findings, judged_columns
+from gpudrift.judging.findings import drift_findings
 
 
 @pytest.fixture(autouse=True)
@@ -43,111 +39,6 @@ def reports(tmp_path_factory, report):
     return place
 
 
-# --- findings of reports ---------------------------------------------------------------------------------------------
-
-
-def test_a_drifted_column_gives_a_finding_for_each_statistic_that_decided(report):
-    found = drift_findings(report, "2026-11-23", "country=AT")
-    assert {f.column for f in found} == set(report.drifted) == {"age", "city"}
-    for one in found:
-        column = report[one.column]
-        assert one.value == column.comparison.statistics[one.rule].value
-        assert (one.window, one.segment, one.kind) == ("2026-11-23", "country=AT", "drift")
-        assert abs(one.value) >= one.limit
-        assert one.severity == ("major" if one.limit == thresholds.DEFAULT_THRESHOLDS[one.rule][1] else "moderate")
-    age = {f.rule: f for f in found if f.column == "age"}
-    assert set(age) == {"psi", "wasserstein_scaled"}
-    bounds = report["age"].wasserstein_scaled
-    assert (age["wasserstein_scaled"].low, age["wasserstein_scaled"].high) == (bounds.low, bounds.high)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_findings_agree_with_the_verdict(seed):
-    """As many statistics as the reason of the verdict names, and the same severity; few rows and noise included."""
-    random = np.random.default_rng(seed)
-    sides = []
-    for side in range(2):
-        rows = int(random.choice([40, 60, 300, 3000]))
-        moved = random.random(8) * side
-        columns = {f"real {i}": random.normal(m * random.choice([0.1, 1]), 1, rows) for i, m in enumerate(moved[:4])}
-        for i, m in enumerate(moved[4:]):
-            values = random.integers(0, 3, rows) + int(4 * m)
-            columns[f"code {i}"] = pa.array([None if random.random() < m / 2 else f"v{v}" for v in values])
-        sides.append(pa.table(columns))
-    thresholds = {"*": {"ks": 0.1, "missing": 0.02}, "real 0": {"psi": (0.01, 0.02)}}
-    made = gd.compare(*sides, backend="numpy", thresholds=thresholds)
-    found = drift_findings(made)
-    assert document_findings(json.loads(made.to_json())) == found
-    for column in made:
-        own = [f for f in found if f.column == column.name]
-        assert len(own) == (len(column.reason.split("; ")) if column.drifted else 0)
-        if column.drifted:
-            assert own[0].severity == column.severity
-            assert [f.severity for f in own] == sorted(f.severity for f in own)  # major before moderate
-
-
-def test_with_few_rows_only_missing_is_a_finding():
-    before = pa.table({"x": [float(i) for i in range(40)]})
-    after = pa.table({"x": [None] * 30 + [1e6] * 10})
-    made = gd.compare(before, after, backend="numpy")
-    assert made["x"].psi.value > 1
-    assert [(f.rule, f.severity) for f in drift_findings(made)] == [("missing", "major")]
-    assert made["x"].reason == drift_findings(made)[0].reason
-
-
-def test_changes_of_schema_are_findings_of_quality():
-    before = pa.table({"x": [1.0] * 50, "gone": [1.0] * 50, "y": [1.0] * 50})
-    after = pa.table({"x": [1.0] * 50, "new": [1.0] * 50, "y": ["a"] * 50})
-    found = {f.column: f for f in drift_findings(gd.compare(before, after, backend="numpy"))}
-    assert {name: (f.kind, f.rule, f.severity) for name, f in found.items()} == {
-        "gone": ("quality", "dropped", "major"),
-        "new": ("quality", "added", "moderate"),
-        "y": ("quality", "type changed", "major"),
-    }
-    assert all(f.reason.startswith("column ") for f in found.values())
-
-
-def test_words_that_are_written_twice_are_the_same():
-    assert findings._FORMAT == result.FORMAT
-    assert findings._ROWS_PER_BIN == verdicts.ROWS_PER_BIN
-    fields = inspect.signature(Finding).parameters
-    assert list(fields) == [
-        "kind", "rule", "column", "severity", "reason", "value", "low", "high", "limit", "window", "segment",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda d: d.pop("parameters"),
-        lambda d: d.update(columns=7),
-        lambda d: d["columns"][0].pop("statistics"),
-        lambda d: d["columns"][0]["statistics"]["psi"].update(value="1e9"),
-        lambda d: d["columns"][0]["statistics"]["psi"].update(value=True),
-        lambda d: d["columns"][0].update(name=["a"]),
-        lambda d: d["parameters"]["thresholds"].update({"*": {"psi": 1}}),
-        lambda d: d["columns"][0].update(reference=None),
-        lambda d: d.update(schema=[{"column": 1}]),
-        lambda d: d.update(format="gpudrift/comparison/9"),
-    ],
-)
-def test_a_damaged_report_is_refused_in_one_line(report, change):
-    document = json.loads(report.to_json())
-    change(document)
-    with pytest.raises(ValueError, match=r"\Anot a (readable report|report of)[^\n]*\Z"):
-        document_findings(document)
-    for odd in (None, [], 3, {}):
-        with pytest.raises(ValueError, match="not a report"):
-            judged_columns(odd)
-
-
-def test_alerts_import_nothing_heavy():
-    code = "import sys, gpudrift.alerts.running, gpudrift.judging.findings; print(*sys.modules, sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"numpy", "pyarrow", "scipy", "numba", "pandas", "rich", "click", "dask"}
-    assert not heavy & set(done.stdout.split())
-
-
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -166,9 +57,9 @@ def test_nights_of_a_job(reports, tmp_path):
         assert again.status == DONE
         assert "nothing new" in again.out
     assert [status for status, _ in seen] == [DONE, FOUND, DONE, FOUND, DONE]
-    assert seen[1][1].endswith("moved together")
-    assert seen[3][1].startswith("retrain, there has been drift since 2026-11-21")
-    assert seen[4][1].startswith("over: ")
+    assert seen[1][1].startswith("new: ")
+    assert seen[3][1].startswith("retrain, drift since 2026-11-21")
+    assert seen[4][1].startswith("resolved: ")
 
 
 def test_json_for_pipelines(reports, tmp_path):
@@ -203,15 +94,15 @@ def test_findings_of_rules_are_told_once_and_are_over_when_they_are(tmp_path):
         assert run("check", data, "--rules", rules, "--json", tmp_path / "found.json").status == DONE
         outcome = alert(tmp_path / "found.json", "--state", state, "--window", f"2026-11-0{day + 1}")
         said.append(outcome.out)
-    nulls = "missing values where there must be none: 1 null of 3 rows (major"
+    nulls = "missing values, none allowed: 1 null of 3 rows (major"
     assert nulls in said[0]
     assert "max is 9, above 5" in said[0]
     assert "nothing new; 3 open" in said[1]
-    assert said[2].startswith("gpudrift: over: x")
+    assert said[2].startswith("gpudrift: resolved: x")
     assert f"{nulls}, since 2026-11-01)" in said[2]
     assert "max" not in said[2]
-    assert "retrain, there has been drift since 2026-11-01" in said[2]
-    assert said[3].startswith("gpudrift: over: x")
+    assert "retrain, drift since 2026-11-01" in said[2]
+    assert said[3].startswith("gpudrift: resolved: x")
     assert "max is 9" in said[3]
 
 
@@ -323,9 +214,9 @@ def test_what_cannot_be_is_said(reports, tmp_path, monkeypatch):
     (tmp_path / "c.toml").write_text('[alerts.webhook.a]\nurl = "env:NOT_THERE"\n')
     monkeypatch.delenv("NOT_THERE", raising=False)
     said = fails("alert", report, "--state", state, "--config", tmp_path / "c.toml")
-    assert said == "alerts: webhook a: the environment has no NOT_THERE"
+    assert said == "alerts: webhook a: environment variable NOT_THERE is not set"
     (tmp_path / "state").write_text('{"format": 3}')
-    assert "delete it to begin anew" in fails("alert", report, "--state", tmp_path / "state")
+    assert "delete it to start over" in fails("alert", report, "--state", tmp_path / "state")
 
 
 def test_a_window_before_the_last_one_is_said_to_change_nothing(reports, tmp_path):
@@ -340,7 +231,7 @@ def test_a_window_before_the_last_one_is_said_to_change_nothing(reports, tmp_pat
 
 def test_a_report_from_standard_input(reports, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO((reports / "drift.json").read_text()))
-    assert "moved together" in alert("-", "--state", tmp_path / "s").out
+    assert ": new: " in alert("-", "--state", tmp_path / "s").out
 
 
 def test_compare_reads_a_configuration_with_alerts_and_sends_nothing(tmp_path, monkeypatch):

@@ -22,13 +22,13 @@ from support.command import DONE, FOUND, USAGE, fails, process, run, strict_json
 from support.example_document import HOSTILE_NAMES
 
 import gpudrift as gd
+from gpudrift.alerts.reports import document_windows
 from gpudrift.api.saved import load_saved
 from gpudrift.api.watching import monitor
-from gpudrift.cli import monitor as cli_monitor
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.judging.findings import KINDS, document_windows
 from gpudrift.report.windows import render, write
 from gpudrift.store.store import Store
+from gpudrift.vocabulary import FINDING_KINDS
 
 DATA = Path(gd.__file__).parent / "data"
 BEFORE, AFTER = DATA / "hotel_bookings_2015.parquet", DATA / "hotel_bookings_2016.parquet"
@@ -192,7 +192,7 @@ def test_the_findings_of_check_are_valid_too(folder, tmp_path):
         run("check", AFTER, "--rules", tmp_path / "kept.toml", "--reference", BEFORE, "--json", "-").document
     )
     assert FINDINGS.schema["$defs"]["finding"] == MONITORING.schema["$defs"]["finding"]
-    assert set(FINDINGS.schema["$defs"]["kind"]["enum"]) == set(KINDS) == set(cli_monitor._GATES)
+    assert set(FINDINGS.schema["$defs"]["kind"]["enum"]) == set(FINDING_KINDS)
 
 
 # --- statuses -----------------------------------------------------------------------------------------------------
@@ -380,8 +380,8 @@ def test_what_the_report_says(document):
     assert lines[2] == "windows   1w by arrival_date  2016-06-27 … 2016-12-26  2 segments by hotel"
     (verdict,) = [line for line in lines if line.startswith("● 27 of 27 windows drifted")]
     assert "4 columns, 4 in the last window" in verdict
-    assert "skewed from the start" in verdict
-    assert "findings about quality" in verdict
+    assert "skewed from the first window on" in verdict
+    assert "quality finding" in verdict
     (row,) = [line for line in lines if re.match(r"● +adr  ", line)]
     assert len(re.findall("[▇▄·]", row)) == 27
     assert "27/27" in row
@@ -389,8 +389,8 @@ def test_what_the_report_says(document):
     last = [line for line in lines if re.match(r"● +2016-", line)]
     assert len(last) == 10
     assert last[-1].split()[1:4] == ["2016-12-26", "1,005", "4/4"]
-    assert any("17 windows before (--windows 27 shows all)" in line for line in lines)
-    assert "Rules and columns in the last window, 2016-12-26" in lines
+    assert any("17 earlier windows (--windows 27 shows all)" in line for line in lines)
+    assert "Rules and schema in the last window, 2016-12-26" in lines
     assert any("agent" in line and "missing share is" in line for line in lines)
     assert any("moderate / major from  PSI 0.1 / 0.25" in line for line in lines)
     assert any("alpha 0.05" in line for line in lines)
@@ -431,11 +431,11 @@ def made_up(document: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def test_gaps_odd_rows_and_windows_without_rows_are_told_in_words(document):
     changed = made_up(document, gaps=[{"first": "2016-12-05T00:00:00", "until": "2016-12-26T00:00:00", "windows": 3}])
-    reason = "5 of 1,605 rows have no time; they are in no window that was judged"
+    reason = "5 of 1,605 rows have no time; they are in none of the judged windows"
     finding = {"kind": "quality", "rule": "time missing", "column": None, "severity": "moderate", "reason": reason}
     changed["windows"][-1]["findings"].append(finding)
     lines = drawn(changed, width=120)
-    place = lines.index("Gaps and odd rows")
+    place = lines.index("Gaps and rows outside windows")
     assert lines[place + 1] == "  no rows in 3 windows from 2016-12-05 to before 2016-12-26"
     assert lines[place + 2] == f"  {reason}"
     (row,) = [line for line in lines if re.match(r"● +adr  ", line)]
@@ -496,7 +496,7 @@ def test_a_column_that_is_no_longer_unlike_the_baseline_says_till_when(document)
     for window in changed["windows"][20:]:
         window["drifted"] = [one for one in window["drifted"] if one["column"] != "adr"]
     (row,) = [line for line in drawn(changed, width=120) if re.match(r"○ +adr  ", line)]
-    assert "till 2016-11-07" in row
+    assert "until 2016-11-07" in row
     assert re.search("[▇▄]{20}·{7}", row)
 
 
@@ -504,7 +504,7 @@ def test_nothing_found_is_green_and_short(document):
     changed = made_up(document, columns=[])
     for window in changed["windows"]:
         window |= {"drifted": [], "in_segments": [], "moved": [], "findings": []}
-    changed["summary"] |= {"with_drift": 0, "only_in_segments": 0, "findings": dict.fromkeys(KINDS, 0)}
+    changed["summary"] |= {"with_drift": 0, "only_in_segments": 0, "findings": dict.fromkeys(FINDING_KINDS, 0)}
     lines = drawn(changed)
     assert "● None of 27 windows drifted" in lines
     assert not any("strips" in line for line in lines)
@@ -606,7 +606,7 @@ def test_only_windows_that_the_batch_touched_are_judged(folder, tmp_path):
     assert late["current"]["rows"] == 29_546
     common = (tmp_path / "late.parquet", "--store", tmp_path / "store", "--batch", "late")
     out = run("monitor", folder / "base", *common).out
-    assert re.search(r"^store +batch late  17 windows as they were$", out, re.MULTILINE)
+    assert re.search(r"^store +batch late  17 windows unchanged$", out, re.MULTILINE)
     since = stored(folder, *common, "--since", "2016-08-15")
     assert since["windows"][0]["window"] == "2016-08-15T00:00:00"
 
@@ -646,7 +646,7 @@ def test_a_store_is_listed_compacted_and_shortened(folder, halves, tmp_path):
     assert late["parameters"]["store"]["too_old"] == ["2016-06-27T00:00:00"]
     MONITORING.validate(late)
     out = "".join(drawn(late, width=120))
-    assert "1 window left out: the store has deleted what is so old" in out
+    assert "1 window left out, older than what the store keeps" in out
 
 
 def test_foreign_and_damaged_files_of_a_store_are_named(folder, tmp_path):
@@ -721,7 +721,7 @@ def test_judged_columns_of_a_window_are_all_that_are_not_unjudged(document):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda d: d["windows_of"]["windows"].update(axis="integer"), "its windows are of integers, not of time"),
+        (lambda d: d["windows_of"]["windows"].update(axis="integer"), "its windows are integers"),
         (lambda d: d.update(windows=[]), "no window was judged"),
         (lambda d: d.pop("compared"), "not a readable report"),
         (lambda d: d["windows"][0]["findings"].append({"kind": "drift"}), "not a readable report"),

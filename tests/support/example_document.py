@@ -267,8 +267,8 @@ def quiet_columns() -> list[dict[str, Any]]:
 
 
 def unjudged_columns() -> list[dict[str, Any]]:
-    distinct = "an identifier: its values hardly repeat (name it to judge it)"
-    ordered = "a clock: it follows the row order, so it always differs (name it to judge it)"
+    distinct = "identifier: its values rarely repeat (select it by name to judge it)"
+    ordered = "row-order column, e.g. a timestamp: it always differs (select it by name to judge it)"
     return [
         *(column_of(f"{table}_id", "identifier", "not judged", distinct) for table in ("user", "order", "session")),
         *(column_of(f"trace_{place:02}_\x07uuid", "identifier", "not judged", distinct) for place in range(30)),
