@@ -7,24 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack, overload
 
-from gpudrift.api.engine import (
-    Settings,
-    column_types,
-    count_data,
-    count_groups,
-    fit_data,
-    plan_data,
-    planned_place,
-    profile_data,
-    profile_groups,
-)
-from gpudrift.api.saved import _whole_if_saved, load_if_saved
+from gpudrift.api.engine import Table, opened_table, planned_place
+from gpudrift.api.saved import load_if_saved, whole_if_saved
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
-from gpudrift.errors import UnknownColumnError
+from gpudrift.execution.asked import check_names
 from gpudrift.execution.forecast import Plan, TablePlan, measured_rates
-from gpudrift.execution.settings import Progress
+from gpudrift.execution.settings import Progress, Settings
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.judging.findings import Finding
 from gpudrift.judging.report import Report
@@ -35,7 +25,7 @@ from gpudrift.judging.rules.suggestions import suggested_rules
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.version import __version__
-from gpudrift.windows.grouping import MOST_SEGMENTS, Grouping, GroupRequest
+from gpudrift.windows.grouping import MOST_SEGMENTS, WHOLE, Grouping, GroupRequest
 
 __all__ = ["check", "check_tables", "compare", "fit", "judge", "plan", "profile", "suggest_rules"]
 
@@ -48,7 +38,11 @@ def fit(
     columns: Sequence[str] | None = None,
     kinds: Mapping[str, str] | None = None,
     edges: Mapping[str, Sequence[Any]] | None = None,
+    backend: str = "auto",
     threads: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+    client: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Schema:
     """Fit a schema (kinds, edges, frequent values) to a reference without counting it.
 
@@ -56,14 +50,16 @@ def fit(
     ----------
     data : path, list of paths, table or mapping
         As for :func:`profile`.
-    columns, kinds, edges, threads
+    columns, kinds, edges, backend, threads, progress, client, storage_options
         As for :func:`profile`.
 
     Returns
     -------
     Schema
     """
-    return fit_data(data, _options(kinds, edges), columns, Settings(threads=threads))
+    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    with opened_table(data, settings) as table:
+        return table.fit(_options(kinds, edges), columns)
 
 
 class _Counting(TypedDict, total=False):
@@ -166,7 +162,7 @@ def profile(
         others, so that :func:`check` can decide every rule exactly.
     time, every : str, optional
         Count each window of the column `time`, windows as long as `every` says: ``15min``, ``6h``, ``1d``, ``1w``,
-        ``1mo``, ``1q``, ``1y``, or a number for a column of integers; see :class:`gpudrift.windows.calendar.Every`.
+        ``1mo``, ``1q``, ``1y``, or a number for a column of integers; see :class:`gpudrift.windows.every.Every`.
         Rows in any order; those without a time are counted in a window of their own.
     zone : str, optional
         IANA name of the time zone whose days are meant, for zone-aware times.
@@ -202,30 +198,57 @@ def profile(
     ValueError
         For unreadable files, columns that are not there, or options that make no sense.
     """
-    settings = Settings(backend, threads, progress, client=client)
+    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
     request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
-    given = None if schema is None else load_if_saved(schema)
+    given = None if schema is None else _known(schema)
     if given is not None and (kinds or edges or rules is not None):
         what = "kinds and edges" if kinds or edges else "bounds of rules"
         raise ValueError(f"{what} are part of the schema: give them where the schema is fitted")
-    counted: Profile | GroupedProfile
-    if given is None:
-        options = _options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules)))
-        if request:
-            counted = profile_groups(data, request, options, columns, settings, storage_options)
+    options = _options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules)))
+    with opened_table(data, settings) as table:
+        if given is None:
+            return fitted_profile(table, request, options, columns)
+        return counted_profile(table, given, request, columns)
+
+
+def fitted_profile(
+    table: Table, request: GroupRequest, options: FitOptions, columns: Sequence[str] | None
+) -> Profile | GroupedProfile:
+    """What :func:`profile` returns of a table that bins are chosen from."""
+    counted = table.profile(request, options, columns).with_provenance(version=__version__)
+    return counted if request else counted.total()
+
+
+def counted_profile(
+    table: Table, given: Schema | Profile | GroupedProfile, request: GroupRequest, columns: Sequence[str] | None
+) -> Profile | GroupedProfile:
+    """What :func:`profile` returns of a table under a schema that is there already."""
+    grouping = WHOLE
+    if request or isinstance(given, GroupedProfile):
+        grouping = _grouping(table, given, request)
+    schema = given if isinstance(given, Schema) else given.schema
+    counted = table.count(schema, grouping, columns).with_provenance(version=__version__)
+    return counted if grouping else counted.total()
+
+
+def whole_profile(
+    data: Any,
+    settings: Settings,
+    options: FitOptions,
+    columns: Sequence[str] | None = None,
+    schema: Schema | Profile | None = None,
+) -> Profile:
+    """The profile of a table as a whole: data is counted, under a schema if there is one."""
+    with opened_table(data, settings) as table:
+        if schema is None:
+            made = fitted_profile(table, GroupRequest(), options, columns)
         else:
-            counted = profile_data(data, options, columns, settings, storage_options)
-    elif request or isinstance(given, GroupedProfile):
-        grouping = _grouping(data, given, request, settings, storage_options)
-        counted = count_groups(data, _schema_of(given), grouping, columns, settings, storage_options)
-    else:
-        counted = count_data(data, _schema_of(given), columns, settings, storage_options)
-    return counted.with_provenance(version=__version__)
+            made = counted_profile(table, schema, GroupRequest(), columns)
+    assert isinstance(made, Profile)
+    return made
 
 
-def _grouping(
-    data: Any, given: Any, request: GroupRequest, settings: Settings, storage_options: Mapping[str, Any] | None
-) -> Grouping:
+def _grouping(table: Table, given: Schema | Profile | GroupedProfile, request: GroupRequest) -> Grouping:
     """The windows and segments to count under a schema that is there already."""
     known = given.grouping if isinstance(given, GroupedProfile) else None
     if known is not None and not request:
@@ -234,11 +257,11 @@ def _grouping(
     if request.by not in ((), by):
         has = f"the baseline has those of {', '.join(by)}" if by else "the baseline has none"
         raise ValueError(f"segments of {', '.join(request.by)}: they are frozen with a baseline, and {has}")
+    segments = known.segments if known is not None else ()
     if request.time is None:
-        return Grouping(None, None, by, known.segments if known is not None else ())
-    types = column_types(data, settings, storage_options)
-    windows = request.windows(types.get(request.time), "the data", types)
-    return Grouping(request.time, windows, by, known.segments if known is not None else ())
+        return Grouping(None, None, by, segments)
+    windows = request.windows(table.types.get(request.time), "the data", table.types)
+    return Grouping(request.time, windows, by, segments)
 
 
 def compare(
@@ -284,23 +307,20 @@ def compare(
     FileNotFoundError, PermissionError, TypeError, ValueError
         As for :func:`profile`.
     """
-    before, after = _whole_if_saved(reference), _whole_if_saved(current)
-    counting: dict[str, Any] = {
-        "backend": backend,
-        "threads": threads,
-        "progress": progress,
-        "client": client,
-        "storage_options": storage_options,
-    }
+    before, after = whole_if_saved(reference), whole_if_saved(current)
+    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
     if isinstance(before, Profile) and (kinds or edges):
         raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
-    if not isinstance(before, Profile):
-        fixed = after if isinstance(after, Profile) else None
-        before = profile(before, schema=fixed, columns=columns, kinds=kinds, edges=edges, **counting)
-    elif columns is not None:
-        before = _selected(before, columns)
+    if isinstance(before, Profile):
+        before = before if columns is None else _selected(before, columns)
+    elif isinstance(after, Profile):
+        if kinds or edges:
+            raise ValueError("kinds and edges are part of the schema: give them where the schema is fitted")
+        before = whole_profile(before, settings, FitOptions(), columns, after)
+    else:
+        before = whole_profile(before, settings, _options(kinds, edges), columns)
     if not isinstance(after, Profile):
-        after = profile(after, schema=before, columns=columns, **counting)
+        after = whole_profile(after, settings, FitOptions(), columns, before)
     elif columns is not None:
         after = _selected(after, [name for name in columns if name in after.schema])
     comparison = compare_profiles(before, after)
@@ -310,14 +330,19 @@ def compare(
 
 def plan(
     *tables: Any,
-    like: Schema | Profile | str | os.PathLike[str] | None = None,
+    like: Schema | Profile | GroupedProfile | str | os.PathLike[str] | None = None,
     columns: Sequence[str] | None = None,
+    time: str | None = None,
+    every: str | int | None = None,
+    zone: str | None = None,
+    by: Sequence[str] | str = (),
+    segments: int = MOST_SEGMENTS,
     backend: str = "auto",
     threads: int = 0,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """What :func:`compare` (two tables) or :func:`profile` (one) would take; nothing is counted.
+    """What :func:`compare` and :func:`monitor` (two tables) or :func:`profile` (one) would take; nothing is counted.
 
     Parameters
     ----------
@@ -325,7 +350,7 @@ def plan(
         The reference first. A saved profile costs nothing.
     like : Schema, Profile or path of a saved profile, optional
         Of the one table.
-    columns, backend, threads, client, storage_options
+    columns, time, every, zone, by, segments, backend, threads, client, storage_options
         As for :func:`profile`.
 
     Returns
@@ -333,19 +358,32 @@ def plan(
     Plan
         Of which ``str`` makes lines for people.
     """
-    settings = Settings(backend, threads, client=client)
-    schema = None if like is None else _schema_of(like)
+    settings = Settings(backend, threads, client=client, storage_options=storage_options)
+    request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
+    known = None if like is None else _known(like)
     planned = []
-    for data in map(_whole_if_saved, tables):
-        if isinstance(data, Profile):
-            schema = data.schema
+    for data in map(load_if_saved, tables):
+        if isinstance(data, Profile | GroupedProfile):
+            known = data
             label = str(data.provenance.get("source", "the profile"))
-            planned.append(TablePlan(label, data.rows, len(data), 0, 0, 1, 0, 0, 0, 0))
-        else:
+            rows = data.rows if isinstance(data, Profile) else int(data.rows.sum())
+            planned.append(TablePlan(label, rows, len(data.schema), 0, 0, 1, 0, 0, 0, 0))
+            continue
+        with opened_table(data, settings) as table:
+            own = known.grouping if isinstance(known, GroupedProfile) else WHOLE
+            asked = _there(table, request) if planned == [] and known is None and len(tables) > 1 else request
+            schema = known if known is None or isinstance(known, Schema) else known.schema
             fits = schema is None and not planned
-            planned.append(plan_data(data, schema, columns, settings, storage_options, fits=fits))
+            planned.append(table.plan(schema, asked or own, columns, fits=fits))
     where, workers, cores, gpus = planned_place(settings)
     return Plan(tuple(planned), where, workers, cores, measured_rates(), gpus)
+
+
+def _there(table: Table, request: GroupRequest) -> GroupRequest:
+    """The request of a baseline: without windows where it has no column of times."""
+    if request.time is None or request.time in table.types:
+        return request
+    return GroupRequest(by=request.by, segments=request.segments)
 
 
 def judge(
@@ -414,14 +452,8 @@ def check(
     ValueError
         One line with every mistake in the rules; and as for :func:`profile`.
     """
-    counting: dict[str, Any] = {
-        "backend": backend,
-        "threads": threads,
-        "progress": progress,
-        "client": client,
-        "storage_options": storage_options,
-    }
-    return check_tables(data, rules, reference, first, kinds=kinds, edges=edges, **counting)[0]
+    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    return check_tables(data, rules, reference, first, settings, kinds=kinds, edges=edges)[0]
 
 
 def check_tables(
@@ -429,25 +461,22 @@ def check_tables(
     rules: Rules,
     reference: Any,
     first: Any,
+    settings: Settings,
     *,
     kinds: Mapping[str, str] | None = None,
     edges: Mapping[str, Sequence[Any]] | None = None,
-    **counting: Any,
 ) -> tuple[list[Finding], list[Profile]]:
     """What :func:`check` finds, and the profiles it counted or loaded."""
     listed = read_rules(rules)
-    current, before, earliest = (None if one is None else _whole_if_saved(one) for one in (data, reference, first))
+    current, before, earliest = (None if one is None else whole_if_saved(one) for one in (data, reference, first))
     if isinstance(current if before is None else before, Profile) and (kinds or edges):
         raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
     # Whoever is counted first fits the schema, with the rules' bounds as edges; a saved profile has one already.
     saved = next((one for one in (before, current, earliest) if isinstance(one, Profile)), None)
+    options = _options(kinds, edges, rule_bounds(listed))
 
     def counted(given: Any, schema: Profile | None) -> Profile:
-        if isinstance(given, Profile):
-            return given
-        fitting = {"kinds": kinds, "edges": edges, "rules": listed} if schema is None else {"schema": schema}
-        made: Profile = profile(given, **fitting, **counting)
-        return made
+        return given if isinstance(given, Profile) else whole_profile(given, settings, options, schema=schema)
 
     if before is not None:
         before = saved = counted(before, saved)
@@ -472,7 +501,7 @@ def suggest_rules(baseline: Any, **options: Any) -> str:
     -------
     str
     """
-    given = _whole_if_saved(baseline)
+    given = whole_if_saved(baseline)
     return suggested_rules(given if isinstance(given, Profile) else profile(given, **options))
 
 
@@ -484,17 +513,13 @@ def _options(
     return FitOptions(dict(kinds or {}), dict(edges or {}), dict(bounds or {}))
 
 
-def _schema_of(given: Schema | Profile | GroupedProfile | str | os.PathLike[str]) -> Schema:
+def _known(given: Schema | Profile | GroupedProfile | str | os.PathLike[str]) -> Schema | Profile | GroupedProfile:
     found = load_if_saved(given)
-    if isinstance(found, Schema):
-        return found
-    return found.schema if isinstance(found, Profile | GroupedProfile) else Profile.load(found).schema
+    return found if isinstance(found, Schema | Profile | GroupedProfile) else Profile.load(found)
 
 
 def _selected(counted: Profile, columns: Sequence[str]) -> Profile:
-    unknown = [name for name in columns if name not in counted.schema]
-    if unknown:
-        raise UnknownColumnError("columns", unknown[0], "the profile", counted.schema.names)
+    check_names(columns, counted.schema.names, "columns", "the profile")
     wanted = set(columns)
     narrowed = counted.select([name for name in counted.schema.names if name in wanted])
     seen = {name: text for name, text in counted.seen.items() if name in wanted}

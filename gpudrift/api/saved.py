@@ -11,7 +11,7 @@ from gpudrift.counts.profiles import Profile
 from gpudrift.counts.sealed import WINDOWS_FORMAT, says_sealed
 from gpudrift.sources import is_saved_profile
 
-__all__ = ["load_if_saved", "load_saved"]
+__all__ = ["load_if_saved", "load_saved", "whole_if_saved"]
 
 
 def load_if_saved(data: Any) -> Any:
@@ -35,7 +35,7 @@ def load_saved(path: str | os.PathLike[str]) -> Profile | GroupedProfile:
     return GroupedProfile.load(path) if windows else Profile.load(path)
 
 
-def _whole_if_saved(data: Any) -> Any:
+def whole_if_saved(data: Any) -> Any:
     """The same; of windows and segments, all of them together."""
     found = load_if_saved(data)
     return found.total() if isinstance(found, GroupedProfile) else found

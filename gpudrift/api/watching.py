@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
-from gpudrift.api.calls import Thresholds, profile
-from gpudrift.api.engine import Settings, column_types, profile_data
+from gpudrift.api.calls import Thresholds, counted_profile, fitted_profile
+from gpudrift.api.engine import Table, opened_table
 from gpudrift.api.saved import load_if_saved
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.execution.settings import Progress
+from gpudrift.execution.settings import Progress, Settings
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.judging.calibration import Calibration
 from gpudrift.judging.monitoring import Limits, monitor_windows
@@ -22,7 +24,6 @@ from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_
 from gpudrift.judging.verdicts import ALPHA
 from gpudrift.judging.windows import Monitoring
 from gpudrift.store.store import Added, Store
-from gpudrift.version import __version__
 from gpudrift.windows.grouping import MOST_SEGMENTS, NO_TIME, GroupRequest
 
 __all__ = ["CALIBRATED", "monitor"]
@@ -113,40 +114,35 @@ def monitor(
         If a column is missing or holds no times, there are too few windows to calibrate by, and as for
         :func:`gpudrift.profile`.
     """
-    counting: dict[str, Any] = {
-        "backend": backend,
-        "threads": threads,
-        "progress": progress,
-        "client": client,
-        "storage_options": storage_options,
-    }
+    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
     _check_given(data, store, batch)
     listed = () if rules is None else tuple(read_rules(rules))
-    groups = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
+    request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
     opened = _opened(store, storage_options)
     before, current = load_if_saved(baseline), load_if_saved(data)
-    # What cannot be is said before anything is counted.
+    # What cannot be is said before anything is counted; each table is opened once.
     if isinstance(current, Profile):
         raise ValueError("monitor: the data is a profile without windows; make it with time='…' and every='1d'")
-    if data is not None and not isinstance(current, GroupedProfile) and groups.time is not None:
-        settings = Settings(backend, threads, client=client)
-        types = column_types(current, settings, storage_options)
-        groups.windows(types.get(groups.time), "the data", types)
-    if not isinstance(before, Profile | GroupedProfile) and isinstance(current, GroupedProfile):
-        before = profile(before, schema=current, columns=columns, kinds=kinds, edges=edges, **counting)
-    elif not isinstance(before, Profile | GroupedProfile):
-        fitting = {"columns": columns, "kinds": kinds, "edges": edges, "rules": listed or None}
-        before = _baseline(before, groups, fitting, counting, windows=thresholds == CALIBRATED)
-    elif kinds or edges:
-        raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
-    limits, of_segments, told = _limits(thresholds, before, rate)
-    if opened is not None and opened.schema != before.schema:
-        difference = first_difference(opened.schema, before.schema)
-        raise SchemaMismatchError(f"{opened.place.label}: the store was made for another baseline: {difference}")
+    with ExitStack() as tables:
+        now = None
+        if data is not None and not isinstance(current, GroupedProfile):
+            now = tables.enter_context(opened_table(current, settings))
+            if request.time is not None:
+                request.windows(now.types.get(request.time), "the data", now.types)
+        if not isinstance(before, Profile | GroupedProfile):
+            like = current if isinstance(current, GroupedProfile) else None
+            options = FitOptions(dict(kinds or {}), dict(edges or {}), rule_bounds(listed))
+            before = _baseline(before, settings, request, options, columns, like, windows=thresholds == CALIBRATED)
+        elif kinds or edges:
+            raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
+        limits, of_segments, told = _limits(thresholds, before, rate)
+        if opened is not None and opened.schema != before.schema:
+            difference = first_difference(opened.schema, before.schema)
+            raise SchemaMismatchError(f"{opened.storage.label}: the store was made for another baseline: {difference}")
+        if now is not None:
+            known = before if opened is None else GroupedProfile.empty(opened.schema, opened.grouping)
+            current = _counted(now, known, request, columns)
     touched: list[int] | None = None
-    if data is not None and not isinstance(current, GroupedProfile):
-        like = before if opened is None else GroupedProfile.empty(opened.schema, opened.grouping)
-        current = _counted(current, like, groups, columns, counting)
     if store is not None:
         opened = opened or _made(store, current, storage_options)
         current, touched = _stored(opened, current, batch, told)
@@ -199,7 +195,7 @@ def _stored(
         added = store.add(current, batch)
         told["store"] = _told(store, added)
         touched = sorted({*added.written, *added.removed, *added.unchanged})
-    return store.read().with_provenance(source=store.place.label, files=[]), touched
+    return store.read().with_provenance(source=store.storage.label, files=[]), touched
 
 
 def _told(store: Store, added: Added) -> dict[str, Any]:
@@ -207,7 +203,7 @@ def _told(store: Store, added: Added) -> dict[str, Any]:
     lists = {"written": added.written, "removed": added.removed, "unchanged": added.unchanged}
     labels = {name: [store.label(start) for start in starts] for name, starts in lists.items()}
     return {
-        "path": store.place.label,
+        "path": store.storage.label,
         "batch": added.batch,
         **labels,
         "too_old": [store.label(start) for start in added.too_old],
@@ -215,24 +211,16 @@ def _told(store: Store, added: Added) -> dict[str, Any]:
 
 
 def _counted(
-    data: Any,
-    like: Profile | GroupedProfile,
-    groups: GroupRequest,
-    columns: Sequence[str] | None,
-    counting: Mapping[str, Any],
+    table: Table, like: Profile | GroupedProfile, request: GroupRequest, columns: Sequence[str] | None
 ) -> GroupedProfile:
     """The windows of the data, of the length that is asked for, or as they were counted before."""
     known = isinstance(like, GroupedProfile) and like.grouping.time is not None
-    if groups.time is None and not known:
+    if request.time is None and not known:
         raise ValueError("monitor: no windows: give a time column and their length (time='…', every='1d')")
-    asked: dict[str, Any] = {"by": groups.by}
-    if groups.time is not None:
-        asked |= {"time": groups.time, "every": groups.every, "zone": groups.zone}
-    elif isinstance(like, GroupedProfile) and groups.by not in ((), like.grouping.by):
-        raise ValueError(f"segments of {', '.join(groups.by)}: they are frozen with the baseline and the store")
-    else:
-        asked = {}
-    counted: GroupedProfile = profile(data, schema=like, columns=columns, **asked, **counting)
+    if request.time is None and isinstance(like, GroupedProfile) and request.by not in ((), like.grouping.by):
+        raise ValueError(f"segments of {', '.join(request.by)}: they are frozen with the baseline and the store")
+    counted = counted_profile(table, like, request if request.time is not None else GroupRequest(), columns)
+    assert isinstance(counted, GroupedProfile)
     return counted
 
 
@@ -262,30 +250,29 @@ def judged_starts(current: GroupedProfile, since: str | None, last: int | None) 
 
 
 def _baseline(
-    data: Any, groups: GroupRequest, fitting: Mapping[str, Any], counting: Mapping[str, Any], windows: bool
+    data: Any,
+    settings: Settings,
+    request: GroupRequest,
+    options: FitOptions,
+    columns: Sequence[str] | None,
+    like: GroupedProfile | None,
+    *,
+    windows: bool,
 ) -> Profile | GroupedProfile:
-    """The baseline counted on the coarse grid, with windows and segments where it has the columns for them."""
-    settings = Settings(counting["backend"], counting["threads"], client=counting["client"])
-    known = column_types(data, settings, counting["storage_options"])
-    asked = {name: getattr(groups, name) for name in ("time", "every", "zone", "by", "segments")}
-    if groups.time is not None and groups.time not in known:
-        if windows:
-            raise ValueError(
-                f"thresholds: calibrated ones need windows, and the baseline has no column {groups.time!r}"
-            )
-        asked |= {"time": None, "every": None, "zone": None}  # a training table mostly has no time of prediction
-    if asked["time"] is not None or asked["by"]:
-        counted: Profile | GroupedProfile = profile(data, **asked, **fitting, **counting)
-        return counted
-    options = FitOptions(
-        dict(fitting["kinds"] or {}),
-        dict(fitting["edges"] or {}),
-        {} if fitting["rules"] is None else rule_bounds(fitting["rules"]),
-        coarse=True,
-    )
-    settings = Settings(counting["backend"], counting["threads"], counting["progress"], client=counting["client"])
-    whole = profile_data(data, options, fitting["columns"], settings, counting["storage_options"])
-    return whole.with_provenance(version=__version__)
+    """The baseline on the coarse grid, with windows and segments where it has the columns for them; or as ``like``."""
+    with opened_table(data, settings) as table:
+        if like is not None:
+            if options.kinds or options.edges:
+                raise ValueError("kinds and edges are part of the schema: give them where the schema is fitted")
+            return counted_profile(table, like, GroupRequest(), columns)
+        if request.time is not None and request.time not in table.types:
+            if windows:
+                raise ValueError(
+                    f"thresholds: calibrated ones need windows, and the baseline has no column {request.time!r}"
+                )
+            # A training table mostly has no time of prediction.
+            request = GroupRequest(by=request.by, segments=request.segments)
+        return fitted_profile(table, request, replace(options, coarse=True), columns)
 
 
 def _limits(

@@ -1,4 +1,4 @@
-"""The engines that count: one contract, ``count(frame, schema) -> Profile``, equal to the bit.
+"""The engines that count: one contract, ``state(schema, grouped=...)``, and counts that are equal to the bit.
 
 Which one runs is decided once, where data enters, and is written into the result; nothing falls back silently.
 """
@@ -7,19 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from gpudrift.backends.counters import GroupState
-    from gpudrift.columns.device import ColumnReader
+    from gpudrift.backends.counters import State
+    from gpudrift.columns.device import ColumnReader, DeviceColumn, DeviceTexts
     from gpudrift.columns.schema import Schema
     from gpudrift.counts.profiles import Profile
 
     Count = Callable[[Iterable[pa.RecordBatch], Schema], Profile]
+
+    class MakeState(Protocol):
+        """Makes the counters of some columns: of one group, or of many."""
+
+        def __call__(self, schema: Schema, *, grouped: bool) -> State: ...
+
 
 __all__ = [
     "BACKENDS",
@@ -27,8 +34,9 @@ __all__ = [
     "choose_backend",
     "choose_for_workers",
     "device_reader",
+    "gpu_column",
     "load_backend",
-    "load_groups",
+    "load_state",
     "probe",
     "shrink_cuda",
     "why_not_cuda",
@@ -36,6 +44,12 @@ __all__ = [
 
 BACKENDS = ("numba", "numpy")
 """Those that run everywhere, in the order of preference of ``auto``. ``cuda`` needs a GPU."""
+_MODULES = {
+    "cuda": "gpudrift.backends.cuda.device",
+    "numba": "gpudrift.backends.numba",
+    "numpy": "gpudrift.backends.numpy",
+}
+"""Imported when a backend is used: Numba and CuPy are slow to load, and need not be installed."""
 
 
 @dataclass(frozen=True)
@@ -136,19 +150,19 @@ def choose_for_workers(name: str, workers: Mapping[str, Gpu]) -> tuple[str, str]
 
 def probe() -> Gpu:
     """What the CUDA engine of this process counts on; asked of the workers of a cluster, so it raises nothing."""
-    found: Gpu = import_module("gpudrift.backends.cuda.device").probe()
+    found: Gpu = import_module(_MODULES["cuda"]).probe()
     return found
 
 
 def shrink_cuda() -> int:
     """Let the CUDA engine of this process take half the memory from now on; see `CupyDevice.shrink`."""
-    budget: int = import_module("gpudrift.backends.cuda.device").device().shrink()
+    budget: int = import_module(_MODULES["cuda"]).device().shrink()
     return budget
 
 
 def why_not_cuda() -> str | None:
     """Why the CUDA engine cannot run here, in words; None where it can."""
-    why: str | None = import_module("gpudrift.backends.cuda.device").why_not()
+    why: str | None = import_module(_MODULES["cuda"]).why_not()
     return why
 
 
@@ -159,17 +173,29 @@ def device_reader(name: str) -> tuple[ColumnReader, int] | None:
     """
     if name != "cuda":
         return None
-    found: tuple[ColumnReader, int] | None = import_module("gpudrift.backends.cuda.device").column_reader()
+    found: tuple[ColumnReader, int] | None = import_module(_MODULES["cuda"]).column_reader()
     return found
 
 
+def gpu_column(values: Any) -> DeviceColumn | DeviceTexts | str:
+    """The column of an array that lies on a GPU, or why it cannot be counted; for `gpudrift.sources.open_source`."""
+    column: DeviceColumn | DeviceTexts | str = import_module(_MODULES["cuda"]).column_of(values)
+    return column
+
+
 def load_backend(name: str) -> Count:
-    """The ``count`` function of a backend."""
-    count: Count = import_module(f"gpudrift.backends.{name}").count
+    """What counts a frame as a whole with a backend."""
+    from gpudrift.backends.counters import count_frame
+
+    make = load_state(name)
+
+    def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
+        return count_frame(frame, schema, partial(make, grouped=False))
+
     return count
 
 
-def load_groups(name: str) -> Callable[[Schema], GroupState]:
-    """What makes the counters of windows and segments for a backend."""
-    state: Callable[[Schema], GroupState] = import_module(f"gpudrift.backends.{name}").group_state
+def load_state(name: str) -> MakeState:
+    """What makes the counters of a backend."""
+    state: MakeState = import_module(_MODULES[name]).state
     return state

@@ -14,7 +14,6 @@ for normal, uniform, lognormal(2) and Cauchy columns, 4 for constant and Zipf on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -27,13 +26,12 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from gpudrift.backends.contract import Integers, count_frame
-from gpudrift.backends.counters import GroupState
+from gpudrift.backends.contract import Integers
+from gpudrift.backends.counters import GroupState, State, WholeState
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import Column, Schema, residual_shifts, residual_units
-from gpudrift.counts.profiles import Profile
 
-__all__ = ["count", "group_state", "warm_up"]
+__all__ = ["state", "warm_up"]
 
 
 def _compiled(function: Any = None, **options: Any) -> Any:
@@ -72,14 +70,9 @@ WELL_SPREAD = 0.6
 """Mean number of edges in a value's cell up to which a guide is good enough."""
 
 
-def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
-    """Count a frame under a schema with compiled loops; see :func:`gpudrift.backends.contract.count_frame`."""
-    return count_frame(frame, schema, NumbaKernels())
-
-
-def group_state(schema: Schema) -> GroupState:
-    """Counters of windows and segments; see :class:`gpudrift.backends.counters.GroupState`."""
-    return GroupState(schema, NumbaKernels())
+def state(schema: Schema, *, grouped: bool) -> State:
+    """Counters of some columns, of one group or of many; see :mod:`gpudrift.backends.counters`."""
+    return (GroupState if grouped else WholeState)(schema, NumbaKernels())
 
 
 def warm_up() -> None:

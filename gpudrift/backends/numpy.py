@@ -5,7 +5,6 @@ It is what the others are compared with, with ``==``, and what runs where nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +19,8 @@ from gpudrift.backends.contract import (
     PACKED_SUM,
     POSITIVE_INFINITY,
     Integers,
-    count_frame,
 )
-from gpudrift.backends.counters import GroupState
+from gpudrift.backends.counters import GroupState, State, WholeState
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import (
     LARGEST_INTEGER,
@@ -34,20 +32,15 @@ from gpudrift.columns.schema import (
     residual_shifts,
     residual_units,
 )
-from gpudrift.counts.profiles import Profile, float_to_key
+from gpudrift.counts.profiles import float_to_key
 from gpudrift.counts.tails import xxh64
 
-__all__ = ["count", "group_state"]
+__all__ = ["state"]
 
 
-def count(frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
-    """Count a frame under a schema with NumPy; see :func:`gpudrift.backends.contract.count_frame`."""
-    return count_frame(frame, schema, NumpyKernels())
-
-
-def group_state(schema: Schema) -> GroupState:
-    """Counters of windows and segments; see :class:`gpudrift.backends.counters.GroupState`."""
-    return GroupState(schema, NumpyKernels())
+def state(schema: Schema, *, grouped: bool) -> State:
+    """Counters of some columns, of one group or of many; see :mod:`gpudrift.backends.counters`."""
+    return (GroupState if grouped else WholeState)(schema, NumpyKernels())
 
 
 @dataclass(frozen=True)

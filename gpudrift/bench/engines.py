@@ -19,6 +19,7 @@ from gpudrift.columns.schema import Schema
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source
 from gpudrift.sources import open_source
+from gpudrift.windows.grouping import WHOLE
 
 __all__ = ["Counting", "Engine", "cpu_engine", "cuda_engine"]
 
@@ -138,14 +139,14 @@ class _Cpu:
         table = pa.table({name: pa.array(values.copy()) for name in names})
         whole = _repeated(schema, names)
         source = open_source(table)
-        counted = count_source(source, whole, None, self.settings)  # also loads the compiled loops
+        counted = count_source(source, whole, WHOLE, None, self.settings).total()  # also loads the compiled loops
 
         def check() -> None:
             own = counted.select([names[-1]])
             _same((own.counts, own.sums), values, schema, "numpy" if self.name == "numba" else "numba")
 
         def run() -> None:
-            count_source(source, whole, None, self.settings)
+            count_source(source, whole, WHOLE, None, self.settings)
 
         return Counting(run, check)
 

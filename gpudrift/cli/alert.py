@@ -139,7 +139,7 @@ def _windows_of(document: dict[str, Any], path: str, start: str | None) -> list[
             return [Window(*one) for one in document_windows(document)]
         findings, judged = document_findings(document), judged_columns(document)
         if judged is not None and not judged:
-            raise ValueError("no column was judged, so it is unknown what has changed")
+            raise ValueError("no column was judged, so alerts cannot be updated")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return [Window(start if start is not None else str(document.get("created", ""))[:10], tuple(findings), judged)]

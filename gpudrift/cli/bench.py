@@ -13,7 +13,7 @@ from gpudrift.cli.saying import one_line_of, say
 
 if TYPE_CHECKING:
     from gpudrift.bench import Result
-    from gpudrift.bench.files import FilesResult
+    from gpudrift.bench.files_result import FilesResult
 
 __all__ = ["bench"]
 
@@ -111,7 +111,9 @@ def _bench_files(
 ) -> FilesResult:
     import tempfile
 
-    from gpudrift.bench.files import MADE_ROWS, lines, measure_files, write_tables
+    from gpudrift.bench.files import measure_files
+    from gpudrift.bench.files_result import lines
+    from gpudrift.bench.shapes import MADE_ROWS, write_tables
 
     with tempfile.TemporaryDirectory(prefix="gpudrift-bench-") as folder:
         if not tables:

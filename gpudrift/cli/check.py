@@ -118,6 +118,7 @@ def check(
     import json
 
     from gpudrift.api.calls import check_tables
+    from gpudrift.execution.settings import Settings
     from gpudrift.judging.findings import findings_document
     from gpudrift.report.findings import lines
 
@@ -134,13 +135,9 @@ def check(
                 listed,
                 reference,
                 first,
+                Settings(backend, threads, progress, client=client, storage_options=options.get("storage_options")),
                 kinds=options["kinds"],
                 edges=options["edges"],
-                backend=backend,
-                threads=threads,
-                progress=progress,
-                client=client,
-                storage_options=options.get("storage_options"),
             )
     check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())])
     about = {"data": data, "reference": reference, "first": first, "rules": {"source": rules, "count": len(listed)}}

@@ -320,7 +320,7 @@ def _say_what(opened: Store) -> None:
     by = opened.grouping.by
     segments = f"; {counted(len(opened.grouping.segments), 'segment')} by {', '.join(by)}" if by else ""
     columns = counted(len(opened.schema), "column")
-    say(f"{opened.place.label}: {counted(len(opened.windows()), 'window')}{windows}{segments}; {columns}")
+    say(f"{opened.storage.label}: {counted(len(opened.windows()), 'window')}{windows}{segments}; {columns}")
 
 
 @store.command()
@@ -382,16 +382,9 @@ def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None) ->
 
 
 def _open(folder: str, config: str | None) -> Store:
-    from gpudrift.store.places import place_of
     from gpudrift.store.store import Store
 
-    options = read_config(config).get("storage_options")
-    try:
-        return Store.open(folder, options)
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"{place_of(folder, options).label}: no store of windows; 'gpudrift monitor --store' creates one"
-        ) from None
+    return Store.open(folder, read_config(config).get("storage_options"))
 
 
 def _start(opened: Store, label: str) -> int:
@@ -402,7 +395,7 @@ def _start(opened: Store, label: str) -> int:
     ValueError
     """
     if opened.grouping.windows is None:
-        raise ValueError(f"{opened.place.label}: a store without windows has no window {label!r}")
+        raise ValueError(f"{opened.storage.label}: a store without windows has no window {label!r}")
     return opened.grouping.windows.start_of(label)
 
 

@@ -186,7 +186,7 @@ def windows_asked(
     if segments is not None and by is None:
         raise click.UsageError("--segments requires --by")
     if every is not None:
-        from gpudrift.windows.calendar import Every
+        from gpudrift.windows.every import Every
 
         try:
             Every.parse(every)
@@ -208,7 +208,8 @@ def window_time(_context: click.Context, option: click.Parameter, text: str | No
     """Take a date, a time or an integer; of which kind the windows are, is known only when they are opened."""
     if text is None:
         return None
-    from gpudrift.windows.calendar import Every, Windows
+    from gpudrift.windows.calendar import Windows
+    from gpudrift.windows.every import Every
 
     for axis, unit in (("aware", "d"), ("naive", "d"), ("integer", "")):
         with suppress(ValueError):

@@ -185,7 +185,8 @@ class Column:
 
     def __post_init__(self) -> None:
         if self.kind not in COLUMN_FAMILIES:
-            raise ValueError(f"column {self.name!r}: kind {self.kind!r} is none of {', '.join(COLUMN_KINDS)}")
+            known = ", ".join(COLUMN_KINDS)
+            raise ValueError(f"column {self.name!r}: unknown kind {self.kind!r}; choose from {known}")
         if self.family in ("real", "integer"):
             self._check_edges()
 
@@ -198,7 +199,7 @@ class Column:
                 f"column {self.name!r}: a column of kind {self.kind} needs a list of {wanted.__name__} edges"
             )
         if edges.size - 1 > MAX_BINS:
-            raise ValueError(f"column {self.name!r}: {edges.size - 1} bins, at most {MAX_BINS} are possible")
+            raise ValueError(f"column {self.name!r}: {edges.size - 1} bins; at most {MAX_BINS} are allowed")
         if not (np.all(edges[:-1] < edges[1:]) and edges[0] == low and edges[-1] == high):
             raise ValueError(f"column {self.name!r}: edges must increase strictly from {low!r} to {high!r}")
 

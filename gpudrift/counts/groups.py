@@ -24,9 +24,12 @@ import numpy.typing as npt
 
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
 from gpudrift.counts.profiles import Profile, first_difference
+from gpudrift.counts.saved import Stored, read, read_bytes, to_bytes
+from gpudrift.counts.sealed import WINDOWS_FORMAT
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.windows.calendar import Every
+from gpudrift.files import write_whole
+from gpudrift.windows.every import Every
 from gpudrift.windows.grouping import NO_TIME, Grouping, _grouping_difference
 
 __all__ = ["Group", "GroupedProfile"]
@@ -231,6 +234,44 @@ class GroupedProfile:
             self.tails[group, position].digest_into(hasher)
         return hasher.hexdigest()
 
+    @classmethod
+    def concatenate(cls, blocks: Sequence[GroupedProfile]) -> GroupedProfile:
+        """Groups of disjoint columns of the same rows, side by side; at least one.
+
+        Raises
+        ------
+        ValueError
+            If the blocks did not count the same rows in the same groups.
+        """
+        first = blocks[0]
+        if len(blocks) == 1:
+            return first
+        for other in blocks[1:]:
+            if other.grouping != first.grouping or not np.array_equal(other.groups, first.groups):
+                raise ValueError("windows: blocks of columns with different windows or segments")
+            if not np.array_equal(other.rows, first.rows):
+                rows = sorted({int(block.rows.sum()) for block in blocks})
+                raise ValueError(f"profile: blocks of columns with different numbers of rows: {rows}")
+        starts = np.cumsum([0, *(len(block.schema) for block in blocks)])
+        return cls(
+            Schema.concatenate([block.schema for block in blocks]),
+            first.grouping,
+            first.groups,
+            first.rows,
+            np.concatenate([block.counts for block in blocks], axis=1),
+            np.concatenate([block.sums for block in blocks], axis=1),
+            np.concatenate([block.low for block in blocks], axis=1),
+            np.concatenate([block.high for block in blocks], axis=1),
+            {
+                (group, int(start) + position): tail
+                for start, block in zip(starts, blocks, strict=False)
+                for (group, position), tail in block.tails.items()
+            },
+            reduce(merged_text, (block.skipped for block in blocks)),
+            reduce(merged_text, (block.findings for block in blocks)),
+            reduce(merged_text, (block.seen for block in blocks)),
+        )
+
     def with_provenance(self, **entries: Any) -> GroupedProfile:
         """The same with these entries set in its provenance."""
         return self.telling(provenance={**self.provenance, **entries})
@@ -289,13 +330,15 @@ class GroupedProfile:
         for group in numbers.tolist():
             for position in self._tails_of.get(group, ()):
                 tails[position] = tails[position] + self.tails[group, position]
+        # Of one group as it is: a plain profile of 5,000 columns would be copied twice.
+        one = int(numbers[0]) if numbers.size == 1 else None
         return Profile(
             schema,
             int(self.rows[numbers].sum()),
-            self.counts[numbers].sum(axis=0),
-            self.sums[numbers].sum(axis=0),
-            self.low[numbers].min(axis=0, initial=LARGEST_INTEGER),
-            self.high[numbers].max(axis=0, initial=SMALLEST_INTEGER),
+            self.counts[numbers].sum(axis=0) if one is None else self.counts[one],
+            self.sums[numbers].sum(axis=0) if one is None else self.sums[one],
+            self.low[numbers].min(axis=0, initial=LARGEST_INTEGER) if one is None else self.low[one],
+            self.high[numbers].max(axis=0, initial=SMALLEST_INTEGER) if one is None else self.high[one],
             tails,
             self.skipped,
             self.findings,
@@ -421,17 +464,45 @@ class GroupedProfile:
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the windows and segments to one Parquet file; see :func:`gpudrift.counts.saved.save`."""
-        from gpudrift.counts.saved import save
+        """Write the windows and segments to one Parquet file, whole or not at all; see :mod:`gpudrift.counts.saved`.
 
-        save(self, path)
+        Raises
+        ------
+        OSError
+            If the file cannot be written; what stood at ``path`` before is then still there.
+        """
+        write_whole(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> GroupedProfile:
-        """Read what :meth:`save` wrote; see :func:`gpudrift.counts.saved.load`."""
-        from gpudrift.counts.saved import load
+        """Read what :meth:`save` wrote. Nothing in the file is executed.
 
-        return load(path)
+        Raises
+        ------
+        OSError
+            If the file cannot be opened.
+        ValueError
+            If it holds no windows, is truncated or was altered, or is of a newer format.
+        """
+        return read(path, WINDOWS_FORMAT, cls._of_stored)
+
+    def to_bytes(self, **more: Any) -> bytes:
+        """The bytes of the file, with more entries in its JSON document."""
+        stored = Stored(
+            self.schema, self.grouping, self.groups, self.rows, self.counts, self.sums, self.low, self.high,
+            self.tails, self.skipped, self.findings, self.seen, self.provenance,
+        )  # fmt: skip
+        return to_bytes(stored, self.digest, **more)
+
+    @classmethod
+    def of_bytes(cls, content: bytes, name: str, known: Schema | None = None) -> tuple[GroupedProfile, dict[str, Any]]:
+        """The windows and the JSON document in the bytes of a file; see :func:`gpudrift.counts.saved.read_bytes`."""
+        return read_bytes(content, name, WINDOWS_FORMAT, cls._of_stored, known)
+
+    @classmethod
+    def _of_stored(cls, stored: Stored) -> GroupedProfile:
+        assert stored.grouping is not None
+        return cls(*stored)  # type: ignore[arg-type] # the grouping is there
 
     def __iter__(self) -> Iterator[tuple[Group, Profile]]:
         for number, (start, segment) in enumerate(self.groups.tolist()):

@@ -1,9 +1,14 @@
-"""What was counted of windows and segments, without its schema and small enough to travel: a packet of many groups.
+"""What was counted of some parts of a table, without its schema and small enough to travel: what a task returns.
 
-The guarantees are those of :mod:`gpudrift.counts.packed`: a packet says which parts of the table it counted, packets
-add like grouped profiles, and two that share a part cannot be added. What differs is size. Of a group with few rows
-nearly all slots are zero, and there may be thousands of groups: so numbers are squeezed a few megabytes at a time, of
-consecutive groups, and the sketches of all groups travel as a few arrays, not as thousands of small ones.
+Edges are as large as counts and the same in every result, so they stay behind. What is left are int64 whose upper
+bytes are mostly zero: taken byte by byte and compressed, a slot that held 12 bytes (a 32-bit count, a 64-bit sum)
+travels in 3.5 (340,000 normal rows in 1,700 slots), for 10 microseconds a column. Of a group with few rows nearly all
+slots are zero, and there may be thousands of groups: so numbers are squeezed a few megabytes at a time, of consecutive
+groups, and the sketches of all groups travel as a few arrays, not as thousands of small ones.
+
+A packet says which parts of the table it counted. Packets add like profiles, and two that share a part cannot be
+added: so whatever a scheduler repeats after it has lost a worker, nothing is counted twice, and at the end the parts
+show whether anything is missing.
 """
 
 from __future__ import annotations
@@ -17,11 +22,12 @@ import pyarrow as pa
 
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.counts.packed import Spans, join_spans, squeezed, unsqueezed
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.windows.grouping import Grouping
 
-__all__ = ["GroupPacket", "add_group_packets", "groups_together"]
+__all__ = ["Packet", "Spans", "add_packets", "groups_together", "join_spans"]
+
+Spans = tuple[tuple[int, int], ...]
 
 AT_ONCE = 8 << 20
 """Bytes of numbers that are squeezed together: what they are copied into stays small against the counters."""
@@ -92,7 +98,7 @@ class PackedTails:
 
 
 @dataclass(frozen=True)
-class GroupPacket:
+class Packet:
     """What was counted of the groups in some parts of a table, under a schema and a grouping that are elsewhere.
 
     Parameters
@@ -136,7 +142,7 @@ class GroupPacket:
     seen: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, profile: GroupedProfile, parts: Spans, read: int) -> GroupPacket:
+    def of(cls, profile: GroupedProfile, parts: Spans, read: int) -> Packet:
         """Pack what was counted of some parts."""
         numbers = (profile.counts, profile.sums, profile.low, profile.high)
         return _packed(
@@ -195,7 +201,7 @@ class GroupPacket:
         )
 
 
-def add_group_packets(packets: Iterable[GroupPacket]) -> GroupPacket:
+def add_packets(packets: Iterable[Packet]) -> Packet:
     """Add packets of one schema and grouping, at least one, in any order; the result does not depend on it.
 
     Raises
@@ -242,7 +248,26 @@ def add_group_packets(packets: Iterable[GroupPacket]) -> GroupPacket:
     )
 
 
-def groups_together(packets: Sequence[GroupPacket]) -> tuple[Integers, list[npt.NDArray[np.int64]]]:
+def join_spans(spans: Iterable[tuple[int, int]]) -> Spans:
+    """Ranges in ascending order, neighbours joined.
+
+    Raises
+    ------
+    ValueError
+        If two of them overlap.
+    """
+    joined: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if joined and start < joined[-1][1]:
+            raise ValueError(f"part {start} of the table was counted twice")
+        if joined and start == joined[-1][1]:
+            joined[-1] = (joined[-1][0], stop)
+        else:
+            joined.append((start, stop))
+    return tuple(joined)
+
+
+def groups_together(packets: Sequence[Packet]) -> tuple[Integers, list[npt.NDArray[np.int64]]]:
     """The groups of all packets, each once and in order, and for each packet where its own are among them."""
     names = [packet.names()[0] for packet in packets]
     together, where = np.unique(np.concatenate(names), axis=0, return_inverse=True)
@@ -273,7 +298,7 @@ def _packed(
     numbers: tuple[Integers, Integers, Integers, Integers],
     tails: Tails,
     texts: Sequence[Mapping[str, str]],
-) -> GroupPacket:
+) -> Packet:
     """A packet of these arrays; ``weights`` are the bytes that were read, and those of packets that it is made of."""
     groups, rows = named
     size, slots, columns = rows.size, numbers[0].shape[1], numbers[2].shape[1]
@@ -286,7 +311,7 @@ def _packed(
     read, made = weights
     made += _weight(keys, pieces, packed, texts[0])
     skipped, findings, seen = map(dict, texts)
-    return GroupPacket(
+    return Packet(
         *digests, int(rows.sum()), parts, read, size, slots, columns, keys, pieces, packed, made,
         skipped, findings, seen,
     )  # fmt: skip
@@ -294,3 +319,18 @@ def _packed(
 
 def _weight(keys: bytes, numbers: Sequence[bytes], tails: PackedTails, skipped: Mapping[str, str]) -> int:
     return len(keys) + sum(map(len, numbers)) + tails.nbytes + sum(map(len, skipped.values()))
+
+
+def squeezed(*arrays: Integers) -> bytes:
+    """Integers one array after the other: byte planes, zstd."""
+    numbers = np.concatenate(arrays).astype("<i8", copy=False)
+    planes = np.ascontiguousarray(numbers.view(np.uint8).reshape(numbers.size, 8).T)
+    text: bytes = pa.compress(planes, "zstd", asbytes=True)
+    return text
+
+
+def unsqueezed(text: bytes, size: int) -> Integers:
+    """So many integers again."""
+    planes = np.frombuffer(pa.decompress(text, 8 * size, "zstd", asbytes=True), np.uint8)
+    numbers = np.ascontiguousarray(planes.reshape(8, size).T).view("<i8").reshape(size)
+    return numbers.astype(np.int64, copy=False)

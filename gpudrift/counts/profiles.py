@@ -21,15 +21,15 @@ from operator import add
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from gpudrift.columns.buffers import booleans, numbers
-from gpudrift.columns.schema import LARGEST_INTEGER, SKETCH_SIZE, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
-from gpudrift.counts.sealed import read_sealed, write_sealed
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+from gpudrift.counts.saved import Stored, read, to_bytes
+from gpudrift.counts.sealed import PROFILE_FORMAT
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
+from gpudrift.files import write_whole
 
-__all__ = ["ColumnProfile", "Profile", "columns_of", "data_range", "float_to_key", "key_to_float", "list_cells"]
+__all__ = ["ColumnProfile", "Profile", "data_range", "float_to_key", "key_to_float"]
 
 MAX_ROWS = 2**47
 """Most rows of a profile: residual sums of 16-bit residuals then still fit in 63 bits."""
@@ -297,7 +297,7 @@ class Profile:
         OSError
             If the file cannot be written; what stood at ``path`` before is then still there.
         """
-        write_sealed(path, *_to_table(self))
+        write_whole(path, to_bytes(self._stored(), self.digest))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Profile:
@@ -309,157 +309,23 @@ class Profile:
         ValueError
             If the file is no saved profile, is truncated or was altered, or is of a newer format.
         """
-        table, document = read_sealed(path)
-        name = os.fspath(path)
-        try:
-            profile, digest = _from_table(table, document), document["digest"]
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
-            what = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
-            raise ValueError(f"{name}: not a readable gpudrift profile ({' '.join(what.split())})") from None
-        if profile.digest != digest:
-            raise ValueError(f"{name}: the profile was altered: its counts do not match its digest")
-        return profile
+        return read(path, PROFILE_FORMAT, cls._of_stored)
 
+    def _stored(self) -> Stored:
+        return Stored(
+            self.schema, None, np.zeros((1, 2), np.int64), np.array([self.rows]),
+            self.counts[None], self.sums[None], self.low[None], self.high[None],
+            {(0, position): tail for position, tail in self.tails.items()},
+            self.skipped, self.findings, self.seen, self.provenance,
+        )  # fmt: skip
 
-_FILE_SCHEMA = pa.schema(
-    [
-        ("name", pa.string()),
-        ("kind", pa.string()),
-        ("type", pa.string()),
-        ("unit", pa.string()),
-        ("reason", pa.string()),
-        ("rows", pa.int64()),
-        ("edges_real", pa.list_(pa.float64())),
-        ("edges_integer", pa.list_(pa.int64())),
-        ("categories", pa.list_(pa.binary())),
-        ("counts", pa.list_(pa.int64())),
-        ("sums", pa.list_(pa.int64())),
-        *((slot, pa.int64()) for slot in SPECIAL_SLOTS),
-        ("low", pa.int64()),
-        ("high", pa.int64()),
-        ("tail_hashes", pa.list_(pa.uint64())),
-        ("tail_values", pa.list_(pa.binary())),
-        ("tail_counts", pa.list_(pa.int64())),
-    ]
-)
-
-
-def _to_table(profile: Profile) -> tuple[pa.Table, dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    for position, column in enumerate(profile.schema.columns):
-        start, stop = (int(x) for x in profile.schema.offsets[position : position + 2])
-        bins = start + column.bins
-        tail = profile.tails.get(position)
-        special = profile.counts[bins:stop] if stop > bins else np.zeros(len(SPECIAL_SLOTS), np.int64)
-        rows.append(
-            {
-                "name": column.name,
-                "kind": column.kind,
-                "type": column.type,
-                "unit": column.unit,
-                "reason": column.reason,
-                "rows": profile.rows,
-                "edges_real": column.edges if column.family == "real" else None,
-                "edges_integer": column.edges if column.family == "integer" else None,
-                "categories": list(column.categories) if column.family == "categorical" else None,
-                "counts": profile.counts[start:bins],
-                "sums": profile.sums[start:bins] if column.is_numeric else None,
-                **dict(zip(SPECIAL_SLOTS, special.tolist(), strict=True)),
-                "low": int(profile.low[position]),
-                "high": int(profile.high[position]),
-                "tail_hashes": None if tail is None else tail.hashes,
-                "tail_values": None if tail is None else list(tail.values),
-                "tail_counts": None if tail is None else tail.counts,
-            }
-        )
-    columns = {name: [row[name] for row in rows] for name in _FILE_SCHEMA.names}
-    document = {
-        "rows": profile.rows,
-        "digest": profile.digest,
-        "schema_digest": profile.schema.digest,
-        "skipped": dict(profile.skipped),
-        "findings": dict(profile.findings),
-        "seen": dict(profile.seen),
-        "provenance": dict(profile.provenance),
-    }
-    sketches = {column.name: column.sketch for column in profile.schema.columns if column.sketch != SKETCH_SIZE}
-    if sketches:
-        document["sketches"] = sketches
-    return pa.table(columns, schema=_FILE_SCHEMA), document
-
-
-def _from_table(table: pa.Table, document: Mapping[str, Any]) -> Profile:
-    if table.schema.names != _FILE_SCHEMA.names:
-        raise ValueError("its columns are others")
-    table = table.combine_chunks()
-    lows, highs = (table[name].to_pylist() for name in ("low", "high"))
-    lists = {name: list_cells(table[name]) for name in ("counts", "sums", "tail_hashes", "tail_values", "tail_counts")}
-    special = np.array([numbers(table[slot].chunk(0)) for slot in SPECIAL_SLOTS], dtype=np.int64).T
-    columns = columns_of(table, document.get("sketches", {}))
-    counts: list[Integers] = []
-    sums: list[Integers] = []
-    tails: dict[int, Tail] = {}
-    for position, column in enumerate(columns):
-        if column.family == "skipped":
-            continue
-        own = numbers(lists["counts"][position])
-        residuals = lists["sums"][position]
-        filler = np.zeros(len(SPECIAL_SLOTS), np.int64)
-        counts += [own, special[position]]
-        sums += [
-            np.zeros(own.size, np.int64) if residuals is None else numbers(residuals),
-            filler,
-        ]
-        if column.family == "categorical":
-            hashes, values, repeats = (lists[f"tail_{part}"][position] for part in ("hashes", "values", "counts"))
-            tails[position] = Tail(numbers(hashes), tuple(values.to_pylist()), numbers(repeats), column.sketch)
-    nothing = np.zeros(0, np.int64)
-    return Profile(
-        Schema(columns),
-        int(document["rows"]),
-        np.concatenate([nothing, *counts]),
-        np.concatenate([nothing, *sums]),
-        np.array(lows, dtype=np.int64),
-        np.array(highs, dtype=np.int64),
-        tails,
-        *(dict(document[entry]) for entry in ("skipped", "findings", "seen", "provenance")),
-    )
-
-
-def columns_of(table: pa.Table, sketches: Mapping[str, int]) -> tuple[Column, ...]:
-    """The columns of a schema that the rows of a saved table describe."""
-    listed = [table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason")]
-    reals, integers, values = (list_cells(table[name]) for name in ("edges_real", "edges_integer", "categories"))
-    columns = []
-    for position, (name, kind, type_, unit, reason) in enumerate(zip(*listed, strict=True)):
-        edges = reals[position] if reals[position] is not None else integers[position]
-        categories = values[position]
-        columns.append(
-            Column(
-                name,
-                kind,
-                type_,
-                unit,
-                None if edges is None else numbers(edges),
-                () if categories is None else tuple(categories.to_pylist()),
-                reason,
-                int(sketches.get(name, SKETCH_SIZE)),
-            )
-        )
-    return tuple(columns)
-
-
-def list_cells(column: pa.ChunkedArray) -> list[Any]:
-    """Each row's list as an Arrow array, or None."""
-    if len(column) == 0:
-        return []
-    chunk = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-    offsets = numbers(chunk.offsets)
-    valid = booleans(chunk.is_valid())
-    values = chunk.values
-    return [
-        values.slice(offsets[row], offsets[row + 1] - offsets[row]) if valid[row] else None for row in range(len(chunk))
-    ]
+    @classmethod
+    def _of_stored(cls, stored: Stored) -> Profile:
+        return cls(
+            stored.schema, int(stored.rows[0]), stored.counts[0], stored.sums[0], stored.low[0], stored.high[0],
+            {position: tail for (_, position), tail in stored.tails.items()},
+            stored.skipped, stored.findings, stored.seen, stored.provenance,
+        )  # fmt: skip
 
 
 def _blank(

@@ -1,15 +1,17 @@
-"""Windows and segments in one sealed Parquet file that any reader can query.
+"""Counts in one sealed Parquet file that any reader can query: of a whole table, or of its windows and segments.
 
-A row per group and column, the groups in ascending order and the columns of the schema in theirs: ``window`` (its
-label) and ``window_start``, both null for rows without a time and where there are no windows; ``segment`` ("" where
-there are none) and ``segment_number``; the column's ``name``, ``kind``, ``type``, ``unit`` and ``reason``; the ``rows``
-of the group; ``counts`` and ``sums``, one for each bin; the five special slots; ``low`` and ``high`` as they are merged
-and, in the column's unit, ``smallest`` and ``largest``, null where nothing finite was seen; the sketch of rare values.
-The share of missing values is ``("nan" + "null" + "absent") / rows``.
+A file of windows (``gpudrift/windows/1``) has a row per group and column, the groups in ascending order and the columns
+of the schema in theirs: ``window`` (its label) and ``window_start``, both null for rows without a time and where there
+are no windows; ``segment`` ("" where there are none) and ``segment_number``; the column's ``name``, ``kind``, ``type``,
+``unit`` and ``reason``; the ``rows`` of the group; ``counts`` and ``sums``, one for each bin; the five special slots;
+``low`` and ``high`` as they are merged and, in the column's unit, ``smallest`` and ``largest``, null where nothing
+finite was seen; the sketch of rare values. The share of missing values is ``("nan" + "null" + "absent") / rows``.
 
 Edges and categories are stored once: in the rows of the first group, null in all others (a year of days would
 otherwise hold them 365 times). Without groups there is a row per column all the same, with ``segment_number``,
 ``rows`` and all that is counted null, so that the schema survives and a sum over rows is not changed by it.
+
+A file of a profile (``gpudrift/profile/1``) is the same of one group, without what names a group.
 
 Laws: ``load(save(p)) == p``, to the bit, with findings, types seen and provenance. A file that differs in one byte from
 what was written is refused, in one line that names it.
@@ -18,24 +20,26 @@ what was written is refused, in one line that names it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.columns.buffers import arrow_integers, numbers, validity_booleans
-from gpudrift.columns.schema import LARGEST_INTEGER, SKETCH_SIZE, SPECIAL_SLOTS, Schema
-from gpudrift.counts.groups import GroupedProfile
-from gpudrift.counts.profiles import columns_of, list_cells
-from gpudrift.counts.sealed import WINDOWS_FORMAT, read_sealed, sealed_bytes, unsealed
+from gpudrift.columns.buffers import arrow_integers, booleans, numbers, validity_booleans
+from gpudrift.columns.schema import (
+    LARGEST_INTEGER,
+    SKETCH_SIZE,
+    SPECIAL_SLOTS,
+    Column,
+    Schema,
+)
+from gpudrift.counts.sealed import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, sealed_bytes, unsealed
 from gpudrift.counts.tails import Integers, Tail
-from gpudrift.files import write_whole
 from gpudrift.windows.grouping import NO_TIME, Grouping
 
-__all__ = ["load", "of_bytes", "save", "to_bytes"]
+__all__ = ["Stored", "read", "read_bytes", "to_bytes"]
 
 _FILE_SCHEMA = pa.schema(
     [
@@ -64,64 +68,109 @@ _FILE_SCHEMA = pa.schema(
         ("tail_counts", pa.list_(pa.int64())),
     ]
 )
-_OF_COLUMNS = ("name", "kind", "type", "unit", "reason")
-_STORED_ONCE = ("edges_real", "edges_integer", "categories")
+_OF_WINDOWS = ("window", "window_start", "segment", "segment_number", "smallest", "largest")
+"""Columns that a file of a profile does not have."""
+_PROFILE_SCHEMA = pa.schema([one for one in _FILE_SCHEMA if one.name not in _OF_WINDOWS])
 _PIECE = 1 << 28
 """Bytes that are laid out at a time, a row group of the file: 32-bit offsets then do, and little is held twice."""
 
 Booleans = npt.NDArray[np.bool_]
 
 
-def save(profile: GroupedProfile, path: str | os.PathLike[str]) -> None:
-    """Write windows and segments to one file, whole or not at all.
+class Stored(NamedTuple):
+    """What a file holds; the fields of :class:`gpudrift.counts.groups.GroupedProfile`, which says what they are.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be written; what stood at ``path`` before is then still there.
+    Of a profile: one group, no grouping, and a tail for every categorical column.
     """
-    write_whole(path, to_bytes(profile))
+
+    schema: Schema
+    grouping: Grouping | None
+    groups: Integers
+    rows: Integers
+    counts: Integers
+    sums: Integers
+    low: Integers
+    high: Integers
+    tails: Mapping[tuple[int, int], Tail]
+    skipped: Mapping[str, str]
+    findings: Mapping[str, str]
+    seen: Mapping[str, str]
+    provenance: Mapping[str, Any]
 
 
-def load(path: str | os.PathLike[str]) -> GroupedProfile:
-    """Read what :func:`save` wrote. Nothing in the file is executed.
+class _WithDigest(Protocol):
+    @property
+    def digest(self) -> str: ...
+
+
+Made = TypeVar("Made", bound=_WithDigest)
+
+
+def to_bytes(stored: Stored, digest: str, **more: Any) -> bytes:
+    """The bytes of a file, with more entries in its JSON document.
+
+    Parameters
+    ----------
+    stored : Stored
+    digest : str
+        Of the profile, which is checked when it is read.
+    """
+    sketches = {one.name: one.sketch for one in stored.schema.columns if one.sketch != SKETCH_SIZE}
+    document: dict[str, Any] = {
+        "digest": digest,
+        "schema_digest": stored.schema.digest,
+        "skipped": dict(stored.skipped),
+        "findings": dict(stored.findings),
+        "seen": dict(stored.seen),
+        "provenance": dict(stored.provenance),
+    }
+    if stored.grouping is None:
+        document = {"rows": int(stored.rows[0]), **document} | ({"sketches": sketches} if sketches else {})
+        return sealed_bytes([_Layout(stored).piece(0, 1, _PROFILE_SCHEMA)], {**more, **document}, PROFILE_FORMAT)
+    if stored.grouping.windows is None and stored.groups[:, 0].any():
+        raise ValueError("windows: a group has a start, and there are no windows")
+    document = {
+        "grouping": stored.grouping.document(),
+        "groups": stored.rows.size,
+        "columns": len(stored.schema),
+        **document,
+        "sketches": sketches,
+    }
+    return sealed_bytes(_Layout(stored).tables(), {**more, **document}, WINDOWS_FORMAT)
+
+
+def read(path: str | os.PathLike[str], form: str, make: Callable[[Stored], Made]) -> Made:
+    """What a file holds. Nothing in it is executed.
+
+    Parameters
+    ----------
+    path : path
+    form : {"gpudrift/profile/1", "gpudrift/windows/1"}
+    make : callable
+        Makes what is returned, which must have the digest that the file names.
 
     Raises
     ------
     OSError
         If the file cannot be opened.
     ValueError
-        If it holds no windows, is truncated or was altered, or is of a newer format.
+        If it is of another or a newer format, is truncated or was altered.
     """
-    return _checked(os.fspath(path), *read_sealed(path, WINDOWS_FORMAT))[0]
+    return _checked(os.fspath(path), *read_sealed(path, form), form, make)
 
 
-def to_bytes(profile: GroupedProfile, **more: Any) -> bytes:
-    """The bytes of the file, with more entries in its JSON document."""
-    if profile.grouping.windows is None and profile.groups[:, 0].any():
-        raise ValueError("windows: a group has a start, and there are no windows")
-    document = {
-        "grouping": profile.grouping.document(),
-        "groups": len(profile),
-        "columns": len(profile.schema),
-        "digest": profile.digest,
-        "schema_digest": profile.schema.digest,
-        "skipped": dict(profile.skipped),
-        "findings": dict(profile.findings),
-        "seen": dict(profile.seen),
-        "provenance": dict(profile.provenance),
-        "sketches": {one.name: one.sketch for one in profile.schema.columns if one.sketch != SKETCH_SIZE},
-    }
-    return sealed_bytes(_Layout(profile).tables(), {**more, **document}, WINDOWS_FORMAT)
-
-
-def of_bytes(content: bytes, name: str, known: Schema | None = None) -> tuple[GroupedProfile, dict[str, Any]]:
-    """The windows and the JSON document in the bytes of a file, whose name is for messages.
+def read_bytes(
+    content: bytes, name: str, form: str, make: Callable[[Stored], Made], known: Schema | None = None
+) -> tuple[Made, dict[str, Any]]:
+    """The same of the bytes of a file, and its JSON document.
 
     Parameters
     ----------
     content : bytes
     name : str
+        For messages.
+    form, make
+        See :func:`read`.
     known : Schema, optional
         Taken instead of making it again where the file says that it is of this schema: 5,000 columns take 0.2 s.
 
@@ -129,20 +178,34 @@ def of_bytes(content: bytes, name: str, known: Schema | None = None) -> tuple[Gr
     ------
     ValueError
     """
-    return _checked(name, *unsealed(content, name, WINDOWS_FORMAT), known)
+    table, document = unsealed(content, name, form)
+    return _checked(name, table, document, form, make, known), document
+
+
+_WORDS = {
+    PROFILE_FORMAT: ("gpudrift profile", "the profile"),
+    WINDOWS_FORMAT: ("gpudrift file of windows", "the file of windows"),
+}
 
 
 def _checked(
-    name: str, table: pa.Table, document: dict[str, Any], known: Schema | None = None
-) -> tuple[GroupedProfile, dict[str, Any]]:
+    name: str,
+    table: pa.Table,
+    document: dict[str, Any],
+    form: str,
+    make: Callable[[Stored], Made],
+    known: Schema | None = None,
+) -> Made:
+    kind, which = _WORDS[form]
+    stored_of = _profile_of if form == PROFILE_FORMAT else _windows_of
     try:
-        profile, digest = _from_table(table, document, known), document["digest"]
+        made, digest = make(stored_of(table, document, known)), document["digest"]
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError, pa.ArrowException) as error:
         what = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
-        raise ValueError(f"{name}: not a readable gpudrift file of windows ({' '.join(what.split())})") from None
-    if profile.digest != digest:
-        raise ValueError(f"{name}: the file of windows was altered: its counts do not match its digest")
-    return profile, document
+        raise ValueError(f"{name}: not a readable {kind} ({' '.join(what.split())})") from None
+    if made.digest != digest:
+        raise ValueError(f"{name}: {which} was altered: its counts do not match its digest")
+    return made
 
 
 class _Slots:
@@ -180,10 +243,10 @@ class _Layout:
 
     Parameters
     ----------
-    profile : GroupedProfile
+    profile : Stored
     """
 
-    def __init__(self, profile: GroupedProfile) -> None:
+    def __init__(self, profile: Stored) -> None:
         self.profile = profile
         self.columns = len(profile.schema)
         self.slots = _Slots(profile.schema)
@@ -208,7 +271,7 @@ class _Layout:
 
     def tables(self) -> Iterator[pa.Table]:
         """The rows of the file, some groups at a time."""
-        size = len(self.profile)
+        size = self.profile.rows.size
         if size == 0 or self.columns == 0:
             yield self.schema_rows() if size == 0 else self.group_rows()
             return
@@ -237,7 +300,7 @@ class _Layout:
 
     def group_rows(self) -> pa.Table:
         """Of a schema without columns: a row per group, of no column."""
-        profile, size = self.profile, len(self.profile)
+        profile, size = self.profile, self.profile.rows.size
         given = {**self.of_groups(0, size), "rows": arrow_integers(profile.rows)}
         return pa.Table.from_arrays(
             [given[one.name] if one.name in given else pa.nulls(size, one.type) for one in _FILE_SCHEMA],
@@ -247,6 +310,8 @@ class _Layout:
     def of_groups(self, begin: int, end: int) -> dict[str, pa.Array]:
         """What is said of each group."""
         grouping = self.profile.grouping
+        if grouping is None:
+            return {}
         starts, segments = self.profile.groups[begin:end].T
         timed = (starts != NO_TIME) & (grouping.windows is not None)
         found, windows = np.unique(starts, return_inverse=True)
@@ -260,8 +325,8 @@ class _Layout:
             "segment_number": arrow_integers(segments),
         }
 
-    def piece(self, begin: int, end: int) -> pa.Table:
-        """The rows of some groups."""
+    def piece(self, begin: int, end: int, form: pa.Schema = _FILE_SCHEMA) -> pa.Table:
+        """The rows of some groups, with the columns of a form."""
         profile, slots, columns = self.profile, self.slots, self.columns
         size = end - begin
         groups = arrow_integers(np.repeat(np.arange(size), columns))
@@ -294,7 +359,7 @@ class _Layout:
             **self.ranges(begin, end),
             **self.sketches(begin, end),
         }
-        return pa.Table.from_arrays([given[name] for name in _FILE_SCHEMA.names], schema=_FILE_SCHEMA)
+        return pa.Table.from_arrays([given[name] for name in form.names], schema=form)
 
     def ranges(self, begin: int, end: int) -> dict[str, pa.Array]:
         """Smallest and largest values in the unit of the column."""
@@ -361,45 +426,106 @@ def _lists(given: list[npt.NDArray[Any] | None], kind: pa.DataType) -> pa.Array:
 # --- and back ---------------------------------------------------------------------------------------------------------
 
 
-def _from_table(table: pa.Table, document: Mapping[str, Any], known: Schema | None) -> GroupedProfile:
+def _profile_of(table: pa.Table, document: Mapping[str, Any], known: Schema | None) -> Stored:
+    if table.schema.names != _PROFILE_SCHEMA.names or table.schema.types != _PROFILE_SCHEMA.types:
+        raise ValueError("its columns are others")
+    schema = _schema_of(table, document, table.num_rows, known)
+    cells = _cells(table, schema, 1)
+    tails = {
+        (0, p): Tail.empty(column.sketch) for p, column in enumerate(schema.columns) if column.family == "categorical"
+    }
+    rows = np.array([int(document["rows"])], np.int64)
+    return Stored(
+        schema, None, np.zeros((1, 2), np.int64), rows, *cells, tails | _tails(table, schema), *_texts(document)
+    )
+
+
+def _windows_of(table: pa.Table, document: Mapping[str, Any], known: Schema | None) -> Stored:
     if table.schema.names != _FILE_SCHEMA.names or table.schema.types != _FILE_SCHEMA.types:
         raise ValueError("its columns are others")
     grouping = Grouping.from_document(document["grouping"])
-    skipped, findings, seen, provenance = (
-        dict(document[entry]) for entry in ("skipped", "findings", "seen", "provenance")
-    )
     size, columns = (int(document[entry]) for entry in ("groups", "columns"))
     if min(size, columns) < 0 or table.num_rows != max(size, 1) * max(columns, 1) - (not size and not columns):
         raise ValueError(f"{table.num_rows} rows, and not one for each of {size} groups and {columns} columns")
-    schema = known
-    if schema is None or schema.digest != document["schema_digest"]:
-        schema = Schema(columns_of(table.slice(0, columns).combine_chunks(), document["sketches"]))
-        if schema.digest != document["schema_digest"]:
-            raise ValueError("its columns do not match the digest of their schema")
-    if len(schema) != columns:
-        raise ValueError(f"{columns} columns instead of {len(schema)}")
+    schema = _schema_of(table, document, columns, known)
     if size == 0:
-        empty = GroupedProfile.empty(schema, grouping)
-        return replace(empty, skipped=skipped, findings=findings, seen=seen, provenance=provenance)
+        nothing = np.zeros(0, np.int64)
+        slots, of_columns = np.zeros((0, schema.slots), np.int64), np.zeros((0, columns), np.int64)
+        arrays = nothing.reshape(0, 2), nothing, slots, slots, of_columns, of_columns
+        return Stored(schema, grouping, *arrays, {}, *_texts(document))
     groups = np.stack([_starts(table, grouping), _column(table, "segment_number"), _column(table, "rows")], axis=1)
     groups = groups.reshape(size, max(columns, 1), 3)
     if (groups != groups[:, :1]).any():
         raise ValueError("the rows of a group do not stand together")
-    counts, sums = (np.zeros((size, schema.slots), np.int64) for _ in range(2))
-    low, high = (np.zeros((size, columns), np.int64) for _ in range(2))
-    if columns:
-        slots = _Slots(schema)
-        of_sums = np.where(slots.numeric, slots.bins, 0)
-        counts[:, slots.of_bins] = _flat(table, "counts", np.tile(slots.bins, size)).reshape(size, slots.of_bins.size)
-        sums[:, slots.of_sums] = _flat(table, "sums", np.tile(of_sums, size)).reshape(size, slots.of_sums.size)
-        for at, slot in enumerate(SPECIAL_SLOTS):
-            counts[:, slots.special + at] = _column(table, slot).reshape(size, columns)[:, slots.counted]
-        low, high = (_column(table, name).reshape(size, columns) for name in ("low", "high"))
     keys, rows = (np.ascontiguousarray(part) for part in (groups[:, 0, :2], groups[:, 0, 2]))
-    tails = _tails(table, schema)
-    return GroupedProfile(
-        schema, grouping, keys, rows, counts, sums, low, high, tails, skipped, findings, seen, provenance
-    )
+    return Stored(schema, grouping, keys, rows, *_cells(table, schema, size), _tails(table, schema), *_texts(document))
+
+
+def _texts(document: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str], dict[str, str], dict[str, Any]]:
+    skipped, findings, seen, provenance = (dict(document[one]) for one in ("skipped", "findings", "seen", "provenance"))
+    return skipped, findings, seen, provenance
+
+
+def _schema_of(table: pa.Table, document: Mapping[str, Any], columns: int, known: Schema | None) -> Schema:
+    schema = known
+    if schema is None or schema.digest != document["schema_digest"]:
+        schema = Schema(_columns_of(table.slice(0, columns).combine_chunks(), document.get("sketches", {})))
+        if schema.digest != document["schema_digest"]:
+            raise ValueError("its columns do not match the digest of their schema")
+    if len(schema) != columns:
+        raise ValueError(f"{columns} columns instead of {len(schema)}")
+    return schema
+
+
+def _columns_of(table: pa.Table, sketches: Mapping[str, int]) -> tuple[Column, ...]:
+    """The columns of a schema that the rows of a saved table describe."""
+    listed = [table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason")]
+    reals, integers, values = (_list_cells(table[name]) for name in ("edges_real", "edges_integer", "categories"))
+    columns = []
+    for position, (name, kind, type_, unit, reason) in enumerate(zip(*listed, strict=True)):
+        edges = reals[position] if reals[position] is not None else integers[position]
+        categories = values[position]
+        columns.append(
+            Column(
+                name,
+                kind,
+                type_,
+                unit,
+                None if edges is None else numbers(edges),
+                () if categories is None else tuple(categories.to_pylist()),
+                reason,
+                int(sketches.get(name, SKETCH_SIZE)),
+            )
+        )
+    return tuple(columns)
+
+
+def _list_cells(column: pa.ChunkedArray) -> list[Any]:
+    """Each row's list as an Arrow array, or None."""
+    if len(column) == 0:
+        return []
+    chunk = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    offsets = numbers(chunk.offsets)
+    valid = booleans(chunk.is_valid())
+    values = chunk.values
+    return [
+        values.slice(offsets[row], offsets[row + 1] - offsets[row]) if valid[row] else None for row in range(len(chunk))
+    ]
+
+
+def _cells(table: pa.Table, schema: Schema, size: int) -> tuple[Integers, Integers, Integers, Integers]:
+    """Counts, sums, low and high of so many groups."""
+    counts, sums = (np.zeros((size, schema.slots), np.int64) for _ in range(2))
+    if not len(schema):
+        return counts, sums, np.zeros((size, 0), np.int64), np.zeros((size, 0), np.int64)
+    slots = _Slots(schema)
+    of_sums = np.where(slots.numeric, slots.bins, 0)
+    counts[:, slots.of_bins] = _flat(table, "counts", np.tile(slots.bins, size)).reshape(size, slots.of_bins.size)
+    sums[:, slots.of_sums] = _flat(table, "sums", np.tile(of_sums, size)).reshape(size, slots.of_sums.size)
+    for at, slot in enumerate(SPECIAL_SLOTS):
+        counts[:, slots.special + at] = _column(table, slot).reshape(size, len(schema))[:, slots.counted]
+    low, high = (_column(table, name).reshape(size, len(schema)) for name in ("low", "high"))
+    return counts, sums, low, high
 
 
 def _starts(table: pa.Table, grouping: Grouping) -> Integers:
@@ -433,7 +559,7 @@ def _tails(table: pa.Table, schema: Schema) -> dict[tuple[int, int], Tail]:
     for batch in table.select(["tail_hashes", "tail_values", "tail_counts"]).to_batches():
         present = np.flatnonzero(_present(batch["tail_hashes"]))
         chosen = arrow_integers(present)
-        cells = [list_cells(pa.chunked_array([column.take(chosen)])) for column in batch.columns]
+        cells = [_list_cells(pa.chunked_array([column.take(chosen)])) for column in batch.columns]
         for row, hashes, values, repeats in zip((present + begin).tolist(), *cells, strict=True):
             position = row % width
             tail = Tail(numbers(hashes), tuple(values.to_pylist()), numbers(repeats), schema.columns[position].sketch)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from queue import Empty, Queue
 from threading import Event, Thread
 from typing import Any
 
 import pyarrow as pa
 
-from gpudrift.backends import device_reader
+from gpudrift.backends import device_reader, gpu_column
 from gpudrift.columns.schema import Schema
 from gpudrift.errors import SourceChangedError
 from gpudrift.execution.cuts import AT_ONCE, DEVICE_BLOCK, DEVICE_COLUMNS, cut_columns
-from gpudrift.fitting.samples import Sampled, StreamSampler
+from gpudrift.fitting.samples import StreamSampler
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source, open_source, read_onto
 
 MANY_FILES = 64
@@ -44,27 +44,18 @@ def readable_by(source: Source, backend: str, share: int = 1) -> Source:
 
 def sample_stream(
     source: Source, names: Sequence[str], budget: int, report: Callable[[int], None] = lambda rows: None
-) -> tuple[Source, Sampled, int, list[pa.RecordBatch] | None]:
+) -> tuple[Source, StreamSampler, list[pa.RecordBatch] | None]:
     """Read a table from front to back for its sample; short ones are held so that they need no second reading.
 
     Returns
     -------
     Source
         The same data, with wider types if a value did not fit.
-    Sampled
-    int
-        Rows.
+    StreamSampler
+        Its sample, and its number of rows.
     list of pyarrow.RecordBatch or None
         Everything, if that takes no more than ``budget`` bytes or can be read only once.
     """
-    source, sampler, held = stream_sampler(source, names, budget, report)
-    return source, sampler.sampled(names), sampler.rows, held
-
-
-def stream_sampler(
-    source: Source, names: Sequence[str], budget: int, report: Callable[[int], None] = lambda rows: None
-) -> tuple[Source, StreamSampler, list[pa.RecordBatch] | None]:
-    """The same, with the sampler that holds the sample."""
     while True:
         sampler = StreamSampler(len(source.fields))
         held: list[pa.RecordBatch] | None = []
@@ -91,11 +82,6 @@ def typed_again(fields: Iterable[Field], source: Source) -> list[Field]:
     return [replace(one, type=types.get(one.name, one.type)) for one in fields]
 
 
-def read_parts(source: Source, parts: Iterable[Part], names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Batches of some parts, one part after the other."""
-    return (batch for part in source.joined(list(parts)) for batch in source.batches(part, names))
-
-
 def counted_names(schema: Schema) -> list[str]:
     """The columns that a schema counts: those that it skips are not read."""
     return [column.name for column in schema.columns if column.kind != "skipped"]
@@ -118,81 +104,72 @@ def unreadable_columns(source: Source, parts: Sequence[Part], names: Iterable[st
     return broken
 
 
-@dataclass(frozen=True, repr=False)
-class Opened:
-    """A source as the workers of a cluster share it, and the columns that were asked for, all of them in order."""
-
-    source: Source
-    fields: tuple[Field, ...]
-
-    def checked(self, fingerprint: str) -> Opened:
-        """The same, if its files are still those that were found first: with its worker it is lost, and opened anew."""
-        if self.source.fingerprint != fingerprint:
-            raise SourceChangedError(
-                f"{self.source.label}: files were added, removed or changed after the run began; "
-                "let their writer finish and run again"
-            )
-        return self
-
-
 class Reading:
     """Batches on their way to be counted, weighed."""
 
     def __init__(self) -> None:
         self.bytes = 0
 
-    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    def __call__(self, batches: Iterable[pa.RecordBatch], _part: Part | None = None) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             self.bytes += batch.nbytes
             yield batch
 
 
-class Pieces:
-    """The batches of several pieces of work, one after the other, while the system fetches what comes next.
+Step = tuple[Part, int]
+"""A part, and which piece of the columns is read of it."""
 
-    A piece is some columns of the same parts. From a disk the pages of the next columns are asked for while those
-    before are decoded and counted; of a table larger than memory, disk and core would otherwise wait for each other. It
-    costs no core: a worker of one thread shall keep one core busy.
+
+class ReadAhead:
+    """The batches of parts and pieces of the columns in an order that is known, while the system fetches what is next.
+
+    From a disk the pages of the next columns are asked for while those before are decoded and counted; of a table
+    larger than memory, disk and core would otherwise wait for each other. It costs no core: a worker of one thread
+    shall keep one core busy.
 
     Parameters
     ----------
     source : Source
-    parts : sequence of Part
     pieces : sequence of sequences of str
-        Columns of each; taken by :meth:`batches` in this order.
+        The columns of each piece.
+    steps : sequence of Step
+        The order in which :meth:`batches` will be asked; a step may be left out.
     """
 
-    def __init__(self, source: Source, parts: Sequence[Part], pieces: Sequence[Sequence[str]]) -> None:
-        self.source, self.parts, self.pieces = source, source.joined(parts), pieces
+    def __init__(self, source: Source, pieces: Sequence[Sequence[str]], steps: Sequence[Step]) -> None:
+        self.source, self.pieces, self.steps, self.at = source, pieces, steps, 0
 
-    def __enter__(self) -> Pieces:
-        self.soon(0, 0)
+    def __enter__(self) -> ReadAhead:
+        self._soon(0)
         return self
 
     def __exit__(self, *_error: object) -> None:
         return
 
-    def soon(self, number: int, at: int) -> None:
-        """Have a part of a piece fetched, or of the next piece after its last part."""
-        if at == len(self.parts):
-            number, at = number + 1, 0
-        if number < len(self.pieces) and at < len(self.parts):
-            self.source.soon(self.parts[at], self.pieces[number])
+    def _soon(self, at: int) -> None:
+        if at < len(self.steps):
+            part, piece = self.steps[at]
+            self.source.soon(part, self.pieces[piece])
 
-    def batches(self, number: int) -> Iterator[pa.RecordBatch]:
-        """The batches of one piece."""
-        for at, part in enumerate(self.parts):
-            self.soon(number, at + 1)
-            yield from self.source.batches(part, self.pieces[number])
+    def _found(self, part: Part, piece: int) -> int:
+        """The place of a step, from the last one on."""
+        while self.steps[self.at][0].index != part.index or self.steps[self.at][1] != piece:
+            self.at += 1
+        return self.at
+
+    def batches(self, part: Part, piece: int) -> Iterator[pa.RecordBatch]:
+        """The batches of one step; what remains of those before is dropped."""
+        self._soon(self._found(part, piece) + 1)
+        yield from self.source.batches(part, self.pieces[piece])
 
 
-class DistantPieces(Pieces):
+class DistantReadAhead(ReadAhead):
     """The same from a store that answers slowly, or onto a GPU: a thread reads while the batches before are counted."""
 
     depth = 1
     """Batches that wait to be taken; one more is being read."""
 
-    def __enter__(self) -> DistantPieces:
+    def __enter__(self) -> DistantReadAhead:
         self.queue: Queue[tuple[int, pa.RecordBatch | BaseException | None]] = Queue(self.depth)
         self.stopped = Event()
         self.thread = Thread(target=self._read, name="gpudrift-read", daemon=True)
@@ -206,24 +183,25 @@ class DistantPieces(Pieces):
                 self.queue.get(timeout=0.01)
 
     def _read(self) -> None:
-        for number, names in enumerate(self.pieces):
+        for at, (part, piece) in enumerate(self.steps):
             end: BaseException | None = None
             try:
-                for batch in read_parts(self.source, self.parts, names):
-                    self.queue.put((number, batch))
+                for batch in self.source.batches(part, self.pieces[piece]):
+                    self.queue.put((at, batch))
                     if self.stopped.is_set():
                         return
             except BaseException as error:
                 end = error
-            self.queue.put((number, end))
+            self.queue.put((at, end))
             if self.stopped.is_set():
                 return
 
-    def batches(self, number: int) -> Iterator[pa.RecordBatch]:
-        """The batches of one piece; what remains of those before is dropped."""
+    def batches(self, part: Part, piece: int) -> Iterator[pa.RecordBatch]:
+        """The batches of one step; what remains of those before is dropped."""
+        wanted = self._found(part, piece)
         while True:
             at, item = self.queue.get()
-            if at < number:
+            if at < wanted:
                 continue
             if isinstance(item, BaseException):
                 raise item
@@ -232,12 +210,12 @@ class DistantPieces(Pieces):
             yield item
 
 
-def pieces_of(source: Source, parts: Sequence[Part], pieces: Sequence[Sequence[str]]) -> Pieces:
-    """Pieces of work as their source is read best."""
-    return (DistantPieces if source.remote or source.on_device else Pieces)(source, parts, pieces)
+def read_ahead(source: Source, pieces: Sequence[Sequence[str]], steps: Sequence[Step]) -> ReadAhead:
+    """Steps of work as their source is read best."""
+    return (DistantReadAhead if source.remote or source.on_device else ReadAhead)(source, pieces, steps)
 
 
-def _at_once(source: Source, parts: Sequence[Part], sizes: Sequence[int]) -> list[tuple[int, int]]:
+def columns_at_once(source: Source, parts: Sequence[Part], sizes: Sequence[int]) -> list[tuple[int, int]]:
     """Ranges of columns to read together: few, so that memory is used again, unless each range opens many files."""
     if source.on_device:
         return cut_columns(sizes, [1] * len(sizes), DEVICE_BLOCK, DEVICE_COLUMNS)
@@ -267,7 +245,7 @@ def partition_batches(
     """
     if hasattr(partition, "to_arrow") and not on_gpu:  # cuDF
         partition = partition.to_arrow(preserve_index=False)
-    source = open_source(partition)
+    source = open_source(partition, gpu_column=gpu_column)
     found = [one.name for one in source.fields]
     if sorted(found) != sorted(names):
         lacks = sorted(set(names) - set(found))[:3]

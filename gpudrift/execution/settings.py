@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
+
+__all__ = ["BUDGET", "Progress", "Settings", "Timing", "usable_cores"]
+
+Timing = Callable[[str], AbstractContextManager[Any]]
+"""Opens a context for a named part of the work: "fit", "count" or "merge"; reading is timed by a wrapped source."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,11 @@ class Settings:
         Bytes that one task may hold.
     client : dask.distributed.Client, optional
         Of the cluster that reads and counts; threads of this process do without one.
+    storage_options : mapping, optional
+        Of the file system that a URI names, as fsspec knows them; shown nowhere.
+    timing : callable
+        Is entered around each part of the work on threads, for benchmarks; any number of threads at a time, and parts
+        may be nested.
     """
 
     backend: str = "numba"
@@ -61,6 +72,8 @@ class Settings:
     progress: Callable[[Progress], None] | None = None
     budget: int = BUDGET
     client: Any = None
+    storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    timing: Timing = nullcontext
 
     @property
     def workers(self) -> int:

@@ -1,46 +1,90 @@
 """What one task does: read some columns of some parts, and sample, fit or count them.
 
-Nothing here knows where it runs. Threads of this process call these functions, and so do the workers of a cluster;
-they take sources, names and schemas, and return samples, columns, profiles or packets. Each reads its rows once.
+Nothing here knows where it runs. Threads of this process call these functions, and so do the workers of a cluster.
+
+Rows are counted in groups: windows and segments, or all of them in one. The columns of a table are cut into pieces; of
+windows and segments the first piece holds the columns that say to which group a row belongs. Each part is asked for its
+groups once; pieces are then counted one after the other, with the groups of its rows. So every column is read exactly
+once. Where a column cannot be read, its piece is counted again without it, and the others never stop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from threading import Lock
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.backends import load_backend
+from gpudrift.backends import load_state
+from gpudrift.backends.counters import Counted, State
+from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Column, Schema
-from gpudrift.counts.packed import Packet
-from gpudrift.counts.profiles import Profile, total
-from gpudrift.execution.cuts import Block, obstacle
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.execution.asked import asked_windows, segment_columns
+from gpudrift.execution.cuts import (
+    DEVICE_BLOCK,
+    DEVICE_COLUMNS,
+    LARGEST_BLOCK,
+    RUN,
+    Block,
+    block_columns,
+    cut_columns,
+    obstacle,
+)
 from gpudrift.execution.reading import (
     READING_ERRORS,
-    Opened,
     Reading,
-    _at_once,
+    columns_at_once,
     counted_names,
-    partition_batches,
-    pieces_of,
-    read_parts,
-    readable_by,
+    read_ahead,
     unreadable_columns,
 )
 from gpudrift.fitting.columns import FitOptions, fit_column
-from gpudrift.fitting.samples import (
-    Sample,
-    Sampled,
-    StreamSampler,
-    as_batches,
-    take_sample,
-)
+from gpudrift.fitting.samples import Sample, Sampled, chunks_of, take_sample
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source
+from gpudrift.windows.grouping import Grouping, GroupRequest
+from gpudrift.windows.numbering import GroupNumbering, TooManyGroupsError, most_groups, too_many_groups
+from gpudrift.windows.segments import frequent_segments
 
-T = TypeVar("T")
-Count = Callable[[Iterator[pa.RecordBatch], Schema], T]
+__all__ = [
+    "Fitted",
+    "HeldGroups",
+    "PartGroups",
+    "Piece",
+    "accounted",
+    "count_batches",
+    "count_piece",
+    "count_run",
+    "count_stream",
+    "cut_pieces",
+    "fit_block",
+    "fit_held_block",
+    "gathered",
+    "recounted",
+    "runs_of",
+    "sample_parts",
+]
+
+RUN_ROWS = 1 << 20
+"""Rows of which the groups are held at a time: 4 MB."""
+FILES_HELD = 8
+"""Text files whose counts wait to be added to those before."""
+LEAST_SLOTS = 6
+"""Of a column."""
+MOST_HELD_ROWS = 1 << 27
+"""Of which the groups are held: half a gigabyte."""
+BLOCK = LARGEST_BLOCK // 2
+"""Bytes of the columns of windows and segments that are counted together on a CPU."""
+
+Fitted = tuple[Schema, Grouping]
+"""What a table is counted under."""
+Read = Callable[[Part, Sequence[str]], Iterator[pa.RecordBatch]]
 
 
 # --- sampling and fitting --------------------------------------------------------------------------------------------
@@ -72,16 +116,21 @@ def _sampled(source: Source, parts: Sequence[Part], names: Sequence[str], sample
     for part in parts:
         stop = start + (part.rows or 0)
         if sample.positions(start, stop).size:
-            for batch in source.batches(part, names):
-                take_sample(batch, sample.positions(start, start + batch.num_rows), sampled)
-                start += batch.num_rows
+            sample_batches(source.batches(part, names), sample, sampled, start)
         start = stop
     return sampled
 
 
+def sample_batches(batches: Iterable[pa.RecordBatch], sample: Sample, into: Sampled, start: int = 0) -> None:
+    """Add the sampled rows of consecutive batches, from row ``start`` on, to each column's chunks."""
+    for batch in batches:
+        take_sample(batch, sample.positions(start, start + batch.num_rows), into)
+        start += batch.num_rows
+
+
 def fit_block(
     fields: Iterable[Field], sampled: Sampled, options: FitOptions, broken: Mapping[str, str] | None = None
-) -> tuple[Column, ...]:
+) -> Schema:
     """Fit some columns from their samples; what cannot be read is skipped with its reason."""
     columns = []
     for one in fields:
@@ -91,10 +140,17 @@ def fit_block(
         else:
             kind = pa.null() if one.type is None else one.type
             columns.append(fit_column(one.name, kind, sampled.get(one.name, []), options))
-    return tuple(columns)
+    return Schema(tuple(columns))
 
 
-# --- counting --------------------------------------------------------------------------------------------------------
+def may_hold(source: Source, fields: Sequence[Field], request: GroupRequest, budget: int, backend: str) -> bool:
+    """Whether a reference is read once: each of its columns can be held, and the group of each row.
+
+    Rows are put in the order of their groups on a device batch by batch, so there no more than a batch is held.
+    """
+    read = [*fields, *(one for one in source.fields if one.name in request.columns)]
+    small = max((source.column_bytes(one.name) for one in read if obstacle(one) is None), default=0) <= budget
+    return small and not (request and (backend == "cuda" or (source.rows or 0) > MOST_HELD_ROWS))
 
 
 def fit_held_block(
@@ -102,165 +158,441 @@ def fit_held_block(
     block: Block,
     sample: Sample,
     options: FitOptions,
-    count: Count[T],
     reading: Iterable[pa.RecordBatch] | None = None,
-) -> tuple[T, Schema, dict[str, str]]:
-    """One block of the reference: read once, held, sampled, fitted, counted; and what could not be read, and why.
+) -> tuple[list[pa.RecordBatch], Schema, dict[str, str]]:
+    """One block of the reference: read once, held, sampled, fitted; and what could not be read, and why.
 
     ``reading`` are its batches, if somebody reads them already.
     """
     readable, broken = block.readable, {}
     try:
-        batches = list(read_parts(source, source.parts, readable) if reading is None else reading)
+        batches = list(_all_parts(source, readable) if reading is None else reading)
     except READING_ERRORS as error:
         broken = unreadable_columns(source, source.parts, readable, error)
         readable = [name for name in readable if name not in broken]
-        batches = list(read_parts(source, source.parts, readable))
+        batches = list(_all_parts(source, readable))
     sampled: Sampled = {name: [] for name in readable}
-    start = 0
-    for batch in batches:
-        take_sample(batch, sample.positions(start, start + batch.num_rows), sampled)
-        start += batch.num_rows
-    schema = Schema(fit_block(block.fields, sampled, options, broken))
-    return count(iter(batches), schema), schema, broken
+    sample_batches(batches, sample, sampled)
+    return batches, fit_block(block.fields, sampled, options, broken), broken
+
+
+def _all_parts(source: Source, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    return (batch for part in source.joined(source.parts) for batch in source.batches(part, names))
+
+
+# --- which columns are counted together ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some columns of a table.
+
+    Parameters
+    ----------
+    schema : Schema
+    keys : bool
+        Whether they are those of the grouping, which are read to find the groups.
+    """
+
+    schema: Schema
+    keys: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        return counted_names(self.schema)
+
+
+def runs_of(parts: Sequence[Part]) -> list[list[Part]]:
+    """Consecutive parts of about ``RUN_ROWS`` rows."""
+    runs: list[list[Part]] = []
+    rows = 0
+    for part in parts:
+        if not runs or rows + (part.rows or 0) > RUN_ROWS:
+            runs.append([])
+            rows = 0
+        runs[-1].append(part)
+        rows += part.rows or 0
+    return runs
+
+
+def cut_pieces(
+    source: Source,
+    runs: Sequence[Sequence[Part]],
+    schema: Schema,
+    grouping: Grouping,
+    backend: str,
+    workers: int | None = None,
+) -> list[Piece]:
+    """The columns of a schema in pieces; those of the grouping first.
+
+    Parameters
+    ----------
+    source, runs, schema, grouping, backend
+        Pieces of windows and segments have some megabytes of a run.
+    workers : int, optional
+        Threads that count pieces at the same time; None where one task counts them one after the other.
+    """
+    keys = [name for name in grouping.columns if name in schema]
+    rest = [name for name in schema.names if name not in keys]
+    if not grouping:
+        ranges = _whole_columns(source, [part for run in runs for part in run], rest, workers)
+        return [Piece(schema.select(rest[start:stop])) for start, stop in ranges]
+    rows = max((sum(part.rows or 0 for part in run) for run in runs), default=0)
+    share = min(rows / max(source.rows or rows, 1), 1.0)
+    sizes = [int(source.column_bytes(name) * share) for name in rest]
+    # Few columns at a time, so that the counters of one column stay in the cache and memory is used again. A device
+    # gets many: their rows are put in order together, and it works on all of them at a time.
+    limits = (DEVICE_BLOCK if source.on_device else RUN, DEVICE_COLUMNS) if backend == "cuda" else (BLOCK, 64)
+    # Texts take longest: each alone, so that threads share them.
+    slots = [limits[1] if schema[name].family == "categorical" and backend != "cuda" else 1 for name in rest]
+    ranges = cut_columns(sizes, slots, *limits)
+    return [Piece(schema.select(keys), keys=True)] + [Piece(schema.select(rest[a:b])) for a, b in ranges]
+
+
+def _whole_columns(
+    source: Source, parts: Sequence[Part], names: Sequence[str], workers: int | None
+) -> list[tuple[int, int]]:
+    """Ranges of columns of which every row is in one group."""
+    if workers is None:
+        widest = max((part.rows or 0 for part in parts), default=0) / max(source.rows or 1, 1)
+        return columns_at_once(source, parts, [int(source.column_bytes(name) * widest) for name in names])
+    given = {one.name: one for one in source.fields}
+    fields = [given.get(name, Field(name, pa.null())) for name in names]
+    ends = np.cumsum([0, *(len(block.fields) for block in block_columns(source, fields, workers))]).tolist()
+    return list(pairwise(ends))
+
+
+# --- the groups of rows ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def naming(part: Part) -> Iterator[None]:
+    """Let an error name the file that it is about, unless it is of the whole table."""
+    try:
+        yield
+    except ValueError as error:
+        if isinstance(error, pa.ArrowException | TooManyGroupsError) or part.label in str(error):
+            raise
+        raise ValueError(f"{part.label}: {error}") from None
+
+
+class HeldGroups:
+    """The group of every row of a table whose columns of the grouping are in memory, and the segments that are kept.
+
+    Parameters
+    ----------
+    source : Source
+    request : GroupRequest
+    sample : Sample
+        Of the table; its most frequent segments are kept apart.
+    read : list of (Part, list of pyarrow.RecordBatch)
+        The columns of the grouping of each part; none where nothing is asked for.
+    columns : int
+        That will be counted in each group.
+    do : callable
+        Runs a function for each of some arguments.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        request: GroupRequest,
+        sample: Sample,
+        read: Sequence[tuple[Part, Sequence[pa.RecordBatch]]],
+        columns: int,
+        do: Callable[..., Iterable[Any]] = map,
+    ) -> None:
+        self.label = source.label
+        by = segment_columns(source.fields, source.label, request)
+        windows = asked_windows(source.fields, source.label, request)
+        batches = [batch for _, own in read for batch in own]
+        sampled: Sampled = {name: [] for name in request.by}
+        sample_batches(batches, sample, sampled)
+        segments = frequent_segments(by, chunks_of(sampled, request.by), request.segments) if by else ()
+        self.grouping = Grouping(request.time, windows, request.by, segments)
+        self.numbering = GroupNumbering(self.grouping, by, Schema(()))
+        # Exactly it is known when all columns are fitted; none has fewer slots than these.
+        self.numbering.limit(columns, LEAST_SLOTS * columns)
+        self.groups: npt.NDArray[np.int32] | None = None
+        """Of every row; None where all are in one."""
+        if not self.grouping:
+            return
+        self.starts = np.cumsum([0, *(batch.num_rows for batch in batches)])
+        self.groups = np.empty(self.starts[-1], np.int32)
+        parts = [part for part, own in read for _ in own]
+        self.sizes = list(do(self._number, parts, range(len(batches)), batches))
+        """Of each of these batches, the rows of each group."""
+
+    def _number(self, part: Part, at: int, batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
+        assert self.groups is not None
+        own = self.groups[self.starts[at] : self.starts[at + 1]]
+        with naming(part):
+            own[:] = self.numbering.of(batch)
+        return np.bincount(own)
+
+    def count(self, batches: Iterable[pa.RecordBatch], schema: Schema, backend: str) -> State:
+        """Count some columns of the table, all rows in their order.
+
+        Raises
+        ------
+        ValueError
+            If they are more or fewer rows than were grouped.
+        """
+        state, row = load_state(backend)(schema, grouped=bool(self.grouping)), 0
+        try:
+            for batch in batches:
+                if self.groups is None:
+                    state.add(batch)
+                else:
+                    at = int(np.searchsorted(self.starts[:-1], row, side="right")) - 1
+                    alike = at >= 0 and self.starts[at] == row and self.starts[at + 1] == row + batch.num_rows
+                    own = self.groups[row : row + batch.num_rows]
+                    state.add(batch, own, self.numbering.known, self.sizes[at] if alike else None)
+                row += batch.num_rows
+            if self.groups is not None and row != self.groups.size:
+                raise ValueError(f"{self.label}: {row} rows were read where {self.groups.size} were found before")
+        finally:
+            state.pause()
+        state.settle()
+        return state
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Entry:
+    """The groups of the rows of a part, None where all are in one, and the columns that they were made of."""
+
+    groups: npt.NDArray[np.int32] | None
+    sizes: npt.NDArray[np.int64] | None
+    batches: list[pa.RecordBatch]
+
+
+class PartGroups:
+    """The groups of the rows of each part: found once, kept until every piece has had them.
+
+    Parameters
+    ----------
+    numbering : GroupNumbering
+    pieces : int
+    read : callable
+        Reads the columns of the grouping of a part.
+    """
+
+    def __init__(self, numbering: GroupNumbering, pieces: int, read: Read) -> None:
+        self.numbering, self.pieces, self.read = numbering, pieces, read
+        self.entries: dict[int, _Entry] = {}
+        self.locks: dict[int, Lock] = {}
+        self.lock = Lock()
+        self.given: dict[int, int] = {}
+
+    def of(self, part: Part) -> _Entry:
+        """The group of each row, rows of each group, and the batches of the columns of the grouping."""
+        if not self.numbering.grouping:
+            return _Entry(None, None, [])
+        with self.lock:
+            own = self.locks.setdefault(part.index, Lock())
+        with own:
+            entry = self.entries.get(part.index)
+            if entry is None:
+                entry = self._found(part)
+                if part.index not in self.given:  # else a piece that began anew asks again: nobody else will
+                    self.entries[part.index] = entry
+            self.given[part.index] = self.given.get(part.index, 0) + 1
+            if self.given[part.index] >= self.pieces:
+                self.entries.pop(part.index, None)
+            return entry
+
+    def _found(self, part: Part) -> _Entry:
+        with naming(part):
+            batches = [host_batch(batch) for batch in self.read(part, self.numbering.grouping.columns)]
+            groups = [self.numbering.of(batch) for batch in batches]
+        rows = np.concatenate([np.zeros(0, np.int32), *groups])
+        return _Entry(rows, np.bincount(rows), batches)
+
+
+def count_piece(read: Read, parts: Iterable[Part], piece: Piece, groups: PartGroups, state: State) -> None:
+    """Add some parts of a piece to its counters.
+
+    Raises
+    ------
+    ValueError
+        If a part has other rows than were grouped.
+    """
+    try:
+        for part in parts:
+            found, row = groups.of(part), 0
+            batches: Iterable[pa.RecordBatch] = found.batches
+            if not piece.keys:
+                # Columns that were given up are not read again.
+                batches = read(part, [name for name in piece.names if name not in state.skipped])
+            for batch in batches:
+                if found.groups is None:
+                    state.add(batch)
+                else:
+                    sizes = found.sizes if batch.num_rows == found.groups.size else None
+                    state.add(batch, found.groups[row : row + batch.num_rows], groups.numbering.known, sizes)
+                row += batch.num_rows
+            expected = part.rows if found.groups is None else found.groups.size
+            if expected is not None and row != expected:
+                raise ValueError(f"{part.label}: {row} rows were read where {expected} were found before")
+    finally:
+        state.pause()
+
+
+def recounted(
+    source: Source,
+    parts: Sequence[Part],
+    piece: Piece,
+    groups: PartGroups,
+    make: Callable[[Schema], State],
+    error: Exception,
+) -> State:
+    """Count a piece from the beginning without the columns that cannot be read; what concerns none of them is raised.
+
+    What was counted of its other columns may hold a part of the rows that failed, so it is thrown away.
+    """
+    broken: dict[str, str] = {}
+    while True:
+        names = [name for name in piece.names if name not in broken]
+        found = {} if piece.keys else unreadable_columns(source, parts, names, error)
+        if not found:
+            raise error
+        broken |= found
+        state = make(piece.schema)
+        for name, why in broken.items():
+            state.skip(name, why, "unreadable")
+        try:
+            count_piece(source.batches, parts, piece, groups, state)
+            return state
+        except READING_ERRORS as again:
+            error = again
 
 
 def count_run(
-    source: Source,
-    run: Sequence[Part],
-    schema: Schema,
-    count: Count[T],
-    count_now: Callable[[Iterator[pa.RecordBatch], Schema], Profile],
-    reading: Iterator[pa.RecordBatch] | None = None,
-) -> tuple[T | Profile, dict[str, str]]:
-    """Count some columns of some parts; a column that cannot be read is skipped, with its reason.
+    source: Source, parts: Sequence[Part], fitted: Fitted, backend: str, reading: Reading | None = None
+) -> GroupedProfile:
+    """Count some parts: of windows and segments a million rows at a time, one piece of the columns after the other.
 
-    ``count`` is told first, of ``reading`` if somebody reads already; ``count_now`` where that failed and the readable
-    columns are counted again.
+    ``reading`` weighs what is read.
     """
-    names = counted_names(schema)
-    try:
-        return count(read_parts(source, run, names) if reading is None else reading, schema), {}
-    except READING_ERRORS as error:
-        broken = unreadable_columns(source, run, names, error)
-        if not broken:
-            raise
-        rest = [name for name in names if name not in broken]
-        profile = count_now(read_parts(source, run, rest), schema)
-        return profile.skip(broken, dict.fromkeys(broken, "unreadable")), broken
-
-
-# --- tasks on a cluster: small arguments in, small results out ------------------------------------------------------
-
-
-def sample_run(
-    opened: Opened,
-    parts: tuple[int, int],
-    columns: tuple[int, int],
-    sample: Sample,
-    fingerprint: str,
-    backend: str = "numba",
-) -> tuple[list[pa.RecordBatch], dict[str, str]]:
-    """The sampled rows of a run as batches of one column and type, and the columns that cannot be read."""
-    fields = opened.fields[slice(*columns)]
-    names = [one.name for one in fields if obstacle(one) is None]
-    source = readable_by(opened.checked(fingerprint).source, backend)
-    sampled, broken = sample_parts(source, source.parts[slice(*parts)], names, sample)
-    return as_batches(sampled), broken
-
-
-def fit_batches(
-    fields: Sequence[Field], samples: Iterable[tuple[Sequence[pa.RecordBatch], dict[str, str]]], options: FitOptions
-) -> Schema:
-    """Fit some columns from the samples of all runs in order."""
-    sampled: Sampled = {one.name: [] for one in fields}
-    broken: dict[str, str] = {}
-    for batches, reasons in samples:
-        broken = reasons | broken
-        for batch in batches:
-            sampled[batch.schema.names[0]].append((batch.column(0), batch.schema.field(0)))
-    return Schema(fit_block(fields, sampled, options, broken))
-
-
-def fit_and_count(
-    opened: Opened, columns: tuple[int, int], sample: Sample, options: FitOptions, backend: str, fingerprint: str
-) -> tuple[Schema, Packet]:
-    """Fit and count a block of columns whose rows fit into memory, reading them once, some columns at a time."""
-    source, fields = readable_by(opened.checked(fingerprint).source, backend), opened.fields[slice(*columns)]
-    sizes = [source.column_bytes(one.name) for one in fields]
-    blocks = [Block(fields[start:stop], 0) for start, stop in _at_once(source, source.parts, sizes)]
-    reading, load = Reading(), load_backend(backend)
-    with pieces_of(source, source.parts, [block.readable for block in blocks]) as ahead:
-        done = [
-            fit_held_block(
-                source,
-                block,
-                sample,
-                options,
-                lambda batches, schema: load(reading(batches), schema),
-                ahead.batches(number),
-            )
-            for number, block in enumerate(blocks)
-        ]
-    schema = Schema.concatenate([schema for _, schema, _ in done])
-    profile = Profile.concatenate([profile for profile, _, _ in done])
-    everything = ((0, len(source.parts)),) if source.parts else ()
-    return schema, Packet.of(profile, everything, reading.bytes, schema.digest)
-
-
-def count_parts(opened: Opened, schema: Schema, parts: tuple[int, int], backend: str, fingerprint: str) -> Packet:
-    """Count the columns of a schema in some parts of a table."""
-    source, reading, load = readable_by(opened.checked(fingerprint).source, backend), Reading(), load_backend(backend)
-
-    def count(batches: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
-        return load(reading(batches), schema)
-
-    run = source.parts[slice(*parts)]
+    schema, grouping = fitted
+    reading = reading or Reading()
     if not source.columnar:
-        profile = total((count_text(source, part, schema, count) for part in run), schema)
-        return Packet.of(profile, (parts,), reading.bytes, schema.digest)
-    widest = max((part.rows or 0 for part in run), default=0) / max(source.rows or 1, 1)
-    sizes = [int(source.column_bytes(name) * widest) for name in schema.names]
-    pieces = [schema.select(schema.names[start:stop]) for start, stop in _at_once(source, run, sizes)]
-    with pieces_of(source, run, [counted_names(piece) for piece in pieces]) as ahead:
-        counted = [
-            count_run(source, run, piece, count, count, ahead.batches(number))[0] for number, piece in enumerate(pieces)
-        ]
-    profile = replace(Profile.concatenate(counted), schema=schema)
-    return Packet.of(profile, (parts,), reading.bytes, schema.digest)
+        return count_stream(source, parts, fitted, backend, reading)
+    parts = source.joined(parts)
+    numbering = GroupNumbering(grouping, segment_columns(source.fields, source.label, grouping), schema)
+    runs: Sequence[Sequence[Part]] = runs_of(parts) if grouping else [parts]
+    pieces = cut_pieces(source, runs, schema, grouping, backend)
+
+    def make(own: Schema) -> State:
+        return load_state(backend)(own, grouped=bool(grouping))
+
+    states = [make(piece.schema) for piece in pieces]
+    steps = [(part, at) for run in runs for at in range(len(pieces)) for part in run]
+    names = [list(grouping.columns) if piece.keys else piece.names for piece in pieces]
+    with read_ahead(source, names, steps) as ahead:
+
+        def read(at: int) -> Read:
+            return lambda part, _names: reading(ahead.batches(part, at))
+
+        groups = PartGroups(numbering, len(pieces), read(0))
+        for done, run in enumerate(runs, 1):
+            for at, piece in enumerate(pieces):
+                try:
+                    count_piece(read(at), run, piece, groups, states[at])
+                except READING_ERRORS as error:
+                    before = [part for one in runs[:done] for part in one]
+                    states[at] = recounted(source, before, piece, groups, make, error)
+    return gathered(schema, grouping, numbering, [states])
 
 
-def count_text(
+def count_stream(
     source: Source,
-    part: Part,
-    schema: Schema,
-    count: Count[Profile],
-    seen: Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]] = iter,
-) -> Profile:
-    """Count a file that is read from front to back; where a value does not fit, again with a wider type.
+    parts: Iterable[Part],
+    fitted: Fitted,
+    backend: str,
+    reading: Callable[[Iterable[pa.RecordBatch], Part], Iterable[pa.RecordBatch]],
+) -> GroupedProfile:
+    """The same of files that are read from front to back; where a value does not fit, again with a wider type.
 
     Each file begins with the types that the source has, so that it does not matter which ones came before.
     """
-    while True:
-        try:
-            return count(seen(source.batches(part, list(schema.names))), schema)
-        except CsvTypesChanged as changed:
-            source = changed.source
+    schema, grouping = fitted
+    names = list(dict.fromkeys([*schema.names, *grouping.columns]))
+    counted = [GroupedProfile.empty(schema, grouping)]
+    for part in parts:
+        typed = source
+        while True:
+            try:
+                batches = reading(typed.batches(part, names), part)
+                counted.append(count_batches(typed.fields, typed.label, batches, fitted, backend))
+                break
+            except CsvTypesChanged as changed:
+                typed = changed.source
+        if len(counted) > FILES_HELD:  # a thousand files must not hold a thousand times the counters
+            counted = [GroupedProfile.sum(counted)]
+            if len(counted[0]) > most_groups(schema.slots):
+                raise too_many_groups(most_groups(schema.slots), len(schema), schema.slots)
+    return GroupedProfile.sum(counted)
 
 
-# --- the partitions of a Dask DataFrame ------------------------------------------------------------------------------
+def count_batches(
+    fields: Iterable[Field], label: str, batches: Iterable[pa.RecordBatch], fitted: Fitted, backend: str
+) -> GroupedProfile:
+    """Count batches that hold all columns, those of the grouping too."""
+    schema, grouping = fitted
+    numbering = GroupNumbering(grouping, segment_columns(fields, label, grouping), schema)
+    state = load_state(backend)(schema, grouped=bool(grouping))
+    try:
+        for batch in batches:
+            state.add(batch, numbering.of(batch) if grouping else None, numbering.known)
+    finally:
+        state.pause()
+    return gathered(schema, grouping, numbering, [[state]])
 
 
-def fit_sampler(sampler: StreamSampler, fields: Sequence[Field], options: FitOptions) -> Schema:
-    """Fit the columns of a table from its sampler."""
-    return Schema(fit_block(fields, sampler.sampled([one.name for one in fields]), options))
+def gathered(
+    schema: Schema,
+    grouping: Grouping,
+    numbering: GroupNumbering,
+    states: Sequence[Sequence[State]],
+    do: Callable[[Callable[[State], None], Sequence[State]], Iterable[None]] = map,
+) -> GroupedProfile:
+    """What was counted of stripes of rows, each in pieces of columns, as one.
+
+    Raises
+    ------
+    ValueError
+        If the pieces of a stripe did not count the same rows.
+    """
+    counted = Counted(schema, numbering.groups)
+    for pieces in states:
+        rows = {tuple(np.trim_zeros(state.rows, "b").tolist()) for state in pieces}
+        if len(rows) > 1:
+            raise ValueError(f"{'windows' if grouping else 'profile'}: pieces of columns with different rows")
+        if pieces:
+            counted.take_rows(pieces[0])
+        list(do(counted.take, pieces))  # each of other columns
+    return counted.profile(grouping)
 
 
-def count_partition(
-    partition: Any, names: Sequence[str], schema: Schema, span: tuple[int, int], backend: str
-) -> Packet:
-    """Count all columns of a partition."""
-    reading = Reading()
-    batches = partition_batches(partition, names, span[0], on_gpu=backend == "cuda")
-    profile = load_backend(backend)(reading(batches), schema)
-    return Packet.of(profile, (span,), reading.bytes, schema.digest)
+def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
+    """The profile, if anything could be read and no row was lost.
+
+    Raises
+    ------
+    ValueError
+    """
+    unreadable = {name for name, finding in profile.findings.items() if finding == "unreadable"}
+    # Where bins were chosen of this table, a column that could not be read has become one that is not counted.
+    unreadable |= {column.name for column in profile.schema.columns if column.type == "unsupported"}
+    readable = [one.name for one in source.fields if obstacle(one) is None and one.name in profile.schema]
+    if readable and unreadable.issuperset(readable):
+        reasons = [profile.skipped.get(name) or profile.schema[name].reason or "" for name in readable]
+        raise ValueError(f"{source.label}: cannot be read: {min(reasons)}")
+    rows = int(profile.rows.sum())
+    if source.rows is not None and rows != source.rows and len(profile.schema):
+        raise ValueError(f"{source.label}: {rows} rows were counted, its files hold {source.rows}")
+    return profile

@@ -1,53 +1,71 @@
 """The engine of one process: tasks run on threads that share memory.
 
-A table is cut into blocks of columns and runs of parts (row groups, files); a task reads one block of one run and
-counts it into one small profile. Blocks stand side by side, runs add up, so the result does not depend on the cut.
-A block of the reference that fits the memory budget is read once: sampled, fitted and counted before the next; a
-larger one is read twice. The table compared with it is read once.
+To count a table its columns are cut into pieces and its parts (row groups, files) into runs; see
+:mod:`gpudrift.execution.chains`. Pieces stand side by side, runs add up, so the result does not depend on the cut.
 
-Rows are accounted for: every block must have counted the rows that its parts say they hold.
+A reference is read once where its columns fit the memory budget: the columns that say to which group a row belongs
+first, then a block of the others at a time, which is held, sampled, fitted and counted. Longer columns are read twice.
+The table compared with it is read once.
+
+Rows are accounted for: every piece must have counted the rows that its parts say they hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from itertools import chain
-from threading import Event, Lock, Thread
-from typing import Any, TypeVar
+from threading import Lock
 
 import pyarrow as pa
 
-from gpudrift.backends import device_reader, load_backend
+from gpudrift.backends import device_reader
+from gpudrift.backends.counters import State
 from gpudrift.columns.conversion import arrow_types
-from gpudrift.columns.schema import Column, Schema
-from gpudrift.counts.profiles import Profile, total
-from gpudrift.execution.asked import seen_types, selected_fields
+from gpudrift.columns.device import host_batch
+from gpudrift.columns.schema import Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.execution.asked import asked_windows, check_windows, segment_columns, selected_fields, with_readable
+from gpudrift.execution.chains import Chains
 from gpudrift.execution.cuts import DEVICE_BLOCK, Block, block_columns, cut_parts, obstacle
+from gpudrift.execution.pool import Later, Loading, Tally, all_results, run_tasks
 from gpudrift.execution.reading import readable_by, sample_stream, typed_again
-from gpudrift.execution.settings import Progress, Settings
-from gpudrift.execution.tasks import count_run, count_text, fit_block, fit_held_block, sample_parts
+from gpudrift.execution.settings import Settings, Timing
+from gpudrift.execution.tasks import (
+    Fitted,
+    HeldGroups,
+    accounted,
+    count_batches,
+    count_stream,
+    fit_block,
+    fit_held_block,
+    gathered,
+    may_hold,
+    sample_parts,
+)
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.fitting.samples import Sample, Sampled, sample_blocks
-from gpudrift.sources import Field, Part, Source
+from gpudrift.fitting.samples import Sampled, chunks_of, sample_blocks
+from gpudrift.sources import Field, Part, Source, width_of
+from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest, Segment
+from gpudrift.windows.segments import frequent_segments
 
-__all__ = ["count_source", "fit_source", "placed", "profile_source"]
-
+__all__ = ["count_source", "fit_source", "profile_source"]
 
 DEVICE_THREADS = 2
 """That read onto a GPU: while one waits for its disk, the other one's columns are decoded."""
 
-T = TypeVar("T")
 
-
-def profile_source(source: Source, options: FitOptions, columns: Sequence[str] | None, settings: Settings) -> Profile:
-    """Fit a schema to a table and count the table under it.
+def profile_source(
+    source: Source, request: GroupRequest, options: FitOptions, columns: Sequence[str] | None, settings: Settings
+) -> GroupedProfile:
+    """Fit a schema to a table, freeze its segments, and count the table under it.
 
     Parameters
     ----------
     source : Source
+    request : GroupRequest
+        Windows and segments, counted on a coarse grid; or none, for one group on the fine grid.
     options : FitOptions
     columns : sequence of str or None
         Only these; None means all.
@@ -56,54 +74,56 @@ def profile_source(source: Source, options: FitOptions, columns: Sequence[str] |
     Raises
     ------
     ValueError
-        If nothing could be read, or rows were lost.
+        If the columns of the grouping are not there, nothing could be read, or rows were lost.
     """
-    fields = selected_fields(source, columns, options)
-    count = _Counter(settings.backend)
+    options = replace(options, coarse=options.coarse or bool(request))
+    fields = selected_fields(source.fields, source.label, columns, options)
+    asked_windows(source.fields, source.label, request)
+    segment_columns(source.fields, source.label, request)
+    loading = Loading(settings.backend)
     source, settings = placed(source, settings)
     if source.columnar and source.rows is not None:
-        profile = _profile_columnar(source, fields, options, settings, count)
+        profile = _profile_columnar(source, fields, request, options, settings, loading)
     else:
-        profile = _profile_stream(source, fields, options, settings, count)
-    return replace(profile, seen=seen_types(fields))
+        profile = _profile_stream(source, fields, request, options, settings)
+    return with_readable(profile, source.fields, columns, fitted=True)
 
 
 def fit_source(source: Source, options: FitOptions, columns: Sequence[str] | None, settings: Settings) -> Schema:
     """Fit a schema to a table without counting it."""
-    fields = selected_fields(source, columns, options)
+    fields = selected_fields(source.fields, source.label, columns, options)
     if source.columnar and source.rows is not None:
-        sample = sample_blocks(source.rows, len(source.fields))
-        tasks = [
-            partial(_read_and_fit, source, block, sample, options)
-            for block in block_columns(source, fields, settings.workers)
-        ]
-        return Schema.concatenate([Schema(columns) for columns in _all(tasks, settings)])
-    _, sampled = _sampled_stream(source, fields, settings)[:2]
-    return Schema(fit_block(fields, sampled, options))
+        blocks = block_columns(source, fields, settings.workers)
+        return Schema.concatenate(_fit_blocks(source, blocks, options, settings))
+    tell = Tally(settings.progress, None, len(fields))
+    names = [one.name for one in fields if obstacle(one) is None]
+    with settings.timing("fit"):
+        source, sampler, _ = sample_stream(source, names, 0, tell.set)
+        fields = typed_again(fields, source)
+        return fit_block(fields, sampler.sampled([one.name for one in fields]), options)
 
 
-def count_source(source: Source, schema: Schema, columns: Sequence[str] | None, settings: Settings) -> Profile:
+def count_source(
+    source: Source, schema: Schema, grouping: Grouping, columns: Sequence[str] | None, settings: Settings
+) -> GroupedProfile:
     """Count a table under a schema that was fitted to another one, reading it once.
 
     Columns that only the table has are named in ``seen``; columns that only the schema has are counted as absent.
+
+    Raises
+    ------
+    ValueError
+        If the columns of the grouping are not there, rows were lost, or there are more groups than memory shall hold.
     """
-    if columns is not None:
-        unknown = [name for name in columns if name not in schema]
-        if unknown:
-            raise ValueError(f"columns: no column {unknown[0]!r} in the schema")
-        schema = schema.select(columns)
+    schema = schema if columns is None else schema.select(columns)
+    check_windows(source.fields, source.label, grouping)
+    loading = Loading(settings.backend)
     source, settings = placed(source.with_types(arrow_types(schema)), settings)
-    count = _Counter(settings.backend)
-    given = {one.name: one for one in source.fields}
-    fields = [given.get(name, Field(name, pa.null())) for name in schema.names]
     if source.columnar and source.rows is not None:
-        profile = _count_columnar(source, fields, schema, settings, count)
+        profile = accounted(source, Chains(source, (schema, grouping), settings, loading).profile())
     else:
-        profile = _count_stream(source, schema, settings, count)
-    shown = source.fields if columns is None else [one for one in source.fields if one.name in set(columns)]
-    reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in schema}
-    profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable")) if reasons else profile
-    return replace(profile, seen=seen_types(shown))
+        profile = _counted_stream(source, (schema, grouping), settings)
+    return with_readable(profile, source.fields, columns, fitted=False)
 
 
 def placed(source: Source, settings: Settings) -> tuple[Source, Settings]:
@@ -120,258 +140,205 @@ def placed(source: Source, settings: Settings) -> tuple[Source, Settings]:
 
 
 def _profile_columnar(
-    source: Source, fields: list[Field], options: FitOptions, settings: Settings, count: _Counter
-) -> Profile:
-    sample = sample_blocks(source.rows or 0, len(source.fields))
-    blocks = block_columns(source, fields, settings.workers, settings.budget)
-    failures: dict[str, str] = {}
-    tally = _Tally(settings.progress, (source.rows or 0) * len(fields))
-    done: list[Profile] = [Profile.empty(Schema(())) for _ in blocks]
-    small = [number for number, block in enumerate(blocks) if block.bytes <= settings.budget]
-
-    def keep(place: int, profile: Profile) -> None:
-        done[small[place]] = profile
-        tally.add(profile)
-
-    _run(
-        [partial(_fit_and_count, source, blocks[number], sample, options, count, failures) for number in small],
-        settings,
-        keep,
-    )
-    for number, block in enumerate(blocks):
-        if block.bytes > settings.budget:
-            schema = Schema(_fit_large(source, block, sample, options, settings, failures))
-            done[number] = _count_blocks(source, [(block, schema)], settings, count, failures, tally)[0]
-    return _checked(source, Profile.concatenate(done), failures)
-
-
-def _count_columnar(
-    source: Source, fields: list[Field], schema: Schema, settings: Settings, count: _Counter
-) -> Profile:
-    failures: dict[str, str] = {}
-    tally = _Tally(settings.progress, (source.rows or 0) * len(fields))
-    blocks = [
-        (block, schema.select([one.name for one in block.fields]))
-        for block in block_columns(source, fields, settings.workers)
-    ]
-    counted = _count_blocks(source, blocks, settings, count, failures, tally)
-    return _checked(source, Profile.concatenate(counted), failures)
-
-
-def _count_blocks(
     source: Source,
-    blocks: Sequence[tuple[Block, Schema]],
+    fields: Sequence[Field],
+    request: GroupRequest,
+    options: FitOptions,
     settings: Settings,
-    count: _Counter,
-    failures: dict[str, str],
-    tally: _Tally,
-) -> list[Profile]:
-    """Count some blocks under their schemas; runs are added up as they come in."""
-    pieces = [(number, run) for number, (block, _) in enumerate(blocks) for run in cut_parts(source, block)]
-    counted = [Profile.empty(schema) for _, schema in blocks]
-
-    def add(place: int, profile: Profile) -> None:
-        number, _ = pieces[place]
-        counted[number] = counted[number] + profile
-        tally.add(profile)
-
-    tasks = [partial(_read_and_count, source, run, blocks[number][1], count, failures) for number, run in pieces]
-    _run(tasks, settings, add)
-    return counted
-
-
-def _fit_and_count(
-    source: Source, block: Block, sample: Sample, options: FitOptions, count: _Counter, failures: dict[str, str]
-) -> Profile | _Later:
-    """One block of the reference: read once, held, sampled, fitted, counted."""
-    counted, _, broken = fit_held_block(source, block, sample, options, count.when_loaded)
-    failures |= broken
-    return counted
+    loading: Loading,
+) -> GroupedProfile:
+    """Blocks that fit into memory are read once, others twice; of windows and segments all of them, or none."""
+    tally = Tally(settings.progress, (source.rows or 0) * len(fields))
+    if request:
+        if may_hold(source, fields, request, settings.budget, settings.backend):
+            return accounted(source, _Held(source, fields, request, options, settings, loading, tally).profile())
+        blocks = block_columns(source, fields, settings.workers)
+        schema = Schema.concatenate(_fit_blocks(source, blocks, options, settings))
+        with settings.timing("fit"):
+            fitted = schema, _fit_grouping(source, request)
+        return accounted(source, Chains(source, fitted, settings, loading, tally).profile())
+    blocks = block_columns(source, fields, settings.workers, settings.budget)
+    held = [one for block in blocks if block.bytes <= settings.budget for one in block.fields]
+    counted = [_Held(source, held, request, options, settings, loading, tally).profile()] if held or not blocks else []
+    for block in blocks:
+        if block.bytes > settings.budget:  # sampled and counted before the next: what was read first may be read faster
+            [schema] = _fit_blocks(source, [block], options, settings)
+            counted.append(Chains(source, (schema, WHOLE), settings, loading, tally).profile())
+    whole = GroupedProfile.concatenate(counted)
+    return accounted(source, whole if len(counted) == 1 else whole.select([one.name for one in fields]))
 
 
-def _read_and_count(
-    source: Source, run: Sequence[Part], schema: Schema, count: _Counter, failures: dict[str, str]
-) -> Profile | _Later:
-    counted, broken = count_run(source, run, schema, count.when_loaded, count)
-    failures |= broken
-    return counted
+def _fit_blocks(source: Source, blocks: Sequence[Block], options: FitOptions, settings: Settings) -> list[Schema]:
+    """Fit blocks of columns: a first reading takes the sample only."""
+    sample = sample_blocks(source.rows or 0, len(source.fields))
+    whole = len(blocks) >= settings.workers
+    tasks: list[Callable[[], Schema | None]] = []
+    for block in blocks:
+        runs = [source.parts] if whole else cut_parts(source, block)
+        together = _Samples(block, options, len(runs), settings.timing)
+        for at, run in enumerate(runs):
+            tasks.append(partial(together.add, at, partial(sample_parts, source, run, block.readable, sample)))
+    return [schema for schema in all_results(tasks, settings) if schema is not None]
 
 
-def _checked(source: Source, profile: Profile, failures: Mapping[str, str]) -> Profile:
-    """The profile, if anything could be read and no row was lost."""
-    readable = [one.name for one in source.fields if obstacle(one) is None]
-    if failures and all(name in failures for name in readable if name in profile.schema):
-        raise ValueError(f"{source.label}: cannot be read: {min(failures.values())}")
-    if source.rows is not None and profile.rows != source.rows and len(profile):
-        raise ValueError(f"{source.label}: {profile.rows} rows were counted, its files hold {source.rows}")
-    return profile
+class _Samples:
+    """The samples of the runs of a block, which is fitted as soon as the last one is there."""
+
+    def __init__(self, block: Block, options: FitOptions, runs: int, timing: Timing) -> None:
+        self.block, self.options, self.missing, self.timing = block, options, runs, timing
+        self.found: dict[int, tuple[Sampled, dict[str, str]]] = {}
+        self.lock = Lock()
+
+    def add(self, run: int, sampled: Callable[[], tuple[Sampled, dict[str, str]]]) -> Schema | None:
+        with self.timing("fit"):
+            found = sampled()
+        with self.lock:
+            self.found[run] = found
+            self.missing -= 1
+            if self.missing:
+                return None
+        together: Sampled = {name: [] for name in self.block.readable}
+        broken: dict[str, str] = {}
+        for _, (chunks, reasons) in sorted(self.found.items()):
+            broken = reasons | broken
+            for name, own in chunks.items():
+                together[name] += own
+        with self.timing("fit"):
+            return fit_block(self.block.fields, together, self.options, broken)
 
 
-def _read_and_fit(source: Source, block: Block, sample: Sample, options: FitOptions) -> tuple[Column, ...]:
-    sampled, broken = sample_parts(source, source.parts, block.readable, sample)
-    return fit_block(block.fields, sampled, options, broken)
+def _fit_grouping(source: Source, request: GroupRequest) -> Grouping:
+    """The windows and segments that a request means for a table whose columns can be read on their own.
+
+    Segments are the most frequent of the sample that bins are chosen from; only their columns are read.
+    """
+    windows = asked_windows(source.fields, source.label, request)
+    by = segment_columns(source.fields, source.label, request)
+    segments: tuple[Segment, ...] = ()
+    if by:
+        sample = sample_blocks(source.rows or 0, len(source.fields))
+        sampled, broken = sample_parts(source, source.parts, request.by, sample)
+        if broken:
+            name = min(broken)
+            raise ValueError(f"segments: column {name!r} of {source.label} cannot be read: {broken[name]}")
+        segments = frequent_segments(by, chunks_of(sampled, request.by), request.segments)
+    return Grouping(request.time, windows, request.by, segments)
 
 
-def _fit_large(
-    source: Source, block: Block, sample: Sample, options: FitOptions, settings: Settings, failures: dict[str, str]
-) -> tuple[Column, ...]:
-    """Columns that are too long to be held: a first reading takes the sample only."""
-    names = block.readable
-    tasks = [partial(sample_parts, source, run, names, sample) for run in cut_parts(source, block)]
-    together: Sampled = {name: [] for name in names}
-    broken: dict[str, str] = {}
-    for sampled, reasons in _all(tasks, settings):
-        broken = reasons | broken
-        for name, chunks in sampled.items():
-            together[name] += chunks
-    failures |= broken
-    return fit_block(block.fields, together, options, broken)
+class _Held:
+    """Columns that fit into memory: read once, sampled, fitted and counted a block at a time.
+
+    The columns of the grouping come first, all of their rows: so the group of every row is known to each block.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        fields: Sequence[Field],
+        request: GroupRequest,
+        options: FitOptions,
+        settings: Settings,
+        loading: Loading,
+        tally: Tally,
+    ) -> None:
+        self.source, self.fields, self.request, self.options = source, fields, request, options
+        self.settings, self.loading, self.tally = settings, loading, tally
+        self.sample = sample_blocks(source.rows or 0, len(source.fields))
+
+    def profile(self) -> GroupedProfile:
+        """Read, fit and count."""
+        asked, keys = {one.name for one in self.fields}, self.request.columns
+        given = {one.name: one for one in self.source.fields}
+        rest = [one for one in self.fields if one.name not in keys]
+        blocks = block_columns(self.source, rest, self.settings.workers, self.settings.budget)
+        # Blocks with texts take longest: they begin first.
+        blocks.sort(key=lambda block: -sum(one.type is not None and width_of(one.type) == 0 for one in block.fields))
+        with ThreadPoolExecutor(self.settings.workers, "gpudrift") as pool:
+            read = list(zip(self.source.parts, pool.map(self._keys, self.source.parts), strict=True)) if keys else []
+            with self.settings.timing("fit"):
+                groups = HeldGroups(self.source, self.request, self.sample, read, len(self.fields), pool.map)
+            tasks = [partial(self._block, groups, block, None) for block in blocks]
+            if keys:
+                own = Block(tuple(given[name] for name in keys if name in asked), 0)
+                tasks.insert(0, partial(self._block, groups, own, [batch for _, some in read for batch in some]))
+            read.clear()
+            states: dict[int, State] = {}
+
+            def keep(place: int, state: State) -> None:
+                states[place] = state
+                self.tally.add((self.source.rows or 0) * len(state.schema))
+
+            run_tasks(tasks, pool, keep)
+            columns = {column.name: column for state in states.values() for column in state.schema.columns}
+            schema = Schema(tuple(columns[one.name] for one in self.fields))
+            groups.numbering.limit(len(schema), schema.slots)
+            with self.settings.timing("merge"):
+                return gathered(schema, groups.grouping, groups.numbering, [list(states.values())], pool.map)
+
+    def _keys(self, part: Part) -> list[pa.RecordBatch]:
+        return [host_batch(batch) for batch in self.source.batches(part, self.request.columns)]
+
+    def _block(self, groups: HeldGroups, block: Block, reading: list[pa.RecordBatch] | None) -> State | Later:
+        """Some columns: sampled, fitted and counted."""
+        with self.settings.timing("fit"):
+            batches, schema, _ = fit_held_block(self.source, block, self.sample, self.options, reading)
+        size = sum(batch.nbytes for batch in batches)
+        if self.loading.may_wait(size):
+            return Later(partial(self._waited, groups, batches, schema, size))
+        return self._count(groups, batches, schema)
+
+    def _waited(self, groups: HeldGroups, batches: list[pa.RecordBatch], schema: Schema, size: int) -> State:
+        self.loading.waited(size)
+        return self._count(groups, batches, schema)
+
+    def _count(self, groups: HeldGroups, batches: list[pa.RecordBatch], schema: Schema) -> State:
+        with self.settings.timing("count"):
+            return groups.count(batches, schema, self.settings.backend)
 
 
 # --- tables that can only be read from front to back -----------------------------------------------------------------
 
 
 def _profile_stream(
-    source: Source, fields: list[Field], options: FitOptions, settings: Settings, count: _Counter
-) -> Profile:
-    source, sampled, rows, held = _sampled_stream(source, fields, settings)
-    schema = Schema(fit_block(typed_again(fields, source), sampled, options))
-    profile = count(held, schema) if held is not None else _count_stream(source, schema, settings, count)
-    if profile.rows != rows:
-        raise ValueError(f"{source.label}: {rows} rows in the first reading, {profile.rows} in the second")
+    source: Source, fields: Sequence[Field], request: GroupRequest, options: FitOptions, settings: Settings
+) -> GroupedProfile:
+    read = source.fields if request else fields
+    names = [one.name for one in read if obstacle(one) is None]
+    with settings.timing("fit"):
+        source, sampler, held = sample_stream(
+            source, names, settings.budget, Tally(settings.progress, None, len(names)).set
+        )
+    windows = asked_windows(source.fields, source.label, request)
+    by = segment_columns(source.fields, source.label, request)
+    chunks = chunks_of(sampler.sampled(request.by), request.by)
+    grouping = Grouping(
+        request.time, windows, request.by, frequent_segments(by, chunks, request.segments) if by else ()
+    )
+    fields = typed_again(fields, source)
+    with settings.timing("fit"):
+        schema = fit_block(fields, sampler.sampled([one.name for one in fields]), options)
+    if held is not None:
+        with settings.timing("count"):
+            profile = count_batches(source.fields, source.label, held, (schema, grouping), settings.backend)
+    else:
+        profile = _counted_stream(source, (schema, grouping), settings)
+    rows = int(profile.rows.sum())
+    if rows != sampler.rows:
+        raise ValueError(f"{source.label}: {sampler.rows} rows in the first reading, {rows} in the second")
     return profile
 
 
-def _sampled_stream(
-    source: Source, fields: Sequence[Field], settings: Settings
-) -> tuple[Source, Sampled, int, list[pa.RecordBatch] | None]:
-    names = [one.name for one in fields if obstacle(one) is None]
-    tally = _Tally(settings.progress, None)
-    return sample_stream(source, names, settings.budget, lambda rows: tally.set(rows * len(names)))
-
-
-def _count_stream(source: Source, schema: Schema, settings: Settings, count: _Counter) -> Profile:
+def _counted_stream(source: Source, fitted: Fitted, settings: Settings) -> GroupedProfile:
     rows = [0] * len(source.parts)
-    tally = _Tally(settings.progress, None)
+    tally = Tally(settings.progress, None, len(fitted[0]))
 
-    def task(part: Part) -> Profile:
-        def seen(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            rows[part.index] = 0
-            for batch in batches:
-                rows[part.index] += batch.num_rows
-                tally.set(sum(rows) * len(schema))
-                yield batch
-
-        return count_text(source, part, schema, count, seen)
+    def seen(batches: Iterable[pa.RecordBatch], part: Part) -> Iterator[pa.RecordBatch]:
+        rows[part.index] = 0
+        for batch in batches:
+            rows[part.index] += batch.num_rows
+            tally.set(sum(rows))
+            yield batch
 
     # One file after the other: the CSV parser already uses every core.
-    return total((task(part) for part in source.parts), schema)
-
-
-# --- small things ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Later:
-    """A task that was not finished because the backend was not loaded yet: to be run behind all others."""
-
-    task: Callable[[], Any]
-
-
-class _Counter:
-    """The backend's count, which is loaded in the background while the first tasks read.
-
-    Importing Numba and loading the compiled loops takes 0.7 s. Tasks that would wait for it hand their batches back
-    to be counted later, and the next block is read: a million rows x 55 columns took 0.5 s less.
-    """
-
-    hold = 256 << 20
-    """Bytes that may wait to be counted."""
-
-    def __init__(self, backend: str) -> None:
-        self.backend = backend
-        self.loaded = Event()
-        self.held = 0
-        self.lock = Lock()
-        # Not a daemon: an interpreter that ends while LLVM is being loaded crashes, with an exit status of its own.
-        Thread(target=self._load).start()
-
-    def __call__(self, frame: Iterable[pa.RecordBatch], schema: Schema) -> Profile:
-        return load_backend(self.backend)(frame, schema)
-
-    def when_loaded(self, frame: Iterator[pa.RecordBatch], schema: Schema) -> Profile | _Later:
-        """Count a frame now, or hold it if the backend is not there and memory allows."""
-        held: list[pa.RecordBatch] = []
-        size = 0
-        while not self.loaded.is_set() and self.held < self.hold:
-            batch = next(frame, None)
-            if batch is None:
-                return _Later(partial(self._count_held, held, size, schema))
-            held.append(batch)
-            size += batch.nbytes
-            self._hold(batch.nbytes)
-        self._hold(-size)
-        return self(chain(held, frame), schema)
-
-    def _hold(self, size: int) -> None:
-        with self.lock:
-            self.held += size
-
-    def _count_held(self, held: list[pa.RecordBatch], size: int, schema: Schema) -> Profile:
-        self._hold(-size)
-        return self(held, schema)
-
-    def _load(self) -> None:
-        try:
-            load_backend(self.backend)
-            if self.backend == "numba":
-                from gpudrift.backends.numba import warm_up
-
-                warm_up()
-        except Exception:
-            pass
-        finally:
-            self.loaded.set()
-        import scipy.special  # noqa: F401 - needed as soon as everything is counted
-
-
-@dataclass
-class _Tally:
-    """Values done so far, told to the progress callback."""
-
-    progress: Callable[[Progress], None] | None
-    total: int | None
-    done: int = field(default=0)
-
-    def add(self, profile: Profile) -> None:
-        self.set(self.done + profile.rows * len(profile))
-
-    def set(self, done: int) -> None:
-        self.done = done
-        if self.progress is not None:
-            self.progress(Progress(done, self.total))
-
-
-def _run(tasks: Sequence[Callable[[], Any]], settings: Settings, take: Callable[[int, Any], Any]) -> None:
-    """Run all tasks on threads; ``take(number, result)`` is called in this thread as each ends. An error ends all."""
-    with ThreadPoolExecutor(min(settings.workers, max(len(tasks), 1)), "gpudrift") as pool:
-        waiting: dict[Future[Any], int] = {pool.submit(task): number for number, task in enumerate(tasks)}
-        try:
-            while waiting:
-                finished, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    number, result = waiting.pop(future), future.result()
-                    if isinstance(result, _Later):
-                        waiting[pool.submit(result.task)] = number
-                    else:
-                        take(number, result)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _all(tasks: Sequence[Callable[[], T]], settings: Settings) -> list[T]:
-    """Results of all tasks, in order."""
-    results: dict[int, T] = {}
-    _run(tasks, settings, results.__setitem__)
-    return [results[number] for number in range(len(tasks))]
+    with settings.timing("count"):
+        return count_stream(source, source.parts, fitted, settings.backend, seen)

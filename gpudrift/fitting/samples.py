@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,15 @@ import pyarrow as pa
 from gpudrift.columns.buffers import arrow_integers
 from gpudrift.columns.device import host_array, host_batch
 
-__all__ = ["Sample", "sample_blocks"]
+__all__ = [
+    "Sample",
+    "Sampled",
+    "StreamSampler",
+    "as_batches",
+    "chunks_of",
+    "sample_blocks",
+    "take_sample",
+]
 
 
 SMALLEST_SAMPLE, LARGEST_SAMPLE, SAMPLED_VALUES = 8_192, 65_536, 2**26
@@ -131,18 +139,6 @@ class StreamSampler:
             return numbers, host_batch(batch)
         return numbers[wanted], batch.take(arrow_integers(wanted))
 
-    def aligned(self, names: Sequence[str]) -> list[list[pa.Array]]:
-        """The sample of some columns, the same rows in each; nulls where a file has no such column."""
-        sample = sample_blocks(self.rows, self.columns)
-        chunks: list[list[pa.Array]] = [[] for _ in names]
-        for numbers, batch in self.kept:
-            sampled: Sampled = {name: [] for name in names}
-            positions = np.flatnonzero(numbers % sample.stride < sample.length)
-            take_sample(batch, positions, sampled)
-            for own, name in zip(chunks, names, strict=True):
-                own.append(sampled[name][0][0] if sampled[name] else pa.nulls(positions.size))
-        return chunks
-
     def sampled(self, names: Iterable[str]) -> Sampled:
         """The sample, in row order."""
         sample = sample_blocks(self.rows, self.columns)
@@ -169,3 +165,8 @@ def as_batches(sampled: Sampled) -> list[pa.RecordBatch]:
         if pending:
             batches.append(pa.RecordBatch.from_arrays([pa.concat_arrays(pending)], schema=pa.schema([described])))
     return batches
+
+
+def chunks_of(sampled: Sampled, names: Iterable[str]) -> list[list[pa.Array]]:
+    """The samples of some columns, the same rows in each."""
+    return [[array for array, _ in sampled[name]] for name in names]

@@ -15,7 +15,7 @@ from gpudrift.columns.schema import SMALLEST_INTEGER
 from gpudrift.errors import missing_column
 from gpudrift.windows.calendar import Windows
 
-__all__ = ["MOST_SEGMENTS", "NO_TIME", "GroupRequest", "Grouping", "segment_label"]
+__all__ = ["MOST_SEGMENTS", "NO_TIME", "WHOLE", "GroupRequest", "Grouping", "segment_label"]
 
 
 MOST_SEGMENTS = 32
@@ -31,7 +31,7 @@ class GroupRequest:
     time : str, optional
         Name of the time column.
     every : str or int, optional
-        Length of the windows; see :class:`gpudrift.windows.calendar.Every`.
+        Length of the windows; see :class:`gpudrift.windows.every.Every`.
     zone : str, optional
         IANA name of the time zone in which days begin.
     by : sequence of str
@@ -105,7 +105,7 @@ OTHER = "other"
 
 @dataclass(frozen=True)
 class Grouping:
-    """Into which windows and segments a table is divided.
+    """Into which windows and segments a table is divided: without either, its rows are one group.
 
     Parameters
     ----------
@@ -127,10 +127,12 @@ class Grouping:
     def __post_init__(self) -> None:
         if (self.time is None) != (self.windows is None):
             raise ValueError("grouping: a time column and the length of windows go together")
-        if self.time is None and not self.by:
-            raise ValueError("grouping: neither a time column nor columns of segments are given")
         if any(len(segment) != len(self.by) for segment in self.segments):
             raise ValueError(f"grouping: a segment has not one value for each of {', '.join(self.by)}")
+
+    def __bool__(self) -> bool:
+        """Whether there can be more than one group."""
+        return self.time is not None or bool(self.by)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -181,6 +183,10 @@ class Grouping:
     def digest(self) -> str:
         """SHA-256 of the document, as hexadecimal text."""
         return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()
+
+
+WHOLE = Grouping()
+"""No windows and no segments: all rows are one group."""
 
 
 def segment_label(by: Sequence[str], values: Segment) -> str:

@@ -68,7 +68,7 @@ class GroupNumbering:
         self, grouping: Grouping, columns: Sequence[Column], schema: Schema, most_bytes: int | None = None
     ) -> None:
         self.grouping, self.columns = grouping, tuple(columns)
-        self.groups: list[tuple[int, int]] = []
+        self.groups: list[tuple[int, int]] = [] if grouping else [(0, 0)]
         self.numbers: dict[tuple[int, int], int] = {}
         self.lock = Lock()
         self.most_bytes = most_bytes

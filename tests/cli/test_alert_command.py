@@ -180,7 +180,7 @@ def test_nothing_judged_is_an_error_and_ends_nothing(reports, tmp_path):
         column["severity"] = "not judged"
     (tmp_path / "r.json").write_text(json.dumps(document))
     said = fails("alert", tmp_path / "r.json", "--state", state, "--window", "2026-11-23")
-    assert "no column was judged, so it is unknown what has changed" in said
+    assert "no column was judged, so alerts cannot be updated" in said
     assert state.read_bytes() == before
 
 

@@ -29,8 +29,8 @@ from support.tables import NAMES, SEAL, table_of_everything
 import gpudrift as gd
 from gpudrift import files
 from gpudrift.columns.schema import SPECIAL_SLOTS
-from gpudrift.counts import profiles
-from gpudrift.counts import saved as group_files
+from gpudrift.counts import profiles, sealed
+from gpudrift.counts import saved as saved_files
 from gpudrift.counts.sealed import read_sealed, write_sealed
 from gpudrift.files import check_writable, write_whole
 
@@ -496,7 +496,10 @@ def test_of_a_large_data_file_only_the_footer_is_read(tmp_path, monkeypatch):
 
 
 def parts(profile: gd.Profile) -> tuple[pa.Table, dict[str, Any]]:
-    return profiles._to_table(profile)
+    content = saved_files.to_bytes(profile._stored(), profile.digest)
+    table, document = sealed.unsealed(content, "p", sealed.PROFILE_FORMAT)
+    del document["format"]
+    return table, document
 
 
 def resealed(place: Path, change: Callable[[pa.Table, dict[str, Any]], tuple[pa.Table, dict[str, Any]]]) -> str:
@@ -563,9 +566,9 @@ def test_a_changed_profile_is_refused_even_with_a_right_seal(tmp_path, name):
 
 @pytest.mark.parametrize("document", [[], 3, "text", None])
 def test_metadata_that_is_no_document_is_refused(tmp_path, monkeypatch, document):
-    real = json.dumps
+    real, made = json.dumps, parts(gd.profile(pa.table({"x": [1.0]})))
     monkeypatch.setattr(json, "dumps", lambda *_, **__: real(document))
-    write_sealed(tmp_path / "p", *parts(gd.profile(pa.table({"x": [1.0]}))))
+    write_sealed(tmp_path / "p", *made)
     monkeypatch.undo()
     assert_refused(tmp_path / "p", (tmp_path / "p").read_bytes())
 
@@ -573,7 +576,7 @@ def test_metadata_that_is_no_document_is_refused(tmp_path, monkeypatch, document
 # --- and nothing in it is executed ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [files, group_files, profiles])
+@pytest.mark.parametrize("module", [files, sealed, saved_files, profiles])
 def test_loading_executes_nothing(module):
     """No module that could, and no call that would: what is read are numbers, texts and JSON."""
     tree = ast.parse(Path(module.__file__).read_text("utf-8"))
@@ -594,9 +597,9 @@ def test_loading_executes_nothing(module):
             )
     allowed = {
         "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools",
-        "gpudrift.columns.buffers", "gpudrift.columns.schema", "gpudrift.counts.groups", "gpudrift.counts.profiles",
-        "gpudrift.errors", "gpudrift.files", "hashlib", "json", "numpy", "numpy.typing", "operator", "os",
-        "pathlib", "pyarrow", "pyarrow.parquet", "stat", "typing",
+        "gpudrift.columns.buffers", "gpudrift.columns.schema", "gpudrift.counts.saved", "gpudrift.counts.sealed",
+        "gpudrift.counts.tails", "gpudrift.errors", "gpudrift.files", "gpudrift.windows.grouping", "hashlib",
+        "json", "numpy", "numpy.typing", "operator", "os", "pathlib", "pyarrow", "pyarrow.parquet", "stat", "typing",
     }  # fmt: skip
     assert imported <= allowed, imported - allowed
 

@@ -16,7 +16,7 @@ from support import grouped_tables
 from support.grouped_tables import baseline, counted, profiled, table
 
 import gpudrift as gd
-from gpudrift.counts import saved as group_files
+from gpudrift.counts import saved as saved_files
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.counts.sealed import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, says_sealed, sealed_bytes, write_sealed
@@ -76,15 +76,15 @@ def test_what_was_saved_comes_back(tmp_path, seed, rows, days, every, unit, zone
     profile = profiled(table(seed, rows, 0, days, unit, zone), every, zone, by).with_provenance(made="über\n\x00")
     place = tmp_path / "p.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_files, "_PIECE", piece)
+        patch.setattr(saved_files, "_PIECE", piece)
         profile.save(place)
     assert_same(GroupedProfile.load(place), profile)
-    known, document = group_files.of_bytes(place.read_bytes(), "p", profile.schema)
+    known, document = GroupedProfile.of_bytes(place.read_bytes(), "p", profile.schema)
     assert_same(known, profile)
     assert known.schema is profile.schema
     assert document["digest"] == profile.digest
     # Once more gives the same bytes: what is written depends on nothing but the profile.
-    assert group_files.to_bytes(known) == group_files.to_bytes(profile)
+    assert known.to_bytes() == profile.to_bytes()
 
 
 @pytest.mark.parametrize("columns", [None, [], ["list"], ["text"], ["real", "list"]])

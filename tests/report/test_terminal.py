@@ -459,7 +459,7 @@ def test_thresholds_of_an_unknown_form_are_left_out(thresholds: dict[str, Any]) 
 def test_verbose_says_where_the_numbers_come_from() -> None:
     document = example_document()
     short, long = drawn(document), drawn(document, verbose=True)
-    assert "counted by numba, gpudrift 0.1.0, 2026-11-23T10:00:00+00:00" in short
+    assert "counted by numba, gpudrift 0.2.0, 2026-11-23T10:00:00+00:00" in short
     for digest in (
         document["schema_digest"],
         *(document[side]["fingerprint"] for side in ("reference", "current")),

@@ -1434,7 +1434,7 @@ def test_other_file_systems_than_the_local_one(tmp_path, monkeypatch):
     def remote(given_):
         place, _, pattern = given_.removeprefix("mem://").partition("|")
         filesystem = fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
-        return finding.Place(filesystem, place, given_, f"mem://{place}", tuple(pattern.split("/")) * bool(pattern))
+        return finding.Location(filesystem, place, given_, f"mem://{place}", tuple(pattern.split("/")) * bool(pattern))
 
     monkeypatch.setattr(
         finding, "locate", lambda given_, options: remote(given_) if "mem://" in given_ else locate(given_)

@@ -306,7 +306,7 @@ def example_document(columns: int = 80) -> dict[str, Any]:
     drifted = sum(entry["drifted"] for entry in entries)
     return {
         "format": "gpudrift/comparison/1",
-        "version": "0.1.0",
+        "version": "0.2.0",
         "created": "2026-11-23T10:00:00+00:00",
         "reference": {
             "rows": REFERENCE_ROWS,

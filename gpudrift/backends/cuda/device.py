@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, wraps
 from importlib.metadata import PackageNotFoundError, version
@@ -24,16 +24,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.backends import Gpu
-from gpudrift.backends.counters import GroupState
+from gpudrift.backends.counters import State
 from gpudrift.backends.cuda.cudf import Cudf
 from gpudrift.backends.cuda.groups import CounterRoom, DeviceGroupState
 from gpudrift.backends.cuda.launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
-from gpudrift.backends.cuda.staging import SlabPool, count_on
+from gpudrift.backends.cuda.staging import DeviceState, SlabPool
 from gpudrift.columns.device import ColumnReader, DeviceColumn, DeviceTexts, device_column
 from gpudrift.columns.schema import Schema
-from gpudrift.counts.profiles import Profile
 
-__all__ = ["CupyDevice", "column_of", "column_reader", "count", "device", "group_state", "probe", "why_not"]
+__all__ = ["CupyDevice", "column_of", "column_reader", "device", "probe", "state", "why_not"]
 
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Contraction would round differences once less than the slot rule does."""
@@ -120,28 +119,12 @@ def _asked() -> int | None:
         return None
     read = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kMG]|[KMG]i|)B?", asked.strip())
     if read is None:
-        raise ValueError(f"{BUDGET}: a size such as 512MB or 2GiB was expected, not {asked!r}")
+        raise ValueError(f"{BUDGET}: expected a size such as 512MB or 2GiB, got {asked!r}")
     return int(float(read[1]) * UNITS[read[2]])
 
 
-def count(frame: Iterable[Any], schema: Schema) -> Profile:
-    """Count a frame under a schema on the GPU; see :func:`gpudrift.backends.contract.count_frame`.
-
-    Raises
-    ------
-    RuntimeError
-        If there is no GPU that can be used.
-    MemoryError
-        If it has no memory for the smallest step.
-    """
-    from gpudrift.backends.numba import NumbaKernels
-
-    own = device()
-    return count_on(frame, schema, own, NumbaKernels(), own.pool)
-
-
-def group_state(schema: Schema) -> GroupState:
-    """Counters of windows and segments; see :class:`gpudrift.backends.cuda.groups.DeviceGroupState`.
+def state(schema: Schema, *, grouped: bool) -> State:
+    """Counters of some columns, those of numbers on the GPU; see :mod:`gpudrift.backends.counters`.
 
     Raises
     ------
@@ -151,7 +134,9 @@ def group_state(schema: Schema) -> GroupState:
     from gpudrift.backends.numba import NumbaKernels
 
     own = device()
-    return DeviceGroupState(schema, own, NumbaKernels(), own.pool, own.room)
+    if grouped:
+        return DeviceGroupState(schema, own, NumbaKernels(), own.pool, own.room)
+    return DeviceState(schema, own, NumbaKernels(), own.pool)
 
 
 def column_of(values: Any) -> DeviceColumn | DeviceTexts | str:

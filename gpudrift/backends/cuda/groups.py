@@ -25,10 +25,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.backends.contract import Integers, says_nan_is_null
-from gpudrift.backends.counters import GroupCounters, GroupKernels, GroupNumbers, GroupState, lengthened
+from gpudrift.backends.contract import GroupNumbers, Integers, Kernels, says_nan_is_null
+from gpudrift.backends.counters import GroupCounters, GroupState, lengthened
 from gpudrift.backends.cuda.launch import Counters, Device, DeviceArray, Slab, device_values, take_bits, take_rows
-from gpudrift.backends.cuda.staging import Placed, SlabPool, Stager
+from gpudrift.backends.cuda.staging import Placed, SlabPool, Stager, Timing
 from gpudrift.columns.conversion import NumericValues, stored_type, stored_values
 from gpudrift.columns.device import DeviceColumn, host_array
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema
@@ -140,7 +140,7 @@ class DeviceGroupState(GroupState):
     ----------
     schema : Schema
     device : Device
-    host : GroupKernels
+    host : Kernels
         For categorical columns.
     pool : SlabPool
         That columns of host memory pass through; held for a batch, not longer, for there are many states.
@@ -148,7 +148,7 @@ class DeviceGroupState(GroupState):
         That counters are made in.
     """
 
-    def __init__(self, schema: Schema, device: Device, host: GroupKernels, pool: SlabPool, room: CounterRoom) -> None:
+    def __init__(self, schema: Schema, device: Device, host: Kernels, pool: SlabPool, room: CounterRoom) -> None:
         super().__init__(schema, host)
         self.device, self.pool, self.room = device, pool, room
         numeric = [at for at, column in enumerate(schema.columns) if column.is_numeric]
@@ -168,13 +168,15 @@ class DeviceGroupState(GroupState):
             room.enter(self)
 
     def settle(self) -> None:
+        super().settle()
         self._fetch()
         self.capacity = 0
         self.room.leave(self)
 
     # --- what is counted ---
 
-    def _add_columns(self, batch: pa.RecordBatch, groups: GroupNumbers, here: Integers) -> None:
+    def _add_columns(self, batch: pa.RecordBatch, groups: GroupNumbers | None, here: Integers) -> None:
+        assert groups is not None
         self.waiting = []
         super()._add_columns(batch, groups, here)
         waiting, self.waiting = self.waiting, []
@@ -182,8 +184,9 @@ class DeviceGroupState(GroupState):
             for rows in self._ordered(groups, here):
                 self._count(waiting, rows)
 
-    def _add_numeric(self, position: int, array: Any, one: pa.Field, groups: GroupNumbers) -> None:
+    def _add_numeric(self, position: int, array: Any, one: pa.Field, groups: GroupNumbers, known: int) -> None:
         column = self.schema.columns[position]
+        self.counters[position].grow(known)
         if isinstance(array, DeviceColumn):
             stored = stored_type(array.type, column)
             if stored is not None:
@@ -203,7 +206,7 @@ class DeviceGroupState(GroupState):
             here = [one for one in waiting if isinstance(one.values, NumericValues)]
             if here:
                 with self.pool.pair() as slabs:
-                    stager = _GroupStager(self._counters(), slabs, rows)
+                    stager = _GroupStager(self._counters(), slabs, rows, self.pool.timing)
                     for position, stored, values in here:
                         assert isinstance(values, NumericValues)
                         stager.add(position, stored, values if rows.order is None else _taken(values, rows.order))
@@ -335,8 +338,8 @@ class DeviceGroupState(GroupState):
 class _GroupStager(Stager):
     """Brings columns to the device whose rows are in the order of their groups."""
 
-    def __init__(self, counters: Counters, slabs: tuple[Slab, Slab], rows: _Ordered) -> None:
-        super().__init__(counters, slabs)
+    def __init__(self, counters: Counters, slabs: tuple[Slab, Slab], rows: _Ordered, timing: Timing) -> None:
+        super().__init__(counters, slabs, timing)
         self.ordered = rows
 
     def _count(self, slab: Slab) -> None:

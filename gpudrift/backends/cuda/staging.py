@@ -7,8 +7,8 @@ lie on the device are counted where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from threading import Condition
 from typing import Any
 
@@ -16,16 +16,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.backends.contract import Integers, Kernels, State, says_nan_is_null
+from gpudrift.backends.contract import GroupNumbers, Integers, Kernels, says_nan_is_null
+from gpudrift.backends.counters import WholeState
 from gpudrift.backends.cuda.launch import Counters, Device, Slab, device_values
 from gpudrift.columns.conversion import NumericValues, stored_type, stored_values
 from gpudrift.columns.device import DeviceColumn, host_array
 from gpudrift.columns.schema import Schema
-from gpudrift.counts.profiles import Profile
 
-__all__ = ["SlabPool", "Stager", "count_on"]
+__all__ = ["DeviceState", "SlabPool", "Stager"]
 
 Placed = tuple[int, str, int, int, int, int, bool]
+Timing = Callable[[str], AbstractContextManager[Any]]
 
 
 class SlabPool:
@@ -38,6 +39,11 @@ class SlabPool:
         Bytes of device memory for all of them. Where it is more than there is, half of it is tried, and so on.
     pairs : int
         At most so many threads stage columns at a time; others wait.
+
+    Attributes
+    ----------
+    timing : callable
+        Is entered around each part of the work, "copy" or "count" within it; benchmarks replace it.
     """
 
     smallest = 1 << 16
@@ -46,6 +52,7 @@ class SlabPool:
         self.device, self.pairs = device, pairs
         self.size = max(budget // (2 * pairs), self.smallest)
         self.made = 0
+        self.timing: Timing = nullcontext
         self.free: list[tuple[Slab, Slab]] = []
         self.changed = Condition()
 
@@ -97,10 +104,12 @@ class Stager:
     ----------
     counters : Counters
     slabs : (Slab, Slab)
+    timing : callable
+        See :class:`SlabPool`.
     """
 
-    def __init__(self, counters: Counters, slabs: tuple[Slab, Slab]) -> None:
-        self.counters, self.slabs = counters, slabs
+    def __init__(self, counters: Counters, slabs: tuple[Slab, Slab], timing: Timing = nullcontext) -> None:
+        self.counters, self.slabs, self.timing = counters, slabs, timing
         self.turn = 0
         self.used = 0
         self.waiting: list[Placed] = []
@@ -109,6 +118,10 @@ class Stager:
 
     def add(self, position: int, stored: str, values: NumericValues) -> None:
         """Take a column; what is handed in is copied before this returns."""
+        with self.timing("copy"):
+            self._add(position, stored, values)
+
+    def _add(self, position: int, stored: str, values: NumericValues) -> None:
         size = values.values.dtype.itemsize
         room = self.slabs[0].host.size
         row = 0
@@ -116,7 +129,7 @@ class Stager:
             # A row takes its bytes and a bit; 48 bytes are lost to alignment and to bits of other rows at most.
             rows = min((room - self.used - 48) * 8 // (8 * size + 1), values.values.size - row)
             if rows <= 0 or (rows < values.values.size - row and self.used):
-                self.flush()
+                self._flush()
                 continue
             self._place(position, stored, values, row, rows)
             row += rows
@@ -140,10 +153,15 @@ class Stager:
 
     def flush(self) -> None:
         """Send what is waiting, have it counted, and go on in the other slab."""
+        with self.timing("copy"):
+            self._flush()
+
+    def _flush(self) -> None:
         if self.waiting:
             slab = self.slabs[self.turn]
             slab.send(self.used)
-            self._count(slab)
+            with self.timing("count"):
+                self._count(slab)
             self.turn = 1 - self.turn
         self.used = 0
         self.waiting, self.rows = [], []
@@ -153,52 +171,74 @@ class Stager:
         self.counters.add(device_values(self.waiting), slab)
 
 
-def count_on(frame: Iterable[Any], schema: Schema, device: Device, host: Kernels, pool: SlabPool) -> Profile:
-    """Count a frame: numbers on a device, texts and their like by the kernels of a CPU backend.
+class DeviceState(WholeState):
+    """Counters of some columns for one group: those of numbers are on a device until they are settled.
 
     Parameters
     ----------
-    frame : iterable of pyarrow.RecordBatch or DeviceBatch
     schema : Schema
     device : Device
     host : Kernels
         For categorical columns.
     pool : SlabPool
-        That columns of host memory pass through.
+        That columns of host memory pass through; held until the next pause.
+
+    Raises
+    ------
+    MemoryError
+        When a batch is added and the device has no memory for the smallest step.
     """
-    with ExitStack() as held:
-        held.callback(device.finish)  # columns outlive their kernels, whatever happens
-        state = _DeviceState(schema, device, host, pool, held)
-        for batch in frame:
-            state.add(batch)
-        return state.profile()
 
-
-class _DeviceState(State):
-    """The counters of one call of ``count``: those of numbers are on the device until the end."""
-
-    def __init__(self, schema: Schema, device: Device, host: Kernels, pool: SlabPool, held: ExitStack) -> None:
+    def __init__(self, schema: Schema, device: Device, host: Kernels, pool: SlabPool) -> None:
         super().__init__(schema, host)
-        self.device = device
-        self.counters = Counters(device, schema)
-        self.pool, self.held = pool, held
+        self.device, self.pool = device, pool
+        self.counters: Counters | None = None
+        self.held = ExitStack()
         self.stager: Stager | None = None
         self.there: list[Placed] = []
         """Columns of the batch at hand that lie on the device."""
         self.kept: list[DeviceColumn] = []
         """The same, for as long as kernels read them."""
 
-    def add(self, batch: Any) -> None:
+    def add(
+        self, batch: Any, groups: GroupNumbers | None = None, known: int = 1, sizes: Integers | None = None
+    ) -> None:
         before, self.kept = self.kept, []
         super().add(batch)
         if before:
             # Counted while the batch at hand was read; only now may its memory be taken again.
             self.device.finish()
         if self.there:
-            self.counters.add(device_values(self.there))
+            self._counters().add(device_values(self.there))
             self.there = []
 
-    def _add_numeric(self, position: int, array: Any, field: pa.Field, special: Integers) -> None:
+    def pause(self) -> None:
+        try:
+            if self.stager is not None:
+                self.stager.flush()
+        finally:
+            self.stager = None
+            self.held.close()
+            if self.counters is not None:
+                self.device.finish()  # columns outlive their kernels, whatever happens
+            self.kept.clear()
+
+    def settle(self) -> None:
+        super().settle()
+        if self.counters is not None:
+            counts, sums, low, high = (one[0] for one in self.counters.read())
+            self.counters = None
+            self.counts += counts
+            self.sums += sums
+            np.minimum(self.low, low, out=self.low)
+            np.maximum(self.high, high, out=self.high)
+
+    def _counters(self) -> Counters:
+        if self.counters is None:
+            self.counters = Counters(self.device, self.schema)
+        return self.counters
+
+    def _add_numeric(self, position: int, array: Any, one: pa.Field, groups: Any, known: int) -> None:
         column = self.schema.columns[position]
         if isinstance(array, DeviceColumn):
             stored = stored_type(array.type, column)
@@ -209,19 +249,10 @@ class _DeviceState(State):
                 self.there.append((position, stored, packed.rows, packed.pointer, *validity, False))
                 return
         if self.stager is None:
-            self.stager = Stager(self.counters, self.held.enter_context(self.pool.pair()))
-        stored, values = stored_values(host_array(array), column, nan_is_null=says_nan_is_null(field))
+            self.stager = Stager(self._counters(), self.held.enter_context(self.pool.pair()), self.pool.timing)
+        stored, values = stored_values(host_array(array), column, nan_is_null=says_nan_is_null(one))
         self.stager.add(position, stored, values)
         # Of floats that entered an integer column; the kernel sees them as nulls.
         negative, positive = values.infinities
+        special = self._special(position)
         special += np.array([negative, positive, 0, -negative - positive, 0])
-
-    def profile(self) -> Profile:
-        if self.stager is not None:
-            self.stager.flush()
-        counts, sums, low, high = (one[0] for one in self.counters.read())
-        self.counts += counts
-        self.sums += sums
-        np.minimum(self.low, low, out=self.low)
-        np.maximum(self.high, high, out=self.high)
-        return super().profile()

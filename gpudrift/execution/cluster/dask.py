@@ -21,9 +21,9 @@ from typing import Any
 
 from gpudrift.backends import Gpu, choose_backend, choose_for_workers, probe
 from gpudrift.columns.schema import Schema
-from gpudrift.counts.packed import Packet
-from gpudrift.counts.packets import GroupPacket
-from gpudrift.execution.cluster.graph import Counted, Place, Tally, schema_bytes
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.packets import Packet
+from gpudrift.execution.cluster.graph import Place, Tally, schema_bytes
 from gpudrift.execution.cluster.worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
 from gpudrift.execution.settings import Settings
 from gpudrift.version import __version__
@@ -72,6 +72,8 @@ class DaskCluster:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.client = settings, settings.client
         self.name = uuid.uuid4().hex[:12]
+        """Of the work at hand, for keys; see :meth:`begin`."""
+        self.topic = self.name
         self.futures: list[Any] = []
         self.queue: SimpleQueue[Any] = SimpleQueue()
         self.names: Callable[[Place], str] = str
@@ -95,14 +97,14 @@ class DaskCluster:
             self.client.register_plugin(gpu_plugin())
         if not self.client.nthreads():
             warnings.warn(f"{self.client.scheduler.address} has no workers yet: the work waits for them", stacklevel=4)
-        self.client.subscribe_topic(self.name, lambda event: self.queue.put(event[1]))
+        self.client.subscribe_topic(self.topic, lambda event: self.queue.put(event[1]))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: Any) -> None:
         if self.client is None:
             return
         with suppress(Exception):
-            self.client.unsubscribe_topic(self.name)
+            self.client.unsubscribe_topic(self.topic)
         # What nobody wants any more the scheduler drops, running or not. Not client.cancel: where a cancelled task has
         # others that depend on it, an assertion in the scheduler ends the whole client (distributed 2026.8).
         for future in reversed(self.futures):
@@ -112,6 +114,12 @@ class DaskCluster:
             said = self._said(error)
             if said is not None:
                 raise said from error
+
+    def begin(self) -> None:
+        """Begin another piece of work on what was opened before: its tasks have other keys, its own progress."""
+        self.name = uuid.uuid4().hex[:12]
+        self.progress = None
+        self.read, self.sent = 0, 0
 
     def choose(self) -> None:
         """Decide what counts, of what the workers have."""
@@ -125,7 +133,7 @@ class DaskCluster:
             chosen, self.why = choose_for_workers(asked, self.probed)
         self.settings = replace(self.settings, backend=chosen)
 
-    def signed(self, profile: Counted) -> Counted:
+    def signed(self, profile: GroupedProfile) -> GroupedProfile:
         """The profile, with what counted it."""
         return profile.with_provenance(backend=self.settings.backend, backend_reason=self.why)
 
@@ -184,7 +192,7 @@ class DaskCluster:
         if self.client is None:
             return self.task(place, function, *arguments)
         self.submitted += 1
-        work = Work(self.name, function, on_gpu=self._on_gpu(place))
+        work = Work(self.topic, function, on_gpu=self._on_gpu(place))
         with self._annotated(work):
             future = self.client.submit(work, str(place), *arguments, key=self.key(place), pure=False, retries=RETRIES)
         self.futures.append(future)
@@ -195,7 +203,7 @@ class DaskCluster:
         from dask import delayed
 
         self.submitted += 1
-        work = Work(self.name, function, on_gpu=self._on_gpu(place))
+        work = Work(self.topic, function, on_gpu=self._on_gpu(place))
         call = delayed(work, pure=False, traverse=False)
         with self._annotated(work):
             return call(str(place), *arguments, dask_key_name=self.key(place))
@@ -208,7 +216,7 @@ class DaskCluster:
 
         self.submitted += len(places)
         on_gpu = any(map(self._on_gpu, places))
-        work = Work(self.name, function, constants, spanned=True, on_gpu=on_gpu)
+        work = Work(self.topic, function, constants, spanned=True, on_gpu=on_gpu)
         call = delayed(work, pure=False, traverse=False)
         with self._annotated(work):
             return [
@@ -285,7 +293,7 @@ class DaskCluster:
 
     def _weigh(self, result: Any) -> None:
         for one in result if isinstance(result, tuple) else (result,):
-            if isinstance(one, Packet | GroupPacket):
+            if isinstance(one, Packet):
                 self.read, self.sent = self.read + one.read, self.sent + one.made
             elif isinstance(one, Schema):
                 self.sent += schema_bytes(one)

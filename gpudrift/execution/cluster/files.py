@@ -1,12 +1,18 @@
-"""Files on a cluster: found, opened, sampled and counted by its workers."""
+"""Files on a cluster: found, opened, sampled and counted by its workers.
+
+Columns are cut into blocks, and their rows into runs of parts; a task counts a run of a block. Of windows and segments
+only rows are cut, because which group a row belongs to is found once, for all columns. A reference whose columns fit
+into a worker's memory is read once: each task holds a block of the columns, samples, fits and counts it.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
 import posixpath
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,46 +20,56 @@ import pyarrow as pa
 
 from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Schema
-from gpudrift.counts.packed import Packet
-from gpudrift.counts.profiles import Profile
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.packets import Packet
 from gpudrift.errors import SourceChangedError
-from gpudrift.execution import tasks
-from gpudrift.execution.asked import seen_types, selected_fields
+from gpudrift.execution.asked import asked_windows, check_windows, segment_columns, selected_fields, with_readable
+from gpudrift.execution.cluster import work
 from gpudrift.execution.cluster.graph import (
     Cluster,
     Place,
     Tally,
-    _add,
     counts_on_gpus,
     described,
-    shared_schema,
+    shared_fitted,
     sum_tree,
 )
-from gpudrift.execution.cuts import FILES_AT_ONCE, Cut, column_slots, cut_for_cluster, obstacle
-from gpudrift.execution.reading import Opened, sample_stream, typed_again
+from gpudrift.execution.cluster.work import Opened
+from gpudrift.execution.cuts import FILES_AT_ONCE, Cut, column_slots, cut_for_cluster, cut_rows_for_cluster, obstacle
+from gpudrift.execution.tasks import Fitted, accounted, may_hold
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import sample_blocks
 from gpudrift.sources import Field, Found, Source, Summary, find_source, is_uri
+from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest, Segment
+from gpudrift.windows.segments import most_frequent
 
-__all__ = ["count_files", "open_files", "profile_files", "whole_rows"]
+__all__ = ["Files", "count_files", "fit_files", "open_files", "profile_files", "whole_rows"]
 
 
-def open_found(
-    found: Found,
-    columns: Sequence[str] | None,
-    options: FitOptions | None,
-    types: Mapping[str, pa.DataType] | None,
-    *summaries: Sequence[Summary],
-) -> Opened:
+@dataclass(frozen=True)
+class Files:
+    """Files that the workers have opened.
+
+    Parameters
+    ----------
+    shared : future
+        What the tasks share of them: an :class:`Opened` with all columns.
+    source : Source
+        The same here.
+    """
+
+    shared: Any
+    source: Source
+
+
+def open_found(found: Found, *summaries: Sequence[Summary]) -> Opened:
     """On a worker: the source of the files, from what others read of their footers."""
     known = [one for some in summaries for one in some]
     if len(known) not in (0, len(found.files)):  # only Parquet files have footers
         raise SourceChangedError(f"{found.label}: files were added or removed after the run began; run again")
     # Unpickled at once, so that no footer stays: those of 1,000 files x 5,000 columns take 5 GB.
     source: Source = pickle.loads(pickle.dumps(found.open(known or None)))
-    if types is not None:
-        return Opened(source.with_types(types), source.fields)
-    return Opened(source, tuple(selected_fields(source, columns, options or FitOptions())))
+    return Opened(source, source.fields)
 
 
 def _summaries(found: Found, span: tuple[int, int]) -> list[Summary]:
@@ -81,13 +97,8 @@ class _Paths(list[str]):
         return f"<{len(self)} paths>"
 
 
-def open_files(
-    cluster: Cluster,
-    data: Any,
-    storage_options: Mapping[str, Any] | None,
-    *asked: Any,
-) -> tuple[Any, Opened]:
-    """Have workers find the files and read their footers: what the other tasks share of them, and the same here.
+def open_files(cluster: Cluster, data: Any, storage_options: Mapping[str, Any] | None) -> Files:
+    """Have workers find the files and read their footers, once for all that is asked of them.
 
     A worker reads the footers of some files and hands on the little that matters: of 1e9 rows x 1,000 columns in row
     groups of 100,000 they take 70 s to parse, and 11 GB.
@@ -99,91 +110,83 @@ def open_files(
     files = found.result().files
     spans = [(start, min(start + FILES_AT_ONCE, len(files))) for start in range(0, len(files), FILES_AT_ONCE)]
     summaries = cluster.many([Place("footers", 0, *span) for span in spans], _summaries, [[found]] * len(spans))
-    place = Place("open", 0, 0, len(files))
-    [shared] = cluster.start([cluster.task(place, open_found, found, *asked, *summaries)])
+    [shared] = cluster.start([cluster.task(Place("open", 0, 0, len(files)), open_found, found, *summaries)])
     opened: Opened = shared.result()
-    return shared, opened
+    return Files(shared, opened.source)
 
 
 def profile_files(
-    cluster: Cluster,
-    data: Any,
-    options: FitOptions,
-    columns: Sequence[str] | None,
-    storage_options: Mapping[str, Any] | None,
-) -> Profile:
-    """Fit a schema to files and count them."""
-    shared, opened = open_files(cluster, data, storage_options, columns, options, None)
-    source, fields = opened.source, opened.fields
+    cluster: Cluster, files: Files, request: GroupRequest, options: FitOptions, columns: Sequence[str] | None
+) -> GroupedProfile:
+    """Fit a schema to files, freeze their segments, and count them.
+
+    Raises
+    ------
+    ValueError
+        If the columns of the grouping are not there.
+    """
+    source, options = files.source, replace(options, coarse=options.coarse or bool(request))
+    opened = _asked(source, request, options, columns)
     if not source.columnar or source.rows is None:
-        profile = _profile_texts(cluster, shared, opened, options)
+        profile = _profile_texts(cluster, files, opened, request, options)
     else:
-        sizes = [source.column_bytes(one.name) for one in fields if obstacle(one) is None]
-        held = max(sizes, default=0) <= cluster.budget
-        fit = _fit_held if held else _fit_sampled
-        profile = _accounted(cluster, source, fit(cluster, shared, opened, options), fitted=True)
-    return _finished(cluster, replace(profile, seen=seen_types(fields)), source)
+        shared = files.shared if columns is None else _with_fields(cluster, files, opened)
+        if may_hold(source, opened.fields, request, cluster.budget, cluster.settings.backend):
+            profile = _profile_held(cluster, shared, opened, request, options)
+        else:
+            cut, blocks = _sampled(cluster, shared, opened, request, options)
+            profile = _counted(cluster, shared, opened, cut, blocks, request.columns, None)
+    return _finished(cluster, with_readable(profile, source.fields, columns, fitted=True), source)
 
 
-def _fit_held(cluster: Cluster, shared: Any, opened: Opened, options: FitOptions) -> list[tuple[Schema, Packet]]:
-    """Blocks whose rows fit into memory: each is read once."""
-    source, fields = opened.source, opened.fields
-    sample = sample_blocks(source.rows or 0, len(source.fields))
-    cut = cut_for_cluster(
-        source, fields, column_slots(fields, None), cluster.threads, held=cluster.budget, gpus=counts_on_gpus(cluster)
-    )
-    _follow(cluster, opened, cut)
-    roots = [
-        cluster.task(
-            Place("fit", block, 0, len(source.parts)),
-            tasks.fit_and_count,
-            shared,
-            span,
-            sample,
-            options_of(options, fields[slice(*span)]),
-            cluster.settings.backend,
-            source.fingerprint,
-        )
-        for block, span in enumerate(cut.columns)
-    ]
-    found = dict(cluster.results(cluster.start(roots)))
-    return [found[block] for block in range(len(roots))]
+def fit_files(cluster: Cluster, files: Files, options: FitOptions, columns: Sequence[str] | None) -> Schema:
+    """Fit a schema to files without counting them."""
+    opened = _asked(files.source, GroupRequest(), options, columns)
+    if not files.source.columnar or files.source.rows is None:
+        cluster.names = lambda place: f"sample {files.source.label!r}"
+        fitted: Fitted = cluster.result(
+            cluster.submit(Place("edges"), work.fit_stream, files.shared, opened.fields, GroupRequest(), options)
+        )[1]
+        return fitted[0]
+    shared = files.shared if columns is None else _with_fields(cluster, files, opened)
+    _, blocks = _sampled(cluster, shared, opened, GroupRequest(), options)
+    found = dict(cluster.results([future for block in blocks for future in cluster.start([block])]))
+    return Schema.concatenate([found[at][0] for at in range(len(blocks))])
 
 
-def _fit_sampled(cluster: Cluster, shared: Any, opened: Opened, options: FitOptions) -> list[tuple[Schema, Packet]]:
-    """Longer columns: a first reading for the sample, which skips the parts without any of it, then the counts."""
-    source, fields = opened.source, opened.fields
-    sample = sample_blocks(source.rows or 0, len(source.fields))
-    starts = [0]
-    for part in source.parts:
-        starts.append(starts[-1] + (part.rows or 0))
-    cut = cut_for_cluster(source, fields, column_slots(fields, None), cluster.threads, gpus=counts_on_gpus(cluster))
-    _follow(cluster, opened, cut)
-    trees: list[list[Any]] = []
-    for block, span in enumerate(cut.columns):
-        sampled = [run for run in cut.runs[block] if sample.positions(starts[run[0]], starts[run[1]]).size]
-        places = [Place("sample", block, *run) for run in sampled]
-        sampling = span, sample, source.fingerprint, cluster.settings.backend
-        samples = cluster.many(places, tasks.sample_run, [[shared]] * len(places), *sampling)
-        own = options_of(options, fields[slice(*span)])
-        schema = cluster.task(Place("edges", block), fit_samples, shared, span, own, *samples)
-        counts = _counts(cluster, block, cut, (shared, source.fingerprint), schema)
-        trees.append([schema, sum_tree(cluster, block, counts, _add)])
-    futures = [future for tree in trees for future in cluster.start(tree)]
-    found = dict(cluster.results(futures))
-    return [(found[at], found[at + 1]) for at in range(0, len(futures), 2)]
+def count_files(
+    cluster: Cluster, files: Files, schema: Schema, grouping: Grouping, columns: Sequence[str] | None
+) -> GroupedProfile:
+    """Count files under a schema, reading them once.
+
+    Raises
+    ------
+    ValueError
+        If the columns of the grouping are not there, rows were lost, or there are more groups than memory shall hold.
+    """
+    schema = schema if columns is None else schema.select(columns)
+    source = files.source.with_types(arrow_types(schema))
+    shared = files.shared if source is files.source else _retyped(cluster, files, source)
+    profile = _counted_known(cluster, shared, source, (schema, grouping))
+    return _finished(cluster, with_readable(profile, source.fields, columns, fitted=False), source)
 
 
-def fit_samples(opened: Opened, columns: tuple[int, int], options: FitOptions, *samples: Any) -> Schema:
-    return tasks.fit_batches(opened.fields[slice(*columns)], samples, options)
+# --- what the tasks share --------------------------------------------------------------------------------------------
 
 
-def _counts(cluster: Cluster, block: int, cut: Cut, shared: tuple[Any, str], schema: Any) -> list[Any]:
-    """A task for each run of a block; ``shared`` is the opened source and the fingerprint that it must have."""
-    opened, fingerprint = shared
-    places = [Place("count", block, *run) for run in cut.runs[block]]
-    inputs = [[opened, schema]] * len(places)
-    return cluster.many(places, tasks.count_parts, inputs, cluster.settings.backend, fingerprint)
+def _asked(source: Source, request: GroupRequest, options: FitOptions, columns: Sequence[str] | None) -> Opened:
+    """The source with the columns that are asked for, if it has them, and those of the windows and segments."""
+    asked_windows(source.fields, source.label, request)
+    segment_columns(source.fields, source.label, request)
+    return Opened(source, tuple(selected_fields(source.fields, source.label, columns, options)))
+
+
+def _with_fields(cluster: Cluster, files: Files, opened: Opened) -> Any:
+    return cluster.submit(Place("asked"), work.with_fields, files.shared, [one.name for one in opened.fields])
+
+
+def _retyped(cluster: Cluster, files: Files, source: Source) -> Any:
+    return cluster.submit(Place("again"), work.retyped, files.shared, source)
 
 
 def options_of(options: FitOptions, fields: Sequence[Field]) -> FitOptions:
@@ -196,40 +199,210 @@ def options_of(options: FitOptions, fields: Sequence[Field]) -> FitOptions:
     )
 
 
-def count_files(
-    cluster: Cluster,
-    data: Any,
-    schema: Schema,
-    columns: Sequence[str] | None,
-    storage_options: Mapping[str, Any] | None,
-) -> Profile:
-    """Count files under a schema, reading them once."""
-    schema = schema if columns is None else schema.select(columns)
-    shared, opened = open_files(cluster, data, storage_options, None, None, arrow_types(schema))
+# --- fitting ---------------------------------------------------------------------------------------------------------
+
+
+def _profile_held(
+    cluster: Cluster, shared: Any, opened: Opened, request: GroupRequest, options: FitOptions
+) -> GroupedProfile:
+    """Blocks whose rows fit into memory: each is read once; and the columns of the grouping, by each task."""
+    source, fields = opened.source, opened.fields
+    sample = sample_blocks(source.rows or 0, len(source.fields))
+    slots = column_slots(fields, None, coarse=options.coarse)
+    cut = cut_for_cluster(source, fields, slots, cluster.threads, held=cluster.budget, gpus=counts_on_gpus(cluster))
+    _follow(cluster, opened, cut)
+    roots = [
+        cluster.task(
+            Place("fit", block, 0, len(source.parts)),
+            work.fit_and_count,
+            shared,
+            span,
+            sample,
+            request,
+            options_of(options, fields[slice(*span)]),
+            cluster.settings.backend,
+            source.fingerprint,
+        )
+        for block, span in enumerate(cut.columns)
+    ]
+    found = dict(cluster.results(cluster.start(roots)))
+    blocks = [found[block] for block in range(len(roots))]
+    if not blocks:
+        return GroupedProfile.empty(Schema(()), WHOLE)
+    return _side_by_side(source, [((schema, grouping), packet) for schema, packet, grouping in blocks])
+
+
+def _sampled(
+    cluster: Cluster, shared: Any, opened: Opened, request: GroupRequest, options: FitOptions
+) -> tuple[Cut, list[Any]]:
+    """A task of what each block is counted under, and the blocks.
+
+    A first reading for the sample skips the parts without any of it. Columns of segments are sampled on their own, side
+    by side, so that they are not read once more.
+    """
     source = opened.source
+    sample = sample_blocks(source.rows or 0, len(source.fields))
+    starts = [0]
+    for part in source.parts:
+        starts.append(starts[-1] + (part.rows or 0))
+
+    def with_sample(runs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        return [run for run in runs if sample.positions(starts[run[0]], starts[run[1]]).size]
+
+    names = [one.name for one in opened.fields]
+    fields = tuple(one for one in opened.fields if one.name not in request.by)
+    if request.by:
+        shared_rest = cluster.submit(Place("rest"), work.with_fields, shared, [one.name for one in fields])
+    else:
+        shared_rest = shared
+    gpus = counts_on_gpus(cluster)
+    cut = cut_for_cluster(source, fields, column_slots(fields, None), cluster.threads, gpus=gpus)
+    _follow(cluster, replace(opened, fields=fields), cut, request.by)
+    fitted = []
+    for block, span in enumerate(cut.columns):
+        places = [Place("sample", block, *run) for run in with_sample(cut.runs[block])]
+        sampling = span, sample, source.fingerprint, cluster.settings.backend
+        samples = cluster.many(places, work.sample_run, [[shared_rest]] * len(places), *sampling)
+        own = options_of(options, fields[slice(*span)])
+        fitted.append(cluster.task(Place("edges", block), work.fit_samples, shared_rest, span, own, *samples))
+    if not request:
+        return cut, fitted
+    grouping: Any = Grouping(request.time, asked_windows(source.fields, source.label, request), request.by)
+    if request.by:
+        block, by = len(cut.columns), [one for one in source.fields if one.name in request.by]
+        runs = cut_rows_for_cluster(source, by, sum(column_slots(by, None)), cluster.threads, gpus=gpus)
+        places = [Place("segments", block, *run) for run in with_sample(runs)]
+        given = request.by, sample, source.fingerprint
+        tallies = cluster.many(places, work.sample_segments, [[shared]] * len(places), *given)
+        kept = [one for one in by if one.name in names]
+        own = options_of(options, kept)
+        grouping = cluster.task(Place("edges", block), _fit_segments, kept, grouping, request.segments, own, *tallies)
+    whole = cluster.task(Place("whole"), _together, names, grouping, *fitted)
+    slots = sum(column_slots(opened.fields, None, coarse=True))
+    return rows_only(source, names, request.columns, slots, cluster.threads, cluster.settings.backend), [whole]
+
+
+def _fit_segments(fields: Sequence[Field], grouping: Grouping, most: int, options: FitOptions, *samples: Any) -> Fitted:
+    """The columns of the segments, as far as they are counted, and the grouping with its segments."""
+    tally: Counter[Segment] = Counter()
+    for _, one in samples:
+        tally.update(one)
+    names = {one.name for one in fields}
+    sampled = [[batch for batch in batches if batch.schema.names[0] in names] for batches, _ in samples]
+    schema = work.fit_batches(fields, [(batches, {}) for batches in sampled], options)
+    return schema, replace(grouping, segments=most_frequent(tally, most))
+
+
+def _together(names: Sequence[str], known: Grouping | Fitted, *blocks: Fitted) -> Fitted:
+    """All columns in the order of the table, and the grouping."""
+    own, grouping = (Schema(()), known) if isinstance(known, Grouping) else known
+    return Schema.concatenate([own, *(schema for schema, _ in blocks)]).select(names), grouping
+
+
+def _profile_texts(
+    cluster: Cluster, files: Files, opened: Opened, request: GroupRequest, options: FitOptions
+) -> GroupedProfile:
+    """Files that are read from front to back (CSV): one task reads them for the sample, as a thread would."""
+    label = opened.source.label
+    fitting = cluster.submit(Place("edges"), work.fit_stream, files.shared, opened.fields, request, options)
+    cluster.names = lambda place: f"sample {label!r}"
+    source, fitted, rows = cluster.result(fitting)
+    profile = _counted_known(cluster, _retyped(cluster, files, source), source, fitted)
+    counted = int(profile.rows.sum())
+    if counted != rows:
+        raise ValueError(f"{label}: {rows} rows in the first reading, {counted} in the second")
+    return profile
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+
+def _counted_known(cluster: Cluster, shared: Any, source: Source, known: Fitted) -> GroupedProfile:
+    """Count files that are open under a schema, and in windows and segments, that this process has."""
+    schema, grouping = known
+    check_windows(source.fields, source.label, grouping)
+    segment_columns(source.fields, source.label, grouping)
     given = {one.name: one for one in source.fields}
     fields = tuple(given.get(name, Field(name, pa.null())) for name in schema.names)
-    cut = cut_for_cluster(source, fields, column_slots(fields, schema), cluster.threads, gpus=counts_on_gpus(cluster))
-    if not source.columnar:
+    slots = column_slots(fields, schema)
+    if grouping:
+        cut = rows_only(source, schema.names, grouping.columns, sum(slots), cluster.threads, cluster.settings.backend)
+    else:
+        cut = cut_for_cluster(source, fields, slots, cluster.threads, gpus=counts_on_gpus(cluster))
+    if not source.columnar and not grouping:
         cut = whole_rows(source, cut)
-    _follow(cluster, replace(opened, fields=fields), cut)
-    schemas = [schema.select(schema.names[start:stop]) for start, stop in cut.columns]
+    blocks = [(schema.select(schema.names[start:stop]), grouping) for start, stop in cut.columns]
+    opened = Opened(source, fields)
+    shared_blocks = [shared_fitted(cluster, block, *own) for block, own in enumerate(blocks)]
+    return _counted(cluster, shared, opened, cut, shared_blocks, grouping.columns, blocks)
+
+
+def rows_only(source: Source, names: Sequence[str], keys: Sequence[str], slots: int, threads: int, backend: str) -> Cut:
+    """One block of all columns, for windows and segments."""
+    read = [one for one in source.fields if one.name in {*names, *keys}]
+    size = sum(source.column_bytes(one.name) for one in read if obstacle(one) is None)
+    if source.columnar:
+        runs = cut_rows_for_cluster(source, read, slots, threads, gpus=backend == "cuda")
+    else:  # a file is read from front to back by one task
+        runs = tuple((at, at + 1) for at in range(len(source.parts)))
+    return Cut(((0, len(names)),), (size,), (slots,), (runs,))
+
+
+def _counted(
+    cluster: Cluster,
+    shared: Any,
+    opened: Opened,
+    cut: Cut,
+    blocks: Sequence[Any],
+    keys: Sequence[str],
+    known: Sequence[Fitted] | None,
+) -> GroupedProfile:
+    """Count each run of each block and add up.
+
+    ``blocks`` are tasks of what each block is counted under; ``known`` is what they will be, if that is known here.
+    """
+    source = opened.source
+    _follow(cluster, opened, cut, keys)
     trees = []
-    for block, own in enumerate(schemas):
-        counts = _counts(cluster, block, cut, (shared, source.fingerprint), shared_schema(cluster, block, own))
-        if counts:
-            trees.append(sum_tree(cluster, block, counts, _add))
+    for block, fitted in enumerate(blocks):
+        places = [Place("count", block, *run) for run in cut.runs[block]]
+        inputs = [[shared, fitted]] * len(places)
+        leaves = cluster.many(places, work.count_parts, inputs, cluster.settings.backend, source.fingerprint)
+        trees.append(([] if known is not None else [fitted]) + ([sum_tree(cluster, block, leaves)] if leaves else []))
     # Only when all are built: a scheduler in this process that is at work on the first makes building the others slow.
-    roots = [root for tree in trees for root in cluster.start([tree])]
-    found = dict(cluster.results(roots))
-    counted = [
-        (own, found.get(block, Packet.of(Profile.empty(own), (), 0, own.digest))) for block, own in enumerate(schemas)
-    ]
-    profile = _accounted(cluster, source, counted, fitted=False)
-    shown = source.fields if columns is None else [one for one in source.fields if one.name in set(columns)]
-    reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in schema}
-    profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable")) if reasons else profile
-    return _finished(cluster, replace(profile, seen=seen_types(shown)), source)
+    futures = [cluster.start(tree) if tree else [] for tree in trees]
+    found = dict(cluster.results([future for own in futures for future in own]))
+    results, at = [], 0
+    for block, own in enumerate(futures):
+        mine = [found[number] for number in range(at, at + len(own))]
+        at += len(own)
+        fitted = known[block] if known is not None else mine.pop(0)
+        results.append((fitted, mine[0] if mine else None))
+    if not results:
+        return GroupedProfile.empty(Schema(()), WHOLE)
+    return _side_by_side(source, results)
+
+
+def _side_by_side(source: Source, counted: Sequence[tuple[Fitted, Packet | None]]) -> GroupedProfile:
+    """The blocks side by side, if every part was counted once and no row was lost."""
+    profiles = []
+    for (schema, grouping), packet in counted:
+        if len(schema):
+            check_parts(source, () if packet is None else packet.parts)
+        empty = GroupedProfile.empty(schema, grouping)
+        profiles.append(empty if packet is None else packet.profile(schema, grouping))
+    return accounted(source, GroupedProfile.concatenate(profiles))
+
+
+def check_parts(source: Source, counted: Sequence[tuple[int, int]]) -> None:
+    """Raise ``ValueError`` unless every part of a table was counted."""
+    if tuple(counted) != (((0, len(source.parts)),) if source.parts else ()):
+        lost = next((part.label for part in source.parts if not _holds(counted, part.index)), source.label)
+        raise ValueError(f"{source.label}: not every part was counted: {lost!r} is missing")
+
+
+def _holds(spans: Sequence[tuple[int, int]], part: int) -> bool:
+    return any(start <= part < stop for start, stop in spans)
 
 
 def whole_rows(source: Source, cut: Cut) -> Cut:
@@ -239,45 +412,21 @@ def whole_rows(source: Source, cut: Cut) -> Cut:
     return Cut(((0, stop),), (sum(cut.bytes),), (sum(cut.slots),), (runs,))
 
 
-def _profile_texts(cluster: Cluster, shared: Any, opened: Opened, options: FitOptions) -> Profile:
-    """Files that are read from front to back (CSV): one task reads them for the sample, as a thread would."""
-    fitted = cluster.submit(Place("edges"), _fit_stream, shared, options)
-    cluster.names = lambda place: f"sample {opened.source.label!r}"
-    source, schema, rows = cluster.result(fitted)
-    again = cluster.submit(Place("again"), retyped, shared, source)
-    cut = whole_rows(
-        source, cut_for_cluster(source, opened.fields, column_slots(opened.fields, schema), cluster.threads)
-    )
-    _follow(cluster, opened, cut)
-    counts = _counts(cluster, 0, cut, (again, source.fingerprint), shared_schema(cluster, 0, schema))
-    roots = cluster.start([sum_tree(cluster, 0, counts, _add)])
-    packet = dict(cluster.results(roots))[0]
-    profile = _accounted(cluster, source, [(schema, packet)], fitted=True)
-    if profile.rows != rows:
-        raise ValueError(f"{source.label}: {rows} rows in the first reading, {profile.rows} in the second")
-    return profile
+# --- in words of the data --------------------------------------------------------------------------------------------
 
 
-def _fit_stream(opened: Opened, options: FitOptions) -> tuple[Source, Schema, int]:
-    names = [one.name for one in opened.fields if obstacle(one) is None]
-    source, sampled, rows, _ = sample_stream(opened.source, names, budget=0)
-    return source, Schema(tasks.fit_block(typed_again(opened.fields, source), sampled, options)), rows
-
-
-def retyped(opened: Opened, source: Source) -> Opened:
-    return replace(opened, source=source)
-
-
-def _follow(cluster: Cluster, opened: Opened, cut: Cut) -> None:
+def _follow(cluster: Cluster, opened: Opened, cut: Cut, keys: Sequence[str] = ()) -> None:
     """Have progress and errors told in words of this table."""
     source = opened.source
     cluster.progress = Tally(cluster.settings.progress, tuple(stop - start for start, stop in cut.columns), source.rows)
 
     def names(place: Place) -> str:
-        if place.stage in ("piece", "schema", "again", "edges", "add"):
+        if place.stage == "segments":
+            return f"sample {', '.join(keys)} of {part_words(source, place)}"
+        if place.stage not in ("sample", "count", "fit") or place.block >= len(cut.columns):
             return f"put together the columns of block {place.block}"
         columns = [one.name for one in opened.fields[slice(*cut.columns[place.block])]]
-        which = repr(columns[0]) + (f" to {columns[-1]!r} ({len(columns)} columns)" if len(columns) > 1 else "")
+        which = f"{columns[0]!r} to {columns[-1]!r} ({len(columns)} columns)" if len(columns) > 1 else repr(columns[0])
         return f"{place.stage} {which} of {part_words(source, place)}"
 
     cluster.names = names
@@ -292,37 +441,8 @@ def part_words(source: Source, place: Place) -> str:
     return files + (f" ({rows:,} rows)" if rows else "")
 
 
-def _accounted(cluster: Cluster, source: Source, counted: Sequence[tuple[Schema, Packet]], *, fitted: bool) -> Profile:
-    """The blocks side by side, if every part was counted once and no row was lost."""
-    for schema, packet in counted:
-        if len(schema):
-            check_parts(source, packet.parts)
-    profile = Profile.concatenate([packet.profile(schema) for schema, packet in counted])
-    broken = {name: profile.skipped[name] for name, finding in profile.findings.items() if finding == "unreadable"}
-    readable = {one.name for one in source.fields if obstacle(one) is None and one.name in profile.schema}
-    if fitted:  # there, a column that could not be read has become one that is not counted
-        columns = (profile.schema[name] for name in readable)
-        broken |= {column.name: column.reason or "" for column in columns if column.type == "unsupported"}
-    if readable and readable <= broken.keys():
-        raise ValueError(f"{source.label}: cannot be read: {min(broken.values())}")
-    if source.rows is not None and profile.rows != source.rows and len(profile):
-        raise ValueError(f"{source.label}: {profile.rows} rows were counted, its files hold {source.rows}")
-    return profile
-
-
-def check_parts(source: Source, counted: Sequence[tuple[int, int]]) -> None:
-    """Raise ``ValueError`` unless every part of a table was counted."""
-    if tuple(counted) != (((0, len(source.parts)),) if source.parts else ()):
-        lost = next((part.label for part in source.parts if not _holds(counted, part.index)), source.label)
-        raise ValueError(f"{source.label}: not every part was counted: {lost!r} is missing")
-
-
-def _holds(spans: Sequence[tuple[int, int]], part: int) -> bool:
-    return any(start <= part < stop for start, stop in spans)
-
-
-def _finished(cluster: Cluster, profile: Profile, source: Source) -> Profile:
+def _finished(cluster: Cluster, profile: GroupedProfile, source: Source) -> GroupedProfile:
     """The profile with what it took, and the progress at its end."""
     if cluster.progress is not None:
-        cluster.progress.done(profile.rows, len(profile))
+        cluster.progress.done(int(profile.rows.sum()), len(profile.schema))
     return described(profile, source, cluster=cluster.described())

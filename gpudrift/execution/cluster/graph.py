@@ -17,23 +17,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.counts.packed import Packet, add_packets
-from gpudrift.counts.profiles import Profile
+from gpudrift.counts.packets import Packet, add_packets, groups_together
 from gpudrift.execution.cuts import (
-    BLOCK_SLOTS,
     FAN_IN,
-    cut_columns,
 )
 from gpudrift.execution.settings import Progress, Settings
+from gpudrift.execution.tasks import Fitted
 from gpudrift.sources import Source
+from gpudrift.windows.grouping import Grouping
+from gpudrift.windows.numbering import most_groups, too_many_groups
 
-__all__ = ["Cluster", "Place", "Tally", "described", "schema_bytes"]
+__all__ = [
+    "Cluster",
+    "Place",
+    "Tally",
+    "add",
+    "counts_on_gpus",
+    "described",
+    "schema_bytes",
+    "shared_fitted",
+    "sum_tree",
+]
 
-Counted = TypeVar("Counted", Profile, GroupedProfile)
 
 SCHEMA_PIECE = 4 << 20
 """Bytes of edges that are submitted at once; Dask warns of graphs beyond 10 MB."""
@@ -145,7 +154,7 @@ def schema_bytes(schema: Schema) -> int:
     return edges + sum(len(value) + 4 for column in schema.columns for value in column.categories)
 
 
-def sum_tree(cluster: Cluster, block: int, leaves: Sequence[Any], add: Callable[..., Any]) -> Any:
+def sum_tree(cluster: Cluster, block: int, leaves: Sequence[Any]) -> Any:
     """The sum of packets, a few at a time."""
     level = 0
     while len(leaves) > 1:
@@ -157,19 +166,25 @@ def sum_tree(cluster: Cluster, block: int, leaves: Sequence[Any], add: Callable[
     return leaves[0]
 
 
-def _add(*packets: Packet) -> Packet:
+def add(*packets: Packet) -> Packet:
+    """The sum, unless it has more groups than memory shall hold: no task sees those of the others."""
+    slots, columns = packets[0].slots, packets[0].columns
+    most = most_groups(slots)
+    if len(groups_together(packets)[0]) > most:
+        raise too_many_groups(most, columns, slots)
     return add_packets(packets)
 
 
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
 def counts_on_gpus(cluster: Cluster) -> bool:
+    """Whether the threads of the cluster are GPUs."""
     return cluster.settings.backend == "cuda"
 
 
-def shared_schema(cluster: Cluster, block: int, schema: Schema) -> Any:
-    """A block's schema as a task whose result its workers share, submitted in pieces that no graph is too small for."""
+def shared_fitted(cluster: Cluster, block: int, schema: Schema, grouping: Grouping) -> Any:
+    """What a block is counted under as one task's result, which the tasks of a worker share.
+
+    The schema is submitted in pieces that no graph is too small for.
+    """
     pieces, start, size = [], 0, 0
     for at, column in enumerate(schema.columns):
         own = schema_bytes(Schema((column,)))
@@ -179,26 +194,14 @@ def shared_schema(cluster: Cluster, block: int, schema: Schema) -> Any:
         size += own
     pieces.append(schema.columns[start:])
     parts = [cluster.submit(Place("piece", block, at), Schema, piece) for at, piece in enumerate(pieces)]
-    return parts[0] if len(parts) == 1 else cluster.submit(Place("schema", block), _concatenated, *parts)
+    return cluster.submit(Place("schema", block), _fitted, grouping, *parts)
 
 
-def _concatenated(*schemas: Schema) -> Schema:
-    return Schema.concatenate(schemas)
+def _fitted(grouping: Grouping, *schemas: Schema) -> Fitted:
+    return Schema.concatenate(schemas), grouping
 
 
-# --- Dask DataFrames -------------------------------------------------------------------------------------------------
-
-
-def shared_whole(cluster: Cluster, schema: Schema, slots: Sequence[int]) -> Any:
-    """All columns of a schema as one task's result; ``slots`` are those of each."""
-    blocks = [
-        schema.select(schema.names[start:stop]) for start, stop in cut_columns([0] * len(slots), slots, 1, BLOCK_SLOTS)
-    ]
-    shared = [shared_schema(cluster, number, block) for number, block in enumerate(blocks)]
-    return shared[0] if len(shared) == 1 else cluster.submit(Place("whole"), _concatenated, *shared)
-
-
-def described(profile: Counted, source: Source, **entries: Any) -> Counted:
+def described(profile: GroupedProfile, source: Source, **entries: Any) -> GroupedProfile:
     """The profile, with where it comes from."""
     if source.files:  # of tables in memory it says nothing of the values
         entries = {"fingerprint": source.fingerprint, **entries}

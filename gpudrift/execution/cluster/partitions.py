@@ -7,40 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gpudrift.columns.schema import Schema
-from gpudrift.counts.profiles import Profile
-from gpudrift.errors import UnknownColumnError
-from gpudrift.execution import tasks
-from gpudrift.execution.asked import seen_types
-from gpudrift.execution.cluster.graph import SMALL_SHARE, Cluster, Place, Tally, _add, shared_whole, sum_tree
+from gpudrift.columns.schema import Column, Schema
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.counts.packets import Packet
+from gpudrift.execution.asked import asked_windows, check_windows, seen_types, segment_columns, selected_fields
+from gpudrift.execution.cluster import work
+from gpudrift.execution.cluster.graph import SMALL_SHARE, Cluster, Place, Tally, shared_fitted, sum_tree
 from gpudrift.execution.cuts import BYTES_PER_SLOT, FAN_IN, column_slots
-from gpudrift.execution.reading import partition_batches
+from gpudrift.execution.tasks import Fitted
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.fitting.samples import StreamSampler
 from gpudrift.sources import Field, open_source
+from gpudrift.windows.grouping import Grouping, GroupRequest
 
+__all__ = ["all_fields", "count_frame", "fit_frame", "profile_frame"]
 
-def partition_rows(partition: Any) -> int:
-    """Rows of a partition."""
-    return len(partition)
-
-
-def thin_partition(
-    partition: Any, names: Sequence[str], before: int, span: tuple[int, int], columns: int, backend: str = "numba"
-) -> StreamSampler:
-    """What may be sampled of a partition that begins after so many rows, of a table with so many columns."""
-    sampler = StreamSampler(columns, before)
-    for batch in partition_batches(partition, names, span[0], on_gpu=backend == "cuda"):
-        sampler.add(batch)
-    return sampler
-
-
-def join_samplers(samplers: Sequence[StreamSampler]) -> StreamSampler:
-    """Samplers of consecutive rows as one."""
-    first = StreamSampler(samplers[0].columns)
-    for sampler in samplers:
-        first.join(sampler)
-    return first
+FRAME = "the Dask DataFrame"
 
 
 @dataclass(frozen=True)
@@ -57,12 +38,12 @@ class Frame:
         return [one.name for one in self.fields]
 
 
-def frame_of(data: Any, columns: Sequence[str] | None, what: str = "the Dask DataFrame") -> Frame:
+def frame_of(data: Any, columns: Sequence[str] | None) -> Frame:
     """Only the columns that are asked for are read, where Dask can leave the others out."""
     given = [str(name) for name in data.columns]
     repeated = next((name for name in given if given.count(name) > 1), None) if len(set(given)) < len(given) else None
     if repeated is not None:
-        raise ValueError(f"{what}: the name {repeated!r} occurs more than once")
+        raise ValueError(f"{FRAME}: the name {repeated!r} occurs more than once")
     wanted = set(given if columns is None else columns)
     places = [at for at, name in enumerate(given) if name in wanted]
     frame = data if len(places) == len(given) else data[[data.columns[at] for at in places]]
@@ -88,50 +69,69 @@ def _host_type(dtype: Any) -> Any:
     return pd.ArrowDtype(dtype.to_arrow()) if hasattr(dtype, "to_arrow") else dtype
 
 
-def profile_frame(cluster: Cluster, data: Any, options: FitOptions, columns: Sequence[str] | None) -> Profile:
+def profile_frame(
+    cluster: Cluster, data: Any, request: GroupRequest, options: FitOptions, columns: Sequence[str] | None
+) -> GroupedProfile:
     """Partitions are read twice: for the sample, each once it is known how many rows lie before it, and counted."""
-    check_options(data, options, columns)
-    frame = frame_of(data, columns)
-    fitted = cluster.task(Place("edges"), tasks.fit_sampler, sampler_of(cluster, frame), frame.fields, options)
-    schema: Schema = dict(cluster.results(cluster.start([fitted])))[0]
-    return _count_partitions(cluster, frame, schema, frame.fields)
+    options = replace(options, coarse=options.coarse or bool(request))
+    fitted, frame, by, shown = _fitted(cluster, data, request, options, columns)
+    return _counted(cluster, frame, fitted, by, shown)
+
+
+def fit_frame(cluster: Cluster, data: Any, options: FitOptions, columns: Sequence[str] | None) -> Schema:
+    """Fit a schema to a Dask DataFrame without counting it."""
+    return _fitted(cluster, data, GroupRequest(), options, columns)[0][0]
+
+
+def count_frame(
+    cluster: Cluster, data: Any, schema: Schema, grouping: Grouping, columns: Sequence[str] | None
+) -> GroupedProfile:
+    """Count a Dask DataFrame under a schema, computing each partition once."""
+    schema = schema if columns is None else schema.select(columns)
+    given = all_fields(data)
+    check_windows(given, FRAME, grouping)
+    by = segment_columns(given, FRAME, grouping)
+    frame = _frame_with(data, [one.name for one in given if one.name in schema], grouping.columns)
+    shown = given if columns is None else [one for one in given if one.name in set(columns)]
+    return _counted(cluster, frame, (schema, grouping), by, shown)
+
+
+def _fitted(
+    cluster: Cluster, data: Any, request: GroupRequest, options: FitOptions, columns: Sequence[str] | None
+) -> tuple[Fitted, Frame, Sequence[Column], Sequence[Field]]:
+    """What a Dask DataFrame is counted under, and what is read of it."""
+    given = all_fields(data)
+    fields = selected_fields(given, FRAME, columns, options)
+    windows, by = asked_windows(given, FRAME, request), segment_columns(given, FRAME, request)
+    frame = _frame_with(data, columns, request.columns)
+    fitting = work.fit_sampler, sampler_of(cluster, frame), fields, by, windows, request, options
+    fitted: Fitted = dict(cluster.results(cluster.start([cluster.task(Place("edges"), *fitting)])))[0]
+    return fitted, frame, by, fields
+
+
+def _frame_with(data: Any, columns: Sequence[str] | None, keys: Sequence[str]) -> Frame:
+    """Some columns of a Dask DataFrame, and those that say which group a row belongs to."""
+    return frame_of(data, None if columns is None else list(dict.fromkeys([*columns, *keys])))
 
 
 def sampler_of(cluster: Cluster, frame: Frame) -> Any:
     """A task of what is sampled of all partitions."""
-    cluster.names = lambda place: f"sample partition {place.start} of the Dask DataFrame"
+    cluster.names = lambda place: f"sample partition {place.start} of {FRAME}"
     names = cluster.submit(Place("names"), tuple, frame.names)
     places = [Place("sample", 0, number, number + 1) for number in range(len(frame.partitions))]
     befores: list[Any] = [cluster.submit(Place("before"), int)]
     for number, partition in enumerate(frame.partitions[:-1]):
-        befores.append(cluster.task(Place("rows", 0, number, number + 1), _rows_after, partition, befores[-1]))
+        befores.append(cluster.task(Place("rows", 0, number, number + 1), work.rows_after, partition, befores[-1]))
     inputs = [[partition, names, before] for partition, before in zip(frame.partitions, befores, strict=True)]
-    samplers = cluster.many(places, thin_partition, inputs, frame.columns, cluster.settings.backend)
+    samplers = cluster.many(places, work.thin_partition, inputs, frame.columns, cluster.settings.backend)
     level = 0
     while len(samplers) > 1:
         level += 1
         samplers = [
-            cluster.task(Place("join", 0, level, start), _join, *samplers[start : start + 4 * FAN_IN])
+            cluster.task(Place("join", 0, level, start), work.join_samplers, *samplers[start : start + 4 * FAN_IN])
             for start in range(0, len(samplers), 4 * FAN_IN)
         ]
     return samplers[0]
-
-
-def _rows_after(partition: Any, before: int) -> int:
-    return before + partition_rows(partition)
-
-
-def _join(*samplers: Any) -> Any:
-    return join_samplers(samplers)
-
-
-def count_frame(cluster: Cluster, data: Any, schema: Schema, columns: Sequence[str] | None) -> Profile:
-    """Count a Dask DataFrame under a schema, computing each partition once."""
-    schema = schema if columns is None else schema.select(columns)
-    given = {str(name) for name in data.columns}
-    shown = frame_of(data, [name for name in schema.names if name in given])
-    everything = shown.fields if columns is not None else all_fields(data)
-    return _count_partitions(cluster, shown, schema, everything)
 
 
 def all_fields(data: Any) -> tuple[Field, ...]:
@@ -139,44 +139,40 @@ def all_fields(data: Any) -> tuple[Field, ...]:
     return tuple(open_source(_empty_frame(data)).fields)
 
 
-def check_options(data: Any, options: FitOptions, columns: Sequence[str] | None) -> None:
-    """Raise ``ValueError`` for names that a Dask DataFrame has not."""
-    check_names("columns", columns or (), data)
-    check_names("kinds", options.kinds, data)
-    check_names("edges", options.edges, data)
-
-
-def check_names(what: str, names: Any, data: Any) -> None:
-    """Raise ``ValueError`` for the first of the names that a Dask DataFrame has not."""
-    given = {str(name): None for name in data.columns}
-    for name in names:
-        if name not in given:
-            raise UnknownColumnError(what, name, "the Dask DataFrame", given)
-
-
-def _count_partitions(cluster: Cluster, frame: Frame, schema: Schema, shown: Sequence[Field]) -> Profile:
+def _counted(
+    cluster: Cluster, frame: Frame, fitted: Fitted, by: Sequence[Column], shown: Sequence[Field]
+) -> GroupedProfile:
     """One task for each partition, which counts all of its columns: for each block it would be computed anew."""
+    schema, grouping = fitted
     cluster.progress = Tally(cluster.settings.progress, (len(schema),), None)
-    cluster.names = lambda place: f"{place.stage} partition {place.start} of the Dask DataFrame"
-    slots = column_slots([Field(name, None) for name in schema.names], schema)
-    whole = shared_whole(cluster, schema, slots)
+    cluster.names = lambda place: f"{place.stage} partition {place.start} of {FRAME}"
+    shared = shared_fitted(cluster, 0, schema, grouping)
     names = cluster.submit(Place("names", 1), tuple, frame.names)
     places = [Place("count", 0, number, number + 1) for number in range(len(frame.partitions))]
-    inputs = [[partition, names, whole] for partition in frame.partitions]
-    leaves = cluster.many(places, tasks.count_partition, inputs, cluster.settings.backend)
-    packet = dict(cluster.results(cluster.start([sum_tree(cluster, 0, leaves, _add)])))[0]
+    inputs = [[partition, names, shared] for partition in frame.partitions]
+    leaves = cluster.many(places, work.count_partition, inputs, tuple(by), cluster.settings.backend)
+    packet: Packet = dict(cluster.results(cluster.start([sum_tree(cluster, 0, leaves)])))[0]
     if packet.parts != ((0, len(frame.partitions)),):
-        raise ValueError(f"the Dask DataFrame: not every partition was counted, only {packet.parts}")
+        raise ValueError(f"{FRAME}: not every partition was counted, only {packet.parts}")
+    _warn_of_small_partitions(cluster, len(leaves), fitted)
+    profile = packet.profile(schema, grouping).telling(seen=seen_types(shown))
+    cluster.progress.done(int(profile.rows.sum()), len(schema))
+    return profile.with_provenance(source=FRAME, files=[], cluster=cluster.described())
+
+
+def _warn_of_small_partitions(cluster: Cluster, partitions: int, fitted: Fitted) -> None:
+    schema, grouping = fitted
     share = cluster.sent / max(cluster.read, 1)
-    if share > SMALL_SHARE and len(leaves) > 1:
-        each = cluster.read // len(leaves) / 1e6
-        wanted = BYTES_PER_SLOT * sum(slots) / 1e6
-        warnings.warn(
-            f"results are {share:.1%} of the bytes that were counted, because the partitions of the Dask DataFrame are "
-            f"small ({each:,.1f} MB each): repartition(partition_size='{wanted:,.0f}MB') makes it less than 1 %",
-            stacklevel=2,
-        )
-    profile: Profile = packet.profile(schema)
-    cluster.progress.done(profile.rows, len(profile))
-    provenance = {"source": "the Dask DataFrame", "files": [], "cluster": cluster.described()}
-    return replace(profile, seen=seen_types(shown)).with_provenance(**provenance)
+    if share <= SMALL_SHARE or partitions < 2:
+        return
+    each = cluster.read // partitions / 1e6
+    if grouping:
+        advice = "or hold many windows and segments each; larger ones, or rows in the order of time, make it less"
+    else:
+        slots = sum(column_slots([Field(name, None) for name in schema.names], schema))
+        advice = f"repartition(partition_size='{BYTES_PER_SLOT * slots / 1e6:,.0f}MB') makes it less than 1 %"
+    warnings.warn(
+        f"results are {share:.1%} of the bytes that were counted, because the partitions of {FRAME} are small "
+        f"({each:,.1f} MB each){', ' if grouping else ': '}{advice}",
+        stacklevel=2,
+    )

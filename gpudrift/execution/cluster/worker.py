@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from gpudrift.backends import shrink_cuda
-from gpudrift.counts.packed import Packet
-from gpudrift.counts.packets import GroupPacket
+from gpudrift.counts.packets import Packet
 from gpudrift.execution.cluster.graph import Place
 from gpudrift.version import __version__
 
@@ -83,7 +82,7 @@ class Work:
                 raise
             raise FileNotFoundError(f"{error} on worker {here}; workers read the files themselves") from None
         packet = result[1] if isinstance(result, tuple) and len(result) > 1 else result
-        if worker is not None and isinstance(packet, Packet | GroupPacket):
+        if worker is not None and isinstance(packet, Packet):
             worker.log_event(self.topic, (place, at.block, packet.rows, packet.read))
         return result
 
