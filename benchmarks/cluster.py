@@ -48,9 +48,9 @@ import generate
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from gpudrift.counts.packed import Packet, add_packets
 
 import gpudrift as gd
-from gpudrift.counts.packed import Packet, add_packets
 from gpudrift.execution import cuts as planning
 from gpudrift.execution import tasks
 from gpudrift.execution.cluster import files as cluster_files

@@ -128,7 +128,7 @@ def monitor(
         if data is not None and not isinstance(current, GroupedProfile):
             now = tables.enter_context(opened_table(current, settings))
             if request.time is not None:
-                request.windows(now.types.get(request.time), "the data")
+                request.windows(now.types.get(request.time), "the data", now.types)
         if not isinstance(before, Profile | GroupedProfile):
             like = current if isinstance(current, GroupedProfile) else None
             options = FitOptions(dict(kinds or {}), dict(edges or {}), rule_bounds(listed))

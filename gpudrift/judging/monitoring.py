@@ -29,6 +29,7 @@ from typing import Any
 from gpudrift.columns.schema import Column
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
+from gpudrift.errors import UnknownColumnError
 from gpudrift.judging.findings import Finding, drift_findings, ordered
 from gpudrift.judging.report import Report
 from gpudrift.judging.rules.evaluation import Broken, broken_rules, evaluate
@@ -113,7 +114,7 @@ def monitor_windows(
     given = None if callable(thresholds) else Thresholds.of(thresholds).document()
     unknown = [name for name in given or () if name not in ("*", *run.names)]
     if unknown:
-        raise ValueError(f"thresholds: no column {unknown[0]!r} that windows are compared in")
+        raise UnknownColumnError("thresholds", unknown[0], "the windows", run.names)
     if strange := [name for name in apart if run.segments and name not in run.segments]:
         raise ValueError(f"segment_thresholds: no segment {strange[0]!r} in the windows")
     windows, gaps = run.judged(judge, time.time() if now is None else now)

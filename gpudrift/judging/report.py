@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from gpudrift.counts.profiles import Profile
+from gpudrift.columns.schema import Column
+from gpudrift.counts.profiles import ColumnProfile, Profile
 from gpudrift.files import write_whole
 from gpudrift.judging.verdicts import ColumnVerdict, Verdict
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.statistic import Statistic
+from gpudrift.statistics.summaries import Distribution
 from gpudrift.version import __version__
 from gpudrift.vocabulary import COMPARISON_FORMAT
 
@@ -49,10 +51,48 @@ class ColumnReport:
     def drifted(self) -> bool:
         return self.verdict.drifted
 
-    def __getattr__(self, name: str) -> Any:
+    @property
+    def column(self) -> Column:
+        return self.comparison.column
+
+    @property
+    def kind(self) -> str:
+        return self.comparison.kind
+
+    @property
+    def reference(self) -> ColumnProfile:
+        return self.comparison.reference
+
+    @property
+    def current(self) -> ColumnProfile:
+        return self.comparison.current
+
+    @property
+    def statistics(self) -> Mapping[str, Statistic]:
+        return self.comparison.statistics
+
+    @property
+    def obstacle(self) -> str | None:
+        return self.comparison.obstacle
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.comparison.notes
+
+    @property
+    def summaries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.comparison.summaries
+
+    @property
+    def distribution(self) -> Distribution | None:
+        return self.comparison.distribution
+
+    def __getattr__(self, name: str) -> Statistic:
+        """A statistic by its name."""
         if "comparison" not in self.__dict__:  # while it is being unpickled
             raise AttributeError(name)
-        return getattr(self.comparison, name)
+        found: Statistic = getattr(self.comparison, name)
+        return found
 
     def document(self, *, brief: bool = False) -> dict[str, Any]:
         """As it stands in the JSON document; ``brief`` leaves out all that takes time to make."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpudrift.counts.profiles import data_range
+from gpudrift.errors import UnknownColumnError
 from gpudrift.judging.thresholds import ROWS_PER_BIN, Limits, Thresholds
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.noise import noise_floors
@@ -114,7 +115,7 @@ def judge_comparison(
     limits = Thresholds.of(thresholds)
     unknown = [name for name in limits.columns if name not in comparison.index]
     if unknown:
-        raise ValueError(f"thresholds: no column {unknown[0]!r} in the comparison")
+        raise UnknownColumnError("thresholds", unknown[0], "the comparison", comparison.index)
     asked = frozenset(named) | frozenset(limits.columns)
     obstacles = [why_not_judged(column, asked) for column in comparison.columns]
     judged = sum(obstacle is None for obstacle in obstacles)

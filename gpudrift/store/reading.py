@@ -9,6 +9,7 @@ from functools import partial
 
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
+from gpudrift.errors import UnknownColumnError
 from gpudrift.store.commits import WINDOW_FILE, Commit, newest_commit, path_of
 from gpudrift.store.layout import Layout
 
@@ -70,7 +71,7 @@ def read_windows(
 def _selected(layout: Layout, columns: Sequence[str]) -> Schema:
     unknown = [name for name in columns if name not in layout.schema]
     if unknown:
-        raise ValueError(f"columns: no column {unknown[0]!r} in the store {layout.storage.label}")
+        raise UnknownColumnError("columns", unknown[0], f"the store {layout.storage.label}", layout.schema.names)
     return layout.schema.select(columns)
 
 

@@ -81,7 +81,7 @@ def test_fail_on(reports, tmp_path):
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "retrain,unsent").status == DONE
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "open").status == FOUND
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "new").status == DONE
-    expected = "expected new, open, retrain or unsent, or several"
+    expected = "invalid value 'x'; choose one or more from new, open, retrain, unsent"
     assert expected in fails("alert", reports / "drift.json", "--state", state, "--fail-on", "x", status=USAGE)
 
 
@@ -154,7 +154,7 @@ def test_the_log_goes_where_it_is_told(reports, tmp_path):
     lines = [json.loads(line) for line in outcome.out.splitlines()]
     assert {line["column"] for line in lines} == {"age", "city"}
     given = ("alert", reports / "drift.json", "--config", config, "--state", tmp_path / "s", "--json", "-")
-    assert "standard output is where" in fails(*given, status=USAGE)
+    assert "the log of [alerts] already goes to standard output" in fails(*given, status=USAGE)
 
 
 def test_hostile_names_from_the_data_to_the_terminal_and_the_log(tmp_path):
@@ -180,17 +180,17 @@ def test_nothing_judged_is_an_error_and_ends_nothing(reports, tmp_path):
         column["severity"] = "not judged"
     (tmp_path / "r.json").write_text(json.dumps(document))
     said = fails("alert", tmp_path / "r.json", "--state", state, "--window", "2026-11-23")
-    assert "no column was judged, so nothing is known" in said
+    assert "no column was judged, so alerts cannot be updated" in said
     assert state.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "not readable as JSON"),
-        ("[" * 100_000, "not readable as JSON"),
+        ("", "invalid JSON"),
+        ("[" * 100_000, "invalid JSON"),
         ("[]", "not a report of"),
-        ('{"format": "x\x1b"}', "not readable as JSON"),
+        ('{"format": "x\x1b"}', "invalid JSON"),
         ('{"format": "x"}', "its format is 'x', not 'gpudrift/comparison/1'"),
     ],
 )
@@ -202,15 +202,15 @@ def test_what_is_no_report_is_an_error_of_one_line(tmp_path, content, words):
 
 def test_what_cannot_be_is_said(reports, tmp_path, monkeypatch):
     report, state = reports / "drift.json", tmp_path / "s"
-    assert "--state: the name of a file is needed" in fails("alert", report, status=USAGE)
+    assert "--state: no state file given" in fails("alert", report, status=USAGE)
     assert "expected the time it starts" in fails("alert", report, "--state", state, "--window", "soon")
     assert "no.json" in fails("alert", tmp_path / "no.json", "--state", state)
-    assert "has another use in this run" in fails("alert", report, "--state", report, status=USAGE)
+    assert "is already used for something else" in fails("alert", report, "--state", report, status=USAGE)
     (tmp_path / "c.toml").write_text('[alerts]\nfactor = 0.5\nwebhook = 3\n[alerts.log]\nto = ""\n')
-    said = fails("alert", report, "--state", state, "--config", tmp_path / "c.toml")
+    said = fails("alert", report, "--state", state, "--config", tmp_path / "c.toml", status=USAGE)
     for place in ("factor", "webhook", "log.to"):
-        assert f"c.toml: alerts.{place}: expected" in said
-    assert "c.toml: alerts.factor" in fails("compare", "a", "b", "--config", tmp_path / "c.toml")
+        assert f" alerts.{place}: expected" in said
+    assert "c.toml: alerts.factor" in fails("compare", "a", "b", "--config", tmp_path / "c.toml", status=USAGE)
     (tmp_path / "c.toml").write_text('[alerts.webhook.a]\nurl = "env:NOT_THERE"\n')
     monkeypatch.delenv("NOT_THERE", raising=False)
     said = fails("alert", report, "--state", state, "--config", tmp_path / "c.toml")
@@ -225,7 +225,7 @@ def test_a_window_before_the_last_one_is_said_to_change_nothing(reports, tmp_pat
     before = state.read_bytes()
     done = process("alert", reports / "calm.json", "--state", state, "--window", "2026-11-22")
     assert done.returncode == DONE
-    assert "warning: window 2026-11-22 is before 2026-11-23, the last one in" in done.stderr
+    assert "warning: window 2026-11-22 is older than 2026-11-23, the latest in" in done.stderr
     assert state.read_bytes() == before
 
 
@@ -250,7 +250,7 @@ def test_the_example_of_the_help_is_read_and_has_the_defaults(tmp_path):
     from gpudrift.alerts.settings import Settings, read_settings
     from gpudrift.cli.alert import _ALERTS_HELP
 
-    text = _ALERTS_HELP.replace("\b", "").partition("left out:\n")[2]
+    text = _ALERTS_HELP.replace("\b", "").partition("optional:\n")[2]
     shown = read_settings(tomllib.loads(text)["alerts"])
     assert shown.rules == Settings().rules
     assert shown.webhooks["ops"].retries == 3

@@ -16,7 +16,7 @@ from support import grouped_tables
 from support.grouped_tables import baseline, counted, profiled, table
 
 import gpudrift as gd
-from gpudrift.counts import saved as saved_files
+from gpudrift.counts import layout
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.counts.sealed import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, says_sealed, sealed_bytes, write_sealed
@@ -76,7 +76,7 @@ def test_what_was_saved_comes_back(tmp_path, seed, rows, days, every, unit, zone
     profile = profiled(table(seed, rows, 0, days, unit, zone), every, zone, by).with_provenance(made="über\n\x00")
     place = tmp_path / "p.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saved_files, "_PIECE", piece)
+        patch.setattr(layout, "_PIECE", piece)
         profile.save(place)
     assert_same(GroupedProfile.load(place), profile)
     known, document = GroupedProfile.of_bytes(place.read_bytes(), "p", profile.schema)
