@@ -15,14 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import emulated_gpu, reference, strategies
-from support.emulated_gpu import replaced
+from support.emulated_gpu import count_on, replaced
 from support.zoo import ZOO
 
 import gpudrift as gd
 from gpudrift.backends import load_backend
 from gpudrift.backends.cuda.launch import STORED, Counters, device_values, shared_bytes
-from gpudrift.backends.cuda.staging import SlabPool, Stager, count_on
-from gpudrift.backends.numpy import NumpyKernels
+from gpudrift.backends.cuda.staging import SlabPool, Stager
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import MAX_BINS, SPECIAL_SLOTS, Column, Schema
 from gpudrift.counts.profiles import Profile
@@ -38,11 +37,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def count(table: pa.Table, schema: Schema, library: Path, order: str = "forward", budget: int = BUDGET) -> Profile:
-    return count_with(emulated_gpu.EmulatedDevice(library, ORDERS[order]), table, schema, budget)
-
-
-def count_with(device: emulated_gpu.EmulatedDevice, table: pa.Table, schema: Schema, budget: int = BUDGET) -> Profile:
-    return count_on(table.to_batches(), schema, device, NumpyKernels(), SlabPool(device, budget, pairs=1))
+    return count_on(emulated_gpu.EmulatedDevice(library, ORDERS[order]), table, schema, budget)
 
 
 def expected(table: pa.Table, schema: Schema, backend: str = "numpy") -> Profile:
@@ -73,8 +68,9 @@ def tables_of_a_schema(draw):
 def test_every_type_equals_numpy(library, given_tables, order):
     schema, tables = given_tables
     for table in tables:
-        assert same(count(table, schema, library, order), expected(table, schema))
-        assert same(count(table, schema, library, order), expected(table, schema, "numba"))
+        found = count(table, schema, library, order)
+        assert same(found, expected(table, schema))
+        assert same(found, expected(table, schema, "numba"))
 
 
 @MORE
@@ -147,7 +143,7 @@ def test_any_step_and_any_slice_gives_the_same(library, data):
     size = data.draw(st.integers(128, 20_000))
     smallest, SlabPool.smallest = SlabPool.smallest, 128
     try:
-        found = count_with(device, table, schema, 2 * size)
+        found = count_on(device, table, schema, 2 * size)
     finally:
         SlabPool.smallest = smallest
     assert same(found, expected(table, schema))
@@ -157,12 +153,12 @@ def test_a_smaller_step_where_memory_is_short(library):
     table = pa.table({"a": np.random.default_rng(0).normal(size=100_000)})
     schema = gd.fit(table)
     device = emulated_gpu.EmulatedDevice(library, memory=300_000)
-    assert same(count_with(device, table, schema, 1 << 30), expected(table, schema))
+    assert same(count_on(device, table, schema, 1 << 30), expected(table, schema))
     launches = [one for one in device.launched if one[0] == "gd_count_float64"]
     assert len(launches) > 4
     starved = emulated_gpu.EmulatedDevice(library, memory=1_000)
     with pytest.raises(MemoryError):
-        count_with(starved, table, schema, 1 << 30)
+        count_on(starved, table, schema, 1 << 30)
 
 
 def test_columns_of_a_type_share_a_launch(library):
@@ -170,7 +166,7 @@ def test_columns_of_a_type_share_a_launch(library):
     table = pa.table({f"c{at}": rng.normal(size=1_000).astype(np.float32) for at in range(40)})
     schema = gd.fit(table)
     device = emulated_gpu.EmulatedDevice(library)
-    assert same(count_with(device, table, schema), expected(table, schema))
+    assert same(count_on(device, table, schema, BUDGET), expected(table, schema))
     grids = [one[1] for one in device.launched if one[0] == "gd_count_float32"]
     assert [columns for _, columns, _ in grids] == [40]
 
@@ -183,7 +179,7 @@ def test_the_most_bins_fit_the_shared_memory_of_every_architecture(library, most
     schema = gd.fit(table, edges={"x": inner})
     assert schema.columns[0].bins > 3000
     device = emulated_gpu.EmulatedDevice(library, shared_bytes=most)
-    assert same(count_with(device, table, schema, 16 << 20), expected(table, schema))
+    assert same(count_on(device, table, schema, 16 << 20), expected(table, schema))
     counters = Counters(device, schema)
     assert bool(counters.ways[0][2]) == (most > 64 << 10)
     needed = shared_bytes(
@@ -283,7 +279,7 @@ def test_each_group_equals_its_rows_alone(library, data, order):
 def test_a_group_that_counts_into_another_is_caught(folder):
     fault = replaced("count.cu", "column.counts + (first_group + blockIdx.z)", "column.counts + first_group")
     values = np.random.default_rng(0).normal(size=100)
-    device = emulated_gpu.EmulatedDevice(emulated_gpu.build(folder, change=fault))
+    device = emulated_gpu.EmulatedDevice(emulated_gpu.build_fault(folder, fault))
     schema = gd.fit({"x": values})
     counters = Counters(device, schema, groups=2)
     held = device.array(values)
@@ -329,10 +325,10 @@ FAULTS = {
 
 @pytest.fixture(scope="module")
 def faulty(folder):
-    """All of them at work on all cores: three seconds for each to be built and tried."""
+    """All of them at work on all cores: a second for each to be built and tried."""
 
     def tried(fault: str) -> subprocess.CompletedProcess[str]:
-        return process("faulty_kernels.py", emulated_gpu.build(folder, change=replaced(*FAULTS[fault])))
+        return process("faulty_kernels.py", emulated_gpu.build_fault(folder, replaced(*FAULTS[fault])))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {fault: pool.submit(tried, fault) for fault in FAULTS}
@@ -350,11 +346,11 @@ def test_without_a_fault_nothing_differs(library):
     assert (done.returncode, done.stdout) == (0, "same\n"), done.stderr
 
 
-def process(script: str, library: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def process(script: str, library: Path, *more: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run kernels in a process of their own: those with a fault may crash, sanitizers must be loaded first."""
     scripts = Path(emulated_gpu.__file__).parent
     paths = os.pathsep.join([str(scripts.parent), *sys.path])
-    command = [sys.executable, str(scripts / script), str(library)]
+    command = [sys.executable, str(scripts / script), str(library), *more]
     return subprocess.run(
         command,
         env=os.environ | {"PYTHONPATH": paths} | environment,
@@ -371,23 +367,24 @@ def test_divergent_barriers_are_reported(folder):
         "    __syncthreads();  // counters are zero\n",
         "    if (threadIdx.x & 1)\n        __syncthreads();\n    else\n        __syncthreads();\n",
     )
-    library = emulated_gpu.build(folder, change=fault)
+    library = emulated_gpu.build_fault(folder, fault)
     with pytest.raises(AssertionError, match="wait for each other in different places"):
         count(pa.table({"x": [1.0, 2.0]}), gd.fit({"x": [1.0, 2.0, 3.0]}), library)
 
 
 # --- sanitizers ----------------------------------------------------------------------------------------------------
 
-SANITIZERS = ("-fsanitize=address,undefined,float-cast-overflow,alignment", "-fno-sanitize-recover=all", "-O1")
+SANITIZERS = ("-fsanitize=address,undefined,float-cast-overflow,alignment", "-fno-sanitize-recover=all", "-O1", "-g")
 
 
-def sanitized(library: Path) -> subprocess.CompletedProcess[str]:
+def sanitized(library: Path, *types: str) -> subprocess.CompletedProcess[str]:
     """The kernels on tables of every kind, in a process into which the sanitizers were loaded first."""
     found = [subprocess.run(["g++", f"-print-file-name=lib{name}.so"], capture_output=True, text=True, check=True)
              for name in ("asan", "ubsan")]  # fmt: skip
     return process(
         "sanitized_kernels.py",
         library,
+        *types,
         LD_PRELOAD=" ".join(one.stdout.strip() for one in found),
         ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=0",
         UBSAN_OPTIONS="print_stacktrace=0",
@@ -417,8 +414,10 @@ def checked(folder):
     """The kernels under the sanitizers, as they are and with each fault, on all cores."""
 
     def tried(fault: str | None) -> subprocess.CompletedProcess[str]:
-        change = None if fault is None else replaced(*SANITIZED_FAULTS[fault][0])
-        return sanitized(emulated_gpu.build(folder, *SANITIZERS, change=change))
+        if fault is None:
+            return sanitized(emulated_gpu.build(folder, *SANITIZERS))
+        change = replaced(*SANITIZED_FAULTS[fault][0])
+        return sanitized(emulated_gpu.build_fault(folder, change, *SANITIZERS), "float64")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {fault: pool.submit(tried, fault) for fault in (None, *SANITIZED_FAULTS)}

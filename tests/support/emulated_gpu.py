@@ -6,6 +6,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import re
 import subprocess
 import weakref
 from collections.abc import Callable, Sequence
@@ -14,15 +15,21 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
+from gpudrift.backends.counters import count_frame
 from gpudrift.backends.cuda import launch as cuda_launch
+from gpudrift.backends.cuda.staging import DeviceState, SlabPool
+from gpudrift.backends.numpy import NumpyKernels
+from gpudrift.columns.schema import Schema
+from gpudrift.counts.profiles import Profile
 
 if TYPE_CHECKING:
     import pytest
 
 EMULATION = Path(__file__).resolve().parent / "emulation"
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
-FLAGS = ("-std=c++17", "-O2", "-g", "-fPIC", "-shared", "-ffp-contract=off", "-fno-fast-math", "-Wall", "-Werror")
+FLAGS = ("-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-fno-fast-math", "-Wall", "-Werror")
 QUIET = ("-Wno-unknown-pragmas", "-Wno-unused-function", "-Wno-unused-variable")
 FORWARD, REVERSE, SHUFFLED = range(3)
 ONE_AT_A_TIME = Lock()
@@ -47,8 +54,17 @@ def build(folder: Path, *more: str, change: Callable[[str, str], str] | None = N
     return library
 
 
+def build_fault(folder: Path, fault: Callable[[str, str], str], *more: str) -> Path:
+    """Compile a planted fault, of the counting kernels only the one for float64: in a quarter of the time."""
+
+    def change(name: str, text: str) -> str:
+        return fault(name, re.sub(r"^GD_KERNEL\((?!float64\b).*\n", "", text, flags=re.MULTILINE))
+
+    return build(folder, "-O1", "-DONLY_FLOAT64", *more, change=change)
+
+
 def shared(factory: pytest.TempPathFactory) -> Path:
-    """The kernels as they are, compiled once for all processes of a test run; five seconds of a core."""
+    """The kernels as they are, compiled once for all processes of a test run; two seconds of a core."""
     own = factory.getbasetemp()
     folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with (folder / "emulation.lock").open("w") as lock:
@@ -166,6 +182,12 @@ class EmulatedDevice:
         given = [np.uint64(one.pointer) if hasattr(one, "pointer") else one for one in arguments]
         self.kernels.launch(kernel, grid, threads, shared, given)
         self.launched.append((kernel, grid, threads, shared))
+
+
+def count_on(device: EmulatedDevice, table: pa.Table, schema: Schema, budget: int, pairs: int = 1) -> Profile:
+    """Count a table as a whole on a device, through slabs of so many bytes together."""
+    pool = SlabPool(device, budget, pairs)
+    return count_frame(table.to_batches(), schema, lambda own: DeviceState(own, device, NumpyKernels(), pool))
 
 
 def replaced(name: str, old: str, new: str, times: int = 1) -> Callable[[str, str], str]:
