@@ -22,27 +22,28 @@ from hypothesis import strategies as st
 from support import grouped, strategies
 from support.grouped import DAILY, TWO, chosen, coarse, count, count_batches, is_right, made, several
 
-from gpudrift.backends import BACKENDS, load_backend, load_groups
+from gpudrift.api.engine import opened_table
+from gpudrift.backends import BACKENDS, load_backend, load_state
 from gpudrift.backends import counters as grouped_backend
 from gpudrift.columns.conversion import NAN_IS_NULL
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
 from gpudrift.errors import SourceChangedError
-from gpudrift.execution import group_tasks, group_threads
-from gpudrift.execution.group_tasks import cut_pieces
-from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
+from gpudrift.execution import chains, tasks
 from gpudrift.execution.settings import Progress, Settings
-from gpudrift.execution.threads import count_source
+from gpudrift.execution.tasks import cut_pieces
+from gpudrift.execution.threads import count_source, profile_source
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.sources import delimited, open_source
+from gpudrift.sources import Part, delimited, open_source
 from gpudrift.windows import numbering as grouping_module
 from gpudrift.windows.calendar import Windows
-from gpudrift.windows.grouping import NO_TIME, Grouping, GroupRequest
+from gpudrift.windows.grouping import NO_TIME, WHOLE, Grouping, GroupRequest
 from gpudrift.windows.numbering import GroupNumbering
 
 LIMITS = settings(deadline=None, max_examples=40)
 MORE = settings(deadline=None, max_examples=80)
 FIXTURES = settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 EVERY_DAY = Windows.of(pa.timestamp("us"), "1d")
+HERE = Settings(threads=1)
 ONE = Grouping(by=("g",), segments=())
 
 
@@ -56,7 +57,7 @@ def real(name="x") -> Column:
 
 def profiled(data, time=None, every=None, by=(), columns=None, threads=1, **request):
     made_request = GroupRequest(time, every, by=by, **request)
-    return profile_groups_source(open_source(data), made_request, FitOptions(), columns, Settings(threads=threads))
+    return profile_source(open_source(data), made_request, FitOptions(), columns, Settings(threads=threads))
 
 
 def one_line(error, *words) -> None:
@@ -184,11 +185,11 @@ def test_many_millions_of_rows_in_one_bin_of_one_group(backend, value):
     """A word has room for 2**23 rows of the largest residual, and its sign for none: see MOST_PACKED."""
     column = Column("x", "integer", "integer", None, complete_edges([2**16 + 1], "integer"))
     size = 1 << 22
-    state = load_groups(backend)(Schema((column,)))
+    state = load_state(backend)(Schema((column,)), grouped=True)
     batch, groups = pa.record_batch({"x": np.full(size, value)}), np.zeros(size, np.int32)
     for _ in range(3):
         state.add(batch, groups, 1)
-    whole = grouped_backend.GroupsCounted(state.schema, [(0, 0)])
+    whole = grouped_backend.Counted(state.schema, [(0, 0)])
     whole.take_rows(state)
     whole.take(state)
     profile = whole.profile(Grouping(by=("g",))).total()
@@ -236,8 +237,8 @@ def test_counters_grow_with_groups_that_come_late():
 @pytest.fixture
 def small_runs(monkeypatch):
     """Many runs, many pieces and so many stripes, even for small tables."""
-    monkeypatch.setattr(group_tasks, "RUN_ROWS", 700)
-    monkeypatch.setattr(group_tasks, "LARGEST_BLOCK", 20_000)
+    monkeypatch.setattr(tasks, "RUN_ROWS", 700)
+    monkeypatch.setattr(tasks, "BLOCK", 10_000)
 
 
 @pytest.mark.parametrize("grouping", [DAILY, TWO, Grouping("t", EVERY_DAY), replace(TWO, time=None, windows=None)])
@@ -250,8 +251,8 @@ def test_threads_runs_and_pieces_change_nothing(tmp_path, monkeypatch, grouping)
         path = tmp_path / f"{row_group}.parquet"
         pq.write_table(table, path, row_group_size=row_group)
         for run_rows, piece in ((1 << 20, 16 << 20), (1500, 30_000), (1, 1)):
-            monkeypatch.setattr(group_tasks, "RUN_ROWS", run_rows)
-            monkeypatch.setattr(group_tasks, "LARGEST_BLOCK", piece)
+            monkeypatch.setattr(tasks, "RUN_ROWS", run_rows)
+            monkeypatch.setattr(tasks, "BLOCK", max(piece // 2, 1))
             for threads in (1, 2, 5):
                 assert count(path, schema, grouping, threads=threads).digest == expected.digest
     assert count(path, schema, grouping, "numpy", threads=3) == expected
@@ -297,7 +298,7 @@ def test_files_with_other_orders_and_without_columns(tmp_path, small_runs):
         assert late.segments == (2,)  # (none)
         assert found == expected + late
         assert found.total()["real"].special["absent"] == found.total()["kind"].special["absent"] == 1000
-        assert found.total() == count_source(open_source(tmp_path), schema, None, Settings())
+        assert found.total() == count_source(open_source(tmp_path), schema, WHOLE, None, Settings()).total()
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -309,7 +310,7 @@ def test_columns_of_the_grouping_need_not_be_counted(tmp_path, small_runs, threa
     assert some.schema.names == ("real", "count")  # in the order of the table, as gd.profile
     assert some == whole.select(["real", "count"])
     source = open_source(tmp_path / "t.parquet")
-    again = count_groups_source(source, whole.schema, whole.grouping, ["count", "real"], Settings(threads=threads))
+    again = count_source(source, whole.schema, whole.grouping, ["count", "real"], Settings(threads=threads))
     assert again == whole.select(["count", "real"])
     assert set(again.seen) == {"count", "real"}
     only_time = profiled(tmp_path / "t.parquet", "t", "1d", (), ["t"], threads=threads)
@@ -322,7 +323,7 @@ def test_columns_of_the_grouping_need_not_be_counted(tmp_path, small_runs, threa
 def test_every_door_gives_the_same(tmp_path):
     table = made(2500)
     expected = profiled(table, "t", "1d", ("g", "h"))
-    assert expected.total() == count_source(open_source(table), expected.schema, None, Settings())
+    assert expected.total() == count_source(open_source(table), expected.schema, WHOLE, None, Settings()).total()
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=600)
     pyarrow.feather.write_feather(table, tmp_path / "t.arrow", chunksize=400)
     with pa.ipc.new_stream(tmp_path / "t.arrows", table.schema) as stream:
@@ -340,7 +341,7 @@ def test_every_door_gives_the_same(tmp_path):
     for door, data in doors.items():
         assert profiled(data(), "t", "1d", ("g", "h")) == expected, door
         source = open_source(data())
-        again = count_groups_source(source, expected.schema, expected.grouping, None, Settings(threads=2))
+        again = count_source(source, expected.schema, expected.grouping, None, Settings(threads=2))
         assert again == expected, door
 
 
@@ -353,7 +354,7 @@ def test_inputs_that_are_read_once_may_have_no_rows():
     assert found.total().rows == 0
     reader = pa.RecordBatchReader.from_batches(table.schema, [])
     schema = coarse(table)
-    assert len(count_groups_source(open_source(reader), schema, DAILY, None, Settings())) == 0
+    assert len(count_source(open_source(reader), schema, DAILY, None, Settings())) == 0
     assert found.longer("1w").merged_segments().select(["real"]).starts == ()
 
 
@@ -375,9 +376,9 @@ def test_csv_agrees_with_memory_and_may_lack_columns(tmp_path):
     assert found.groups.tolist() == in_memory.groups.tolist()
     assert found.rows.tolist() == in_memory.rows.tolist()
     assert found.schema.names == in_memory.schema.names
-    again = count_groups_source(open_source(tmp_path), found.schema, found.grouping, None, Settings())
+    again = count_source(open_source(tmp_path), found.schema, found.grouping, None, Settings())
     assert again == found
-    assert found.total() == count_source(open_source(tmp_path), found.schema, None, Settings())
+    assert found.total() == count_source(open_source(tmp_path), found.schema, WHOLE, None, Settings()).total()
 
 
 def test_csv_types_that_change_midway_are_read_again(tmp_path, monkeypatch):
@@ -390,12 +391,12 @@ def test_csv_types_that_change_midway_are_read_again(tmp_path, monkeypatch):
     with_time = Windows.of(pa.date32(), "1d")
     grouping = Grouping("t", with_time, ("g",), (("00",), ("2",)))
     schema = coarse({"x": np.arange(3000.0) / 7})
-    found = count_groups_source(open_source(tmp_path), schema, grouping, None, Settings())
+    found = count_source(open_source(tmp_path), schema, grouping, None, Settings())
     assert int(found.rows.sum()) == rows + 2
     assert found.segment(0).rows == rows // 3
     assert found.segment(1).rows == 1
     assert found.segment(2).rows == rows - rows // 3 + 1
-    assert found.total() == count_source(open_source(tmp_path), schema, None, Settings())
+    assert found.total() == count_source(open_source(tmp_path), schema, WHOLE, None, Settings()).total()
     assert [found.window(start).rows for start in found.starts] == [1000, 1001, 1000, 1]
 
 
@@ -438,24 +439,24 @@ def test_every_chunk_of_every_column_is_read_once(tmp_path, monkeypatch, threads
     schema = coarse(table)
     expected = count(table, schema, grouping)
     for piece in (1, 20_000, 16 << 20):
-        monkeypatch.setattr(group_tasks, "LARGEST_BLOCK", piece)
-        monkeypatch.setattr(group_tasks, "RUN_ROWS", piece)
+        monkeypatch.setattr(tasks, "BLOCK", max(piece // 2, 1))
+        monkeypatch.setattr(tasks, "RUN_ROWS", piece)
         source = Counting(open_source(tmp_path / "t.parquet"))
-        found = count_groups_source(source, schema, grouping, None, Settings(threads=threads))
+        found = count_source(source, schema, grouping, None, Settings(threads=threads))
         assert found == expected
         assert source.read == {(part, name): 1 for part in range(5) for name in table.column_names}
     some = ["real", "t"]
     source = Counting(open_source(tmp_path / "t.parquet"))
-    count_groups_source(source, schema, grouping, some, Settings(threads=threads))
+    count_source(source, schema, grouping, some, Settings(threads=threads))
     assert source.read == {(part, name): 1 for part in range(5) for name in {*some, *grouping.columns}}
 
 
 SCAN = """
 import pathlib, sys
-from gpudrift.execution.group_threads import count_groups_source
-from gpudrift.counts.groups import Grouping
+from gpudrift.execution.threads import count_source, fit_source
+from gpudrift.windows.grouping import Grouping
 from gpudrift.sources import open_source
-from gpudrift.execution.threads import Settings, fit_source
+from gpudrift.execution.settings import Settings
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.windows.calendar import Windows
 import pyarrow as pa
@@ -467,9 +468,9 @@ schema = fit_source(open_source(sys.argv[1]), FitOptions(coarse=True), None, Set
 for every in ("1h", "1w"):
     windows = Windows.of(pa.timestamp("us"), every)
     grouping = Grouping("t", windows, ("g",), (("x",), ("y",)))
-    count_groups_source(open_source(sys.argv[1]), schema, grouping, None, Settings(threads=2))  # libraries are loaded
+    count_source(open_source(sys.argv[1]), schema, grouping, None, Settings(threads=2))  # libraries are loaded
     before = read()
-    count_groups_source(open_source(sys.argv[1]), schema, grouping, None, Settings(threads=2))
+    count_source(open_source(sys.argv[1]), schema, grouping, None, Settings(threads=2))
     print(read() - before)
 """
 
@@ -491,9 +492,9 @@ def test_profiling_reads_once_what_fits_into_memory_else_what_it_samples_and_the
     request = GroupRequest("t", "1d", by=("g",))
     digests = set()
     for most_rows, times in ((1 << 20, {1}), (0, {2, 3})):
-        monkeypatch.setattr(group_threads._Held, "most_rows", most_rows)
+        monkeypatch.setattr(tasks, "MOST_HELD_ROWS", most_rows)
         source = Counting(open_source(tmp_path / "t.parquet"))
-        digests.add(profile_groups_source(source, request, FitOptions(), None, Settings(threads=2)).digest)
+        digests.add(profile_source(source, request, FitOptions(), None, Settings(threads=2)).digest)
         for name in table.column_names:
             wanted = times if most_rows else {3 if name == "g" else 2}
             assert {source.read[part, name] for part in range(5)} == wanted
@@ -505,7 +506,7 @@ def test_progress_ends_at_the_total(tmp_path, small_runs):
     told: list[Progress] = []
     schema = coarse(made(3000))
     for threads in (1, 3):
-        count_groups_source(
+        count_source(
             open_source(tmp_path / "t.parquet"), schema, DAILY, None, Settings(threads=threads, progress=told.append)
         )
         assert (told[-1].values, told[-1].total) == (3000 * 9, 3000 * 9)
@@ -561,9 +562,9 @@ def test_rows_of_a_part_that_failed_are_not_counted_twice(tmp_path, small_runs, 
     schema = coarse(table)
     for piece in (1, 20_000, 16 << 20):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(group_tasks, "LARGEST_BLOCK", piece)
+            patch.setattr(tasks, "BLOCK", max(piece // 2, 1))
             source = Broken(open_source(tmp_path / "t.parquet"))
-            found = count_groups_source(source, schema, DAILY, None, Settings(threads=threads))
+            found = count_source(source, schema, DAILY, None, Settings(threads=threads))
         assert found.skipped == {"count": "Corrupt page", "flag": "Corrupt too"}
         assert found == count(table, schema, DAILY).skip(found.skipped, {})
 
@@ -602,7 +603,7 @@ def test_files_that_change_and_rows_that_are_lost_are_noticed(tmp_path, small_ru
     ):
         for threads in (1, 3):
             with pytest.raises(ValueError, match=words) as error:
-                count_groups_source(
+                count_source(
                     kind(open_source(tmp_path / "t.parquet")), schema, DAILY, None, Settings(threads=threads)
                 )
             one_line(error, "t.parquet")
@@ -739,7 +740,7 @@ TABLE = pa.table(
 )
 def test_what_cannot_be_grouped_is_refused_in_one_line(request_, words):
     with pytest.raises(ValueError, match=r"^(time|segments): ") as error:
-        profile_groups_source(open_source(TABLE), GroupRequest(*request_), FitOptions(), ["n"], Settings(threads=1))
+        profile_source(open_source(TABLE), GroupRequest(*request_), FitOptions(), ["n"], Settings(threads=1))
     one_line(error, *words)
 
 
@@ -779,8 +780,8 @@ def test_a_current_table_whose_columns_of_the_grouping_changed_is_refused():
         count(table.set_column(6, "t", table["kind"]), schema, DAILY)
     with pytest.raises(ValueError, match="column 'g' of type timestamp"):
         count(table.set_column(7, "g", table["t"]), schema, DAILY)
-    with pytest.raises(ValueError, match="columns: no column 'gone' in the schema"):
-        count_groups_source(open_source(table), schema, DAILY, ["gone"], Settings())
+    with pytest.raises(ValueError, match="columns: no column 'gone' in the schema"), opened_table(table, HERE) as opened:
+        opened.count(schema, DAILY, ["gone"])
     with pytest.raises(ValueError, match="columns: no column 'gone' in Arrow Table"):
         profiled(table, "t", "1d", columns=["gone"])
 
@@ -812,8 +813,8 @@ def test_more_groups_than_memory_shall_hold_are_refused(tmp_path, monkeypatch, s
     def limited(*given):
         return GroupNumbering(*given, most_bytes=room)
 
-    monkeypatch.setattr(group_threads, "GroupNumbering", limited)
-    monkeypatch.setattr(group_tasks, "GroupNumbering", limited)
+    monkeypatch.setattr(chains, "GroupNumbering", limited)
+    monkeypatch.setattr(tasks, "GroupNumbering", limited)
     for threads in (1, 3):
         with pytest.raises(ValueError, match="more than 12 windows and segments") as error:
             count(tmp_path / "t.parquet", schema, DAILY, threads=threads)
@@ -836,8 +837,8 @@ def test_pieces_are_all_columns_once_and_those_of_the_grouping_first(rows, block
     table = made(100)
     schema = coarse(table).select(data.draw(st.permutations(table.column_names))[: data.draw(st.integers(0, 9))])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group_tasks, "BLOCK", block)
-        pieces = cut_pieces(open_source(table), schema, TWO, rows, "numba")
+        patch.setattr(tasks, "BLOCK", block)
+        pieces = cut_pieces(open_source(table), [[Part("", rows, 0, ())]], schema, TWO, "numba")
     assert pieces[0].keys
     assert not any(piece.keys for piece in pieces[1:])
     assert set(pieces[0].schema.names) == {"t", "g", "h"} & set(schema.names)
@@ -847,11 +848,11 @@ def test_pieces_are_all_columns_once_and_those_of_the_grouping_first(rows, block
 def test_a_baseline_of_too_many_groups_is_noticed_when_its_columns_are_fitted(monkeypatch):
     """Before, only that no column has fewer slots than some is known."""
     table, request = made(3000), GroupRequest("t", "1d", by=("g",))
-    whole = profile_groups_source(open_source(table), request, FitOptions(), None, Settings(threads=2))
+    whole = profile_source(open_source(table), request, FitOptions(), None, Settings(threads=2))
     for allowed, words in ((len(whole), None), (len(whole) - 1, rf"more than {len(whole) - 1} windows and segments")):
         monkeypatch.setattr(grouping_module, "MOST_BYTES", 16 * whole.schema.slots * allowed)
         if words is None:
-            assert profile_groups_source(open_source(table), request, FitOptions(), None, Settings(threads=2)) == whole
+            assert profile_source(open_source(table), request, FitOptions(), None, Settings(threads=2)) == whole
         else:
             with pytest.raises(ValueError, match=words):
-                profile_groups_source(open_source(table), request, FitOptions(), None, Settings(threads=2))
+                profile_source(open_source(table), request, FitOptions(), None, Settings(threads=2))

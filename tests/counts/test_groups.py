@@ -19,22 +19,21 @@ from support.grouped import DAILY, TWO, chosen, coarse, count, is_right, made, p
 
 import gpudrift as gd
 from gpudrift.backends import BACKENDS
-from gpudrift.backends import counters as grouped_backend
 from gpudrift.backends.numba import NumbaKernels
 from gpudrift.backends.numpy import NumpyKernels
+from gpudrift.backends.sketches import TailCounter
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.groups import Group, GroupedProfile
 from gpudrift.counts.profiles import Profile, total
 from gpudrift.counts.tails import Tail
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.execution.group_threads import profile_groups_source
 from gpudrift.execution.settings import Settings
-from gpudrift.execution.threads import count_source
+from gpudrift.execution.threads import profile_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source
 from gpudrift.windows import numbering as grouping_module
 from gpudrift.windows.calendar import Windows
-from gpudrift.windows.grouping import NO_TIME, Grouping, GroupRequest, segment_label
+from gpudrift.windows.grouping import NO_TIME, WHOLE, Grouping, GroupRequest, segment_label
 from gpudrift.windows.segments import frequent_segments, segment_column
 
 LIMITS = settings(deadline=None, max_examples=30)
@@ -51,7 +50,7 @@ def test_every_group_is_the_plain_profile_of_its_rows(drawn):
     found = [count(table, schema, grouping, backend) for backend in BACKENDS]
     assert is_right(found[0], table)
     assert found[0] == found[1]
-    assert found[0].total() == count_source(open_source(table), schema, None, Settings(threads=1)).skip(
+    assert found[0].total() == count(table, schema, WHOLE).total().skip(
         found[0].skipped, found[0].findings
     )
 
@@ -62,7 +61,7 @@ def test_profiling_freezes_the_most_frequent_segments(drawn, most):
     _, grouping, (table,) = drawn
     every = None if grouping.windows is None else str(grouping.windows.every)
     request = GroupRequest(grouping.time, every, by=grouping.by, segments=most)
-    found = profile_groups_source(open_source(table), request, FitOptions(), None, Settings(threads=1))
+    found = profile_source(open_source(table), request, FitOptions(), None, Settings(threads=1))
     tally = Counter(grouped.segments_of(table, grouping.by)) if grouping.by else Counter()
     order = sorted(tally, key=lambda one: (-tally[one], [(value is not None, value or "") for value in one]))
     assert found.grouping.segments == tuple(order[:most])
@@ -387,9 +386,9 @@ def test_what_sketches_keep_is_the_smallest_of_each_group(backend, colliding, ro
     column = Column("x", "categorical", "text", categories=(b"x1",), sketch=size)
     grouping = Grouping(by=("g",), segments=(("0",), ("2",)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grouped_backend.TailCounter, "most_waiting", waiting)
-        patch.setattr(grouped_backend.TailCounter, "most_cells", cells)
-        patch.setattr(grouped_backend.TailCounter, "most_sorted", some)
+        patch.setattr(TailCounter, "most_waiting", waiting)
+        patch.setattr(TailCounter, "most_cells", cells)
+        patch.setattr(TailCounter, "most_sorted", some)
         if colliding:
             patch.setattr(NumbaKernels, "hashes", few_hashes)
             patch.setattr(NumpyKernels, "hashes", few_hashes)
@@ -423,9 +422,9 @@ def test_sketches_of_many_groups_do_not_depend_on_the_cut(monkeypatch):
     grouping = Grouping(by=("g",), segments=tuple((str(at),) for at in range(29)))
     expected = count(table, schema, grouping)
     assert is_right(expected, table)
-    monkeypatch.setattr(grouped_backend.TailCounter, "most_waiting", 100)
+    monkeypatch.setattr(TailCounter, "most_waiting", 100)
     for size, cells in ((1_000, 1 << 22), (1_000, 40_000), (7_777, 0)):
-        monkeypatch.setattr(grouped_backend.TailCounter, "most_cells", cells)
+        monkeypatch.setattr(TailCounter, "most_cells", cells)
         batches = table.to_batches(max_chunksize=size)
         random.Random(size).shuffle(batches)
         for backend in BACKENDS:

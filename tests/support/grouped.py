@@ -11,14 +11,13 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from gpudrift.backends import load_backend, load_groups
+from gpudrift.backends import load_backend, load_state
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
-from gpudrift.execution.group_tasks import together
-from gpudrift.execution.group_threads import count_groups_source
 from gpudrift.execution.settings import Settings
-from gpudrift.execution.threads import fit_source
+from gpudrift.execution.tasks import gathered
+from gpudrift.execution.threads import count_source, fit_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source
 from gpudrift.windows.calendar import Windows
@@ -161,7 +160,7 @@ def small(schema: Schema, listed: int = 1, sketch: int = 2) -> Schema:
 
 
 def count(table, schema: Schema, grouping: Grouping, backend: str = "numba", threads: int = 1) -> GroupedProfile:
-    return count_groups_source(open_source(table), schema, grouping, None, Settings(backend, threads))
+    return count_source(open_source(table), schema, grouping, None, Settings(backend, threads))
 
 
 def count_batches(
@@ -169,10 +168,10 @@ def count_batches(
 ) -> GroupedProfile:
     """Count some batches in their order, with nothing between them and the backend."""
     columns = [segment_column(name, types.field(name).type, "the test") for name in grouping.by]
-    numbering, state = GroupNumbering(grouping, columns, schema), load_groups(backend)(schema)
+    numbering, state = GroupNumbering(grouping, columns, schema), load_state(backend)(schema, grouped=bool(grouping))
     for batch in batches:
-        state.add(batch, numbering.of(batch), numbering.known)
-    return together(schema, grouping, numbering, [[state]])
+        state.add(batch, numbering.of(batch) if grouping else None, numbering.known)
+    return gathered(schema, grouping, numbering, [[state]])
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
