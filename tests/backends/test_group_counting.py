@@ -603,9 +603,7 @@ def test_files_that_change_and_rows_that_are_lost_are_noticed(tmp_path, small_ru
     ):
         for threads in (1, 3):
             with pytest.raises(ValueError, match=words) as error:
-                count_source(
-                    kind(open_source(tmp_path / "t.parquet")), schema, DAILY, None, Settings(threads=threads)
-                )
+                count_source(kind(open_source(tmp_path / "t.parquet")), schema, DAILY, None, Settings(threads=threads))
             one_line(error, "t.parquet")
 
 
@@ -780,7 +778,10 @@ def test_a_current_table_whose_columns_of_the_grouping_changed_is_refused():
         count(table.set_column(6, "t", table["kind"]), schema, DAILY)
     with pytest.raises(ValueError, match="column 'g' of type timestamp"):
         count(table.set_column(7, "g", table["t"]), schema, DAILY)
-    with pytest.raises(ValueError, match="columns: no column 'gone' in the schema"), opened_table(table, HERE) as opened:
+    with (
+        pytest.raises(ValueError, match="columns: no column 'gone' in the schema"),
+        opened_table(table, HERE) as opened,
+    ):
         opened.count(schema, DAILY, ["gone"])
     with pytest.raises(ValueError, match="columns: no column 'gone' in Arrow Table"):
         profiled(table, "t", "1d", columns=["gone"])

@@ -50,9 +50,7 @@ def test_every_group_is_the_plain_profile_of_its_rows(drawn):
     found = [count(table, schema, grouping, backend) for backend in BACKENDS]
     assert is_right(found[0], table)
     assert found[0] == found[1]
-    assert found[0].total() == count(table, schema, WHOLE).total().skip(
-        found[0].skipped, found[0].findings
-    )
+    assert found[0].total() == count(table, schema, WHOLE).total().skip(found[0].skipped, found[0].findings)
 
 
 @LIMITS

@@ -9,6 +9,7 @@ from itertools import product
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import strategies as st
 
 from gpudrift.backends import load_backend, load_state
@@ -21,7 +22,7 @@ from gpudrift.execution.threads import count_source, fit_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source
 from gpudrift.windows.calendar import Windows
-from gpudrift.windows.grouping import NO_TIME, Grouping
+from gpudrift.windows.grouping import NO_TIME, WHOLE, Grouping
 from gpudrift.windows.numbering import GroupNumbering
 from gpudrift.windows.segments import segment_column
 from support import strategies
@@ -53,6 +54,10 @@ def everies(type: pa.DataType) -> list[str]:
     if pa.types.is_integer(type):
         return ["1", "7", "100"]
     return ["1d", "1w", "1mo", "3d"] if pa.types.is_date(type) else ["1h", "1d", "1w", "1mo", "3d"]
+
+
+BOTH = pytest.mark.parametrize("whole", [True, False], ids=["whole", "groups"])
+"""For what holds of a table as one group and of windows and segments alike."""
 
 
 # --- the loops -------------------------------------------------------------------------------------------------------
@@ -143,8 +148,12 @@ def is_right(profile: GroupedProfile, table: pa.Table) -> bool:
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
+def fitted(table, **options) -> Schema:
+    return fit_source(open_source(table), FitOptions(**options), None, Settings(threads=1))
+
+
 def coarse(table, **options) -> Schema:
-    return fit_source(open_source(table), FitOptions(coarse=True, **options), None, Settings(threads=1))
+    return fitted(table, coarse=True, **options)
 
 
 def small(schema: Schema, listed: int = 1, sketch: int = 2) -> Schema:
@@ -222,9 +231,20 @@ def divided(draw: Callable, columns: pa.Table, time: pa.DataType | None, by: Seq
 
 @st.composite
 def several(
-    draw: Callable, how_many: int = 1, types: Sequence[pa.DataType] = strategies.TYPES, max_rows: int = 40
+    draw: Callable,
+    how_many: int = 1,
+    types: Sequence[pa.DataType] = strategies.TYPES,
+    max_rows: int = 40,
+    *,
+    whole: bool = False,
 ) -> tuple[Schema, Grouping, list[pa.Table]]:
-    """A coarse schema, a grouping, and some tables that have its columns."""
+    """A schema, a grouping, and some tables that have its columns.
+
+    ``whole`` draws what a plain profile is counted under: a fine schema, and one group.
+    """
+    if whole:
+        first = draw(strategies.tables(types=types, max_rows=2 * max_rows))
+        return fitted(first), WHOLE, [first, *(draw(strategies.like(first, 2 * max_rows)) for _ in range(how_many - 1))]
     first = draw(strategies.tables(types=types, max_rows=max_rows, max_columns=3))
     tables = [first, *(draw(strategies.like(first, max_rows)) for _ in range(how_many - 1))]
     has_time = draw(st.integers(0, 4)) > 0
