@@ -16,13 +16,14 @@ from gpudrift.backends import load_backend, load_state
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
+from gpudrift.execution import cuts, tasks
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.tasks import gathered
-from gpudrift.execution.threads import count_source, fit_source
+from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source
 from gpudrift.windows.calendar import Windows
-from gpudrift.windows.grouping import NO_TIME, WHOLE, Grouping
+from gpudrift.windows.grouping import NO_TIME, WHOLE, Grouping, GroupRequest
 from gpudrift.windows.numbering import GroupNumbering
 from gpudrift.windows.segments import segment_column
 from support import strategies
@@ -168,6 +169,12 @@ def small(schema: Schema, listed: int = 1, sketch: int = 2) -> Schema:
     )
 
 
+def profiled(data, time=None, every=None, by=(), columns=None, threads=1, **request) -> GroupedProfile:
+    """Fit and count in windows and segments; or, where neither is asked for, as a whole."""
+    asked = GroupRequest(time, every, by=by, **request)
+    return profile_source(open_source(data), asked, FitOptions(), columns, Settings(threads=threads))
+
+
 def count(table, schema: Schema, grouping: Grouping, backend: str = "numba", threads: int = 1) -> GroupedProfile:
     return count_source(open_source(table), schema, grouping, None, Settings(backend, threads))
 
@@ -181,6 +188,22 @@ def count_batches(
     for batch in batches:
         state.add(batch, numbering.of(batch) if grouping else None, numbering.known)
     return gathered(schema, grouping, numbering, [[state]])
+
+
+def cut_small(patch: pytest.MonkeyPatch, rows: int, size: int) -> None:
+    """Runs of so many rows, and pieces of columns of so many bytes: of a whole, and of windows and segments."""
+    patch.setattr(tasks, "RUN_ROWS", rows)
+    patch.setattr(tasks, "BLOCK", max(size // 2, 1))
+    patch.setattr(cuts, "SMALLEST_BLOCK", size)
+    patch.setattr(cuts, "LARGEST_BLOCK", size)
+
+
+def one_line(error, *words) -> None:
+    """Whether an error is told in one line that has these words."""
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
