@@ -303,18 +303,22 @@ def test_progress_ends_at_the_total(tmp_path, small_runs, grouping):
 # --- pieces, and room for them ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("grouping", [WHOLE, TWO], ids=["whole", "groups"])
+@pytest.mark.parametrize("workers", [None, 3])
 @LIMITS
 @given(st.integers(1, 10_000), st.integers(1, 200_000), st.data())
-def test_pieces_are_all_columns_once_and_those_of_the_grouping_first(rows, block, data):
+def test_pieces_are_all_columns_once_and_those_of_the_grouping_first(grouping, workers, rows, size, data):
     table = made(100)
     schema = coarse(table).select(data.draw(st.permutations(table.column_names))[: data.draw(st.integers(0, 9))])
+    runs = [[Part("", rows, 0, ())]]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "BLOCK", block)
-        pieces = cut_pieces(open_source(table), [[Part("", rows, 0, ())]], schema, TWO, "numba")
-    assert pieces[0].keys
-    assert not any(piece.keys for piece in pieces[1:])
-    assert set(pieces[0].schema.names) == {"t", "g", "h"} & set(schema.names)
-    assert sorted(name for piece in pieces for name in piece.names) == sorted(schema.names)
+        cut_small(patch, rows, size)
+        pieces = cut_pieces(open_source(table), runs, schema, grouping, "numba", workers)
+    assert [piece.keys for piece in pieces] == [at == 0 and bool(grouping) for at in range(len(pieces))]
+    keys = [name for name in grouping.columns if name in schema]
+    assert not grouping or list(pieces[0].schema.names) == keys
+    rest = [name for name in schema.names if name not in keys]
+    assert [name for piece in pieces for name in piece.schema.names] == [*keys, *rest]
 
 
 def test_more_groups_than_memory_shall_hold_are_refused(tmp_path, monkeypatch, small_runs):
