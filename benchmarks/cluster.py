@@ -48,12 +48,12 @@ import generate
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from gpudrift.counts.packed import Packet, add_packets
 
 import gpudrift as gd
-from gpudrift.counts.packed import Packet, add_packets
 from gpudrift.execution import cuts as planning
 from gpudrift.execution import tasks
-from gpudrift.execution.cluster import graph as graphs
+from gpudrift.execution.cluster import files as cluster_files
 from gpudrift.execution.cluster.dask import DaskCluster
 from gpudrift.execution.cluster.files import open_files, open_found
 from gpudrift.execution.cluster.graph import Place
@@ -124,6 +124,10 @@ def write(shape: Shape, path: Path, number: int) -> None:
     temporary.rename(path)
 
 
+WRITTEN_HERE = 2_000_000
+"""Values of a table up to which starting processes takes longer than writing it."""
+
+
 def prepare(shape: Shape, within: Path) -> list[str]:
     """Paths of the files of a table, made by processes of their own unless they are there."""
     folder = shape.folder(within)
@@ -132,6 +136,10 @@ def prepare(shape: Shape, within: Path) -> list[str]:
     missing = [number for number, path in enumerate(paths) if not path.exists()]
     if missing:
         say(f"writing {len(missing)} files to {folder}")
+        if shape.rows * (shape.floats + len(shape.strings)) <= WRITTEN_HERE:
+            for number in missing:
+                write(shape, paths[number], number)
+            return [str(path) for path in paths]
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), mp_context=spawn) as pool:
             done = [pool.submit(write, shape, paths[number], number) for number in missing]
@@ -507,7 +515,7 @@ def submitted(work: Callable[[], Any]) -> dict[str, Any]:
     """Seconds, and processor seconds of client and scheduler, until everything is submitted; then it is given up."""
     told: dict[str, Any] = {}
     began: list[float] = []
-    real_open = graphs.open_files
+    real_open = cluster_files.open_files
 
     def opening(*given: Any) -> Any:
         found = real_open(*given)
@@ -520,7 +528,7 @@ def submitted(work: Callable[[], Any]) -> dict[str, Any]:
         raise Submitted
 
     with (
-        mock.patch.object(graphs, "open_files", opening),
+        mock.patch.object(cluster_files, "open_files", opening),
         mock.patch.object(DaskCluster, "results", stopping),
         suppress(Submitted),
     ):

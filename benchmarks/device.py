@@ -43,7 +43,8 @@ import gpudrift as gd
 from gpudrift import bench
 from gpudrift.backends import why_not_cuda
 from gpudrift.backends.cuda import launch as cuda_launch
-from gpudrift.bench.files import lines, measure_files
+from gpudrift.bench.files import measure_files
+from gpudrift.bench.files_result import lines
 from gpudrift.execution.cluster.scheduler import open_cluster
 from gpudrift.files import write_whole
 
@@ -75,7 +76,7 @@ def run_tests() -> dict[str, Any]:
             "--require-gpu",
             f"--junitxml={report}",
         ]
-        done = subprocess.run([*command, "tests/test_gpu.py"], cwd=ROOT, check=False)
+        done = subprocess.run([*command, "tests/backends/cuda/test_gpu.py"], cwd=ROOT, check=False)
         suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None
     failed = {}
@@ -233,7 +234,7 @@ def chosen(text: str | None, known: Sequence[str], parser: argparse.ArgumentPars
     names = text.split(",") if text else list(known)
     unknown = [name for name in names if name not in known]
     if unknown:
-        parser.error(f"{option}: {unknown[0]!r} is none of {', '.join(known)}")
+        parser.error(f"{option}: unknown {unknown[0]!r}; choose from {', '.join(known)}")
     return names
 
 

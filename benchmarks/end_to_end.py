@@ -248,7 +248,9 @@ def options() -> argparse.Namespace:
     given.names = given.cases.split(",") if given.cases else list(known)
     unknown = [name for name in given.names if name not in known]
     if unknown or given.repeat < 1:
-        parser.error(f"--cases: {unknown[0]!r} is none of {', '.join(known)}" if unknown else "--repeat: at least 1")
+        parser.error(
+            f"--cases: unknown {unknown[0]!r}; choose from {', '.join(known)}" if unknown else "--repeat: at least 1"
+        )
     given.known = known
     return given
 

@@ -209,6 +209,6 @@ def checked_storages(text: str) -> dict[str, float]:
         name, _, number = (word.strip() for word in pair.partition("="))
         speed = float(number) if re.fullmatch(r"\d+(\.\d+)?", number) else 0.0
         if not name or speed <= 0:
-            raise ValueError(f"NAME=GB/s was expected, not {pair!r}")
+            raise ValueError(f"expected NAME=GB/s, got {pair!r}")
         found[name] = 1e9 * speed
     return found

@@ -108,7 +108,7 @@ def main() -> None:
     names = given.shapes.split(",") if given.shapes else list(zoo)
     unknown = [name for name in names if name not in zoo]
     if unknown:
-        parser.error(f"--shapes: {unknown[0]!r} is none of {', '.join(zoo)}")
+        parser.error(f"--shapes: unknown {unknown[0]!r}; choose from {', '.join(zoo)}")
     print(f"{given.rows:,} rows a side, seed {given.seed}, scipy {scipy.__version__}, gpudrift {gd.__version__}")
     table: dict[str, dict[str, Any]] = {}
     for name in names:

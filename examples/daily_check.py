@@ -43,13 +43,13 @@ def save_baseline(path: Path) -> None:
 def check(baseline: Path, today: Path) -> int:
     """Compare, print what a person needs to know, and return the exit status."""
     report = gd.compare(baseline, today, thresholds=THRESHOLDS)
-    for finding in report.comparison.findings:
-        print(f"schema: {finding.column}: {finding.finding}")
+    for changed in report.comparison.schema_changes:
+        print(f"schema: {changed.column}: {changed.change}")
     for column in report:
         if column.drifted:
             print(f"{column.severity:<9} {column.name:<32} {column.reason}")
     print(f"{len(report.drifted)} of {report.judged} judged columns drifted")
-    return 1 if report.drifted or report.comparison.findings else 0
+    return 1 if report.drifted or report.comparison.schema_changes else 0
 
 
 def main() -> int:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gpudrift.errors import IncompatibleColumnError as IncompatibleColumnError
     from gpudrift.errors import SchemaMismatchError as SchemaMismatchError
     from gpudrift.errors import SourceChangedError as SourceChangedError
+    from gpudrift.errors import UnknownColumnError as UnknownColumnError
     from gpudrift.judging.findings import Finding as Finding
     from gpudrift.judging.report import Report as Report
     from gpudrift.judging.rules.reading import Rule as Rule
@@ -53,9 +54,10 @@ _HOMES = {
     "IncompatibleColumnError": "gpudrift.errors",
     "SchemaMismatchError": "gpudrift.errors",
     "SourceChangedError": "gpudrift.errors",
+    "UnknownColumnError": "gpudrift.errors",
     "Finding": "gpudrift.judging.findings",
     "GroupedProfile": "gpudrift.counts.groups",
-    "Monitoring": "gpudrift.judging.monitoring",
+    "Monitoring": "gpudrift.judging.windows",
     "Profile": "gpudrift.counts.profiles",
     "Report": "gpudrift.judging.report",
     "Rule": "gpudrift.judging.rules.reading",
@@ -78,6 +80,7 @@ __all__ = [
     "SchemaMismatchError",
     "SourceChangedError",
     "Store",
+    "UnknownColumnError",
     "__version__",
     "check",
     "compare",
@@ -90,12 +93,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'gpudrift' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for one of these
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module 'gpudrift' has no attribute {name!r}")
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

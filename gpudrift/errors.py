@@ -1,13 +1,23 @@
-"""The three exceptions of gpudrift that callers may want to tell apart.
+"""The exceptions of gpudrift that callers may want to tell apart.
 
 Everything else is a built-in type: ``FileNotFoundError`` and other ``OSError`` for files, ``TypeError`` for an input
-of a kind that cannot be read, ``ValueError`` for a value that makes no sense. Every message is one line: what was
+of a kind that cannot be read, ``ValueError`` for an invalid value. Every message is one line: what was
 given, what was expected, for which file or column.
 """
 
 from __future__ import annotations
 
-__all__ = ["IncompatibleColumnError", "SchemaMismatchError", "SourceChangedError"]
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "IncompatibleColumnError",
+    "SchemaMismatchError",
+    "SourceChangedError",
+    "UnknownColumnError",
+    "did_you_mean",
+    "missing_column",
+]
 
 
 class IncompatibleColumnError(ValueError):
@@ -40,3 +50,51 @@ class SourceChangedError(ValueError):
     Files are compared by size and modification time, before and after each part that is read. Let whoever writes the
     file finish and run again.
     """
+
+
+class UnknownColumnError(ValueError):
+    """A column was asked for by a name that the data, profile or store does not have.
+
+    Parameters
+    ----------
+    option : str
+        The argument that names it, for instance ``columns`` or ``time``.
+    name : str
+    place : str
+        Where it was looked for, for instance ``train.parquet`` or ``the schema``.
+    known : iterable of str
+        The names that are there; a similar one is suggested.
+    """
+
+    def __init__(self, option: str, name: str, place: str, known: Iterable[str] = ()) -> None:
+        known = tuple(known)
+        super().__init__(f"{option}: no column {name!r} in {place}{did_you_mean(name, known)}")
+        self.option = option
+        self.name = name
+        self.place = place
+        self.known = known
+
+    def __reduce__(self) -> tuple[type[UnknownColumnError], tuple[str, str, str, tuple[str, ...]]]:
+        return type(self), (self.option, self.name, self.place, self.known)
+
+
+def missing_column(option: str, name: str, place: str, known: Iterable[str] | None) -> ValueError:
+    """The error for a column that is not there.
+
+    Parameters
+    ----------
+    option, name, place
+        As for :class:`UnknownColumnError`.
+    known : iterable of str or None
+        The names to choose from where a user has asked for the column; None where a baseline or a store needs it, so
+        that the data is wrong and not the request.
+    """
+    if known is None or name in (names := tuple(known)):
+        return ValueError(f"{option}: no column {name!r} in {place}")
+    return UnknownColumnError(option, name, place, names)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'price'?`` where a known name is similar; the empty text otherwise."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""

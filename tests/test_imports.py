@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,6 +37,41 @@ def test_importing_the_package_loads_nothing_heavy():
     assert "gpudrift" in modules
     assert not HEAVY & modules
     assert {name for name in modules if name.startswith("gpudrift")} <= {"gpudrift", "gpudrift.version"}
+
+
+MODULES = [found.name for found in pkgutil.walk_packages(gd.__path__, "gpudrift.")]
+PACKAGES = [found.name for found in pkgutil.walk_packages(gd.__path__, "gpudrift.") if found.ispkg]
+
+# Imports modules one by one, and says of each which of the heavy libraries came with it.
+ONE_BY_ONE = """
+from importlib import import_module
+heavy, *names = (words.split(",") for words in sys.argv[1:])
+for name in names[0]:
+    before = set(sys.modules)
+    import_module(name)
+    for library in sorted(set(heavy) & set(sys.modules) - before):
+        print(f"{name}:{library}", file=sys.stderr)
+"""
+
+
+def heavy_imports(modules: Iterable[str], heavy: Iterable[str]) -> set[str]:
+    """As ``module:library``, where importing a module loads one of the heavy libraries."""
+    return {line for line in loaded(ONE_BY_ONE, ",".join(heavy), ",".join(modules)) if ":" in line}
+
+
+def test_every_module_at_any_depth_imports_without_a_heavy_library():
+    """Numba's loops are compiled by decorators; what draws reports needs rich, and commands need click."""
+    assert {"gpudrift.execution.cluster.dask", "gpudrift.backends.cuda.device", "gpudrift.files"} <= set(MODULES)
+    modules = [name for name in MODULES if name not in ("gpudrift.backends.numba", "gpudrift.__main__")]
+    assert heavy_imports(modules, HEAVY - {"rich", "click"}) == set()
+
+
+def test_importing_a_folder_loads_nothing_heavy_and_mostly_no_arrays():
+    """What is imported by its whole name must not pay for its neighbours."""
+    assert {"gpudrift.cli", "gpudrift.judging.rules", "gpudrift.backends.cuda"} <= set(PACKAGES)
+    light = [name for name in PACKAGES if name not in ("gpudrift.bench", "gpudrift.sources")]
+    assert heavy_imports(light, HEAVY | {"numpy", "pyarrow"}) == set()
+    assert heavy_imports(PACKAGES, HEAVY) == set()
 
 
 def test_looking_at_the_names_loads_nothing():

@@ -16,8 +16,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpudrift.alerts.events import Alert, Event, State, instant, size_of
-from gpudrift.judging.findings import SEVERITIES
+from gpudrift.alerts.events import Alert, AlertState, Event, instant, size_of
+from gpudrift.vocabulary import ALARM_KINDS, SEVERITIES
 
 __all__ = [
     "EVENT_FORMAT",
@@ -38,26 +38,25 @@ MOST_FINDINGS = 1000
 MOST_LINES = 20
 """Findings in one message for people."""
 LONGEST_NAME = 80
+_CHANGES = {"opened": "new", "grew": "increased", "shrank": "decreased", "ended": "resolved"}
 
 # Slack's own: text of a header block, of a section, and of the message that stands in notifications.
 SLACK_HEADER, SLACK_SECTION, SLACK_TEXT = 150, 3000, 3000
 
 
 def title(event: Event, watch: str) -> str:
-    """The event in one line: what is watched, what moved, which columns."""
-    moved = [_name(column) for column in event.columns[:3]]
+    """The event in one line: what is watched, what changed, which columns."""
+    shown = [_name(column) for column in event.columns[:3]]
     if len(event.columns) > 3:
         more = len(event.columns) - 2
-        names = f"{', '.join(moved[:2])} and {more:,} more columns"
+        names = f"{', '.join(shown[:2])} and {more:,} more columns"
     else:
-        names = " and ".join([", ".join(moved[:-1]), moved[-1]] if len(moved) > 1 else moved)
+        names = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
     if event.change == "retrain":
-        said = f"retrain, there has been drift since {event.since}: {names}"
+        message = f"retrain, drift since {event.since}: {names}"
     else:
-        together = " together" if len(event.columns) > 1 and event.change == "opened" else ""
-        words = {"opened": "{} moved", "grew": "{} moved further", "shrank": "{} moved back", "ended": "over: {}"}
-        said = words[event.change].format(names) + together
-    return f"{_plain(watch, LONGEST_NAME)}: {said} ({_worst(event)}, window {event.window})"
+        message = f"{_CHANGES[event.change]}: {names}"
+    return f"{_plain(watch, LONGEST_NAME)}: {message} ({_worst(event)}, window {event.window})"
 
 
 def alert_lines(event: Event, most: int = MOST_LINES) -> list[str]:
@@ -127,7 +126,7 @@ def slack_document(event: Event, watch: str, lost: int = 0) -> dict[str, Any]:
         more = f" and {len(event.segments) - 10:,} more" if len(event.segments) > 10 else ""
         rest.append(f"segments: {names}{more}")
     if lost:
-        rest.append(f"{lost:,} earlier messages were lost: too many waited for this address")
+        rest.append(f"{lost:,} earlier messages were dropped: too many were waiting for this address")
     head = title(event, watch)
     # What was left out has a section of its own: at the end of the first it would be cut off.
     sections = ["\n".join(part) for part in (lines, rest) if part]
@@ -194,7 +193,7 @@ class Gauges:
     unsent: Mapping[str, int] | None = None
 
 
-def prometheus_text(state: State, watch: str, gauges: Gauges, most: int = 1000) -> str:
+def prometheus_text(state: AlertState, watch: str, gauges: Gauges, most: int = 1000) -> str:
     """Gauges of everything that is open, in the text format of Prometheus.
 
     At most `most` findings have series of their own, the largest; ``gpudrift_findings_left_out`` counts the others.
@@ -210,7 +209,7 @@ def prometheus_text(state: State, watch: str, gauges: Gauges, most: int = 1000) 
     levels = [(labels, 1.0 + SEVERITIES.index(alert.finding.severity)) for labels, alert in series.items()]
     starts = [(labels, instant(alert.since).timestamp()) for labels, alert in series.items()]
     counts: dict[tuple[tuple[str, str], ...], float] = {}
-    for kind in ("quality", "drift", "skew"):
+    for kind in ALARM_KINDS:
         for severity in SEVERITIES:
             counts[(*own, ("kind", kind), ("severity", severity))] = 0.0
     for alert in alerts:
@@ -226,7 +225,7 @@ def prometheus_text(state: State, watch: str, gauges: Gauges, most: int = 1000) 
         ("findings_left_out", "Open findings without series of their own.", [(own, float(len(alerts) - len(series)))]),
         ("drifted_columns", "Columns with open drift.", [(own, float(len(drifted)))]),
         ("judged_columns", "Columns judged in the last window.", [(own, gauges.judged)]),
-        ("retrain", "1 from the signal to retrain until the drift is over.", [(own, float(state.streak.told))]),
+        ("retrain", "1 from the signal to retrain until the drift is resolved.", [(own, float(state.streak.told))]),
         ("unsent_messages", "Messages that could not be sent yet.", unsent),
         ("last_window_seconds", "Start of the last window, since 1970.", last),
         ("last_run_seconds", "Time of the last run, since 1970.", [(own, gauges.time)]),

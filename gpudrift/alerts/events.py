@@ -1,16 +1,17 @@
-"""Findings of windows in, events out: what is new, has grown, has shrunk or is over, and each only once.
+"""Findings of windows in, events out: what is new, has increased, decreased or been resolved, and each only once.
 
 The state is a value; :func:`advance` is a pure function of it. An alert is one finding that goes on: the same kind,
 rule, column and segment in one window after the other. It opens, it grows or shrinks (another severity, another sign,
-or a value that differs by a factor from the one that was told last), and it ends. Everything that happens to alerts in
-one window is told together, one event for each kind of change.
+or a value that differs by a factor from the one that was reported last), and it ends. Everything that happens to alerts
+in one window is reported together, one event for each kind of change.
 
-Drift and skew of a column that was not judged in a window go on, for nobody knows that they are over: a segment without
-rows ends nothing. Those of a segment that is never seen again stay open, until a report no longer has the segment.
+Drift and skew of a column that was not judged in a window stay open, for nobody knows whether they are resolved: a
+segment without rows ends nothing. Those of a segment that is never seen again stay open, until a report no longer has
+the segment.
 
 Laws. Windows are taken in the order of time. However a series of windows is cut into runs, the events are the same; a
 window before the last one changes nothing; the last window once more is a correction of it, so the same findings once
-more change nothing and tell nothing. The order of findings does not matter.
+more change nothing and report nothing. The order of findings does not matter.
 
 Not promised: that a correction of a window which is not the last one is seen.
 """
@@ -24,14 +25,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from gpudrift.judging.findings import SEVERITIES, Finding
+from gpudrift.judging.findings import Finding
+from gpudrift.vocabulary import SEVERITIES
 
 __all__ = [
     "CHANGES",
     "Alert",
+    "AlertState",
     "Event",
     "Rules",
-    "State",
     "Streak",
     "Window",
     "advance",
@@ -41,8 +43,6 @@ __all__ = [
 ]
 
 CHANGES = ("opened", "grew", "shrank", "ended", "retrain")
-
-KINDS = ("quality", "drift", "skew")
 
 Key = tuple[str, str, str | None, str | None]
 """Kind, rule, column and segment."""
@@ -75,12 +75,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Rules:
-    """When something is told.
+    """When something is reported.
 
     Parameters
     ----------
     factor : float
-        An alert is told again when its value is so many times as large, or as small, as it was told.
+        An alert is reported again when its value is so many times as large, or as small, as it was reported last.
     retrain_windows : int
         So many windows in a row with drift are a signal to retrain; 0 is never.
     retrain_share : float
@@ -103,7 +103,7 @@ class Alert:
     since : str
         Start of the first window of the unbroken run of windows in which it was found.
     told : float or None
-        The value that was told last; in an event the one that was told before it.
+        The value that was reported last; in an event the one that was reported before it.
     """
 
     finding: Finding
@@ -117,7 +117,7 @@ class Alert:
 
 @dataclass(frozen=True)
 class Event:
-    """What happened in one window, to all alerts that it happened to: they moved together.
+    """One kind of change in one window, and all alerts that changed so.
 
     Parameters
     ----------
@@ -139,18 +139,18 @@ class Event:
 
     @property
     def columns(self) -> tuple[str | None, ...]:
-        """Columns that moved, the largest first; None is the table."""
+        """Columns that changed, the largest first; None is the table."""
         return tuple(dict.fromkeys(alert.finding.column for alert in self.alerts))
 
     @property
     def segments(self) -> tuple[str, ...]:
-        """Names of the segments in which something moved."""
+        """Names of the segments in which something changed."""
         return tuple(sorted({alert.finding.segment for alert in self.alerts if alert.finding.segment is not None}))
 
 
 @dataclass(frozen=True)
 class Streak:
-    """Windows in a row with drift enough to retrain, and whether that was told for this drift."""
+    """Windows in a row with drift enough to retrain, and whether that was reported for this drift."""
 
     windows: int = 0
     since: str | None = None
@@ -158,7 +158,7 @@ class Streak:
 
 
 @dataclass(frozen=True)
-class State:
+class AlertState:
     """All that has to be known of the past.
 
     Parameters
@@ -233,12 +233,14 @@ def windows_of(
     return tuple(Window(start, tuple(inside), judged) for start, inside in found.items())
 
 
-def advance(state: State, windows: Iterable[Window], rules: Rules | None = None) -> tuple[tuple[Event, ...], State]:
+def advance(
+    state: AlertState, windows: Iterable[Window], rules: Rules | None = None
+) -> tuple[tuple[Event, ...], AlertState]:
     """Take windows up into the state.
 
     Parameters
     ----------
-    state : State
+    state : AlertState
     windows : iterable of Window
         In any order; of one start they are taken together.
     rules : Rules, optional
@@ -246,7 +248,7 @@ def advance(state: State, windows: Iterable[Window], rules: Rules | None = None)
     Returns
     -------
     events : tuple of Event
-    state : State
+    state : AlertState
 
     Raises
     ------
@@ -284,7 +286,7 @@ def _either(one: frozenset[str] | None, other: frozenset[str] | None) -> frozens
     return None if one is None or other is None else one | other
 
 
-def _step(state: State, window: Window, rules: Rules) -> tuple[list[Event], State]:
+def _step(state: AlertState, window: Window, rules: Rules) -> tuple[list[Event], AlertState]:
     again = state.window is not None and instant(window.start) == instant(state.window)
     start = state.window if again and state.window is not None else window.start
     found = _worst(window.findings)
@@ -311,7 +313,7 @@ def _step(state: State, window: Window, rules: Rules) -> tuple[list[Event], Stat
             if change == "retrain":
                 since = streak.since or since
             events.append(_event(state.events + len(events), change, start, since, concerned))
-    return events, State(
+    return events, AlertState(
         start, alerts, past, streak, base, start if signal else state.retrained, state.events + len(events)
     )
 
@@ -386,5 +388,5 @@ def size_of(finding: Finding) -> tuple[object, ...]:
 def _event(number: int, change: str, window: str, since: str, alerts: Sequence[Alert]) -> Event:
     ordered = tuple(sorted(alerts, key=lambda alert: size_of(alert.finding)))
     inside = [[*vars(alert.finding).values(), alert.since, alert.told] for alert in ordered]
-    said = json.dumps([number, change, window, since, inside])
-    return Event(hashlib.sha256(said.encode()).hexdigest()[:24], change, window, since, ordered)
+    identity = json.dumps([number, change, window, since, inside])
+    return Event(hashlib.sha256(identity.encode()).hexdigest()[:24], change, window, since, ordered)

@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gpudrift.alerts.events import CHANGES, KINDS, Alert, Event, State, Streak, instant
-from gpudrift.judging.findings import SEVERITIES, Finding
+from gpudrift.alerts.events import CHANGES, Alert, AlertState, Event, Streak, instant
+from gpudrift.judging.findings import Finding
+from gpudrift.vocabulary import ALARM_KINDS, SEVERITIES
 
 __all__ = ["FORMAT", "Memory", "delivered", "dumps", "load", "loads", "locked", "queued", "save", "trimmed"]
 
@@ -44,14 +45,14 @@ class Memory:
 
     Parameters
     ----------
-    state : State
+    state : AlertState
     waiting : mapping of channel to tuple of Event
         What could not be sent there yet, the oldest first.
     lost : mapping of channel to int
         Messages that were dropped there because too many waited.
     """
 
-    state: State = field(default_factory=State)
+    state: AlertState = field(default_factory=AlertState)
     waiting: Mapping[str, tuple[Event, ...]] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
 
@@ -137,11 +138,11 @@ def load(path: str | os.PathLike[str]) -> Memory:
     except FileNotFoundError:
         return Memory()
     if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
-        raise ValueError(f"{place}: not an alert state: no regular file of at most {MOST_BYTES >> 20} MB")
+        raise ValueError(f"{place}: not an alert state: not a regular file of at most {MOST_BYTES >> 20} MB")
     try:
         return loads(place.read_bytes().decode("utf-8"))
     except ValueError as error:
-        raise ValueError(f"{place}: not a readable alert state ({error}); delete it to begin anew") from None
+        raise ValueError(f"{place}: not a readable alert state ({error}); delete it to start over") from None
 
 
 def save(path: str | os.PathLike[str], memory: Memory) -> None:
@@ -213,7 +214,7 @@ def loads(text: str) -> Memory:
     for channel, line in waiting.items():
         if not isinstance(line, list) or not all(isinstance(one, str) and one in messages for one in line):
             raise ValueError(f"waiting: {channel!r:.60}: not a list of its messages")
-    state = State(
+    state = AlertState(
         window=_window(entries["window"], "window"),
         alerts=_alerts(entries["alerts"], "alerts"),
         previous=_alerts(entries["previous"], "previous"),
@@ -232,7 +233,7 @@ def loads(text: str) -> Memory:
 
 
 def _no_constant(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def _alert_document(alert: Alert) -> dict[str, Any]:
@@ -251,8 +252,8 @@ def _alert(entry: Any, where: str) -> Alert:
         if name in _NUMBERS:
             given[name] = None if value is None else _number(value, f"{where}: {name}")
         elif not isinstance(value, str):
-            raise ValueError(f"{where}: {name} is no text")
-    if given["kind"] not in KINDS or given["severity"] not in SEVERITIES:
+            raise ValueError(f"{where}: {name} is not a string")
+    if given["kind"] not in ALARM_KINDS or given["severity"] not in SEVERITIES:
         raise ValueError(f"{where}: no such kind or severity")
     since, told = _time(given.pop("since", None), where), given.pop("told", None)
     return Alert(Finding(**({"column": None} | given)), since, told)
@@ -296,7 +297,7 @@ def _table(entry: Any, where: str, names: Sequence[str], needed: Sequence[str] |
     missing = [name for name in (names if needed is None else needed) if name not in entry]
     unknown = [name for name in entry if name not in names]
     if missing or unknown:
-        raise ValueError(f"{where}: {(missing or unknown)[0]!r:.60} is {'missing' if missing else 'not known'}")
+        raise ValueError(f"{where}: {(missing or unknown)[0]!r:.60} is {'missing' if missing else 'unknown'}")
     return entry
 
 

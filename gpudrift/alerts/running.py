@@ -113,14 +113,14 @@ def run_alerts(
     send: Send = sending.send,
     clock: Callable[[], float] = time.time,
 ) -> Outcome:
-    """Tell what changed, once.
+    """Send alerts for new, changed or resolved findings, each once.
 
     Parameters
     ----------
     windows : iterable of Window
     settings : Settings
     state : path
-        One file for one watch: what is not found in a window is over.
+        One file for one watch: what is not found in a window is resolved.
     send : callable
         As :func:`gpudrift.alerts.sending.send`.
     clock : callable

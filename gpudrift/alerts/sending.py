@@ -117,7 +117,7 @@ def _attempt(request: urllib.request.Request, timeout: float) -> tuple[bool | No
     worker = threading.Thread(target=lambda: outcome.append(_open(request, timeout)), daemon=True)
     worker.start()
     worker.join(timeout)
-    return outcome[0] if outcome else (True, None, f"no answer within {timeout:g} s")
+    return outcome[0] if outcome else (True, None, f"no response within {timeout:g} s")
 
 
 def _open(request: urllib.request.Request, timeout: float) -> tuple[bool | None, float | None, str | None]:
@@ -153,7 +153,7 @@ def _status(error: urllib.error.HTTPError) -> tuple[bool | None, float | None, s
     except ValueError:
         words = f"HTTP {status}"
     if 300 <= status < 400:
-        return False, None, f"{words}: redirects are not followed, give the address that it leads to"
+        return False, None, f"{words}: redirects are not followed, give the target URL"
     words += _slack_word(error)
     if status in _OF_THE_MESSAGE:
         return None, None, words
@@ -188,13 +188,13 @@ def _retry_after(value: str | None) -> float | None:
 def _words(error: BaseException, timeout: float) -> str:
     reason: Any = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, TimeoutError):
-        return f"no answer within {timeout:g} s"
+        return f"no response within {timeout:g} s"
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted (OpenSSL's code {reason.verify_code})"
+        return f"its certificate is not trusted (OpenSSL code {reason.verify_code})"
     if isinstance(reason, ssl.SSLError):
         return f"TLS failed: {reason.reason or type(reason).__name__}"
     if isinstance(reason, OSError) and reason.errno and reason.strerror:
         return reason.strerror
     if isinstance(reason, http.client.HTTPException):
-        return f"no answer of HTTP ({type(reason).__name__})"
+        return f"no HTTP response ({type(reason).__name__})"
     return f"cannot be reached ({type(reason).__name__})"

@@ -158,9 +158,9 @@ def _prometheus(read: _Table) -> Prometheus | None:
         return None
     file, push = read.path("file"), read.address("push")
     if file is None and push is None:
-        read.wrong("", "file, push or both are needed")
+        read.wrong("", "file, push or both required")
     if file is not None and not file.endswith(".prom"):
-        read.wrong("file", "its name must end in .prom, node_exporter reads no other")
+        read.wrong("file", "its name must end in .prom, node_exporter reads no others")
     made = Prometheus(
         file,
         push,
@@ -215,7 +215,7 @@ class _Table:
         value = self._left.pop(name, default)
         if isinstance(value, str) and 0 < len(value) <= 200:
             return value
-        self.wrong(name, "expected a text of at most 200 characters in quotes")
+        self.wrong(name, "expected a quoted string of at most 200 characters")
         return default
 
     def path(self, name: str, needed: bool = False) -> str | None:
@@ -224,7 +224,7 @@ class _Table:
         value = self._left.pop(name, None)
         if isinstance(value, str) and value and "\0" not in value:
             return value
-        self.wrong(name, "expected a path in quotes")
+        self.wrong(name, "expected a quoted path")
         return None
 
     def number(
@@ -246,7 +246,7 @@ class _Table:
             return None
         value = self._left.pop(name, None)
         if not isinstance(value, str):
-            self.wrong(name, 'expected an address in quotes, or "env:NAME" of the environment')
+            self.wrong(name, 'expected a quoted URL or "env:NAME"')
             return None
         why = _reference_mistake(value) if value.startswith(ENVIRONMENT) else _url_mistake(value)
         if why:
@@ -257,15 +257,15 @@ class _Table:
     def _headers(self) -> dict[str, str]:
         given = self._left.pop("headers", {})
         if not isinstance(given, Mapping):
-            self.wrong("headers", "expected a table of texts")
+            self.wrong("headers", "expected a table of strings")
             return {}
         for name, value in given.items():
             if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
-                self.wrong("headers", f"{name!r:.60} is no name of a header")
+                self.wrong("headers", f"{name!r:.60} is not a header name")
             elif name.lower() in ("host", "content-length", "content-type", "transfer-encoding", "connection"):
-                self.wrong(f"headers.{name}", "is not for you to set")
+                self.wrong(f"headers.{name}", "cannot be set")
             elif not isinstance(value, str):
-                self.wrong(f"headers.{name}", "expected a text in quotes")
+                self.wrong(f"headers.{name}", "expected a quoted string")
             else:
                 reference = value.startswith(ENVIRONMENT)
                 why = _reference_mistake(value) if reference else _header_mistake(value)
@@ -275,7 +275,7 @@ class _Table:
 
     def refuse_the_rest(self) -> None:
         for name in self._left:
-            self.wrong(_key(name), "is not known")
+            self.wrong(_key(name), "unknown key")
 
 
 def _key(name: str) -> str:
@@ -288,31 +288,31 @@ def _looked_up(value: str, environment: Mapping[str, str]) -> str:
         return value
     name = value.removeprefix(ENVIRONMENT)
     if not environment.get(name):
-        raise ValueError(f"the environment has no {name}")
+        raise ValueError(f"environment variable {name} is not set")
     return environment[name].strip()  # a file of secrets ends in a line break
 
 
 def _reference_mistake(value: str) -> str | None:
     name = value.removeprefix(ENVIRONMENT)
     right = name.isascii() and name.replace("_", "a").isalnum() and not name[:1].isdigit()
-    return None if right else 'after "env:" comes the name of a variable of the environment'
+    return None if right else 'expected the name of an environment variable after "env:"'
 
 
 def _header_mistake(value: str) -> str | None:
-    return None if value.isascii() and value.isprintable() else "only printable ASCII can stand in a header"
+    return None if value.isascii() and value.isprintable() else "only printable ASCII is allowed in a header"
 
 
 def _url_mistake(url: str) -> str | None:
     """Why an address cannot be used; in words that show nothing of it."""
     if not url.isascii() or not url.isprintable() or " " in url:
-        return "an address has only printable ASCII and no spaces; write others with %"
+        return "a URL has only printable ASCII and no spaces; percent-encode the rest"
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - it raises for what is no port
     except ValueError:
-        return "this is no address"
+        return "this is not a URL"
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        return "expected an address that begins with https:// or http:// and a host"
+        return "expected a URL that begins with https:// or http:// and a host"
     if not (unquote(parts.username or "") + unquote(parts.password or "")).isprintable():
-        return "user and password have only printable characters"
+        return "user and password must be printable"
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 from gpudrift.api.engine import Table, opened_table, planned_place
 from gpudrift.api.saved import load_if_saved, whole_if_saved
@@ -62,6 +62,65 @@ def fit(
         return table.fit(_options(kinds, edges), columns)
 
 
+class _Counting(TypedDict, total=False):
+    """Arguments of :func:`profile` that do not decide what it returns."""
+
+    columns: Sequence[str] | None
+    kinds: Mapping[str, str] | None
+    edges: Mapping[str, Sequence[Any]] | None
+    rules: Rules | None
+    segments: int
+    backend: str
+    threads: int
+    progress: Callable[[Progress], None] | None
+    client: Any
+    storage_options: Mapping[str, Any] | None
+
+
+@overload
+def profile(
+    data: Any,
+    *,
+    schema: Schema | Profile | None = None,
+    time: None = None,
+    every: None = None,
+    zone: None = None,
+    by: tuple[()] = (),
+    **counting: Unpack[_Counting],
+) -> Profile: ...
+@overload
+def profile(
+    data: Any,
+    *,
+    schema: Schema | Profile | GroupedProfile | str | os.PathLike[str] | None = None,
+    time: str,
+    every: str | int,
+    zone: str | None = None,
+    by: Sequence[str] | str = (),
+    **counting: Unpack[_Counting],
+) -> GroupedProfile: ...
+@overload
+def profile(
+    data: Any,
+    *,
+    schema: Schema | Profile | GroupedProfile | str | os.PathLike[str] | None = None,
+    time: None = None,
+    every: None = None,
+    zone: None = None,
+    by: Sequence[str] | str,
+    **counting: Unpack[_Counting],
+) -> GroupedProfile: ...
+@overload
+def profile(
+    data: Any,
+    *,
+    schema: Schema | Profile | GroupedProfile | str | os.PathLike[str] | None = None,
+    time: str | None = None,
+    every: str | int | None = None,
+    zone: str | None = None,
+    by: Sequence[str] | str = (),
+    **counting: Unpack[_Counting],
+) -> Profile | GroupedProfile: ...
 def profile(
     data: Any,
     *,
@@ -80,7 +139,7 @@ def profile(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
-) -> Any:
+) -> Profile | GroupedProfile:
     """Count a table in one pass: as a whole, or each time window and segment of it.
 
     Parameters
@@ -103,7 +162,7 @@ def profile(
         others, so that :func:`check` can decide every rule exactly.
     time, every : str, optional
         Count each window of the column `time`, windows as long as `every` says: ``15min``, ``6h``, ``1d``, ``1w``,
-        ``1mo``, ``1q``, ``1y``, or a number for a column of integers; see :class:`gpudrift.windows.calendar.Every`.
+        ``1mo``, ``1q``, ``1y``, or a number for a column of integers; see :class:`gpudrift.windows.every.Every`.
         Rows in any order; those without a time are counted in a window of their own.
     zone : str, optional
         IANA name of the time zone whose days are meant, for zone-aware times.
@@ -201,7 +260,8 @@ def _grouping(table: Table, given: Schema | Profile | GroupedProfile, request: G
     segments = known.segments if known is not None else ()
     if request.time is None:
         return Grouping(None, None, by, segments)
-    return Grouping(request.time, request.windows(table.types.get(request.time), "the data"), by, segments)
+    windows = request.windows(table.types.get(request.time), "the data", table.types)
+    return Grouping(request.time, windows, by, segments)
 
 
 def compare(

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from gpudrift.backends import choose_backend
+from gpudrift.backends import choose_backend, gpu_column
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.execution.asked import check_names
@@ -209,7 +209,7 @@ def _types(fields: Sequence[Field]) -> dict[str, pa.DataType]:
 def _opened_here(data: Any, settings: Settings) -> Source:
     options = settings.storage_options
     remote = options is not None and _names_files(data) and any(is_uri(os.fsdecode(p)) for p in _listed(data))
-    return open_source(data, options) if remote else open_source(data)
+    return open_source(data, options if remote else None, gpu_column=gpu_column)
 
 
 def _listed(data: Any) -> Sequence[Any]:

@@ -128,7 +128,7 @@ def monitor(
         if data is not None and not isinstance(current, GroupedProfile):
             now = tables.enter_context(opened_table(current, settings))
             if request.time is not None:
-                request.windows(now.types.get(request.time), "the data")
+                request.windows(now.types.get(request.time), "the data", now.types)
         if not isinstance(before, Profile | GroupedProfile):
             like = current if isinstance(current, GroupedProfile) else None
             options = FitOptions(dict(kinds or {}), dict(edges or {}), rule_bounds(listed))
@@ -138,7 +138,7 @@ def monitor(
         limits, of_segments, told = _limits(thresholds, before, rate)
         if opened is not None and opened.schema != before.schema:
             difference = first_difference(opened.schema, before.schema)
-            raise SchemaMismatchError(f"{opened.place.label}: the store was made for another baseline: {difference}")
+            raise SchemaMismatchError(f"{opened.storage.label}: the store was made for another baseline: {difference}")
         if now is not None:
             known = before if opened is None else GroupedProfile.empty(opened.schema, opened.grouping)
             current = _counted(now, known, request, columns)
@@ -195,7 +195,7 @@ def _stored(
         added = store.add(current, batch)
         told["store"] = _told(store, added)
         touched = sorted({*added.written, *added.removed, *added.unchanged})
-    return store.read().with_provenance(source=store.place.label, files=[]), touched
+    return store.read().with_provenance(source=store.storage.label, files=[]), touched
 
 
 def _told(store: Store, added: Added) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _told(store: Store, added: Added) -> dict[str, Any]:
     lists = {"written": added.written, "removed": added.removed, "unchanged": added.unchanged}
     labels = {name: [store.label(start) for start in starts] for name, starts in lists.items()}
     return {
-        "path": store.place.label,
+        "path": store.storage.label,
         "batch": added.batch,
         **labels,
         "too_old": [store.label(start) for start in added.too_old],

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from gpudrift.backends.counters import State
-    from gpudrift.columns.device import ColumnReader
+    from gpudrift.columns.device import ColumnReader, DeviceColumn, DeviceTexts
     from gpudrift.columns.schema import Schema
     from gpudrift.counts.profiles import Profile
 
@@ -34,6 +34,7 @@ __all__ = [
     "choose_backend",
     "choose_for_workers",
     "device_reader",
+    "gpu_column",
     "load_backend",
     "load_state",
     "probe",
@@ -174,6 +175,12 @@ def device_reader(name: str) -> tuple[ColumnReader, int] | None:
         return None
     found: tuple[ColumnReader, int] | None = import_module(_MODULES["cuda"]).column_reader()
     return found
+
+
+def gpu_column(values: Any) -> DeviceColumn | DeviceTexts | str:
+    """The column of an array that lies on a GPU, or why it cannot be counted; for `gpudrift.sources.open_source`."""
+    column: DeviceColumn | DeviceTexts | str = import_module(_MODULES["cuda"]).column_of(values)
+    return column
 
 
 def load_backend(name: str) -> Count:

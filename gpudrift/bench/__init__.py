@@ -183,9 +183,9 @@ def run(
     """
     unknown = [part for part in parts if part not in PARTS]
     if unknown:
-        raise ValueError(f"bench: no part {unknown[0]!r}, only {', '.join(PARTS)}")
+        raise ValueError(f"bench: unknown part {unknown[0]!r}; choose from {', '.join(PARTS)}")
     if rows < 0 or repeat < 1:
-        raise ValueError(f"bench: at least 1 row and 1 measurement, not {rows} and {repeat}")
+        raise ValueError(f"bench: expected at least 1 row and 1 measurement, got {rows} and {repeat}")
     engine = cuda_engine() if backend == "cuda" else cpu_engine(backend, threads)
     rows = rows or (1 << 14 if quick else engine.usual_rows)
     if quick:

@@ -1,8 +1,8 @@
-"""Where the time of a run goes: seconds of named parts, without a line in the code that is measured.
+"""Where the time of a run goes: seconds of named parts.
 
-Functions and methods are replaced by timed ones for as long as a context lasts, and a source by one that times its
-batches. A part holds the seconds that threads spent in it, without those of parts within it, all threads together; so
-no second of a thread is counted twice.
+The engine enters the parts of a clock itself (:class:`gpudrift.execution.settings.Settings`), and a source is wrapped
+by one that times its batches. A part holds the seconds that threads spent in it, without those of parts within it, all
+threads together; so no second of a thread is counted twice.
 
 On a GPU work is begun and waited for. A part holds the seconds of the threads, not those of the device: a kernel that
 runs while a thread reads the next batch costs nothing, and one that is waited for costs where the waiting is.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import wraps
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from gpudrift.sources import Part, Source
 
-__all__ = ["Clock", "TimedSource", "replaced"]
+__all__ = ["Clock", "TimedSource"]
 
 
 class _Within(local):
@@ -61,16 +60,6 @@ class Clock:
                 self.seconds[name] = self.seconds.get(name, 0.0) + took - self._within.seconds
             self._within.seconds = outer + took
 
-    def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, as a part."""
-
-        @wraps(function)
-        def called(*arguments: Any, **options: Any) -> Any:
-            with self.part(name):
-                return function(*arguments, **options)
-
-        return called
-
     def during(self, name: str, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """The same batches; the making of each is a part, what is done with it is none."""
         iterator = iter(batches)
@@ -100,25 +89,3 @@ class TimedSource:
 
     def with_types(self, types: Mapping[str, pa.DataType]) -> TimedSource:
         return TimedSource(self._source.with_types(types), self._clock)
-
-
-@contextmanager
-def replaced(places: Iterable[tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]]) -> Iterator[None]:
-    """Have functions of modules and methods of classes replaced for a while, in the whole process.
-
-    Parameters
-    ----------
-    places : iterable of (module or class, name, change)
-        ``change`` gets the function and gives the one that takes its place.
-    """
-    before: list[tuple[Any, str, Any]] = []
-    try:
-        for place, name, change in places:
-            kept = vars(place)[name]
-            before.append((place, name, kept))
-            is_classmethod = isinstance(kept, classmethod)
-            setattr(place, name, classmethod(change(kept.__func__)) if is_classmethod else change(kept))
-        yield
-    finally:
-        for place, name, kept in reversed(before):
-            setattr(place, name, kept)

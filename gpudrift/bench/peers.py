@@ -114,7 +114,7 @@ def _cub(values: Values, edges: Values) -> Work:
     """CUB's HistogramRange through a small library that nvcc makes."""
     cupy = _module("cupy")
     if shutil.which("nvcc") is None:
-        raise RuntimeError("there is no nvcc to build it with")
+        raise RuntimeError("nvcc is not installed")
     folder = Path(tempfile.mkdtemp(prefix="gpudrift-cub-"))
     try:
         return _cub_in(folder, cupy, values, edges)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-__all__ = ["OF_NORMAL", "SHAPES", "column_of"]
+__all__ = ["MADE_ROWS", "OF_NORMAL", "SHAPES", "column_of", "write_tables"]
 
 Reals = npt.NDArray[np.float64]
 
@@ -36,6 +39,8 @@ because then sums meet."""
 OF_NORMAL = ("drifted to a value", "drifted to a bin")
 """Counted in the bins of a normal column."""
 
+MADE_ROWS, MADE_COLUMNS = 1 << 20, 32
+"""Size of the generated tables: about 200 MB in memory."""
 SCALE = {"int8": 30.0, "int16": 8_000.0, "int32": 1e8, "int64": 1e17}
 """Of a normal column of integers."""
 
@@ -51,3 +56,22 @@ def column_of(shape: str, dtype: str, rows: int) -> npt.NDArray[np.generic]:
     made: npt.NDArray[np.generic] = values.astype(dtype)
     made.flags.writeable = False
     return made
+
+
+def write_tables(folder: Path, rows: int = MADE_ROWS, columns: int = MADE_COLUMNS) -> tuple[str, str]:
+    """Write a reference and a current table as Parquet with pyarrow's defaults; their paths.
+
+    Columns take turns in shape and type (float64, float32, int32); every fourth one is shifted in the current table.
+    """
+    from pyarrow import parquet
+
+    shapes, dtypes = ("normal", "uniform", "one bin", "zipf", "nan"), ("float64", "float32", "float64", "int32")
+    made: dict[str, npt.NDArray[Any]] = {}
+    for at in range(columns):
+        dtype = dtypes[at % 4]
+        made[f"c{at}"] = column_of("normal" if dtype == "int32" else shapes[at % 5], dtype, rows)
+    shifted = {name: values + values.dtype.type(1) for name, values in list(made.items())[::4]}
+    paths = folder / "reference.parquet", folder / "current.parquet"
+    for path, content in zip(paths, (made, made | shifted), strict=True):
+        parquet.write_table(pa.table(content), path)
+    return str(paths[0]), str(paths[1])

@@ -1,4 +1,4 @@
-"""``gpudrift alert``: what changed in a report is told, once."""
+"""``gpudrift alert``: alerts for what is new, changed or resolved in a report, each sent once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpudrift.cli.config import read_config
-from gpudrift.cli.options import EXIT_STATUS, check_output, debug_option, split_gates
+from gpudrift.cli.options import EXIT_STATUS, check_output, complete_file, debug_option, split_gates
 from gpudrift.cli.saying import FOUND, say, say_warning
 
 if TYPE_CHECKING:
@@ -20,24 +20,24 @@ __all__ = ["alert"]
 
 _ALERTS_HELP = """
 \b
-[alerts] of FILE.toml; every entry may be left out:
+[alerts] in FILE.toml; every entry is optional:
   [alerts]
-  name = "churn model"                   # stands in every alert
-  state = "alerts.json"                  # as --state
-  factor = 1.5                           # told again when so many times as large or small
-  [alerts.retrain]
-  windows = 3                            # in a row, with
-  share = 0.3                            # of the judged columns drifted, or a major one
+  name = "churn model"               # shown in every alert
+  state = "alerts.json"              # same as --state
+  factor = 1.5                       # alert again on growth by this factor
+  [alerts.retrain]                   # recommend it after this many windows
+  windows = 3                        # in a row with this share of columns
+  share = 0.3                        # drifted, or with a major drift
   [alerts.log]
-  to = "stderr"                          # stdout, or a file: a line of JSON a finding
+  to = "stderr"                      # or stdout or a file; one JSON per line
   [alerts.prometheus]
   file = "/var/lib/node_exporter/gpudrift.prom"
   push = "http://gateway:9091"
   [alerts.webhook.ops]
-  url = "env:SLACK_WEBHOOK"              # from the environment
-  form = "slack"                         # or json
+  url = "env:SLACK_WEBHOOK"          # read from the environment
+  form = "slack"                     # or json
   headers = { Authorization = "env:TOKEN" }
-  timeout = 10                           # seconds for each attempt
+  timeout = 10                       # seconds per attempt
   retries = 3
 """
 
@@ -45,23 +45,37 @@ _ALERT_GATES = ("new", "open", "retrain", "unsent")
 
 
 @click.command(
-    short_help="Tell what changed in a report, once.",
+    short_help="Send alerts for new, changed or resolved drift.",
     epilog=_ALERTS_HELP + EXIT_STATUS,
 )
-@click.argument("report_path", metavar="REPORT.json")
-@click.option("--config", metavar="FILE.toml", help="Where alerts go: see below.")
-@click.option("--state", metavar="FILE", help="What was told, and what could not be sent; one for each watch.")
+@click.argument("report_path", metavar="REPORT.json", shell_complete=complete_file)
+@click.option(
+    "--config", metavar="FILE.toml", shell_complete=complete_file, help="Where to send alerts, and when; see below."
+)
+@click.option(
+    "--state",
+    metavar="FILE",
+    shell_complete=complete_file,
+    help="File that keeps what was sent and what is still to be sent; use one for each monitored table.",
+)
 @click.option(
     "--window",
     metavar="TIME",
-    help="When the data of the report begins, as 2026-11-23T18:00.  [default: the day it was made]",
+    help="Start of the data in the report, such as 2026-11-23T18:00.  [default: the day the report was made]",
 )
 @click.option(
     "--fail-on",
     metavar="new,open,...",
-    help="Exit with 1 if something is new or has grown (new), is open, says retrain, or could not be sent (unsent).",
+    help="Exit with status 1 if any finding is new or has grown (new) or is still unresolved (open), if retraining is "
+    "recommended (retrain), or if an alert could not be sent (unsent).",
 )
-@click.option("--json", "json_path", metavar="OUT", help="Write what happened as JSON; - is standard output.")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="OUT",
+    shell_complete=complete_file,
+    help="Write what changed as JSON to the file OUT, or to standard output if OUT is -.",
+)
 @click.option("--quiet", is_flag=True, help="Print errors and warnings only.")
 @debug_option
 def alert(
@@ -74,10 +88,11 @@ def alert(
     json_path: str | None,
     quiet: bool,
 ) -> int:
-    """Tell what is new, has grown, has shrunk or is over since the last report, and nothing twice.
+    """Send alerts for findings that are new, have grown, have shrunk or are resolved since the last report.
 
-    REPORT.json is what --json of 'gpudrift compare', 'check' or 'monitor' writes; - is standard input. Each of
-    them has a state of its own. What cannot be sent is kept in the state, and sent by the next run.
+    Nothing is sent twice. REPORT.json is a report that 'gpudrift compare', 'check' or 'monitor' wrote with --json;
+    - is standard input. Use a state file of its own for each of them. What cannot be sent is kept in the state, and
+    sent by the next run.
 
     \b
     Examples:
@@ -92,14 +107,14 @@ def alert(
     settings: Settings = read_config(config).get("alerts") or Settings()
     place = state or settings.state
     if place is None:
-        raise click.UsageError("--state: the name of a file is needed, here or as state in [alerts]")
+        raise click.UsageError("--state: no state file given; name one here or as state in [alerts]")
     _check_alert_outputs(settings, place, json_path, [report_path, config])
     document = _read_report(report_path)
     windows = _windows_of(document, report_path, window)
     outcome = run_alerts(windows, settings, place)
     last, latest = outcome.memory.state.window, windows[-1].start
     if last is not None and instant(latest) < instant(last):
-        say_warning(f"window {latest} is before {last}, the last one in {place}: nothing of it was taken up")
+        say_warning(f"window {latest} is older than {last}, the latest in {place}: ignored")
     _write_alerts(outcome, settings, json_path, quiet)
     found = {
         "new": any(event.change in ("opened", "grew") for event in outcome.events),
@@ -111,19 +126,20 @@ def alert(
 
 
 def _windows_of(document: dict[str, Any], path: str, start: str | None) -> list[Window]:
-    """What was found, and in which window: that of the option, the day of the report, or those it says itself."""
+    """What was found in which window: that of the option, the day of the report, or those that the report names."""
     from gpudrift.alerts import Window
-    from gpudrift.judging.findings import MONITORING_FORMAT, document_findings, document_windows, judged_columns
+    from gpudrift.alerts.reports import document_findings, document_windows, judged_columns
+    from gpudrift.vocabulary import MONITORING_FORMAT
 
     watched = document.get("format") == MONITORING_FORMAT
     if watched and start is not None:
-        raise click.UsageError("--window: the report of 'gpudrift monitor' says itself which windows it is about")
+        raise click.UsageError("--window: not for a report of 'gpudrift monitor', which names its own windows")
     try:
         if watched:
             return [Window(*one) for one in document_windows(document)]
         findings, judged = document_findings(document), judged_columns(document)
         if judged is not None and not judged:
-            raise ValueError("no column was judged, so nothing is known of what goes on")
+            raise ValueError("no column was judged, so alerts cannot be updated")
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return [Window(start if start is not None else str(document.get("created", ""))[:10], tuple(findings), judged)]
@@ -131,7 +147,7 @@ def _windows_of(document: dict[str, Any], path: str, start: str | None) -> list[
 
 def _check_alert_outputs(settings: Settings, state: str, json_path: str | None, inputs: list[str | None]) -> None:
     if settings.log == "stdout" and json_path == "-":
-        raise click.UsageError("--json: standard output is where the configuration sends the log")
+        raise click.UsageError("--json: the log of [alerts] already goes to standard output")
     files = {"--json": json_path, "--state": state, "log of [alerts]": settings.log}
     if settings.prometheus is not None:
         files["prometheus of [alerts]"] = settings.prometheus.file
@@ -139,26 +155,26 @@ def _check_alert_outputs(settings: Settings, state: str, json_path: str | None, 
         for read in (*inputs, *(other for name, other in files.items() if name != option)):
             with suppress(OSError):
                 if path is not None and read is not None and Path(path).samefile(read):
-                    raise click.UsageError(f"{option}: {path!r} has another use in this run")
+                    raise click.UsageError(f"{option}: {path!r} is already used for something else")
     check_output("--json", json_path, inputs)
 
 
 def _read_report(path: str) -> dict[str, Any]:
-    """Read JSON that somebody may have made to hurt."""
+    """Read a report from a file that may hold anything."""
     import json
 
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not readable as JSON: {error}") from None
+        raise ValueError(f"{path}: invalid JSON: {error}") from None
     if not isinstance(document, dict):
         raise ValueError(f"{path}: not a report of 'gpudrift compare --json', 'check --json' or 'monitor --json'")
     return document
 
 
 def _write_alerts(outcome: Outcome, settings: Settings, json_path: str | None, quiet: bool) -> None:
-    """Say what happened, and what could not be sent: that also where only errors are wanted."""
+    """Print what changed; with ``--quiet`` only what could not be sent."""
     import json
 
     from gpudrift.alerts.channels import alert_lines, title
@@ -166,10 +182,10 @@ def _write_alerts(outcome: Outcome, settings: Settings, json_path: str | None, q
 
     for channel, reason in outcome.failures.items():
         waiting = outcome.unsent.get(channel, 0)
-        kept = f"; {waiting} kept for the next run" if waiting else "; the next run writes it anew"
+        kept = f"; {waiting} kept for the next run" if waiting else "; the next run writes it again"
         say_warning(f"{channel}: {reason}{kept}")
     for channel, count in outcome.memory.lost.items():
-        say_warning(f"{channel}: {count} of the oldest messages were dropped, too many waited")
+        say_warning(f"{channel}: dropped the {count} oldest of too many unsent messages")
     if json_path is not None:
         text = json.dumps(outcome.document(settings.name), allow_nan=False)
         if json_path == "-":

@@ -1,4 +1,4 @@
-"""``gpudrift bench``: how fast this machine counts, beside what a plain copy or read takes."""
+"""``gpudrift bench``: how fast this machine counts, compared with a plain copy or read."""
 
 from __future__ import annotations
 
@@ -8,43 +8,45 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpudrift.cli.options import check_output, debug_option, json_option
+from gpudrift.cli.options import check_output, complete_file, debug_option, json_option
 from gpudrift.cli.saying import one_line_of, say
 
 if TYPE_CHECKING:
     from gpudrift.bench import Result
-    from gpudrift.bench.files import FilesResult
+    from gpudrift.bench.files_result import FilesResult
 
 __all__ = ["bench"]
 
 
 @click.command(short_help="Measure how fast this machine counts.")
-@click.argument("tables", nargs=-1, metavar="[REFERENCE [CURRENT]]")
+@click.argument("tables", nargs=-1, metavar="[REFERENCE [CURRENT]]", shell_complete=complete_file)
 @click.option(
     "--files",
     "from_files",
     is_flag=True,
-    help="From Parquet files to a report, beside a bare read of them: REFERENCE and CURRENT, REFERENCE and itself, or "
-    "two tables that are made for it and deleted.",
+    help="Measure from Parquet files to a report, compared with only reading them: REFERENCE against CURRENT or "
+    "against itself, or two generated tables, which are deleted afterwards.",
 )
 @click.option(
     "--backend",
     type=click.Choice(["auto", "cuda", "numba", "numpy"]),
     default="auto",
     show_default=True,
-    help="What counts; auto is cuda where there is a GPU.",
+    help="Counting engine; auto is cuda where there is a GPU.",
 )
 @click.option(
     "--threads",
     type=click.IntRange(min=0),
     default=0,
     metavar="N",
-    help="Of a CPU backend, and with --files of any; 0 is one a core.",
+    help="Number of threads of a CPU backend, and with --files of any; 0 is one per core.",
 )
-@click.option("--values", type=click.IntRange(min=0), default=0, metavar="N", help="Of a long column that is made.")
-@click.option("--parts", metavar="A,B", help="Only some of shapes, dtypes, bins, widths, peers.")
-@click.option("--repeat", type=click.IntRange(min=1), default=5, show_default=True, help="Measurements of each figure.")
-@click.option("--quick", is_flag=True, help="Small columns, to see that it works.")
+@click.option("--values", type=click.IntRange(min=0), default=0, metavar="N", help="Length of a generated long column.")
+@click.option("--parts", metavar="A,B", help="Only these of shapes, dtypes, bins, widths, peers.")
+@click.option(
+    "--repeat", type=click.IntRange(min=1), default=5, metavar="N", show_default=True, help="Measurements per figure."
+)
+@click.option("--quick", is_flag=True, help="Use small columns, only to see that it works.")
 @json_option
 @debug_option
 def bench(
@@ -58,22 +60,24 @@ def bench(
     quick: bool,
     json_path: str | None,
 ) -> int:
-    """Count columns in memory, of the GPU where there is one, beside a plain copy and other libraries.
+    """Count columns in memory (of the GPU where there is one), compared with a plain copy and other libraries.
 
     \b
-    values/s  values that are counted in a second, bins found and sums kept
-    bytes/s   of the values, which are read once
-    of copy   bytes/s over what a copy reads and writes in a second, here and now
-    host      share of the time in which the GPU had nothing to do
+    values/s  values counted per second: bins found and sums kept
+    GB/s      bytes of the values, each read once, per second
+    of copy   GB/s relative to what a copy reads and writes on this machine now
+    host      share of the time in which the GPU was idle
 
-    What is counted is compared with another backend before it is timed.
+    The counts are checked against another backend before they are timed.
 
     \b
     With --files:
-    x engine   times as long as reading and dropping all columns as the engine does
-    x library  times as long as cudf.read_parquet, or on cores pyarrow.parquet.read_table
-    share      of the time of all threads: files opened, row groups read, columns copied to
-               the GPU, bins chosen (fit), rows counted, profiles merged and compared
+    x engine   time relative to only reading all columns, with the same reader
+    x library  time relative to cudf.read_parquet, or on a CPU to
+               pyarrow.parquet.read_table
+    share      share of the time of all threads: opening files, reading row
+               groups, copying columns to the GPU, choosing bins (fit),
+               counting rows, merging and comparing profiles
 
     \b
     Examples:
@@ -85,9 +89,9 @@ def bench(
     from gpudrift.backends import choose_backend, why_not_cuda
 
     if tables and not from_files:
-        raise click.UsageError(f"{tables[0]!r}: tables go with --files")
+        raise click.UsageError(f"{tables[0]!r}: tables require --files")
     if len(tables) > 2 or (from_files and parts is not None):
-        raise click.UsageError("--files: a reference and a current table at most, and no --parts")
+        raise click.UsageError("--files takes at most a reference and a current table, and no --parts")
     check_output("--json", json_path, tables)
     own = backend if backend != "auto" else "cuda" if why_not_cuda() is None else "numba"
     chosen, _ = choose_backend(own)
@@ -107,7 +111,9 @@ def _bench_files(
 ) -> FilesResult:
     import tempfile
 
-    from gpudrift.bench.files import MADE_ROWS, lines, measure_files, write_tables
+    from gpudrift.bench.files import measure_files
+    from gpudrift.bench.files_result import lines
+    from gpudrift.bench.shapes import MADE_ROWS, write_tables
 
     with tempfile.TemporaryDirectory(prefix="gpudrift-bench-") as folder:
         if not tables:

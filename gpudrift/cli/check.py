@@ -1,4 +1,4 @@
-"""``gpudrift check`` and ``gpudrift rules``: a table checked by rules, and rules to start from."""
+"""``gpudrift check`` and ``gpudrift rules``: a table checked against rules, and rules to start from."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from pathlib import Path
 import click
 
 import gpudrift
-from gpudrift.cli.config import read_config
+from gpudrift.cli.config import read_config, read_rules
 from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
     check_output,
+    complete_file,
     debug_option,
     json_option,
     opened_cluster,
@@ -22,54 +23,68 @@ from gpudrift.cli.options import (
     split_gates,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.vocabulary import FINDING_KINDS
 
 __all__ = ["check", "rules"]
 
 _RULES_HELP = """
 \b
-RULES.toml (or .yaml); bounds are allowed themselves, false means: never
+RULES.toml (or .yaml); bounds are inclusive, false means "not at all":
   [table]
   rows = { at_least = 1000, at_most = 50_000 }
-  column_changes = { tolerate = ["added"] }   # or false: none at all
-  scale_change = false                        # a column times 1,000: a unit
-  drift = false                               # as 'gpudrift compare' judges
+  column_changes = { tolerate = ["added"] }   # or false
+  scale_change = false                        # values times 1,000: a unit
+  drift = false                               # as in 'gpudrift compare'
   [columns.prediction]
-  share = { of = "fraud", at_most = 0.10 }    # a list of tables for more
-  among = ["fraud", "honest"]                 # no other value
-  new = 0.01                                  # that the reference lacks
+  share = { of = "fraud", at_most = 0.10 }    # or a list of such tables
+  among = ["fraud", "honest"]                 # no other values
+  new = 0.01                                  # not in the reference
   [columns.salary]
   missing = 0.05
   nulls = false
   constant = false
-  outside = { low = 0, high = 1e6, at_most = 0.1 }  # or 0.1: the range of
-  min = 0                                     # the reference
+  outside = { low = 0, high = 1e6, at_most = 0.1 }  # or 0.1: outside the
+  min = 0                                           # reference's range
   max = 1_000_000
   mean = { at_least = 2000, at_most = 4000 }  # also std, median
   quantile = { q = 0.95, at_most = 9000 }
 
 \b
-A rule that is a table may also have a name, a severity (major, moderate) and
-a kind (quality, drift, skew) of its findings.
+A rule written as a table may also set name, severity (major, moderate) and
+kind (quality, drift, skew) of its findings.
 """
 
 
 @click.command(
-    short_help="Check DATA by rules: what is broken, what has moved.",
+    short_help="Check a table against rules.",
     epilog=DATA_HELP.format(what="DATA is", profile=", or a saved profile") + _RULES_HELP + EXIT_STATUS,
 )
-@click.argument("data")
-@click.option("--rules", required=True, metavar="RULES.toml", help="The rules: see below.")
-@click.option("--reference", metavar="BASELINE", help="What DATA is compared with: data, or a saved profile.")
+@click.argument("data", shell_complete=complete_file)
+@click.option(
+    "--rules", required=True, metavar="RULES.toml", shell_complete=complete_file, help="The rules; see below."
+)
+@click.option(
+    "--reference",
+    metavar="BASELINE",
+    shell_complete=complete_file,
+    help="Data or a saved profile to compare DATA with.",
+)
 @click.option(
     "--first",
     metavar="DATA",
-    help="The first table after the training, perhaps DATA itself: what was found there already is skew, not drift.",
+    shell_complete=complete_file,
+    help="The first table after training, possibly DATA itself: what is found there already is skew, not drift.",
 )
-@click.option("--config", metavar="FILE.toml", help="Kinds, edges, storage options: see 'gpudrift compare --help'.")
+@click.option(
+    "--config",
+    metavar="FILE.toml",
+    shell_complete=complete_file,
+    help="Kinds, bin edges and storage options; see 'gpudrift compare --help'.",
+)
 @click.option(
     "--fail-on",
     metavar="quality,drift,skew",
-    help="Exit with 1 if there is a finding of such a kind; undecided can be named, too.",
+    help="Exit with status 1 if there is a finding of one of these kinds: quality, drift, skew, undecided.",
 )
 @json_option
 @running_options
@@ -89,7 +104,10 @@ def check(
     dry_run: bool,
     quiet: bool,
 ) -> int:
-    """Check DATA by rules, and say what is broken (quality), what has moved (drift), what never fitted (skew).
+    """Check DATA against rules, and report quality problems, drift and skew.
+
+    Quality is data that is broken, drift is data that has changed since the reference, and skew is data that never
+    was like the reference.
 
     \b
     Examples:
@@ -101,11 +119,10 @@ def check(
 
     from gpudrift.api.calls import check_tables
     from gpudrift.execution.settings import Settings
-    from gpudrift.judging.findings import KINDS, findings_document
-    from gpudrift.judging.rules.reading import read_rules
+    from gpudrift.judging.findings import findings_document
     from gpudrift.report.findings import lines
 
-    gates, options = split_gates(fail_on, tuple(KINDS)), read_config(config)
+    gates, options = split_gates(fail_on, tuple(FINDING_KINDS)), read_config(config)
     check_output("--json", json_path, [data, rules, reference, first, config])
     listed = read_rules(rules)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
@@ -140,19 +157,28 @@ def check(
     return FOUND if any(one.kind in gates for one in found) else 0
 
 
-@click.group(short_help="Suggest a file of rules from a baseline.")
+@click.group(short_help="Suggest rules from a baseline.")
 @debug_option
 def rules() -> None:
-    """Write files of rules for 'gpudrift check'."""
+    """Write rules for 'gpudrift check'."""
 
 
-@rules.command(epilog=DATA_HELP.format(what="BASELINE is", profile=", or a saved profile"))
-@click.argument("baseline")
-@click.option("-o", "--output", metavar="OUT.toml", help="The file to write.  [default: standard output]")
-@click.option("--force", is_flag=True, help="Replace OUT.toml if it is there.")
+@rules.command(
+    short_help="Write rules that a baseline keeps, to review and edit.",
+    epilog=DATA_HELP.format(what="BASELINE is", profile=", or a saved profile"),
+)
+@click.argument("baseline", shell_complete=complete_file)
+@click.option(
+    "-o",
+    "--output",
+    metavar="OUT.toml",
+    shell_complete=complete_file,
+    help="The file to write.  [default: standard output]",
+)
+@click.option("--force", is_flag=True, help="Replace OUT.toml if it exists.")
 @debug_option
 def suggest(baseline: str, *, output: str | None, force: bool) -> int:
-    """Write rules to start from: what BASELINE keeps, with room around it, for you to read and change.
+    """Write rules that BASELINE keeps with some margin, for you to review and edit.
 
     \b
     Examples:
@@ -163,12 +189,12 @@ def suggest(baseline: str, *, output: str | None, force: bool) -> int:
 
     check_output("--output", output, [baseline])
     if output is not None and not force and Path(output).is_file():
-        raise click.UsageError(f"--output: {output!r} is there already, and may have been edited (--force replaces it)")
+        raise click.UsageError(f"--output: {output!r} already exists and may have been edited (--force replaces it)")
     with progress_bar(quiet=False) as progress:
         text = gpudrift.suggest_rules(baseline, progress=progress)
     if output is None:
         if (getattr(sys.stdout, "encoding", None) or "utf-8").lower() != "utf-8":
-            # As TOML spells it; what `say` would make of it is not TOML.
+            # As TOML escapes it; what `say` makes of it is not TOML.
             text = "".join(one if one.isascii() else f"\\U{ord(one):08x}" for one in text)
         for line in text.split("\n")[:-1]:
             say(line)

@@ -1,4 +1,4 @@
-"""``gpudrift compare`` and ``gpudrift demo``: two tables, and every column judged."""
+"""``gpudrift compare`` and ``gpudrift demo``: two tables compared, and every column judged."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gpudrift.cli.options import (
     EXIT_STATUS,
     check_output,
     columns_options,
+    complete_file,
     debug_option,
     json_option,
     opened_cluster,
@@ -25,6 +26,7 @@ from gpudrift.cli.options import (
     split_names,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.vocabulary import ALSO_JUDGED, COLUMN_KINDS, DECIDING
 
 if TYPE_CHECKING:
     from gpudrift.judging.report import Report
@@ -33,54 +35,53 @@ __all__ = ["compare", "demo"]
 
 _CONFIG_HELP = """
 \b
-FILE.toml of --config; every entry may be left out:
-  alpha = 0.01                           # as --alpha
+FILE.toml of --config; every entry is optional:
+  alpha = 0.01                           # same as --alpha
   [thresholds]                           # for every column
   psi = 0.2                              # moderate from 0.2, major from 0.5
-  missing = [0.05, 0.20]                 # moderate from, major from
-  [columns.zip]                          # for one column
+  missing = [0.05, 0.20]                 # [moderate, major]
+  [columns.zip]                          # for a single column
   kind = "categorical"
   [columns."net income"]
-  edges = [0, 1000, 50_000]              # bins of your own
+  edges = [0, 1000, 50_000]              # your own bins
   thresholds = {{ wasserstein_scaled = 0.5 }}
-  [storage_options]                      # of s3://…, as fsspec knows them
+  [storage_options]                      # passed to fsspec, for s3://…
   endpoint_url = "https://…"
-  [alerts]                               # see gpudrift alert --help
+  [alerts]                               # see 'gpudrift alert --help'
 
 \b
-Kinds are {kinds}.
-Thresholds are of {statistics}.
+Kinds: {kinds}.
+Statistics: {statistics}.
 """
 
-# The words of gpudrift.columns.schema and gpudrift.judging.verdicts, which --help does not load; a test compares them.
-_KINDS = "real, integer, datetime, clock, categorical, identifier, skipped"
-_STATISTICS = """psi, wasserstein_scaled, missing, new (these have one
-by default), ks, js, hellinger, tv, linf, cramers_v"""
+_STATISTICS = f"{', '.join(DECIDING)} (these have default\nthresholds), {', '.join(ALSO_JUDGED)}"
 
 
 @click.command(
+    short_help="Compare two tables and judge every column for drift.",
     epilog=DATA_HELP.format(what="REFERENCE and CURRENT are each", profile=", or a profile saved by 'gpudrift profile'")
-    + _CONFIG_HELP.format(kinds=_KINDS, statistics=_STATISTICS)
-    + EXIT_STATUS
+    + _CONFIG_HELP.format(kinds=", ".join(COLUMN_KINDS), statistics=_STATISTICS)
+    + EXIT_STATUS,
 )
-@click.argument("reference")
-@click.argument("current")
+@click.argument("reference", shell_complete=complete_file)
+@click.argument("current", shell_complete=complete_file)
 @columns_options
 @click.option(
     "--alpha",
     type=float,
     callback=share_between,
     metavar="SHARE",
-    help="Chance that noise alone passes for drift, all columns together.  [default: 0.05]",
+    help="Probability that noise alone is reported as drift, over all columns together.  [default: 0.05]",
 )
 @click.option(
     "--fail-on",
     metavar="drift,schema",
-    help="Exit with 1 if a column has drifted, or if columns were added, dropped or changed their type.",
+    help="Exit with status 1 if a column has drifted (drift), or if columns were added, dropped or changed type "
+    "(schema).",
 )
 @json_option
 @rows_option
-@click.option("--all", "show_all", is_flag=True, help="All columns in the table.")
+@click.option("--all", "show_all", is_flag=True, help="Print all columns.")
 @running_options
 def compare(
     reference: str,
@@ -100,7 +101,7 @@ def compare(
     dry_run: bool,
     quiet: bool,
 ) -> int:
-    """Compare CURRENT with REFERENCE and judge every column.
+    """Compare CURRENT with REFERENCE and judge every column for drift.
 
     \b
     Examples:
@@ -132,7 +133,7 @@ def compare(
     _write_report(report, json_path, quiet, None if show_all else rows)
     if report.judged == 0:
         raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
-    found = {"drift": bool(report.drifted), "schema": bool(report.comparison.findings)}
+    found = {"drift": bool(report.drifted), "schema": bool(report.comparison.schema_changes)}
     return FOUND if any(found[gate] for gate in gates) else 0
 
 
@@ -174,11 +175,11 @@ def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int 
 
 
 def _why_nothing(report: Report) -> str:
-    """Say in a few words why no column was judged."""
+    """The reason why no column was judged."""
     reasons = list(dict.fromkeys(str(column.reason) for column in report.columns))
     if len(reasons) == 1:
         names = ", ".join(repr(column.name) for column in report.columns[:3])
         more = f" and {len(report) - 3} more columns" if len(report) > 3 else ""
         return f"{names}{more}: {reasons[0]}"
     first = report.columns[0]
-    return f"{first.name!r}: {first.reason}; and {len(report) - 1} more columns, for other reasons too"
+    return f"{first.name!r}: {first.reason}; and {len(report) - 1} more columns, for different reasons"

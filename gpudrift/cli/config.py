@@ -1,13 +1,20 @@
-"""The file of ``--config``: thresholds, kinds, edges and storage options."""
+"""The files that a user writes: options of ``--config``, and rules. What is wrong in them is invalid usage."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["read_config"]
+import click
+
+from gpudrift.errors import did_you_mean
+
+if TYPE_CHECKING:
+    from gpudrift.judging.rules.reading import Rule
+
+__all__ = ["read_config", "read_rules"]
 
 
 def read_config(path: str | None) -> dict[str, Any]:
@@ -15,7 +22,9 @@ def read_config(path: str | None) -> dict[str, Any]:
 
     Raises
     ------
-    OSError, ValueError
+    OSError
+        If the file cannot be read.
+    click.UsageError
         One line that names the file, the column and the entry.
     """
     options: dict[str, Any] = {"kinds": {}, "edges": {}, "thresholds": {}}
@@ -26,47 +35,83 @@ def read_config(path: str | None) -> dict[str, Any]:
     try:
         document = tomllib.loads(Path(path).read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not readable as TOML: {error}") from None
-    for key, value in document.items():
-        if key == "alpha":
-            if type(value) is not float or not 0 < value < 1:
-                raise ValueError(f"{path}: alpha is {value!r}, expected a number between 0 and 1")
-            options["alpha"] = value
-        elif key == "thresholds":
-            options["thresholds"]["*"] = _entry(path, key, value, Mapping, "a table of statistics")
-        elif key == "storage_options":
-            options["storage_options"] = dict(_entry(path, key, value, Mapping, "a table of options"))
-        elif key == "alerts":
-            from gpudrift.alerts.settings import read_settings
-
-            options["alerts"] = read_settings(value, f"{path}: alerts")
-        elif key == "columns":
-            for name, entries in _entry(path, key, value, Mapping, "a table of columns").items():
-                _read_column(path, name, entries, options)
-        else:
-            known = "alpha, thresholds, columns, storage_options or alerts"
-            raise ValueError(f"{path}: {key!r} is not known, expected {known}")
+        raise click.UsageError(f"{path}: invalid TOML: {error}") from None
+    try:
+        _read_document(document, options)
+    except ValueError as error:
+        raise click.UsageError(f"{path}: {error}") from None
     return options
 
 
-def _read_column(path: str, name: str, entries: Any, options: dict[str, Any]) -> None:
+def read_rules(path: str) -> tuple[Rule, ...]:
+    """Read a file of rules.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    click.UsageError
+        One line with every mistake and its place.
+    """
+    from gpudrift.judging.rules import reading
+
+    try:
+        return reading.read_rules(path)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None:
+    from gpudrift.judging.thresholds import Thresholds
+
+    for key, value in document.items():
+        if key == "alpha":
+            if type(value) is not float or not 0 < value < 1:
+                raise ValueError(f"alpha is {value!r}, expected a number between 0 and 1")
+            options["alpha"] = value
+        elif key == "thresholds":
+            options["thresholds"]["*"] = _entry(key, value, Mapping, "a table of statistics")
+        elif key == "storage_options":
+            options["storage_options"] = dict(_entry(key, value, Mapping, "a table of options"))
+        elif key == "alerts":
+            from gpudrift.alerts.settings import read_settings
+
+            options["alerts"] = read_settings(value, "alerts")
+        elif key == "columns":
+            for name, entries in _entry(key, value, Mapping, "a table of columns").items():
+                _read_column(name, entries, options)
+        else:
+            raise _unknown(key, ("alpha", "thresholds", "columns", "storage_options", "alerts"))
+    Thresholds.of(options["thresholds"])  # raises for what is none
+
+
+def _read_column(name: str, entries: Any, options: dict[str, Any]) -> None:
+    from gpudrift.vocabulary import COLUMN_KINDS
+
     where = f"column {name!r}"
-    for key, value in _entry(path, where, entries, Mapping, "a table").items():
+    for key, value in _entry(where, entries, Mapping, "a table").items():
         if key == "kind":
-            options["kinds"][name] = _entry(path, f"{where}: kind", value, str, "a word in quotes")
+            if _entry(f"{where}: kind", value, str, "a word in quotes") not in COLUMN_KINDS:
+                raise ValueError(f"{where}: unknown kind {value!r}; choose from {', '.join(COLUMN_KINDS)}")
+            options["kinds"][name] = value
         elif key == "edges":
-            edges = _entry(path, f"{where}: edges", value, list, "a list of numbers or dates")
+            edges = _entry(f"{where}: edges", value, list, "a list of numbers or dates")
             options["edges"][name] = [_edge(edge) for edge in edges]
         elif key == "thresholds":
-            limits = _entry(path, f"{where}: thresholds", value, Mapping, "a table of statistics")
+            limits = _entry(f"{where}: thresholds", value, Mapping, "a table of statistics")
             options["thresholds"][name] = limits
         else:
-            raise ValueError(f"{path}: {where}: {key!r} is not known, expected kind, edges or thresholds")
+            raise _unknown(key, ("kind", "edges", "thresholds"), f"{where}: ")
 
 
-def _entry(path: str, where: str, value: Any, wanted: Any, words: str) -> Any:
+def _unknown(key: str, known: Iterable[str], where: str = "") -> ValueError:
+    hint = did_you_mean(key, known) or f"; choose from {', '.join(known)}"
+    return ValueError(f"{where}unknown entry {key!r}{hint}")
+
+
+def _entry(where: str, value: Any, wanted: Any, words: str) -> Any:
     if not isinstance(value, wanted):
-        raise ValueError(f"{path}: {where} is {value!r}, expected {words}")
+        raise ValueError(f"{where} is {value!r}, expected {words}")
     return value
 
 

@@ -1,8 +1,9 @@
-"""The command line. Exit status: 0 done, 1 found what ``--fail-on`` names, 2 usage, 3 everything that failed.
+"""The command line. Exit status: 0 done, 1 found what ``--fail-on`` names, 2 invalid usage, 3 failed.
 
 A gate in a pipeline must not pass, or fail as drift, on a crash: so every error, unforeseen ones included, is
-status 3, with one clear line and no traceback unless ``--debug`` asks for it. Nothing from the data (names,
-values, paths) reaches the terminal before :func:`gpudrift.report.text.plain` has made it harmless.
+status 3, with one clear line and no traceback unless ``--debug`` asks for it. Usage is what the user typed, or wrote
+into a file of options or rules; a column that is named there and does not exist is invalid usage, too. Nothing from
+the data (names, values, paths) reaches the terminal before :func:`gpudrift.report.text.plain` has made it harmless.
 """
 
 # Commands import what they need when they need it: --help answers in a tenth of a second.
@@ -26,8 +27,13 @@ from gpudrift.cli import monitor as cli_monitor
 from gpudrift.cli import profile as cli_profile
 from gpudrift.cli.options import EXIT_STATUS
 from gpudrift.cli.saying import FAILED, USAGE, one_line, one_line_of, say_error, say_traceback, writing
+from gpudrift.errors import UnknownColumnError
 
 __all__ = ["main", "run"]
+
+
+COMPLETION = "_GPUDRIFT_COMPLETE"
+"""The variable of the environment by which a shell asks for completions, as click names it."""
 
 
 class _Commands(click.Group):
@@ -35,14 +41,25 @@ class _Commands(click.Group):
 
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **_: Any) -> NoReturn:  # type: ignore[override]
         arguments = list(sys.argv[1:] if args is None else args)
+        completion = os.environ.get(COMPLETION)
         try:
-            status = self._status(arguments)
+            status = self._status(arguments) if not completion else self._complete(completion)
         except Exception as error:
             if "--debug" in arguments:
                 say_traceback()
             say_error(one_line(error))
             status = FAILED
         sys.exit(status)
+
+    def _complete(self, instruction: str) -> int:
+        """Answer the shell, which asks for its script or for words by an instruction in the environment."""
+        from click.shell_completion import shell_complete
+
+        with writing():
+            if shell_complete(self, {}, "gpudrift", COMPLETION, instruction) == 0:
+                return 0
+        say_error(f"{COMPLETION}: invalid value {instruction!r}; choose from bash_source, zsh_source, fish_source")
+        return USAGE
 
     def _status(self, arguments: list[str]) -> int:
         # Not click's own main: it turns a closed pipe into status 1, which here means that drift was found.
@@ -55,7 +72,10 @@ class _Commands(click.Group):
         except click.ClickException as error:
             context = getattr(error, "ctx", None)
             command = "gpudrift" if context is None else context.command_path
-            say_error(f"{one_line_of(error.format_message()).rstrip('.')} ({command} --help says more)")
+            say_error(f"{one_line_of(error.format_message()).rstrip('.')} (see '{command} --help')")
+            return USAGE
+        except UnknownColumnError as error:
+            say_error(one_line(error))
             return USAGE
         except (KeyboardInterrupt, click.Abort):
             say_error("interrupted")
@@ -67,29 +87,38 @@ class _Commands(click.Group):
             return FAILED
 
 
+_COMPLETION_HELP = f"""
+\b
+Shell completion, for ~/.bashrc, ~/.zshrc or ~/.config/fish/config.fish:
+  eval "$({COMPLETION}=bash_source gpudrift)"
+  eval "$({COMPLETION}=zsh_source gpudrift)"
+  {COMPLETION}=fish_source gpudrift | source
+"""
+
+
 @click.group(
     cls=_Commands,
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
-    epilog=EXIT_STATUS,
+    epilog=_COMPLETION_HELP + EXIT_STATUS,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(gpudrift.__version__, prog_name="gpudrift")
 @click.pass_context
 def main(context: click.Context) -> int:
-    """Tell whether a table has drifted from another one.
+    """Detect data drift between two tables.
 
-    Every value is counted, exactly and in one pass; every statistic comes with bounds, every column with a
-    verdict and its reason.
+    Every value is counted, exactly and in one pass. Every statistic comes with error bounds, and every column with
+    a verdict and the reason for it.
 
     \b
     Start here:
-      gpudrift demo                                    a report on real data
+      gpudrift demo                                    see a report on real data
       gpudrift compare train.parquet today.parquet     compare two tables
       gpudrift profile train.parquet -o base.parquet   count the reference once,
       gpudrift compare base.parquet today.parquet      compare with it every day
       gpudrift monitor train.parquet served.parquet --time ts --every 1d
-                                                       judge every day of a table
+                                                       check every day of a table
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     if context.invoked_subcommand is not None:
         return 0

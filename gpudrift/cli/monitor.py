@@ -1,4 +1,4 @@
-"""``gpudrift monitor`` and ``gpudrift store``: a table watched window by window, and the folder that keeps them."""
+"""``gpudrift monitor`` and ``gpudrift store``: every time window of a table judged, and the store that keeps them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpudrift.cli.config import read_config
+from gpudrift.cli.config import read_config, read_rules
 from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
     check_output,
     columns_options,
+    complete_file,
+    complete_folder,
     debug_option,
     joined_options,
     json_option,
@@ -24,10 +26,12 @@ from gpudrift.cli.options import (
     share_between,
     split_gates,
     split_names,
+    window_time,
     windows_asked,
     windows_options,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.vocabulary import FINDING_KINDS
 
 if TYPE_CHECKING:
     from gpudrift.judging.windows import Monitoring
@@ -36,17 +40,14 @@ if TYPE_CHECKING:
 __all__ = ["monitor", "store"]
 
 MOST_BATCHES = 5
-"""Batches of a window that ``store list`` names."""
-
-# The words of gpudrift.judging.findings; a test compares them.
-_GATES = ("quality", "drift", "skew", "undecided")
+"""Batches that ``store list`` names per window."""
 
 _MONITOR_HELP = """
-Judge every time window of DATA, and every segment: against BASELINE, against the windows before it, and by rules.
+Judge every time window of DATA, and every segment, against BASELINE, against the previous windows and by rules.
 
-What was unlike the baseline in the first window that could be judged is skew, what came later is drift. DATA is read
-once, its rows may be in any order. With --store the windows are kept, so that every run brings only what is new: the
-windows that have rows of this DATA are judged, with all rows that the store has of them.
+A difference from the baseline that is there in the first judged window is skew; one that appears later is drift. DATA
+is read once, with its rows in any order. With --store, windows are kept between runs, so that each run needs only the
+new rows; it judges the windows that received rows, with all rows that the store holds of them.
 
 \b
 Examples:
@@ -62,39 +63,42 @@ Examples:
 
 @click.command(
     help=_MONITOR_HELP,
-    short_help="Judge every time window of a table.",
+    short_help="Judge every time window of a table for drift.",
     epilog=DATA_HELP.format(
-        what="BASELINE and DATA are each", profile=", or what 'gpudrift profile' has saved (DATA: with windows)"
+        what="BASELINE and DATA are each",
+        profile=", or a profile saved by 'gpudrift profile' (for DATA, one with windows)",
     )
-    + "\nWithout --time, windows and segments are those of the store or of the saved BASELINE. FILE.toml of --config "
-    "is described by 'gpudrift compare --help', RULES.toml by 'gpudrift check --help'.\n" + EXIT_STATUS,
+    + "\nWithout --time, the windows and segments are those of the store or of the saved BASELINE. See 'gpudrift "
+    "compare --help' for FILE.toml of --config, and 'gpudrift check --help' for RULES.toml.\n" + EXIT_STATUS,
 )
-@click.argument("baseline")
-@click.argument("data", required=False)
+@click.argument("baseline", shell_complete=complete_file)
+@click.argument("data", required=False, shell_complete=complete_file)
 @windows_options
-@click.option("--rules", metavar="RULES.toml", help="Rules that every window is checked by.")
+@click.option(
+    "--rules", metavar="RULES.toml", shell_complete=complete_file, help="Check every window against these rules."
+)
 @click.option(
     "--thresholds",
     type=click.Choice(["fixed", "calibrated"]),
     default="fixed",
     show_default=True,
-    help="From which change on a column has drifted: the usual limits or those of --config; or limits from how much "
-    "the baseline's own windows differ, of each segment from its own.",
+    help="Thresholds for drift: fixed, the defaults or those of --config; or calibrated, from how much the windows of "
+    "the baseline differ among themselves (per segment, from the segment's own windows).",
 )
 @click.option(
     "--rate",
     type=float,
     callback=share_between,
     metavar="SHARE",
-    help="Of calibrated thresholds: columns, windows and segments that may raise a false alarm.  [default: 0.01]",
+    help="False alarm rate of calibrated thresholds, over columns, windows and segments.  [default: 0.01]",
 )
 @click.option(
     "--alpha",
     type=float,
     callback=share_between,
     metavar="SHARE",
-    help="Chance that noise alone passes for drift in a window, all columns together, with segments half of it for the "
-    "table and half for all of them.  [default: 0.05]",
+    help="Probability that noise alone is reported as drift in a window, over all columns together; with segments, "
+    "half of it is for the table and half for all segments.  [default: 0.05]",
 )
 @click.option(
     "--rolling",
@@ -102,26 +106,33 @@ Examples:
     default=1,
     metavar="N",
     show_default=True,
-    help="Windows before each that it is compared with beside the baseline; 0 is none.",
+    help="Number of previous windows that each window is also compared with; 0 for none.",
 )
-@click.option("--since", metavar="TIME", help="Judge the windows from this one on, as 2026-11-01.")
-@click.option("--last", type=click.IntRange(1), metavar="N", help="Judge the last N windows.")
-@click.option("--store", metavar="FOLDER", help="Add the windows to this store, which is made if it is not there.")
+@click.option(
+    "--since", metavar="TIME", callback=window_time, help="Judge only windows from this one on, such as 2026-11-01."
+)
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Judge only the last N windows.")
+@click.option(
+    "--store",
+    metavar="FOLDER",
+    shell_complete=complete_folder,
+    help="Add the windows to this store; it is created if it does not exist.",
+)
 @click.option(
     "--batch",
     metavar="NAME",
-    help="Of DATA in the store: a batch that comes again replaces itself.  [default: what identifies its content]",
+    help="Name of DATA in the store; a batch with the same name is replaced.  [default: derived from the content]",
 )
 @columns_options
 @click.option(
     "--fail-on",
     metavar="quality,drift,skew",
-    help="Exit with 1 if a window that was judged has a finding of such a kind; undecided can be named, too.",
+    help="Exit with status 1 if a judged window has a finding of one of these kinds: quality, drift, skew, undecided.",
 )
 @json_option
 @rows_option
 @click.option(
-    "--windows", type=click.IntRange(1), default=10, metavar="N", show_default=True, help="Windows in the table."
+    "--windows", type=click.IntRange(1), default=10, metavar="N", show_default=True, help="Number of windows to print."
 )
 @running_options
 def monitor(
@@ -158,9 +169,8 @@ def monitor(
     """See _MONITOR_HELP."""
     from gpudrift.api.watching import CALIBRATED
     from gpudrift.api.watching import monitor as watch
-    from gpudrift.judging.rules.reading import read_rules
 
-    gates, names, options = split_gates(fail_on, _GATES), split_names(columns), read_config(config)
+    gates, names, options = split_gates(fail_on, tuple(FINDING_KINDS)), split_names(columns), read_config(config)
     options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
     asked = windows_asked(time, every, zone, by, segments)
     _check_usage(data, store, batch, rate, thresholds, options)
@@ -212,13 +222,13 @@ def _check_usage(
 ) -> None:
     """Refuse options that contradict each other."""
     if data is None and store is None:
-        raise click.UsageError("Missing argument 'DATA': it may be left out only with --store")
+        raise click.UsageError("Missing argument 'DATA', which is optional only with --store")
     if batch is not None and (store is None or data is None):
-        raise click.UsageError("--batch: it is a name for DATA in a store, and goes with --store")
+        raise click.UsageError("--batch requires --store and DATA")
     if rate is not None and thresholds == "fixed":
-        raise click.UsageError("--rate: it goes with --thresholds calibrated")
+        raise click.UsageError("--rate requires --thresholds calibrated")
     if options["thresholds"] and thresholds != "fixed":
-        raise click.UsageError("--thresholds calibrated: --config has thresholds, too, and only one of them can decide")
+        raise click.UsageError("--thresholds calibrated cannot be combined with thresholds in --config")
 
 
 def _write(found: Monitoring, json_path: str | None, quiet: bool, rows: int, windows: int) -> None:
@@ -235,7 +245,7 @@ def _write(found: Monitoring, json_path: str | None, quiet: bool, rows: int, win
 
 
 def _why_nothing(found: Monitoring) -> str:
-    """Say in a few words why no window was judged."""
+    """The reason why no window was judged."""
     from gpudrift.report.text import counted
     from gpudrift.windows.grouping import NO_TIME
 
@@ -245,35 +255,43 @@ def _why_nothing(found: Monitoring) -> str:
     if not starts:
         return "there are no rows"
     if starts == (NO_TIME,):
-        return f"none of {counted(int(found.current.rows.sum()), 'row')} has a time"
-    return "there is no window with rows among those that were asked for, or all of them lie in the future"
+        return f"{counted(int(found.current.rows.sum()), 'row')} without a time, and none with one"
+    return "none of the selected windows has rows, or all of them lie in the future"
 
 
 # --- the store ------------------------------------------------------------------------------------------------------
 
 
-@click.group(short_help="List, compact and shorten a folder of windows.")
+@click.group(short_help="List, compact or prune the windows of a store.")
 @debug_option
 def store() -> None:
-    """Look after the windows that 'gpudrift monitor --store' keeps."""
+    """Maintain the windows that 'gpudrift monitor --store' keeps in a folder."""
 
 
 _store_options = joined_options(
     [
-        click.option("--config", metavar="FILE.toml", help="Storage options: see 'gpudrift compare --help'."),
+        click.option(
+            "--config",
+            metavar="FILE.toml",
+            shell_complete=complete_file,
+            help="Storage options; see 'gpudrift compare --help'.",
+        ),
         debug_option,
     ]
 )
-_dry_run = click.option("--dry-run", is_flag=True, help="Change nothing: say what would be done.")
+_dry_run = click.option("--dry-run", is_flag=True, help="Change nothing; print what would be done.")
 
 
 @store.command("list")
-@click.argument("folder")
-@click.option("--since", metavar="TIME", help="Only windows from this one on.")
-@click.option("--before", metavar="TIME", help="Only windows before this one.")
+@click.argument("folder", shell_complete=complete_folder)
+@click.option("--since", metavar="TIME", callback=window_time, help="Only windows from this one on.")
+@click.option("--before", metavar="TIME", callback=window_time, help="Only windows before this one.")
 @_store_options
 def list_windows(folder: str, *, since: str | None, before: str | None, config: str | None) -> int:
-    """List the windows of a store: their rows, files and batches. Every byte is read and checked."""
+    """List the windows of a store with their rows, files and batches.
+
+    Every file is read and verified.
+    """
     from gpudrift.report.text import counted
 
     opened = _open(folder, config)
@@ -287,9 +305,9 @@ def list_windows(folder: str, *, since: str | None, before: str | None, config: 
         listed = ", ".join(batches[:MOST_BATCHES])
         say(f"{opened.label(start)}: {counted(rows, 'row')} in {files}, {_batches(batches)} {listed}{more}")
     for trouble in troubles:
-        say(f"left out: {trouble.reason}")
+        say(f"skipped: {trouble.reason}")
     if troubles:
-        raise ValueError(f"{folder}: {counted(len(troubles), 'file')} named above cannot be used")
+        raise ValueError(f"{folder}: {counted(len(troubles), 'file')} cannot be used (listed above)")
     return 0
 
 
@@ -302,16 +320,19 @@ def _say_what(opened: Store) -> None:
     by = opened.grouping.by
     segments = f"; {counted(len(opened.grouping.segments), 'segment')} by {', '.join(by)}" if by else ""
     columns = counted(len(opened.schema), "column")
-    say(f"{opened.place.label}: {counted(len(opened.windows()), 'window')}{windows}{segments}; {columns}")
+    say(f"{opened.storage.label}: {counted(len(opened.windows()), 'window')}{windows}{segments}; {columns}")
 
 
 @store.command()
-@click.argument("folder")
-@click.option("--before", metavar="TIME", help="Only windows before this one.")
+@click.argument("folder", shell_complete=complete_folder)
+@click.option("--before", metavar="TIME", callback=window_time, help="Only windows before this one.")
 @_dry_run
 @_store_options
 def compact(folder: str, *, before: str | None, dry_run: bool, config: str | None) -> int:
-    """Join the files of each window into one. A batch in a joined window can no longer be replaced."""
+    """Merge the files of each window into one.
+
+    A batch in a merged window can no longer be replaced.
+    """
     from gpudrift.report.text import counted
     from gpudrift.windows.grouping import NO_TIME
 
@@ -323,21 +344,30 @@ def compact(folder: str, *, before: str | None, dry_run: bool, config: str | Non
         planned_ones = [one for one in found if one[1] > 1]
     else:
         planned_ones = [(one.window, one.files, one.batches) for one in opened.compact(before)]
-    word = "would be joined" if dry_run else "joined"
+    word = "would be merged" if dry_run else "merged"
     for start, files, batches in planned_ones:
-        say(f"{opened.label(start)}: {counted(files, 'file')} {word}, of {_batches(batches)}")
+        say(f"{opened.label(start)}: {counted(files, 'file')} {word}, from {_batches(batches)}")
     if not planned_ones:
-        say(f"{folder}: every window is one file already")
+        say(f"{folder}: every window is already a single file")
     return 0
 
 
 @store.command()
-@click.argument("folder")
-@click.option("--keep-from", metavar="TIME", required=True, help="Windows that begin before this one are deleted.")
+@click.argument("folder", shell_complete=complete_folder)
+@click.option(
+    "--keep-from",
+    metavar="TIME",
+    required=True,
+    callback=window_time,
+    help="Delete windows that begin before this one.",
+)
 @_dry_run
 @_store_options
 def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None) -> int:
-    """Delete old windows, for good: later batches do not bring them back. Rows without a time stay."""
+    """Delete old windows permanently.
+
+    Later batches do not bring them back. Rows without a time are kept.
+    """
     from gpudrift.windows.grouping import NO_TIME
 
     opened = _open(folder, config)
@@ -365,7 +395,7 @@ def _start(opened: Store, label: str) -> int:
     ValueError
     """
     if opened.grouping.windows is None:
-        raise ValueError(f"{opened.place.label}: a store without windows has no window {label!r}")
+        raise ValueError(f"{opened.storage.label}: a store without windows has no window {label!r}")
     return opened.grouping.windows.start_of(label)
 
 

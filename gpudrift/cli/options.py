@@ -1,8 +1,4 @@
-"""What the commands share: options, outputs that are checked before work begins, one-line errors, safe words.
-
-Nothing from the data (names, values, paths) reaches the terminal before :func:`gpudrift.report.text.plain` has made
-it harmless; :func:`say` and its kin see to that.
-"""
+"""Options that several commands share, what they mean, and how they are checked before any work begins."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import gpudrift
-from gpudrift.cli.saying import say_warning
+from gpudrift.cli.saying import showing_warnings
 
 if TYPE_CHECKING:
     from gpudrift.execution.forecast import Plan
@@ -27,6 +23,8 @@ __all__ = [
     "Command",
     "check_output",
     "columns_options",
+    "complete_file",
+    "complete_folder",
     "debug_option",
     "joined_options",
     "json_option",
@@ -37,6 +35,7 @@ __all__ = [
     "share_between",
     "split_gates",
     "split_names",
+    "window_time",
     "windows_asked",
     "windows_options",
 ]
@@ -44,11 +43,11 @@ __all__ = [
 
 EXIT_STATUS = """
 \b
-Exit status: 0 done, 1 found what --fail-on names, 2 wrong usage, 3 failed.
+Exit status: 0 done, 1 found what --fail-on names, 2 invalid usage, 3 failed.
 """
 
 DATA_HELP = """
-{what} a file, a folder or a glob (in quotes) of Parquet, CSV or Arrow IPC files{profile}.
+{what} a file, a folder or a quoted glob of Parquet, CSV or Arrow IPC files{profile}.
 """
 
 
@@ -66,25 +65,48 @@ def joined_options(options: Iterable[Callable[[Command], Command]]) -> Callable[
     return decorate
 
 
-debug_option = click.option(
-    "--debug", is_flag=True, expose_value=False, help="Show where in the program an error comes from."
-)
+def complete_file(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+    """Let the shell complete the name of a file; click.Path would also check it, and with other exit statuses."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
+
+
+def complete_folder(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[Any]:
+    """Let the shell complete the name of a folder."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="dir")]
+
+
+debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Print a traceback on errors.")
 
 rows_option = click.option(
-    "--rows", type=click.IntRange(1), default=20, metavar="N", show_default=True, help="Columns in the table."
+    "--rows", type=click.IntRange(1), default=20, metavar="N", show_default=True, help="Number of columns to print."
 )
 
-json_option = click.option("--json", "json_path", metavar="OUT", help="Write the report as JSON; - is standard output.")
+json_option = click.option(
+    "--json",
+    "json_path",
+    metavar="OUT",
+    shell_complete=complete_file,
+    help="Write the report as JSON to the file OUT, or to standard output if OUT is -.",
+)
 
 columns_options = joined_options(
     [
         click.option(
             "--columns",
             metavar="A,B,...",
-            help='Only these columns; a name with a comma as "a,b". Clocks and identifiers, which always '
-            "differ, are judged only if named here.",
+            help='Use only these columns; quote a name that contains a comma: "a,b". Row-order columns (kind '
+            "clock) and identifiers always differ, and are judged only if named here.",
         ),
-        click.option("--config", metavar="FILE.toml", help="Kinds, edges and thresholds of columns: see below."),
+        click.option(
+            "--config",
+            metavar="FILE.toml",
+            shell_complete=complete_file,
+            help="Kinds, bin edges and thresholds of columns; see below.",
+        ),
     ]
 )
 
@@ -95,32 +117,32 @@ running_options = joined_options(
             type=click.Choice(["auto", "cuda", "numba", "numpy"]),
             default="auto",
             show_default=True,
-            help="What counts; the numbers do not depend on it.",
+            help="Counting engine; all of them give the same numbers.",
         ),
         click.option(
             "--threads",
             type=click.IntRange(0, 1024),
             default=0,
             metavar="N",
-            help="Threads that count.  [default: one a core]",
+            help="Number of threads.  [default: one per core]",
         ),
         click.option(
             "--scheduler",
             default="threads",
             show_default=True,
             metavar="WHERE",
-            help="Who reads and counts files: threads of this process; local, worker processes on this machine; "
-            "a Dask cluster by its address (tcp://host:8786, tls://…) or scheduler file.",
+            help="Where to run: threads, in this process; local, on worker processes of this machine; or on a Dask "
+            "cluster, given by its address (tcp://host:8786, tls://…) or scheduler file.",
         ),
         click.option(
             "--workers",
             type=click.IntRange(0, 4096),
             default=0,
             metavar="N",
-            help="Processes of --scheduler local; of a machine with GPUs, how many of them.",
+            help="Number of worker processes with --scheduler local; on a machine with GPUs, of GPUs to use.",
         ),
         click.option(
-            "--dry-run", is_flag=True, help="Count nothing: print tasks, bytes, memory and about how long it takes."
+            "--dry-run", is_flag=True, help="Count nothing; print the tasks, bytes, memory and time it would take."
         ),
         click.option("--quiet", is_flag=True, help="Print errors only."),
         debug_option,
@@ -129,25 +151,25 @@ running_options = joined_options(
 
 windows_options = joined_options(
     [
-        click.option("--time", metavar="COLUMN", help="The column of times (or integers) whose windows are counted."),
+        click.option("--time", metavar="COLUMN", help="Time (or integer) column that defines the windows."),
         click.option(
             "--every",
             metavar="LENGTH",
-            help="Length of the windows: 15min, 6h, 1d, 1w, 1mo, 1q, 1y, or 1000 for a column of integers.",
+            help="Window length: 15min, 6h, 1d, 1w, 1mo, 1q, 1y, or for an integer column a number such as 1000.",
         ),
         click.option(
-            "--zone", metavar="NAME", help="Time zone whose days are meant, as Europe/Berlin.  [default: UTC]"
+            "--zone", metavar="NAME", help="Time zone in which days begin, such as Europe/Berlin.  [default: UTC]"
         ),
         click.option(
             "--by",
             metavar="A,B,...",
-            help="Count segments, too: the values of these columns, and of several their combinations.",
+            help="Count segments as well: one for each value of this column, or each combination of values of several.",
         ),
         click.option(
             "--segments",
             type=click.IntRange(1, 4096),
             metavar="N",
-            help="Segments that are kept apart, the most frequent ones.  [default: 32]",
+            help="Number of segments to keep, the most frequent ones; all others become one.  [default: 32]",
         ),
     ]
 )
@@ -156,16 +178,44 @@ windows_options = joined_options(
 def windows_asked(
     time: str | None, every: str | None, zone: str | None, by: str | None, segments: int | None
 ) -> dict[str, Any]:
-    """The windows and segments of the options, as arguments of :func:`gpudrift.profile`; none if none is asked for."""
+    """The options of windows and segments as arguments of :func:`gpudrift.profile`; empty if none is given."""
     if (time is None) != (every is None):
-        raise click.UsageError("--time and --every go together: the column of times, and the length of the windows")
+        raise click.UsageError("--time and --every require each other: the time column, and the window length")
     if zone is not None and time is None:
-        raise click.UsageError("--zone: it goes with --time and --every")
+        raise click.UsageError("--zone requires --time and --every")
     if segments is not None and by is None:
-        raise click.UsageError("--segments: it goes with --by")
+        raise click.UsageError("--segments requires --by")
+    if every is not None:
+        from gpudrift.windows.every import Every
+
+        try:
+            Every.parse(every)
+        except ValueError as error:
+            raise click.UsageError(f"--every: {error}") from None
+    if zone is not None:
+        from zoneinfo import ZoneInfo
+
+        try:
+            ZoneInfo(zone)
+        except (LookupError, ValueError, OSError):
+            raise click.UsageError(f"--zone: unknown time zone {zone!r}") from None
     names = split_names(by, "--by") or ()
     asked = {"time": time, "every": every, "zone": zone, "by": tuple(names), "segments": segments}
     return {name: value for name, value in asked.items() if value}
+
+
+def window_time(_context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """Take a date, a time or an integer; of which kind the windows are, is known only when they are opened."""
+    if text is None:
+        return None
+    from gpudrift.windows.calendar import Windows
+    from gpudrift.windows.every import Every
+
+    for axis, unit in (("aware", "d"), ("naive", "d"), ("integer", "")):
+        with suppress(ValueError):
+            Windows(Every(1, unit), None, axis).start_of(text)
+            return text
+    raise click.BadParameter(f"{text!r} is not a date, a time or an integer; expected for example 2026-11-01.")
 
 
 def share_between(_context: click.Context, _option: click.Parameter, alpha: float | None) -> float | None:
@@ -185,7 +235,7 @@ def check_output(option: str, output: str | None, inputs: Iterable[str | None]) 
     for path in inputs:
         with suppress(OSError):
             if path is not None and Path(output).is_file() and Path(output).samefile(path):
-                raise click.UsageError(f"{option}: {output!r} is one of the files that are read")
+                raise click.UsageError(f"{option}: {output!r} is an input file")
 
 
 _NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|(?!\s*")([^,]*?))\s*(,|\Z)', re.DOTALL)
@@ -199,10 +249,10 @@ def split_names(text: str | None, option: str = "--columns") -> list[str] | None
     while True:
         found = _NAME.match(text, position)
         if found is None:
-            raise click.UsageError(f"{option}: quotes are not closed, or in the middle of a name, in {text!r}")
+            raise click.UsageError(f"{option}: unclosed or misplaced quote in {text!r}")
         names.append(found[2] if found[1] is None else found[1].replace('""', '"'))
         if found[1] is None and not names[-1]:
-            raise click.UsageError(f'{option}: a name is missing in {text!r} (an empty name is "")')
+            raise click.UsageError(f'{option}: empty column name in {text!r} (write an empty name as "")')
         if not found[3]:
             return list(dict.fromkeys(names))
         position = found.end()
@@ -214,9 +264,7 @@ def split_gates(text: str | None, known: Sequence[str] = ("drift", "schema")) ->
     unknown = sorted(gates - set(known))
     if unknown or (text is not None and not gates):
         given = ", ".join(map(repr, unknown)) or repr(text)
-        raise click.UsageError(
-            f"--fail-on: got {given}, expected {' or '.join((', '.join(known[:-1]), known[-1]))}, or several"
-        )
+        raise click.UsageError(f"--fail-on: invalid value {given}; choose one or more from {', '.join(known)}")
     return gates
 
 
@@ -224,7 +272,7 @@ def split_gates(text: str | None, known: Sequence[str] = ("drift", "schema")) ->
 def opened_cluster(scheduler: str, workers: int, threads: int, backend: str, quiet: bool) -> Iterator[Any]:
     """Open the cluster that ``--scheduler`` names; None for threads of this process."""
     if workers and scheduler != "local":
-        raise click.UsageError(f"--workers: it goes with --scheduler local, not with {scheduler!r}")
+        raise click.UsageError(f"--workers requires --scheduler local, got {scheduler!r}")
     if scheduler == "threads":
         yield None
         return
@@ -232,22 +280,8 @@ def opened_cluster(scheduler: str, workers: int, threads: int, backend: str, qui
 
     debug = "--debug" in sys.argv
     opened = open_cluster(scheduler, workers, threads, backend=backend, verbose=debug)
-    with _warnings(quiet, debug), opened as client:
+    with showing_warnings(quiet, debug), opened as client:
         yield client
-
-
-@contextmanager
-def _warnings(quiet: bool, debug: bool) -> Iterator[None]:
-    """Say our own warnings in one line each, and those of Dask (in tables, of packages) only when asked for."""
-    import warnings
-
-    def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
-        if debug or (not quiet and Path(filename).parent == Path(gpudrift.__file__).parent):
-            say_warning(str(message))
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
 
 
 def planned(
@@ -259,7 +293,7 @@ def planned(
     client: Any,
     options: dict[str, Any],
 ) -> Plan:
-    """Find out what a run would take."""
+    """Plan a run without counting anything."""
     storage = options.get("storage_options")
     where: dict[str, Any] = {"backend": backend, "threads": threads, "client": client}
     return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where)

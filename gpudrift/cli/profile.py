@@ -1,4 +1,4 @@
-"""``gpudrift profile`` and ``gpudrift info``: a table counted and saved, and what a saved one, or this machine, has."""
+"""``gpudrift profile`` and ``gpudrift info``: a table counted and saved, and what a profile or this machine holds."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import click
 
 import gpudrift
-from gpudrift.cli.config import read_config
+from gpudrift.cli.config import read_config, read_rules
 from gpudrift.cli.options import (
     DATA_HELP,
     check_output,
     columns_options,
+    complete_file,
     debug_option,
     opened_cluster,
     planned,
@@ -32,26 +33,32 @@ if TYPE_CHECKING:
 __all__ = ["info", "profile"]
 
 MOST_SKIPPED = 20
-"""Skipped columns that ``info`` and ``profile`` name."""
+"""Number of skipped columns that ``info`` and ``profile`` print."""
 MOST_SEGMENTS = 8
-"""Segments that they name."""
+"""Number of segments that they print."""
 
 
 @click.command(
+    short_help="Count a table and save the counts.",
     epilog=DATA_HELP.format(what="DATA is", profile="")
-    + "\n--config is described by 'gpudrift compare --help'; thresholds are left unread here.\n"
+    + "\nSee 'gpudrift compare --help' for FILE.toml of --config; thresholds are ignored here.\n",
 )
-@click.argument("data")
-@click.option("-o", "--output", required=True, metavar="OUT.parquet", help="The file to write.")
+@click.argument("data", shell_complete=complete_file)
+@click.option(
+    "-o", "--output", required=True, metavar="OUT.parquet", shell_complete=complete_file, help="The file to write."
+)
 @click.option(
     "--like",
     metavar="PROFILE",
-    help="Count under the schema of this saved profile, so that the two can be compared.",
+    shell_complete=complete_file,
+    help="Use the schema (bins and categories) of this saved profile, so that the two can be compared.",
 )
 @click.option(
     "--rules",
     metavar="RULES.toml",
-    help="Rules that tables will be checked with: their bounds become edges, so that counts decide them exactly.",
+    shell_complete=complete_file,
+    help="Rules that will be used to check tables; their bounds become bin edges, so that the counts decide them "
+    "exactly.",
 )
 @windows_options
 @columns_options
@@ -78,9 +85,9 @@ def profile(
 ) -> int:
     """Count DATA in one pass and save the counts.
 
-    With --time and --every each window of time is counted by itself, with --by each segment of it.
-    What is saved is small (some kilobytes a column) and holds no rows, but counts, and with them the values
-    of text columns. It is a Parquet file with a row per column that other tools can query.
+    With --time and --every, each time window is counted separately; with --by, each segment of it.
+    The saved profile is small (some kilobytes per column). It holds no rows, only counts, which include the
+    values of text columns. It is a Parquet file with one row per column, which other tools can query.
 
     \b
     Examples:
@@ -91,8 +98,9 @@ def profile(
     names, options = split_names(columns), read_config(config)
     windows = windows_asked(time, every, zone, by, segments)
     if output == "-":
-        raise click.UsageError("--output: a profile is written to a file, not to standard output")
+        raise click.UsageError("--output: a profile cannot be written to standard output")
     check_output("--output", output, [data, like, config, rules])
+    listed = None if rules is None else read_rules(rules)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
             return print_plan(planned([data], like, names, backend, threads, client, options))
@@ -103,7 +111,7 @@ def profile(
                 columns=names,
                 kinds=options["kinds"],
                 edges=options["edges"],
-                rules=rules,
+                rules=listed,
                 backend=backend,
                 threads=threads,
                 progress=progress,
@@ -118,13 +126,13 @@ def profile(
     return 0
 
 
-@click.command(short_help="Show versions, cores, memory and what would run; or a profile.")
-@click.argument("profile_path", metavar="[PROFILE]", required=False)
+@click.command(short_help="Show versions and hardware, or describe a profile.")
+@click.argument("profile_path", metavar="[PROFILE]", required=False, shell_complete=complete_file)
 @debug_option
 def info(profile_path: str | None) -> int:
-    """Show versions, cores, memory, and which backend would run and why.
+    """Show versions, cores, memory, and which backend would be used and why.
 
-    Given a saved PROFILE, of a whole table or of its windows, show what is in it instead.
+    With a saved PROFILE, of a table or of its windows, describe that instead.
     """
     if profile_path is not None:
         from gpudrift.api.saved import load_saved
@@ -142,10 +150,10 @@ def info(profile_path: str | None) -> int:
     lines = {
         "gpudrift": f"{gpudrift.__version__} in {Path(gpudrift.__file__).parent}",
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "cores": f"{usable_cores()} that this process may use",
+        "cores": f"{usable_cores()} available to this process",
         "memory": _memory(),
         "backends": ", ".join(BACKENDS if gpu.why_not else ("cuda", *BACKENDS)),
-        "cuda": one_line_of(f"not used: {gpu.why_not}" if gpu.why_not else f"can be used: {gpu}"),
+        "cuda": one_line_of(f"not available: {gpu.why_not}" if gpu.why_not else f"available: {gpu}"),
         "would run": f"{chosen} ({why})",
         "kernels": _kernels(),
         **{name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},
@@ -204,7 +212,7 @@ def _describe_windows(counted: GroupedProfile) -> None:
 
 
 def _memory() -> str:
-    """Say how much memory is available, by the kernel's word and by the limit of the container."""
+    """How much memory is available, according to the kernel and to the limit of the container."""
     available = limit = None
     with suppress(OSError):
         found = re.search(r"^MemAvailable:\s*(\d+) kB", Path("/proc/meminfo").read_text("ascii"), re.MULTILINE)
@@ -218,7 +226,7 @@ def _memory() -> str:
 
 
 def _kernels() -> str:
-    """Say where compiled loops are kept between runs."""
+    """Where compiled loops are cached between runs."""
     try:
         from gpudrift.backends import numba as engine
     except Exception as error:
@@ -227,6 +235,6 @@ def _kernels() -> str:
         folder = getattr(getattr(loop, "stats", None), "cache_path", None)
         if folder:
             kept = sum(1 for file in Path(folder).glob("*.nbc")) if Path(folder).is_dir() else 0
-            state = f"{kept} compiled loops" if kept else "empty: the first run compiles, for some seconds"
+            state = f"{kept} compiled loops" if kept else "empty: the first run takes some seconds to compile"
             return f"{folder} ({state})"
-    return "compiled in every process: no folder to keep them can be written"
+    return "compiled by every process: no writable cache folder"

@@ -9,9 +9,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+import gpudrift
 
 if TYPE_CHECKING:
     from gpudrift.execution.forecast import Plan
@@ -31,6 +34,7 @@ __all__ = [
     "say_error",
     "say_traceback",
     "say_warning",
+    "showing_warnings",
     "writing",
 ]
 
@@ -85,6 +89,25 @@ def say_warning(message: str) -> None:
         click.echo(f"gpudrift: warning: {plain(one_line_of(message), LONGEST_MESSAGE)}", err=True)
 
 
+@contextmanager
+def showing_warnings(quiet: bool, debug: bool) -> Iterator[None]:
+    """Print warnings of this package as one line each, and those of other libraries only for debugging.
+
+    Dask warns in tables, and of packages that nobody asked about.
+    """
+    import warnings
+
+    package = Path(gpudrift.__file__).parent
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
+        if debug or (not quiet and package in Path(filename).parents):
+            say_warning(str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
 def say_traceback() -> None:
     """Print where the error comes from."""
     import traceback
@@ -112,7 +135,7 @@ def one_line(error: Exception) -> str:
     # KeyError and the like say only what was looked for; so do empty messages.
     if isinstance(error, (ValueError, TypeError, OSError)) and text:
         return text
-    return f"unexpected {type(error).__name__}{': ' if text else ''}{text} (--debug shows where)"
+    return f"unexpected {type(error).__name__}{': ' if text else ''}{text} (--debug prints the traceback)"
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def counted_bound(column: Column, bound: Any) -> Fraction:
     if column.type in ("timestamp", "date"):
         return _moment(column, bound)
     if isinstance(bound, bool) or not isinstance(bound, (int, float)):
-        raise ValueError(f"{bound!r} is no number")
+        raise ValueError(f"{bound!r} is not a number")
     if column.family == "real":
         return Fraction(bound)
     exact = as_written(bound)
@@ -56,14 +56,14 @@ def _moment(column: Column, bound: Any) -> Fraction:
         try:
             bound = datetime.datetime.fromisoformat(bound)
         except ValueError:
-            raise ValueError(f"{bound!r} is no date or time") from None
+            raise ValueError(f"{bound!r} is not a date or time") from None
     if isinstance(bound, datetime.datetime):
         if bound.tzinfo is not None:
             bound = bound.astimezone(datetime.UTC).replace(tzinfo=None)
     elif isinstance(bound, datetime.date):
         bound = datetime.datetime(bound.year, bound.month, bound.day)
     else:
-        raise ValueError(f"{bound!r} is no date or time")
+        raise ValueError(f"{bound!r} is not a date or time")
     seconds = Fraction((bound - _EPOCH) // datetime.timedelta(microseconds=1), 10**6)
     if column.type == "date":
         return seconds / 86_400

@@ -288,7 +288,7 @@ def device_column(values: Any, memory: Memory) -> DeviceColumn | str:
         return column
     masking = mask.__cuda_array_interface__
     if masking["typestr"][1:] != "t1":
-        return f"its mask is of type {masking['typestr']}: a bitmap, <t1, was expected"
+        return f"its mask is of type {masking['typestr']}; expected a bitmap, <t1"
     return replace(column, validity=int(masking["data"][0] or 0), owner=(values, mask))
 
 

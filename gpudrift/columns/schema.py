@@ -36,9 +36,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gpudrift.vocabulary import COLUMN_FAMILIES, COLUMN_KINDS
+
 __all__ = [
-    "FAMILIES",
-    "KINDS",
     "MAX_BINS",
     "RESIDUAL_BITS",
     "SKETCH_SIZE",
@@ -63,19 +63,6 @@ SKETCH_SIZE = 4096
 
 SPECIAL_SLOTS = ("-inf", "+inf", "nan", "null", "absent")
 """The five slots behind the bins of every column, in this order."""
-
-FAMILIES: dict[str, str] = {
-    "real": "real",
-    "integer": "integer",
-    "datetime": "integer",
-    "clock": "integer",
-    "categorical": "categorical",
-    "identifier": "categorical",
-    "skipped": "skipped",
-}
-"""How a column of each kind is counted: by float64 edges, by int64 edges, by value, or not at all."""
-
-KINDS = tuple(FAMILIES)
 
 SMALLEST_NORMAL = 2.0**-1022
 LARGEST_REAL = float(np.finfo(np.float64).max)
@@ -197,8 +184,9 @@ class Column:
     sketch: int = SKETCH_SIZE
 
     def __post_init__(self) -> None:
-        if self.kind not in FAMILIES:
-            raise ValueError(f"column {self.name!r}: kind {self.kind!r} is none of {', '.join(KINDS)}")
+        if self.kind not in COLUMN_FAMILIES:
+            known = ", ".join(COLUMN_KINDS)
+            raise ValueError(f"column {self.name!r}: unknown kind {self.kind!r}; choose from {known}")
         if self.family in ("real", "integer"):
             self._check_edges()
 
@@ -211,14 +199,14 @@ class Column:
                 f"column {self.name!r}: a column of kind {self.kind} needs a list of {wanted.__name__} edges"
             )
         if edges.size - 1 > MAX_BINS:
-            raise ValueError(f"column {self.name!r}: {edges.size - 1} bins, at most {MAX_BINS} are possible")
+            raise ValueError(f"column {self.name!r}: {edges.size - 1} bins; at most {MAX_BINS} are allowed")
         if not (np.all(edges[:-1] < edges[1:]) and edges[0] == low and edges[-1] == high):
             raise ValueError(f"column {self.name!r}: edges must increase strictly from {low!r} to {high!r}")
 
     @property
     def family(self) -> str:
         """How the column is counted: "real", "integer", "categorical" or "skipped"."""
-        return FAMILIES[self.kind]
+        return COLUMN_FAMILIES[self.kind]
 
     @property
     def is_numeric(self) -> bool:
@@ -340,4 +328,4 @@ class Schema:
     def summary(self) -> dict[str, Any]:
         """Kinds and bins in a few numbers, for people."""
         kinds = [column.kind for column in self.columns]
-        return {"columns": len(kinds), **{kind: kinds.count(kind) for kind in KINDS if kind in kinds}}
+        return {"columns": len(kinds), **{kind: kinds.count(kind) for kind in COLUMN_KINDS if kind in kinds}}

@@ -23,13 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
+from gpudrift.counts.layout import Stored
 from gpudrift.counts.profiles import Profile, first_difference
-from gpudrift.counts.saved import Stored, read, read_bytes, to_bytes
+from gpudrift.counts.saved import read, read_bytes, to_bytes
 from gpudrift.counts.sealed import WINDOWS_FORMAT
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.files import write_whole
-from gpudrift.windows.calendar import Every
+from gpudrift.windows.every import Every
 from gpudrift.windows.grouping import NO_TIME, Grouping, _grouping_difference
 
 __all__ = ["Group", "GroupedProfile"]
@@ -330,21 +331,15 @@ class GroupedProfile:
         for group in numbers.tolist():
             for position in self._tails_of.get(group, ()):
                 tails[position] = tails[position] + self.tails[group, position]
-        # Of one group as it is: a plain profile of 5,000 columns would be copied twice.
-        one = int(numbers[0]) if numbers.size == 1 else None
-        return Profile(
-            schema,
-            int(self.rows[numbers].sum()),
-            self.counts[numbers].sum(axis=0) if one is None else self.counts[one],
-            self.sums[numbers].sum(axis=0) if one is None else self.sums[one],
-            self.low[numbers].min(axis=0, initial=LARGEST_INTEGER) if one is None else self.low[one],
-            self.high[numbers].max(axis=0, initial=SMALLEST_INTEGER) if one is None else self.high[one],
-            tails,
-            self.skipped,
-            self.findings,
-            self.seen,
-            self.provenance,
-        )
+        if numbers.size == 1:  # as it is: a plain profile of 5,000 columns would be copied twice
+            counts, sums, low, high = (one[numbers[0]] for one in (self.counts, self.sums, self.low, self.high))
+        else:
+            counts, sums = self.counts[numbers].sum(axis=0), self.sums[numbers].sum(axis=0)
+            low = self.low[numbers].min(axis=0, initial=LARGEST_INTEGER)
+            high = self.high[numbers].max(axis=0, initial=SMALLEST_INTEGER)
+        rows = int(self.rows[numbers].sum())
+        texts = self.skipped, self.findings, self.seen, self.provenance
+        return Profile(schema, rows, counts, sums, low, high, tails, *texts)
 
     @cached_property
     def _tails_of(self) -> dict[int, list[int]]:

@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
-from gpudrift.counts.saved import Stored, read, to_bytes
+from gpudrift.counts.layout import Stored
+from gpudrift.counts.saved import read, to_bytes
 from gpudrift.counts.sealed import PROFILE_FORMAT
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError

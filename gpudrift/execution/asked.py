@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from gpudrift.columns.schema import Column
 from gpudrift.counts.groups import GroupedProfile
+from gpudrift.errors import UnknownColumnError
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import Field
 from gpudrift.windows.calendar import Windows
@@ -26,11 +27,11 @@ __all__ = [
 
 
 def check_names(names: Iterable[str], given: Iterable[str], what: str, where: str) -> None:
-    """Raise ``ValueError`` for the first name that is none of those given."""
-    known = set(given)
+    """Raise :class:`UnknownColumnError` for the first name that is none of those given."""
+    known = dict.fromkeys(given)
     for name in names:
         if name not in known:
-            raise ValueError(f"{what}: no column {name!r} in {where}")
+            raise UnknownColumnError(what, name, where, known)
 
 
 def selected_fields(
@@ -63,7 +64,8 @@ def segment_columns(fields: Iterable[Field], label: str, grouping: Grouping | Gr
         If one is not there, or its values make no segments.
     """
     types = {one.name: one.type for one in fields}
-    return [segment_column(name, types.get(name), label) for name in grouping.by]
+    known = types if isinstance(grouping, GroupRequest) else None
+    return [segment_column(name, types.get(name), label, known) for name in grouping.by]
 
 
 def asked_windows(fields: Iterable[Field], label: str, request: GroupRequest) -> Windows | None:
@@ -75,7 +77,7 @@ def asked_windows(fields: Iterable[Field], label: str, request: GroupRequest) ->
         If the time column is not there, or holds no times.
     """
     types = {one.name: one.type for one in fields}
-    return None if request.time is None else request.windows(types.get(request.time), label)
+    return None if request.time is None else request.windows(types.get(request.time), label, types)
 
 
 def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> None:
@@ -85,8 +87,8 @@ def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> No
     if any(one.name == grouping.time and one.type is not None and pa.types.is_null(one.type) for one in fields):
         return  # without a single value it is of no kind: no row has a time
     every, zone = str(grouping.windows.every), grouping.windows.zone
-    if asked_windows(fields, label, GroupRequest(grouping.time, every, zone)) != grouping.windows:
-        own = next(one.type for one in fields if one.name == grouping.time)
+    own = next((one.type for one in fields if one.name == grouping.time), None)
+    if GroupRequest(grouping.time, every, zone).windows(own, label) != grouping.windows:
         raise ValueError(
             f"time: column {grouping.time!r} of {label} is {own}, "
             f"and the windows are of a column of {grouping.windows.axis} times"

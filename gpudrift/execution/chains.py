@@ -113,7 +113,8 @@ class Chains:
                 raise
             states = [[self._state(chain) for chain in stripe] for stripe in self.stripes]
             self.stripes = []
-            return gathered(self.schema, self.grouping, self.numbering, states, pool.map)
+            with self.settings.timing("merge"):
+                return gathered(self.schema, self.grouping, self.numbering, states, pool.map)
 
     def _next(self, busy: set[int]) -> _Chain | None:
         """The chain to go on with.
@@ -156,15 +157,18 @@ class Chains:
             self.loading.waited(chain.bytes)
             chain.bytes = 0
             read = self.source.batches if held is None else lambda part, _names: iter(held[part.index])
-            count_piece(read, run, chain.piece, self.groups, self._state(chain))
+            with self.settings.timing("count"):
+                count_piece(read, run, chain.piece, self.groups, self._state(chain))
         except READING_ERRORS as error:
             self.loading.waited(chain.bytes)
             chain.bytes, chain.held = 0, None
             parts = [part for one in chain.runs[: chain.done + 1] for part in one]
-            chain.state = recounted(self.source, parts, chain.piece, self.groups, self._make, error)
+            with self.settings.timing("count"):
+                chain.state = recounted(self.source, parts, chain.piece, self.groups, self._make, error)
         chain.done += 1
         if chain.finished:
-            self._state(chain).settle()  # others may have the memory of the device that it had
+            with self.settings.timing("count"):
+                self._state(chain).settle()  # others may have the memory of the device that it had
         return sum(part.rows or 0 for part in run)
 
     def _read(self, chain: _Chain, run: Sequence[Part]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gpudrift.backends import device_reader
+from gpudrift.backends import device_reader, gpu_column
 from gpudrift.columns.schema import Schema
 from gpudrift.errors import SourceChangedError
 from gpudrift.execution.cuts import AT_ONCE, DEVICE_BLOCK, DEVICE_COLUMNS, cut_columns
@@ -245,7 +245,7 @@ def partition_batches(
     """
     if hasattr(partition, "to_arrow") and not on_gpu:  # cuDF
         partition = partition.to_arrow(preserve_index=False)
-    source = open_source(partition)
+    source = open_source(partition, gpu_column=gpu_column)
     found = [one.name for one in source.fields]
     if sorted(found) != sorted(names):
         lacks = sorted(set(names) - set(found))[:3]

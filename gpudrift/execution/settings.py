@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BUDGET", "Progress", "Settings", "usable_cores"]
+__all__ = ["BUDGET", "Progress", "Settings", "Timing", "usable_cores"]
+
+Timing = Callable[[str], AbstractContextManager[Any]]
+"""Opens a context for a named part of the work: "fit", "count" or "merge"; reading is timed by a wrapped source."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,9 @@ class Settings:
         Of the cluster that reads and counts; threads of this process do without one.
     storage_options : mapping, optional
         Of the file system that a URI names, as fsspec knows them; shown nowhere.
+    timing : callable
+        Is entered around each part of the work on threads, for benchmarks; any number of threads at a time, and parts
+        may be nested.
     """
 
     backend: str = "numba"
@@ -66,6 +73,7 @@ class Settings:
     budget: int = BUDGET
     client: Any = None
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    timing: Timing = nullcontext
 
     @property
     def workers(self) -> int:

@@ -31,7 +31,7 @@ from gpudrift.execution.chains import Chains
 from gpudrift.execution.cuts import DEVICE_BLOCK, Block, block_columns, cut_parts, obstacle
 from gpudrift.execution.pool import Later, Loading, Tally, all_results, run_tasks
 from gpudrift.execution.reading import readable_by, sample_stream, typed_again
-from gpudrift.execution.settings import Settings
+from gpudrift.execution.settings import Settings, Timing
 from gpudrift.execution.tasks import (
     Fitted,
     HeldGroups,
@@ -97,9 +97,10 @@ def fit_source(source: Source, options: FitOptions, columns: Sequence[str] | Non
         return Schema.concatenate(_fit_blocks(source, blocks, options, settings))
     tell = Tally(settings.progress, None, len(fields))
     names = [one.name for one in fields if obstacle(one) is None]
-    source, sampler, _ = sample_stream(source, names, 0, tell.set)
-    fields = typed_again(fields, source)
-    return fit_block(fields, sampler.sampled([one.name for one in fields]), options)
+    with settings.timing("fit"):
+        source, sampler, _ = sample_stream(source, names, 0, tell.set)
+        fields = typed_again(fields, source)
+        return fit_block(fields, sampler.sampled([one.name for one in fields]), options)
 
 
 def count_source(
@@ -152,7 +153,9 @@ def _profile_columnar(
         if may_hold(source, fields, request, settings.budget, settings.backend):
             return accounted(source, _Held(source, fields, request, options, settings, loading, tally).profile())
         blocks = block_columns(source, fields, settings.workers)
-        fitted = Schema.concatenate(_fit_blocks(source, blocks, options, settings)), _fit_grouping(source, request)
+        schema = Schema.concatenate(_fit_blocks(source, blocks, options, settings))
+        with settings.timing("fit"):
+            fitted = schema, _fit_grouping(source, request)
         return accounted(source, Chains(source, fitted, settings, loading, tally).profile())
     blocks = block_columns(source, fields, settings.workers, settings.budget)
     held = [one for block in blocks if block.bytes <= settings.budget for one in block.fields]
@@ -172,7 +175,7 @@ def _fit_blocks(source: Source, blocks: Sequence[Block], options: FitOptions, se
     tasks: list[Callable[[], Schema | None]] = []
     for block in blocks:
         runs = [source.parts] if whole else cut_parts(source, block)
-        together = _Samples(block, options, len(runs))
+        together = _Samples(block, options, len(runs), settings.timing)
         for at, run in enumerate(runs):
             tasks.append(partial(together.add, at, partial(sample_parts, source, run, block.readable, sample)))
     return [schema for schema in all_results(tasks, settings) if schema is not None]
@@ -181,13 +184,14 @@ def _fit_blocks(source: Source, blocks: Sequence[Block], options: FitOptions, se
 class _Samples:
     """The samples of the runs of a block, which is fitted as soon as the last one is there."""
 
-    def __init__(self, block: Block, options: FitOptions, runs: int) -> None:
-        self.block, self.options, self.missing = block, options, runs
+    def __init__(self, block: Block, options: FitOptions, runs: int, timing: Timing) -> None:
+        self.block, self.options, self.missing, self.timing = block, options, runs, timing
         self.found: dict[int, tuple[Sampled, dict[str, str]]] = {}
         self.lock = Lock()
 
     def add(self, run: int, sampled: Callable[[], tuple[Sampled, dict[str, str]]]) -> Schema | None:
-        found = sampled()
+        with self.timing("fit"):
+            found = sampled()
         with self.lock:
             self.found[run] = found
             self.missing -= 1
@@ -199,7 +203,8 @@ class _Samples:
             broken = reasons | broken
             for name, own in chunks.items():
                 together[name] += own
-        return fit_block(self.block.fields, together, self.options, broken)
+        with self.timing("fit"):
+            return fit_block(self.block.fields, together, self.options, broken)
 
 
 def _fit_grouping(source: Source, request: GroupRequest) -> Grouping:
@@ -250,7 +255,8 @@ class _Held:
         blocks.sort(key=lambda block: -sum(one.type is not None and width_of(one.type) == 0 for one in block.fields))
         with ThreadPoolExecutor(self.settings.workers, "gpudrift") as pool:
             read = list(zip(self.source.parts, pool.map(self._keys, self.source.parts), strict=True)) if keys else []
-            groups = HeldGroups(self.source, self.request, self.sample, read, len(self.fields), pool.map)
+            with self.settings.timing("fit"):
+                groups = HeldGroups(self.source, self.request, self.sample, read, len(self.fields), pool.map)
             tasks = [partial(self._block, groups, block, None) for block in blocks]
             if keys:
                 own = Block(tuple(given[name] for name in keys if name in asked), 0)
@@ -266,22 +272,28 @@ class _Held:
             columns = {column.name: column for state in states.values() for column in state.schema.columns}
             schema = Schema(tuple(columns[one.name] for one in self.fields))
             groups.numbering.limit(len(schema), schema.slots)
-            return gathered(schema, groups.grouping, groups.numbering, [list(states.values())], pool.map)
+            with self.settings.timing("merge"):
+                return gathered(schema, groups.grouping, groups.numbering, [list(states.values())], pool.map)
 
     def _keys(self, part: Part) -> list[pa.RecordBatch]:
         return [host_batch(batch) for batch in self.source.batches(part, self.request.columns)]
 
     def _block(self, groups: HeldGroups, block: Block, reading: list[pa.RecordBatch] | None) -> State | Later:
         """Some columns: sampled, fitted and counted."""
-        batches, schema, _ = fit_held_block(self.source, block, self.sample, self.options, reading)
+        with self.settings.timing("fit"):
+            batches, schema, _ = fit_held_block(self.source, block, self.sample, self.options, reading)
         size = sum(batch.nbytes for batch in batches)
         if self.loading.may_wait(size):
             return Later(partial(self._waited, groups, batches, schema, size))
-        return groups.count(batches, schema, self.settings.backend)
+        return self._count(groups, batches, schema)
 
     def _waited(self, groups: HeldGroups, batches: list[pa.RecordBatch], schema: Schema, size: int) -> State:
         self.loading.waited(size)
-        return groups.count(batches, schema, self.settings.backend)
+        return self._count(groups, batches, schema)
+
+    def _count(self, groups: HeldGroups, batches: list[pa.RecordBatch], schema: Schema) -> State:
+        with self.settings.timing("count"):
+            return groups.count(batches, schema, self.settings.backend)
 
 
 # --- tables that can only be read from front to back -----------------------------------------------------------------
@@ -292,9 +304,10 @@ def _profile_stream(
 ) -> GroupedProfile:
     read = source.fields if request else fields
     names = [one.name for one in read if obstacle(one) is None]
-    source, sampler, held = sample_stream(
-        source, names, settings.budget, Tally(settings.progress, None, len(names)).set
-    )
+    with settings.timing("fit"):
+        source, sampler, held = sample_stream(
+            source, names, settings.budget, Tally(settings.progress, None, len(names)).set
+        )
     windows = asked_windows(source.fields, source.label, request)
     by = segment_columns(source.fields, source.label, request)
     chunks = chunks_of(sampler.sampled(request.by), request.by)
@@ -302,9 +315,11 @@ def _profile_stream(
         request.time, windows, request.by, frequent_segments(by, chunks, request.segments) if by else ()
     )
     fields = typed_again(fields, source)
-    schema = fit_block(fields, sampler.sampled([one.name for one in fields]), options)
+    with settings.timing("fit"):
+        schema = fit_block(fields, sampler.sampled([one.name for one in fields]), options)
     if held is not None:
-        profile = count_batches(source.fields, source.label, held, (schema, grouping), settings.backend)
+        with settings.timing("count"):
+            profile = count_batches(source.fields, source.label, held, (schema, grouping), settings.backend)
     else:
         profile = _counted_stream(source, (schema, grouping), settings)
     rows = int(profile.rows.sum())
@@ -325,4 +340,5 @@ def _counted_stream(source: Source, fitted: Fitted, settings: Settings) -> Group
             yield batch
 
     # One file after the other: the CSV parser already uses every core.
-    return count_stream(source, source.parts, fitted, settings.backend, seen)
+    with settings.timing("count"):
+        return count_stream(source, source.parts, fitted, settings.backend, seen)

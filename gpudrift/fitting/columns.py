@@ -31,8 +31,6 @@ from gpudrift.columns.conversion import (
     numeric_values,
 )
 from gpudrift.columns.schema import (
-    FAMILIES,
-    KINDS,
     MAX_BINS,
     SKETCH_SIZE,
     Column,
@@ -41,6 +39,7 @@ from gpudrift.columns.schema import (
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.fitting.edges import fit_edges
 from gpudrift.fitting.grids import coarse_categories, coarse_edges
+from gpudrift.vocabulary import COLUMN_FAMILIES, COLUMN_KINDS
 
 __all__ = ["FitOptions", "fit_column"]
 
@@ -74,8 +73,8 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         for name, kind in self.kinds.items():
-            if kind not in KINDS:
-                raise ValueError(f"kinds: column {name!r} is to be {kind!r}, possible are {', '.join(KINDS)}")
+            if kind not in COLUMN_KINDS:
+                raise ValueError(f"kinds: column {name!r} is to be {kind!r}, possible are {', '.join(COLUMN_KINDS)}")
 
 
 def fit_column(
@@ -117,14 +116,14 @@ def fit_column(
         kind = asked
     if kind == "skipped":
         return Column(name, "skipped", word, reason="left out by its kind")
-    if word == "float" and FAMILIES[kind] in ("integer", "categorical"):
+    if word == "float" and COLUMN_FAMILIES[kind] in ("integer", "categorical"):
         word = "integer"
-    if FAMILIES[kind] == "real":
+    if COLUMN_FAMILIES[kind] == "real":
         unit = None
-    if FAMILIES[kind] == "categorical":
+    if COLUMN_FAMILIES[kind] == "categorical":
         listed = _fit_categorical(Column(name, kind, word), chunks, automatic=asked is None)
         return coarse_categories(listed) if options.coarse else listed
-    column = Column(name, kind, word, unit, complete_edges([], FAMILIES[kind]))
+    column = Column(name, kind, word, unit, complete_edges([], COLUMN_FAMILIES[kind]))
     fitted = _fit_numeric(column, chunks, options.edges.get(name), automatic=asked is None)
     bounds = options.bounds.get(name, ())
     fitted = _with_bounds(fitted, bounds)

@@ -58,14 +58,15 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.counts.profiles import Profile, first_difference
-from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
-from gpudrift.judging.verdicts import ROWS_PER_BIN, why_not_judged
+from gpudrift.judging.conformal import ROUNDING, column_limits, medians, quantile_rank
+from gpudrift.judging.thresholds import MAJOR_RATIO, Limits
+from gpudrift.judging.verdicts import has_few_values, why_not_judged
 from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles
 from gpudrift.statistics.noise import noise_floors, psi_floor
+from gpudrift.vocabulary import CALIBRATION_FORMAT, DECIDING, STATISTICS
 
 __all__ = [
     "FEWEST_WINDOWS",
-    "FORMAT",
     "METHODS",
     "Calibration",
     "ColumnLimits",
@@ -74,30 +75,16 @@ __all__ = [
     "leave_one_out",
 ]
 
-FORMAT = "gpudrift/calibration/1"
-
 METHODS: Mapping[str, str] = {
     "quantile": "conformal quantile of the windows' scores: assumes that windows are exchangeable, of any distribution",
     "mad": "extrapolated beyond the windows: assumes besides that log-scores have tails no heavier than Student's t",
 }
 
 FEWEST_WINDOWS = 5
-MAJOR = 2.5
-"""The major threshold over the moderate one, as in :meth:`gpudrift.judging.thresholds.Thresholds.of`."""
-DEVIATIONS, NORMAL_MAD = 3.0, 1.4826
-MAD_EFFICIENCY = 0.37
-"""Windows that a standard deviation would need for the precision that the MAD has, over its own; normal data."""
-NEGLIGIBLE = 0.1
-"""Scores below this share of the usual size are all the same to the extrapolation."""
-BEYOND = 1.0 + 1e-9
-"""Limits are reached when the score is *higher* than the quantile, and judging says ``>=``."""
-ROUNDING = 1e-9
-"""Decimals such as 0.05 are not what they say as floats; ranks are."""
 BLOCK = 256
 """Columns whose sums are held at once: beside the windows themselves, all the memory that is needed."""
 
 Floats = npt.NDArray[np.float64]
-Limits = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -180,7 +167,7 @@ class Calibration:
             for name, own in self.columns.items()
         }
         return {
-            "format": FORMAT,
+            "format": CALIBRATION_FORMAT,
             "rate": self.rate,
             "method": self.method,
             "assumes": METHODS[self.method],
@@ -198,8 +185,8 @@ class Calibration:
             One line, where it is no such document.
         """
         given = document.get("format") if isinstance(document, Mapping) else None
-        if given != FORMAT:
-            raise ValueError(f"not a calibration: its format is {given!r:.60}, not {FORMAT!r}")
+        if given != CALIBRATION_FORMAT:
+            raise ValueError(f"not a calibration: its format is {given!r:.60}, not {CALIBRATION_FORMAT!r}")
         try:
             return cls(
                 _within(document["rate"], 0.0, 1.0),
@@ -212,10 +199,9 @@ class Calibration:
 
 
 def _column_limits(entry: Mapping[str, Any]) -> ColumnLimits:
-    known = (*DECIDING, *ALSO_JUDGED)
     limits = {name: _within(limit, 0.0, math.inf) for name, limit in entry["limits"].items()}
-    if unknown := [name for name in limits if name not in known]:
-        raise ValueError(f"no statistic {unknown[0]!r} to judge by")
+    if unknown := [name for name in limits if name not in STATISTICS]:
+        raise ValueError(f"unknown statistic {unknown[0]!r}")
     values = entry["values"]
     return ColumnLimits(
         limits, _within(entry["rows"], 0.0, math.inf), math.nan if values is None else _within(values, 0.0, math.inf)
@@ -229,7 +215,7 @@ def _within(value: Any, low: float, high: float) -> float:
 
 
 def _pair(limit: float) -> Limits:
-    return limit, MAJOR * limit
+    return limit, MAJOR_RATIO * limit
 
 
 def calibrate(
@@ -267,9 +253,8 @@ def calibrations(
 ) -> list[Calibration]:
     """The same for several rates, in their order; the windows are compared once."""
     judged = (*DECIDING, *(name for name in dict.fromkeys(statistics) if name not in DECIDING))
-    if unknown := [name for name in judged if name not in (*DECIDING, *ALSO_JUDGED)]:
-        known = ", ".join((*DECIDING, *ALSO_JUDGED))
-        raise ValueError(f"calibrate: no statistic {unknown[0]!r} to judge by, only {known}")
+    if unknown := [name for name in judged if name not in STATISTICS]:
+        raise ValueError(f"calibrate: unknown statistic {unknown[0]!r}, choose from {', '.join(STATISTICS)}")
     used = [window for window in windows if window.rows]
     asked = [(rate, _method(method, len(used), rate)) for rate in rates]
     for window in used[1:]:
@@ -292,10 +277,10 @@ def _method(method: str, windows: int, rate: float) -> str:
     if not 0 < rate <= 0.5:
         raise ValueError(f"calibrate: rate={rate!r} is not in (0, 0.5]")
     if method not in ("auto", *METHODS):
-        raise ValueError(f"calibrate: method={method!r} is none of auto, {', '.join(METHODS)}")
+        raise ValueError(f"calibrate: unknown method {method!r}, choose from auto, {', '.join(METHODS)}")
     if windows < FEWEST_WINDOWS:
-        raise ValueError(f"calibrate: {windows} windows with rows, at least {FEWEST_WINDOWS} are needed")
-    enough = _rank(windows, rate) <= windows
+        raise ValueError(f"calibrate: {windows} windows with rows, at least {FEWEST_WINDOWS} required")
+    enough = quantile_rank(windows, rate) <= windows
     if method == "quantile" and not enough:
         needed = math.ceil(1.0 / rate - ROUNDING) - 1
         raise ValueError(
@@ -366,92 +351,12 @@ def _observe(windows: Sequence[Profile], statistics: Sequence[str]) -> _Observed
                 continue
             for kind, level in _noise(column).items():
                 noise[kind][position, when] = level
-            cells = column.statistics["psi"].details.get("cells", 1)
-            few = min(column.reference.present, column.current.present) < ROWS_PER_BIN * cells
+            few = has_few_values(column)
             for index, name in enumerate(statistics):
                 value = column.statistics[name].value if name in column.statistics else None
                 if value is not None and (name == "missing" or not few):
                     sizes[position, when, index] = abs(value)
     return _Observed(sizes, noise, judged)
-
-
-def column_limits(sizes: Floats, floors: Floats, rate: float, method: str) -> Floats:
-    """The limits of one column.
-
-    Parameters
-    ----------
-    sizes : ndarray of float, shape (windows, statistics)
-        Absolute statistics at the usual row counts; nan where undefined. Each window has at least one.
-    floors : ndarray of float, shape (statistics,)
-        Above 0: no limit is lower.
-
-    Returns
-    -------
-    ndarray of float, shape (statistics,)
-        nan where a statistic is undefined in every window.
-    """
-    windows = sizes.shape[0]
-    usual = _usual(sizes[None], floors, rate)[0]
-    each = np.arange(windows)
-    without = np.array([np.delete(each, one) for one in each])
-    scores = np.fmax.reduce(sizes / _usual(sizes[without], floors, rate), axis=1)
-    quantile = conformal_quantile(scores, rate) if method == "quantile" else extrapolated_quantile(scores, rate)
-    limits = np.maximum(quantile * usual, floors) * BEYOND
-    return np.where(np.isfinite(sizes).any(axis=0), limits, np.nan)
-
-
-def _usual(sizes: Floats, floors: Floats, rate: float) -> Floats:
-    """How large each statistic is, over the second axis of (groups, windows, statistics).
-
-    The largest of ``median + 3 * 1.4826 * MAD``, the floor, and the statistic's own quantile for the rate (or its
-    largest value, where that is beyond the windows): the MAD of what is 0 in most windows is 0, and a statistic with
-    too small a size takes all the alarms that the rate allows.
-    """
-    middle = medians(sizes)
-    spread = NORMAL_MAD * medians(np.abs(sizes - middle[:, None]))
-    known = np.isfinite(sizes).sum(axis=1, keepdims=True)
-    rank = np.clip(known + 1 - np.floor((known + 1) * rate + ROUNDING).astype(np.int64), 1, np.maximum(known, 1))
-    own = np.take_along_axis(np.sort(sizes, axis=1), rank - 1, axis=1)[:, 0]
-    largest: Floats = np.fmax(np.fmax(middle + DEVIATIONS * spread, own), floors)
-    return largest
-
-
-def medians(values: Floats) -> Floats:
-    """Medians along the second axis of what is known; nan where nothing is."""
-    ordered = np.sort(values, axis=1)  # nan comes last
-    known = np.isfinite(values).sum(axis=1, keepdims=True)
-    ends = [np.take_along_axis(ordered, np.maximum(at, 0), axis=1) for at in ((known - 1) // 2, known // 2)]
-    middle: Floats = np.where(known > 0, (ends[0] + ends[1]) / 2.0, np.nan)[:, 0]
-    return middle
-
-
-def _rank(windows: int, rate: float) -> int:
-    """ceil((W + 1)(1 - rate)), with care for what decimals are as floats."""
-    return windows + 1 - math.floor((windows + 1) * rate + ROUNDING)
-
-
-def conformal_quantile(scores: Floats, rate: float) -> float:
-    """The ceil((W + 1)(1 - rate))-th smallest of W scores; infinite where there are not so many."""
-    rank = _rank(scores.size, rate)
-    return float(np.sort(scores)[rank - 1]) if rank <= scores.size else math.inf
-
-
-def extrapolated_quantile(scores: Floats, rate: float) -> float:
-    """Upper limit of a new score from few of them: Student's t on their logarithms; never below the largest.
-
-    The spread is that of the MAD, or what the largest score says of it if that is more; the degrees of freedom are
-    those that a standard deviation of the precision of the MAD would have.
-    """
-    from scipy.special import ndtri, stdtrit
-
-    logarithms = np.log(np.maximum(scores, NEGLIGIBLE))
-    middle, largest = float(np.median(logarithms)), float(logarithms.max())
-    spread = NORMAL_MAD * float(np.median(np.abs(logarithms - middle)))
-    tail = (largest - middle) / float(ndtri(scores.size / (scores.size + 1.0)))
-    precise = MAD_EFFICIENCY * scores.size
-    times = float(stdtrit(max(precise - 1.0, 2.0), 1.0 - rate)) * math.sqrt(1.0 + 1.0 / precise)
-    normal = float(-ndtri(rate))
-    return math.exp(max(middle + times * spread, middle + normal * tail, largest))
 
 
 # --- row counts -------------------------------------------------------------------------------------------------------
@@ -498,7 +403,7 @@ def _floors(
         else:
             floor *= scale if name == "psi" else math.sqrt(scale)
         if name in ("missing", "new"):
-            together = max(math.ceil(math.log(1.0 / rate) / math.log(windows) - 1e-9), 1)
-            floor = max(floor, together * plain**2)
+            fewest = max(math.ceil(math.log(1.0 / rate) / math.log(windows) - 1e-9), 1)
+            floor = max(floor, fewest * plain**2)
         floors.append(floor)
     return floors

@@ -1,8 +1,8 @@
 """Every window of a table against the training baseline and against the windows before it, in one go.
 
-Three questions are asked of each window, of counts alone: has a column drifted from the baseline; has it moved since
-the windows before (by default the one before); is a rule broken. What drifted in the first window in which it could be
-judged, right after the training, is *skew*: serving differs from training. What came later is *drift*. With segments
+Three questions are asked of each window, of counts alone: has a column drifted from the baseline; has it changed since
+the previous windows (by default the one before); is a rule broken. What drifted in the first window in which it could
+be judged, right after the training, is *skew*: serving differs from training. What came later is *drift*. With segments
 the first question is asked of each of them too, and what could not be judged there is told.
 
 Windows are judged in the order of time, those that are given; windows before them are only looked back at. Rows without
@@ -12,8 +12,8 @@ with the last window, so that nothing is lost and nothing waits for a clock that
 Law of alpha: it is the chance that noise alone makes a finding of drift in a window, all columns of the table and of
 its segments together. Where segments are compared half of it is the table's, which so pays the same for two segments as
 for thirty-two; the other half is spread evenly over the segments that have rows in this window. Noise floors grow with
-the logarithm of how often alpha is divided, so that costs each segment little. What moved since the windows before is
-judged at alpha once more: it makes no findings and so no alarms.
+the logarithm of how often alpha is divided, so that costs each segment little. What changed since the previous windows
+is judged at alpha once more: it makes no findings and so no alarms.
 
 Pure: nothing is read or counted here.
 """
@@ -23,29 +23,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import Any
 
 from gpudrift.columns.schema import Column
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
+from gpudrift.errors import UnknownColumnError
 from gpudrift.judging.findings import Finding, drift_findings, ordered
 from gpudrift.judging.report import Report
-from gpudrift.judging.rules.evaluation import evaluate
+from gpudrift.judging.rules.evaluation import Broken, broken_rules, evaluate
 from gpudrift.judging.rules.reading import Rule
 from gpudrift.judging.thresholds import Thresholds
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
-from gpudrift.judging.windows import Gap, Monitoring, Moved, WindowResult
+from gpudrift.judging.windows import DriftedColumn, Gap, Monitoring, WindowResult
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.windows.grouping import NO_TIME
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["monitor_windows"]
 
-
-UNJUDGED = ("not judged", "too few rows")
-"""Severities of columns of which nothing is known."""
 
 MOST_EMPTY = 1_000
 """Empty windows in a row that are looked at one by one; more are only told."""
@@ -110,7 +106,7 @@ def monitor_windows(
         If nothing can be compared.
     """
     if current.grouping.windows is None:
-        raise ValueError("monitor: no windows: give a time column and their length (time='…', every='1d')")
+        raise ValueError("monitor: no windows; give a time column and a window length (time='…', every='1d')")
     if rolling < 0:
         raise ValueError(f"monitor: rolling is {rolling!r}, expected a number of windows, or 0 for none")
     apart = dict(segment_thresholds or {})
@@ -118,9 +114,9 @@ def monitor_windows(
     given = None if callable(thresholds) else Thresholds.of(thresholds).document()
     unknown = [name for name in given or () if name not in ("*", *run.names)]
     if unknown:
-        raise ValueError(f"thresholds: no column {unknown[0]!r} that windows are compared in")
+        raise UnknownColumnError("thresholds", unknown[0], "the windows", run.names)
     if strange := [name for name in apart if run.segments and name not in run.segments]:
-        raise ValueError(f"segment_thresholds: no segment {strange[0]!r} that windows are compared in")
+        raise ValueError(f"segment_thresholds: no segment {strange[0]!r} in the windows")
     windows, gaps = run.judged(judge, time.time() if now is None else now)
     known = {"alpha": alpha, "rolling": rolling, "rules": len(run.rules), "thresholds": given}
     return Monitoring(run.baseline, current, windows, gaps, {**known, **(parameters or {})}, run.reference.schema.names)
@@ -153,7 +149,7 @@ class _Run:
         """By name the number of each segment and its baseline, which has rows."""
         if isinstance(baseline, GroupedProfile) and grouping.by and baseline.grouping.by == grouping.by:
             if baseline.grouping.segments != grouping.segments:
-                raise ValueError("monitor: the baseline and the windows keep other segments")
+                raise ValueError("monitor: the baseline and the windows have different segments")
             self.segments = {
                 grouping.segment_name(number): (number, self._compared(baseline.segment(number)))
                 for number in baseline.segments
@@ -161,6 +157,7 @@ class _Run:
         self.skewed: dict[tuple[str | None, str], bool] = {}
         """Whether a column of a segment had drifted in the first window in which it could be judged."""
         self.first: Profile | None = None
+        """The first window, whatever was judged in it."""
 
     def _compared(self, profile: Profile) -> Profile:
         selected = profile.select([name for name in self.names if name in profile.schema])
@@ -214,6 +211,12 @@ class _Run:
         never = column.kind in ("skipped", "clock", "identifier") and column.name not in self.named
         return not never and (segment, column.name) not in self.skewed
 
+    @cached_property
+    def broken(self) -> Broken:
+        """What rules found in the first window: that is skew in every later one."""
+        assert self.first is not None
+        return broken_rules(self.first, self.rules, self.baseline)
+
     def _window(self, start: int, whole: Profile, before: Sequence[Profile]) -> WindowResult:
         label = self.windows.label(start)
         reports: dict[str | None, Report] = {}
@@ -221,13 +224,13 @@ class _Run:
         for segment, reference, profile, alpha in self._comparisons(start, whole):
             reports[segment], found = self._drift(profile, reference, label, segment, alpha)
             findings += found
-        moved: tuple[Moved, ...] = ()
+        moved: tuple[DriftedColumn, ...] = ()
         if before:
             fixed = None if callable(self.thresholds) else self.thresholds
             earlier = self._compared(sum(before[1:], before[0]))
-            moved = _moved(self._judge(earlier, self._compared(whole), fixed, self.alpha))
+            moved = _drifted_columns(self._judge(earlier, self._compared(whole), fixed, self.alpha))
         self.first = self.first or whole
-        findings += evaluate(whole, self.rules, self.baseline, first=self.first, window=label)
+        findings += evaluate(whole, self.rules, self.baseline, first=self.broken, window=label)
         report = reports[None]
         unjudged = _unjudged(report)
         return WindowResult(
@@ -236,7 +239,7 @@ class _Run:
             whole.rows,
             len(report) - len(unjudged),
             unjudged,
-            _moved(report),
+            _drifted_columns(report),
             moved,
             tuple(ordered(findings)),
             dict(self._unjudged_segments(reports)),
@@ -262,17 +265,17 @@ class _Run:
             limits = self.segment_thresholds.get(segment, None if callable(limits) else limits)
         report = self._judge(reference, self._compared(profile), limits, alpha)
         for column in report.columns:
-            if column.severity not in UNJUDGED:
+            if column.verdict.decided:
                 self.skewed.setdefault((segment, column.name), column.drifted)
         found = drift_findings(report, label, segment)
         if segment is not None:
             found = [one for one in found if one.kind == "drift"]  # columns come and go in the whole table
-        return report, [self._told(finding) for finding in found]
+        return report, [self._as_skew_if_from_the_start(finding) for finding in found]
 
-    def _told(self, finding: Finding) -> Finding:
+    def _as_skew_if_from_the_start(self, finding: Finding) -> Finding:
         if finding.kind != "drift" or not self.skewed.get((finding.segment, finding.column or ""), False):
             return finding
-        reason = f"{finding.reason}; so it was in the first window after the training"
+        reason = f"{finding.reason}; already so in the first window after training"
         return replace(finding, kind="skew", reason=reason)
 
     def _judge(self, reference: Profile, current: Profile, limits: Limits | None, alpha: float) -> Report:
@@ -315,10 +318,10 @@ class _Run:
             odd.append(("time missing", self.current.window(NO_TIME).rows, "have no time"))
         if future:
             late = self.current.between(future[0], future[-1] + 1)
-            words = f"lie in the future, in windows from {self.windows.label(future[0])} on"
+            words = f"are in the future, in windows from {self.windows.label(future[0])} on"
             odd.append(("time in the future", int(late.rows.sum()), words))
         for rule, count, words in odd:
-            reason = f"{count:,} of {rows:,} rows {words}; they are in no window that was judged"
+            reason = f"{count:,} of {rows:,} rows {words}; they are in none of the judged windows"
             severity = "major" if count * 100 >= rows else "moderate"
             found.append(Finding("quality", rule, column, severity, reason, value=count / rows, window=label))
         results[-1] = replace(results[-1], findings=(*found, *results[-1].findings))
@@ -326,23 +329,23 @@ class _Run:
 
 
 def _unjudged(report: Report) -> tuple[str, ...]:
-    return tuple(column.name for column in report.columns if column.severity in UNJUDGED)
+    return tuple(column.name for column in report.columns if not column.verdict.decided)
 
 
-def _moved(report: Report, segment: str | None = None) -> tuple[Moved, ...]:
+def _drifted_columns(report: Report, segment: str | None = None) -> tuple[DriftedColumn, ...]:
     return tuple(
-        Moved(column.name, column.severity, str(column.reason), column.verdict.excess, segment)
+        DriftedColumn(column.name, column.severity, str(column.reason), column.verdict.excess, segment)
         for column in report.columns
         if column.drifted
     )
 
 
-def _only_in_segments(reports: Mapping[str | None, Report]) -> tuple[Moved, ...]:
+def _only_in_segments(reports: Mapping[str | None, Report]) -> tuple[DriftedColumn, ...]:
     """Columns that drifted in a segment and not in the table, which is None; of each the strongest."""
-    known = {one.column for one in _moved(reports[None])}
-    found = [one for name, report in reports.items() if name is not None for one in _moved(report, name)]
+    known = {one.column for one in _drifted_columns(reports[None])}
+    found = [one for name, report in reports.items() if name is not None for one in _drifted_columns(report, name)]
     found.sort(key=lambda one: (one.severity != "major", -one.excess, one.column, one.segment))
-    strongest: dict[str, Moved] = {}
+    strongest: dict[str, DriftedColumn] = {}
     for one in found:
         if one.column not in known:
             strongest.setdefault(one.column, one)

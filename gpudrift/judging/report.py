@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from gpudrift.counts.profiles import Profile
+from gpudrift.columns.schema import Column
+from gpudrift.counts.profiles import ColumnProfile, Profile
 from gpudrift.files import write_whole
 from gpudrift.judging.verdicts import ColumnVerdict, Verdict
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.statistic import Statistic
+from gpudrift.statistics.summaries import Distribution
 from gpudrift.version import __version__
+from gpudrift.vocabulary import COMPARISON_FORMAT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMAT", "ColumnReport", "Report"]
-
-FORMAT = "gpudrift/comparison/1"
+__all__ = ["ColumnReport", "Report"]
 
 _SEVERITIES = ("major", "moderate", "none", "too few rows", "not judged")
 
@@ -50,10 +51,48 @@ class ColumnReport:
     def drifted(self) -> bool:
         return self.verdict.drifted
 
-    def __getattr__(self, name: str) -> Any:
+    @property
+    def column(self) -> Column:
+        return self.comparison.column
+
+    @property
+    def kind(self) -> str:
+        return self.comparison.kind
+
+    @property
+    def reference(self) -> ColumnProfile:
+        return self.comparison.reference
+
+    @property
+    def current(self) -> ColumnProfile:
+        return self.comparison.current
+
+    @property
+    def statistics(self) -> Mapping[str, Statistic]:
+        return self.comparison.statistics
+
+    @property
+    def obstacle(self) -> str | None:
+        return self.comparison.obstacle
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return self.comparison.notes
+
+    @property
+    def summaries(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.comparison.summaries
+
+    @property
+    def distribution(self) -> Distribution | None:
+        return self.comparison.distribution
+
+    def __getattr__(self, name: str) -> Statistic:
+        """A statistic by its name."""
         if "comparison" not in self.__dict__:  # while it is being unpickled
             raise AttributeError(name)
-        return getattr(self.comparison, name)
+        found: Statistic = getattr(self.comparison, name)
+        return found
 
     def document(self, *, brief: bool = False) -> dict[str, Any]:
         """As it stands in the JSON document; ``brief`` leaves out all that takes time to make."""
@@ -147,7 +186,7 @@ class Report:
         reference, current = self.comparison.reference, self.comparison.current
         full = len(self.columns) if limit is None else limit
         return {
-            "format": FORMAT,
+            "format": COMPARISON_FORMAT,
             "version": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "reference": _side(reference),
@@ -158,8 +197,8 @@ class Report:
             "versions": {name: version(name) for name in ("numpy", "scipy", "pyarrow", "numba")},
             "summary": self.summary,
             "schema": [
-                {"column": f.column, "finding": f.finding, "reference": f.reference, "current": f.current}
-                for f in self.comparison.findings
+                {"column": one.column, "finding": one.change, "reference": one.reference, "current": one.current}
+                for one in self.comparison.schema_changes
             ],
             "columns": [column.document(brief=place >= full) for place, column in enumerate(self.columns)],
         }

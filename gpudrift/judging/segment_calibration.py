@@ -78,7 +78,7 @@ def calibrate_baseline(baseline: GroupedProfile, *, rate: float = 0.01) -> Basel
         If it has no windows or too few, or for a rate that makes no sense.
     """
     if baseline.grouping.windows is None:
-        raise ValueError("thresholds: calibrated ones come from the baseline's own windows, and it has none")
+        raise ValueError("thresholds: calibration uses the baseline's own windows, and it has none")
     names = [name for name in baseline.schema.names if name != baseline.grouping.time]
     starts = [start for start in baseline.starts if start != NO_TIME]
     # Selected window by window: a selection of the baseline is a copy of all its counters.
@@ -89,7 +89,7 @@ def calibrate_baseline(baseline: GroupedProfile, *, rate: float = 0.01) -> Basel
         groups = own.nonzero()[0].tolist()  # each has rows
         if len(groups) < FEWEST_WINDOWS:
             windows = f"{len(groups)} window{'s' * (len(groups) != 1)} with rows"
-            fixed[name] = f"{windows}, at least {FEWEST_WINDOWS} are needed"
+            fixed[name] = f"{windows}, at least {FEWEST_WINDOWS} required"
         else:
             segments[name] = calibrate([baseline.profile(group).select(names) for group in groups], rate=rate)
     return BaselineCalibration(whole, segments, fixed)

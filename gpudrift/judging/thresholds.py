@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["ALSO_JUDGED", "DECIDING", "DEFAULT_THRESHOLDS", "Thresholds"]
+from gpudrift.vocabulary import STATISTICS
 
+__all__ = ["DEFAULT_THRESHOLDS", "MAJOR_RATIO", "ROWS_PER_BIN", "Limits", "Thresholds"]
 
 DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
     "psi": (0.1, 0.25),
@@ -19,12 +20,11 @@ DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
 """From which value on a statistic is moderate, and major."""
 
 
-DECIDING = tuple(DEFAULT_THRESHOLDS)
+ROWS_PER_BIN = 5
+"""With fewer values per bin on either side a column is not judged, but for its missing share."""
 
-
-ALSO_JUDGED = ("ks", "js", "hellinger", "tv", "linf", "cramers_v")
-"""Statistics that decide only where a threshold is given for them."""
-
+MAJOR_RATIO = 2.5
+"""The major threshold over the moderate one, where only one is given."""
 
 Limits = tuple[float, float]
 
@@ -73,15 +73,14 @@ class Thresholds:
 
 
 def _limits(column: str, statistic: str, value: Any) -> Limits:
-    possible = (*DECIDING, *ALSO_JUDGED)
-    if statistic not in possible:
+    if statistic not in STATISTICS:
         raise ValueError(
-            f"thresholds: column {column!r}: no statistic {statistic!r} to judge by, only {', '.join(possible)}"
+            f"thresholds: column {column!r}: unknown statistic {statistic!r}, choose from {', '.join(STATISTICS)}"
         )
     pair = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, None)
     try:
         moderate = float(pair[0])
-        major = 2.5 * moderate if pair[1] is None else float(pair[1])
+        major = MAJOR_RATIO * moderate if pair[1] is None else float(pair[1])
         good = len(pair) == 2 and 0 <= moderate <= major < math.inf
     except (TypeError, ValueError, IndexError):
         good = False

@@ -13,15 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpudrift.counts.profiles import data_range
-from gpudrift.judging.thresholds import Limits, Thresholds
+from gpudrift.errors import UnknownColumnError
+from gpudrift.judging.thresholds import ROWS_PER_BIN, Limits, Thresholds
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.noise import noise_floors
 
-__all__ = ["ROWS_PER_BIN", "ColumnVerdict", "Verdict", "judge_comparison", "why_not_judged"]
+__all__ = ["ColumnVerdict", "Verdict", "has_few_values", "judge_comparison", "why_not_judged"]
 
 ALPHA = 0.05
-ROWS_PER_BIN = 5
-
 
 _WORDS = {
     "psi": "PSI",
@@ -71,6 +70,11 @@ class ColumnVerdict:
     def judged(self) -> bool:
         return self.severity != "not judged"
 
+    @property
+    def decided(self) -> bool:
+        """Whether it is known if the column has drifted: it was judged, by rows enough for it."""
+        return self.severity not in ("not judged", "too few rows")
+
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
@@ -111,7 +115,7 @@ def judge_comparison(
     limits = Thresholds.of(thresholds)
     unknown = [name for name in limits.columns if name not in comparison.index]
     if unknown:
-        raise ValueError(f"thresholds: no column {unknown[0]!r} in the comparison")
+        raise UnknownColumnError("thresholds", unknown[0], "the comparison", comparison.index)
     asked = frozenset(named) | frozenset(limits.columns)
     obstacles = [why_not_judged(column, asked) for column in comparison.columns]
     judged = sum(obstacle is None for obstacle in obstacles)
@@ -134,14 +138,24 @@ def why_not_judged(column: ColumnComparison, asked: frozenset[str] = frozenset()
     if column.name in asked:
         return None
     if column.kind == "clock":
-        return "a clock: it follows the row order, so it always differs (name it to judge it)"
+        return "row-order column, e.g. a timestamp: it always differs (select it by name to judge it)"
     if column.kind == "identifier":
-        return "an identifier: its values hardly repeat (name it to judge it)"
+        return "identifier: its values rarely repeat (select it by name to judge it)"
     if column.kind == "datetime":
         before, after = data_range(column.reference), data_range(column.current)
         if before is not None and after is not None and (before[1] < after[0] or after[1] < before[0]):
-            return "the dates of the two tables do not overlap (name it to judge it)"
+            return "the date ranges of the two tables do not overlap (select it by name to judge it)"
     return None
+
+
+def has_few_values(column: ColumnComparison) -> bool:
+    """Whether a side has too few values for anything but ``missing`` to be judged."""
+    fewest = min(column.reference.present, column.current.present)
+    return fewest == 0 or fewest < ROWS_PER_BIN * _cells(column)
+
+
+def _cells(column: ColumnComparison) -> int:
+    return int(column.statistics["psi"].details.get("cells", 1))
 
 
 def _judge_column(
@@ -149,9 +163,7 @@ def _judge_column(
 ) -> ColumnVerdict:
     """One column, at the error rate ``alpha`` that is its part."""
     floors = noise_floors(column, alpha)
-    n, m = column.reference.present, column.current.present
-    cells = column.statistics["psi"].details.get("cells", 1)
-    few = min(n, m) < ROWS_PER_BIN * cells or min(n, m) == 0
+    few = has_few_values(column)
     reached: list[tuple[int, float, str, str]] = []
     excess = 0.0
     for statistic, (moderate, major) in limits.items():
@@ -171,7 +183,8 @@ def _judge_column(
         reason = "; ".join(words for _, _, words, _ in reached)
         return ColumnVerdict(names[reached[0][0]], reason, floors, p_adjusted, excess, each)
     if few:
-        reason = f"{min(n, m)} values on one side, at least {ROWS_PER_BIN * max(cells, 1)} are needed"
+        fewest, needed = min(column.reference.present, column.current.present), ROWS_PER_BIN * max(_cells(column), 1)
+        reason = f"{fewest} values on one side, at least {needed} required"
         return ColumnVerdict("too few rows", reason, floors, p_adjusted, excess)
     return ColumnVerdict("none", None, floors, p_adjusted, excess)
 

@@ -15,18 +15,16 @@ from gpudrift.counts.profiles import Profile
 from gpudrift.files import write_whole
 from gpudrift.judging.findings import Finding
 from gpudrift.version import __version__
+from gpudrift.vocabulary import FINDING_KINDS, MONITORING_FORMAT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMAT", "Gap", "Monitoring", "Moved", "WindowResult"]
-
-
-FORMAT = "gpudrift/monitoring/1"
+__all__ = ["DriftedColumn", "Gap", "Monitoring", "WindowResult"]
 
 
 @dataclass(frozen=True)
-class Moved:
+class DriftedColumn:
     """A column that is unlike a reference in one window.
 
     Parameters
@@ -67,12 +65,12 @@ class WindowResult:
         Columns that were judged, by rows enough for it.
     unjudged : tuple of str
         Those that were not: clocks, identifiers, too few rows.
-    drifted : tuple of Moved
+    drifted : tuple of DriftedColumn
         Columns unlike the baseline, the strongest first.
-    in_segments : tuple of Moved
+    in_segments : tuple of DriftedColumn
         Columns unlike the baseline in some segment and not in the table, each with the segment where it is strongest.
-    moved : tuple of Moved
-        Columns unlike the windows before.
+    moved : tuple of DriftedColumn
+        Columns that changed since the previous windows.
     findings : tuple of Finding
         Drift and skew, of the segments too, and what breaks rules.
     unjudged_segments : mapping of segment to tuple of str or None
@@ -85,11 +83,11 @@ class WindowResult:
     rows: int
     judged: int
     unjudged: tuple[str, ...] = ()
-    drifted: tuple[Moved, ...] = ()
-    moved: tuple[Moved, ...] = ()
+    drifted: tuple[DriftedColumn, ...] = ()
+    moved: tuple[DriftedColumn, ...] = ()
     findings: tuple[Finding, ...] = ()
     unjudged_segments: Mapping[str, tuple[str, ...] | None] = field(default_factory=dict, hash=False)
-    in_segments: tuple[Moved, ...] = ()
+    in_segments: tuple[DriftedColumn, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """As it stands in the JSON document."""
@@ -209,9 +207,8 @@ class Monitoring:
     def document(self) -> dict[str, Any]:
         """As JSON, for pipelines and for ``gpudrift alert``."""
         findings = self.findings
-        kinds = ("quality", "drift", "skew", "undecided")
         return {
-            "format": FORMAT,
+            "format": MONITORING_FORMAT,
             "version": __version__,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "baseline": _side(self.baseline.rows, self.baseline),
@@ -223,7 +220,7 @@ class Monitoring:
                 "with_drift": sum(bool(window.drifted or window.in_segments) for window in self.windows),
                 "only_in_segments": sum(bool(window.in_segments) and not window.drifted for window in self.windows),
                 "with_moves": sum(bool(window.moved) for window in self.windows),
-                "findings": {kind: sum(one.kind == kind for one in findings) for kind in kinds},
+                "findings": {kind: sum(one.kind == kind for one in findings) for kind in FINDING_KINDS},
             },
             "compared": list(self.compared),
             "columns": self.columns(),

@@ -158,7 +158,7 @@ def _verdict(document: Document, paper: Paper) -> Iterator[Text]:
         if severity in severities:
             yield Text(f"{severities.count(severity):,} {severity}", style="dim")
     if document["schema"]:
-        yield Text(counted(len(document["schema"]), "schema finding"), style="dim")
+        yield Text(counted(len(document["schema"]), "schema change"), style="dim")
 
 
 def _findings(findings: Sequence[Document], paper: Paper, everything: bool) -> Iterator[Text]:
@@ -360,19 +360,19 @@ def _legend(document: Document, table: _Table, paper: Paper) -> Iterator[Text]:
         return
     titles = " ".join(table.rows[0][key].plain for key in table.widths)
     meanings = [
-        ("cur", "pictures: share per bin, both on one scale"),
-        ("PSI", "PSI: shares moved between bins"),
-        ("W/", "W/σ: distance moved, in standard deviations of the reference"),
+        ("cur", "histograms: share per bin, on a common scale"),
+        ("PSI", "PSI: population stability index"),
+        ("W/", "W/σ: Wasserstein distance in standard deviations of the reference"),
         ("V", "V: Cramér's V"),
-        ("V", "new: rows with values that the reference lacks"),
-        ("KS", "KS: largest gap of the cumulative shares"),
+        ("V", "new: share of rows with values not in the reference"),
+        ("KS", "KS: largest difference of the cumulative distributions"),
     ]
     limited = [("PSI", "psi"), ("W/σ", "wasserstein_scaled"), ("missing", "missing"), ("new", "new")]
     thresholds = document["parameters"].get("thresholds", {})
     limits = [f"{title} {limit}" for title, name in limited if (limit := limits_text(thresholds, name))]
     lines = [
         [meaning for title, meaning in meanings if title in titles],
-        ["moderate / major from", *limits, f"and beyond chance (alpha {document['parameters']['alpha']:g})"],
+        ["moderate / major from", *limits, f"and above the noise floor (alpha {document['parameters']['alpha']:g})"],
     ]
     for words in lines:
         yield from paper.flow(Text(paper.word(word), style="dim") for word in words)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from gpudrift.judging.findings import KINDS, Finding
+from gpudrift.judging.findings import Finding
 from gpudrift.report.text import Paper, counted
+from gpudrift.vocabulary import FINDING_KINDS
 
 __all__ = ["lines"]
 
@@ -31,11 +32,11 @@ def lines(
     compared = f", compared with {paper.name(reference)}" if reference is not None else ""
     yield f"{paper.name(data)}{compared}; {counted(count, 'rule')} of {paper.name(rules)}"
     if not findings:
-        yield "every rule is kept"
+        yield "all rules passed"
     names = {paper.name(one.column) if one.column is not None else "(the table)" for one in findings}
     width = min(max(map(len, names), default=0), NAME)
     labels = min(max((len(paper.name(one.rule)) for one in findings), default=0), NAME)
-    for kind, meaning in KINDS.items():
+    for kind, meaning in FINDING_KINDS.items():
         those = [one for one in findings if one.kind == kind]
         if not those:
             continue

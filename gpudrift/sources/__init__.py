@@ -43,7 +43,7 @@ from gpudrift.sources.delimited import csv_source
 from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
 from gpudrift.sources.ipc import ipc_source
 from gpudrift.sources.libraries import instance_of, kind_of
-from gpudrift.sources.memory import lies_on_gpu, memory_source
+from gpudrift.sources.memory import GpuColumn, lies_on_gpu, memory_source
 from gpudrift.sources.on_device import is_parquet, read_onto
 from gpudrift.sources.parquet import Summary, parquet_source, summaries
 from gpudrift.sources.streams import stream_source
@@ -67,7 +67,9 @@ __all__ = [
 ]
 
 
-def open_source(data: object, storage_options: Mapping[str, Any] | None = None) -> Source:
+def open_source(
+    data: object, storage_options: Mapping[str, Any] | None = None, *, gpu_column: GpuColumn | None = None
+) -> Source:
     """Open data of any supported kind as a `Source`.
 
     Parameters
@@ -80,6 +82,8 @@ def open_source(data: object, storage_options: Mapping[str, Any] | None = None) 
         whatever exports an Arrow stream, and mappings of names to one-dimensional arrays, also on a GPU.
     storage_options : mapping, optional
         Open URIs through the library fsspec, with these options; only URIs.
+    gpu_column : callable, optional
+        Makes columns of arrays on a GPU (:func:`gpudrift.backends.gpu_column`); without it they are refused.
 
     Raises
     ------
@@ -100,7 +104,7 @@ def open_source(data: object, storage_options: Mapping[str, Any] | None = None) 
         return stream_source(data)
     if instance_of(data, "polars", "LazyFrame"):
         raise TypeError("a Polars LazyFrame is not read: call .collect(), or .sink_parquet(path) and give the path")
-    source = memory_source(data)
+    source = memory_source(data, gpu_column)
     if source is None:
         raise TypeError(
             f"cannot read {kind_of(data)}: expected a path or a list of paths, a pyarrow Table, RecordBatch, "

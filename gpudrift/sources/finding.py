@@ -32,7 +32,7 @@ KNOWN = "Parquet (.parquet .parq .pq), Arrow IPC (.arrow .feather .ipc .arrows),
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where a path, glob or URI points.
 
     Parameters
@@ -72,10 +72,10 @@ def is_saved_profile(path: str, storage_options: Mapping[str, Any] | None = None
         As for `open_source`; a local path needs none and ignores them.
     """
     with suppress(OSError, ValueError, pa.ArrowException):
-        place = locate(path, storage_options if is_uri(path) else None)
-        with named(place.label, place.secrets):
-            if not place.pattern and place.filesystem.get_file_info(place.path).is_file:
-                with place.filesystem.open_input_file(place.path) as stream:
+        location = locate(path, storage_options if is_uri(path) else None)
+        with named(location.label, location.secrets):
+            if not location.pattern and location.filesystem.get_file_info(location.path).is_file:
+                with location.filesystem.open_input_file(location.path) as stream:
                     return says_sealed(stream)
     return False
 
@@ -85,12 +85,12 @@ def find_files(given: Sequence[str], options: Mapping[str, Any] | None) -> list[
     found: list[File] = []
     filesystems: list[Any] = []
     for text in given:
-        place = locate(text, options)
+        location = locate(text, options)
         # One object for thousands of paths: it is pickled once, and a remote one keeps its connections.
-        known = next((one for one in filesystems if one == place.filesystem), None)
+        known = next((one for one in filesystems if one == location.filesystem), None)
         if known is None:
-            filesystems.append(known := place.filesystem)
-        found += _find(replace(place, filesystem=known))
+            filesystems.append(known := location.filesystem)
+        found += _find(replace(location, filesystem=known))
     found.sort(key=lambda file: posixpath.normpath(file.path))
     _check_alike(found)
     return found
@@ -114,7 +114,7 @@ def _real_path(filesystem: Any, path: str) -> str:
     return posixpath.realpath(path) if filesystem.type_name == "local" else path
 
 
-def locate(given: str, options: Mapping[str, Any] | None = None) -> Place:
+def locate(given: str, options: Mapping[str, Any] | None = None) -> Location:
     """Tell the file system of a path, glob or URI, and its fixed part from the wildcard steps below it."""
     if is_uri(given):
         return _locate_uri(given, options)
@@ -122,10 +122,10 @@ def locate(given: str, options: Mapping[str, Any] | None = None) -> Place:
         raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; {given!r} is a local path")
     typed, pattern = (given, ()) if posixpath.lexists(given) else _split_pattern(given, "*?[")
     path = posixpath.join(os.getcwd(), typed)  # noqa: PTH109 - joined with POSIX rules, as Arrow wants it
-    return Place(arrow_module("fs").LocalFileSystem(), path.rstrip("/") or "/", given, typed, pattern)
+    return Location(arrow_module("fs").LocalFileSystem(), path.rstrip("/") or "/", given, typed, pattern)
 
 
-def _locate_uri(given: str, options: Mapping[str, Any] | None) -> Place:
+def _locate_uri(given: str, options: Mapping[str, Any] | None) -> Location:
     head, mark, query = given.partition("?")
     fixed, pattern = _split_pattern(head, "*[")
     label, secrets = hidden(given), uri_secrets(given)
@@ -137,7 +137,7 @@ def _locate_uri(given: str, options: Mapping[str, Any] | None) -> Place:
         from gpudrift.sources.remote import open_uri  # which imports what only options need
 
         filesystem, path, secrets = open_uri(fixed + mark + query, options)
-    return Place(filesystem, path.rstrip("/") or path, label, hidden(fixed), pattern, secrets)
+    return Location(filesystem, path.rstrip("/") or path, label, hidden(fixed), pattern, secrets)
 
 
 def _split_pattern(given: str, wildcards: str) -> tuple[str, tuple[str, ...]]:
@@ -154,16 +154,16 @@ def _is_folder(entry: Any) -> bool:
     return bool(entry.type.name == "Directory")
 
 
-def _matches(place: Place, top: str, pattern: tuple[str, ...]) -> Iterator[Any]:
+def _matches(location: Location, top: str, pattern: tuple[str, ...]) -> Iterator[Any]:
     """Whatever matches the steps of a pattern below a folder; ``**`` is any number of folders.
 
     Names that start with "." or "_" match only a step that starts so too.
     """
-    filesystem = place.filesystem
+    filesystem = location.filesystem
 
     @functools.cache
     def entries(folder: str) -> list[Any]:
-        with named(hidden(folder), place.secrets):
+        with named(hidden(folder), location.secrets):
             if filesystem.type_name != "local":
                 return list(filesystem.get_file_info(arrow_module("fs").FileSelector(folder)))
             # A FileSelector leaves out links to files that do not exist, so rows would be missing silently.
@@ -188,31 +188,31 @@ def _matches(place: Place, top: str, pattern: tuple[str, ...]) -> Iterator[Any]:
     return walk(top, pattern, frozenset())
 
 
-def _find(place: Place) -> Iterator[File]:
+def _find(location: Location) -> Iterator[File]:
     """Yield the data files that a path, folder, glob or URI names."""
-    filesystem, given, pattern = place.filesystem, place.label, place.pattern
-    with named(given, place.secrets):
-        top = filesystem.get_file_info(place.path)
+    filesystem, given, pattern = location.filesystem, location.label, location.pattern
+    with named(given, location.secrets):
+        top = filesystem.get_file_info(location.path)
     if not pattern and not _is_folder(top):
         if top.type.name == "NotFound":
             raise FileNotFoundError(f"no such file or folder: {given!r}")
-        yield _as_file(place, top, given, "")
+        yield _as_file(location, top, given, "")
         return
-    chosen = list(_matches(place, place.path, pattern)) if pattern and _is_folder(top) else []
-    folders = [place.path] if not pattern else [] if "**" in pattern else [e.path for e in chosen if _is_folder(e)]
-    inside = [entry for folder in folders for entry in _matches(place, folder, ("**", "*"))]
+    chosen = list(_matches(location, location.path, pattern)) if pattern and _is_folder(top) else []
+    folders = [location.path] if not pattern else [] if "**" in pattern else [e.path for e in chosen if _is_folder(e)]
+    inside = [entry for folder in folders for entry in _matches(location, folder, ("**", "*"))]
     # Files that a pattern names must be readable; others in a folder are passed over if of unknown format.
-    found = {entry.path: entry for entry in inside if _format_of(place, entry)}
+    found = {entry.path: entry for entry in inside if _format_of(location, entry)}
     found |= {entry.path: entry for entry in chosen if not _is_folder(entry)}
     if not found:
         what = "no file matches" if pattern else f"no data files ({KNOWN}) in the folder"
         raise FileNotFoundError(f"{what} {given!r}")
     for path, entry in found.items():
-        below = path[len(place.path) :].lstrip("/")
-        yield _as_file(place, entry, posixpath.join(place.typed, below), below)
+        below = path[len(location.path) :].lstrip("/")
+        yield _as_file(location, entry, posixpath.join(location.typed, below), below)
 
 
-def _as_file(place: Place, entry: Any, label: str, below: str) -> File:
+def _as_file(location: Location, entry: Any, label: str, below: str) -> File:
     """Take a file that is to be read; what is wrong with it at first sight is an error."""
     if entry.type.name == "NotFound":
         raise FileNotFoundError(f"{label!r} is a link to a file that does not exist")
@@ -220,17 +220,17 @@ def _as_file(place: Place, entry: Any, label: str, below: str) -> File:
         raise ValueError(f"{label!r} is neither a file nor a folder")
     if entry.size == 0:
         raise ValueError(f"{label!r} is empty (0 bytes)")
-    format_ = _format_of(place, entry)
+    format_ = _format_of(location, entry)
     if format_ is None:
-        raise ValueError(f"{label!r} is of an unknown format; known are {KNOWN}")
+        raise ValueError(f"{label!r} has an unknown format; expected {KNOWN}")
     steps = (step.partition("=") for step in below.split("/")[:-1] if "=" in step[1:])
     keys = ((unquote(key), None if text == "__HIVE_DEFAULT_PARTITION__" else unquote(text)) for key, _, text in steps)
-    size, modified = state_of(place.filesystem, entry)
+    size, modified = state_of(location.filesystem, entry)
     path = label if label == entry.path else entry.path  # one object is pickled once
-    return File(place.filesystem, path, label, format_, size, modified, tuple(keys), place.secrets)
+    return File(location.filesystem, path, label, format_, size, modified, tuple(keys), location.secrets)
 
 
-def _format_of(place: Place, entry: Any) -> str | None:
+def _format_of(location: Location, entry: Any) -> str | None:
     """Format of a file by its extension and, where that says nothing, by its first bytes."""
     stem, last = posixpath.splitext(entry.path.lower())
     if last in COMPRESSIONS:
@@ -238,8 +238,8 @@ def _format_of(place: Place, entry: Any) -> str | None:
     if last in EXTENSIONS or entry.type.name != "File":
         return EXTENSIONS.get(last) if not _is_folder(entry) else None
     with (
-        named(hidden(entry.path), place.secrets),
-        place.filesystem.open_input_stream(entry.path, compression=None) as stream,
+        named(hidden(entry.path), location.secrets),
+        location.filesystem.open_input_stream(entry.path, compression=None) as stream,
     ):
         magic = stream.read(6)
     return "Parquet" if magic[:4] == b"PAR1" else "Arrow IPC" if magic == b"ARROW1" else None

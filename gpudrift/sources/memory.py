@@ -1,11 +1,11 @@
 """Tables in memory: Arrow, pandas, Polars, cuDF and mappings of arrays, converted part by part where need be.
 
-Columns in the memory of a GPU stay there: batches then hold :class:`gpudrift.columns.device.DeviceColumn`.
+Columns in the memory of a GPU stay there: batches then hold :class:`gpudrift.columns.device.DeviceColumn`. This module
+does not know the library that accesses that memory: whoever opens the table passes a function that makes the columns.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,17 +19,20 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import types as is_type
 
-from gpudrift.columns.device import DeviceBatch, on_gpu
+from gpudrift.columns.device import DeviceBatch, DeviceColumn, DeviceTexts, on_gpu
 from gpudrift.sources.base import NAN_IS_NULL, Field, OpenedSource, Part, Source, plain_type
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.trouble import first_line
 
-__all__ = ["lies_on_gpu", "memory_source"]
+__all__ = ["GpuColumn", "lies_on_gpu", "memory_source"]
 
 PART_ROWS = 1 << 22
 """Rows of a part of a table in memory."""
 DEVICE_PART_ROWS = 1 << 28
 """Where a column lies on a GPU: each part is a launch."""
+
+GpuColumn = Callable[[Any], DeviceColumn | DeviceTexts | str]
+"""Makes a column of an array on a GPU, or says why it cannot be counted."""
 
 CONVERSION_ERRORS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 
@@ -71,19 +74,28 @@ class _Memory:
             yield from pa.Table.from_arrays(arrays, schema=schema).to_batches()
 
 
-def memory_source(data: Any) -> Source | None:
-    """Source of a table in memory, None where ``data`` is none."""
+def memory_source(data: Any, gpu_column: GpuColumn | None = None) -> Source | None:
+    """Source of a table in memory; None if ``data`` is not a table.
+
+    Parameters
+    ----------
+    data : object
+    gpu_column : callable, optional
+        Required for columns that lie on a GPU.
+    """
     label, rows = kind_of(data), None
     if instance_of(data, "pandas", "DataFrame"):
         rows = len(data)
         named = [(str(name), _pandas_column(data.iloc[:, at])) for at, name in enumerate(data.columns)]
     elif instance_of(data, "polars", "DataFrame"):
-        named = [(series.name, _column(series.name, series)) for series in data.get_columns()]
+        named = [(series.name, _column(series.name, series, gpu_column)) for series in data.get_columns()]
     elif instance_of(data, "cudf", "DataFrame"):
         rows = len(data)
-        named = [(str(name), _gpu_column(str(name), data.iloc[:, at])) for at, name in enumerate(data.columns)]
+        named = [
+            (str(name), _gpu_column(str(name), data.iloc[:, at], gpu_column)) for at, name in enumerate(data.columns)
+        ]
     elif isinstance(data, Mapping):
-        label, named = "dict of arrays", [(str(name), _column(str(name), data[name])) for name in data]
+        label, named = "dict of arrays", [(str(name), _column(str(name), data[name], gpu_column)) for name in data]
     elif hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__"):
         try:
             table = pa.table(data)
@@ -112,7 +124,7 @@ def _table_source(label: str, named: Sequence[tuple[str, _Column]], rows: int | 
     return OpenedSource(label, tuple(fields.values()), tuple(parts), _Memory(), (dict(named),))
 
 
-def _column(name: str, values: Any) -> _Column:
+def _column(name: str, values: Any, gpu_column: GpuColumn | None) -> _Column:
     """Column of a mapping, of whatever library."""
     if instance_of(values, "pandas", "Series"):
         return _pandas_column(values)
@@ -128,7 +140,7 @@ def _column(name: str, values: Any) -> _Column:
     if isinstance(values, list | tuple | range):
         return _converted(len(values), values)
     if instance_of(values, "cudf", "Series") or on_gpu(values):
-        return _gpu_column(name, values)
+        return _gpu_column(name, values, gpu_column)
     if not hasattr(values, "__array__"):
         raise TypeError(f"column {name!r}: expected a one-dimensional array, got {kind_of(values)}")
     array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
@@ -144,16 +156,17 @@ def lies_on_gpu(data: Any) -> bool:
     return instance_of(data, "cudf", "DataFrame")
 
 
-def _gpu_column(name: str, values: Any) -> _Column:
+def _gpu_column(name: str, values: Any, gpu_column: GpuColumn | None) -> _Column:
     """Numbers stay on the GPU; of cuDF also texts and categories, and whatever else it has comes to the host."""
-    column_of = importlib.import_module("gpudrift.backends.cuda.device").column_of
+    if gpu_column is None:
+        raise TypeError(f"column {name!r} lies on a GPU: open_source() needs gpu_column to read it")
     try:
-        column = column_of(values)
+        column = gpu_column(values)
     except ValueError as error:
         raise ValueError(f"column {name!r}: {error}") from None
     if isinstance(column, str):
         if instance_of(values, "cudf", "Series"):
-            return _column(name, values.to_arrow())
+            return _arrow_column(values.to_arrow())
         return _Column(len(values), problem=first_line(column))
     return _Column(column.rows, column.type, column.slice, column.nbytes, on_device=True)
 

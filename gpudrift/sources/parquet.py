@@ -105,7 +105,7 @@ class ParquetReader:
         footer = self.footer(source, file)
         last = max(groups, default=-1)
         if last >= footer.num_row_groups or sum(footer.row_group(at).num_rows for at in groups) != part.rows:
-            raise source.origins[file].changed("its row groups are others than when the run began")
+            raise source.origins[file].changed("its row groups have changed since the run began")
 
     def footer(self, source: OpenedSource, file: int) -> Any:
         return footers.KEPT.of(source.origins[file]) if self.footers is None else self.footers[file]
@@ -142,7 +142,7 @@ def _row_group(file: File, footer: Any, part: Part) -> Any:
     at = part.detail[1]
     if at < footer.num_row_groups and (group := footer.row_group(at)).num_rows == part.rows:
         return group
-    raise file.changed("its row groups are others than when the run began")
+    raise file.changed("its row groups have changed since the run began")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""Statistics of categorical columns: cells, new values, chi-square, Cramér's V."""
+"""Statistics of categorical columns: distances over cells, new values, chi-square, Cramér's V.
+
+Frequent values are listed in the schema and have a cell each; the others lie in a tail that may have dropped values.
+Where it has, statistics are lower bounds and say so, and the share of new values is an interval.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,9 @@ import numpy.typing as npt
 from gpudrift.counts.profiles import ColumnProfile
 from gpudrift.counts.tails import Tail
 from gpudrift.statistics import distances
-from gpudrift.statistics.statistic import Statistic, _no_rows, _share_statistics
+from gpudrift.statistics.statistic import Statistic, no_rows_reason, share_statistics
 
-__all__ = ["NewValues", "new_values"]
-
+__all__ = ["NewValues", "categorical_statistics", "new_values"]
 
 LISTED_SHARE = 1000
 """A listed value holds at least one in so many rows on either side; the others are pooled."""
@@ -52,11 +55,12 @@ def new_values(reference: ColumnProfile, current: ColumnProfile) -> NewValues:
     return NewValues(certain, certain + undecided + current.dropped, tuple(values))
 
 
-def _categorical(reference: ColumnProfile, current: ColumnProfile) -> dict[str, Statistic]:
+def categorical_statistics(reference: ColumnProfile, current: ColumnProfile) -> dict[str, Statistic]:
+    """All statistics of a column but ``missing``."""
     names = ("psi", "js", "hellinger", "tv", "kl", "linf", "chi2", "cramers_v", "new")
     n, m = reference.present, current.present
     if n == 0 or m == 0:
-        reason = _no_rows(reference, current, "values")
+        reason = no_rows_reason(reference, current, "values")
         return {name: Statistic(None, reason=reason) for name in names}
     new = new_values(reference, current)
     listed, before, after = _cells(reference, current, new)
@@ -65,7 +69,7 @@ def _categorical(reference: ColumnProfile, current: ColumnProfile) -> dict[str, 
     where = {"values": listed, "cells": int(p.size), **bound}
     psi = Statistic(float(distances.psi(p, q)), details={**where, "floor": distances.FLOOR}, shares=(p, q))
     statistics = {"psi": psi}
-    statistics |= _share_statistics(p, q, where)
+    statistics |= share_statistics(p, q, where)
     statistic, dof, p_value = distances.chi2(*_contingency(reference, current))
     statistics["chi2"] = Statistic(statistic, details={"dof": dof, "p_value": p_value, **bound})
     statistics["cramers_v"] = Statistic(float(distances.cramers_v(p, q)), details=bound)

@@ -1,7 +1,7 @@
 """Two profiles of one schema in, every statistic out; nothing is judged here.
 
-Statistics of numeric columns are computed for many columns at once from padded arrays; summaries and pictures of a
-column are made when they are asked for.
+Statistics are computed here and now, many numeric columns at once; summaries and distributions of a column, which only
+people look at, are computed when they are asked for.
 """
 
 from __future__ import annotations
@@ -16,23 +16,31 @@ import numpy as np
 from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
 from gpudrift.counts.profiles import ColumnProfile, Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.statistics.categorical import _categorical
-from gpudrift.statistics.numeric import _numeric
-from gpudrift.statistics.statistic import Pair, Statistic, _missing
+from gpudrift.statistics.categorical import categorical_statistics
+from gpudrift.statistics.numeric import numeric_statistics
+from gpudrift.statistics.statistic import Pair, Statistic, missing_statistic
 from gpudrift.statistics.summaries import Distribution, distribution, summary
 
-__all__ = ["ColumnComparison", "Comparison", "Finding", "compare_profiles", "schema_findings"]
+__all__ = ["ColumnComparison", "Comparison", "SchemaChange", "compare_profiles", "schema_changes"]
 
 BATCH = 64
 """Columns handled at once: arrays of about 1 MB, which stay in the second-level cache."""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A difference between the columns of two tables: "added", "dropped", "type changed" or "unit changed"."""
+class SchemaChange:
+    """How a column differs between two tables, whatever is in it.
+
+    Parameters
+    ----------
+    column : str
+    change : {"added", "dropped", "type changed", "unit changed"}
+    reference, current : str or None
+        Its types on both sides; None where it is missing.
+    """
 
     column: str
-    finding: str
+    change: str
     reference: str | None
     current: str | None
 
@@ -48,7 +56,7 @@ class ColumnComparison:
     statistics : mapping of name to Statistic
         Empty where the column could not be compared.
     obstacle : str or None
-        Why the column cannot be judged at all: a schema finding, or why it was skipped.
+        Why the column cannot be judged at all: its schema changed, or why it was skipped.
     notes : tuple of str
         What a reader of the numbers should know.
     """
@@ -96,13 +104,13 @@ class Comparison:
     ----------
     reference, current : Profile
     columns : tuple of ColumnComparison
-    findings : tuple of Finding
+    schema_changes : tuple of SchemaChange
     """
 
     reference: Profile
     current: Profile
     columns: tuple[ColumnComparison, ...]
-    findings: tuple[Finding, ...]
+    schema_changes: tuple[SchemaChange, ...]
 
     @cached_property
     def index(self) -> Mapping[str, int]:
@@ -133,8 +141,8 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
     same = {name for name in shared if reference.schema[name].digest == other[name].digest}
     if not same and (shared or not reference.schema.columns):
         raise SchemaMismatchError(_no_common_bins(reference.schema, current.schema))
-    findings = tuple(schema_findings(reference, current))
-    obstacles = _obstacles(reference, current, findings, same)
+    changes = tuple(schema_changes(reference, current))
+    obstacles = _obstacles(reference, current, changes, same)
     pairs: list[tuple[ColumnProfile, ColumnProfile]] = []
     for position, column in enumerate(reference.schema.columns):
         mine = reference.columns[position]
@@ -150,21 +158,19 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
         name = mine.column.name
         clipped = _is_clipped(mine, reference.seen.get(name)) or _is_clipped(theirs, current.seen.get(name))
         if clipped and "wasserstein" in found:
-            unknown = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond they lie")
+            unknown = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond")
             found |= {"wasserstein": unknown, "wasserstein_scaled": unknown}
         columns.append(
             ColumnComparison(mine.column, mine, theirs, found, obstacles.get(name), _notes(mine, theirs, clipped))
         )
-    return Comparison(reference, current, tuple(columns), findings)
+    return Comparison(reference, current, tuple(columns), changes)
 
 
 def _no_common_bins(reference: Schema, current: Schema) -> str:
     if not reference.columns or not current.columns:
         return "nothing to compare: one side has no columns"
     names = [name for name in reference.names if name in current]
-    return (
-        f"the profiles were made under other bins: {first_difference(reference.select(names), current.select(names))}"
-    )
+    return f"the profiles have different bins: {first_difference(reference.select(names), current.select(names))}"
 
 
 def _nothing(mine: ColumnProfile) -> ColumnProfile:
@@ -172,33 +178,33 @@ def _nothing(mine: ColumnProfile) -> ColumnProfile:
     return ColumnProfile(mine.column, 0, empty, empty, {}, None, None, None, "not in the current profile")
 
 
-def schema_findings(reference: Profile, current: Profile) -> Iterable[Finding]:
+def schema_changes(reference: Profile, current: Profile) -> Iterable[SchemaChange]:
     """How the columns of two tables differ, whatever is in them."""
     for column in reference.schema.columns:
         name = column.name
         before = reference.seen.get(name)
         if name not in current.seen:
-            yield Finding(name, "dropped", before, None)
+            yield SchemaChange(name, "dropped", before, None)
         elif current.findings.get(name, "unreadable") != "unreadable" and name not in reference.findings:
             # A type that cannot be counted at all is another type, too.
-            found = "unit changed" if current.findings[name] == "unit changed" else "type changed"
-            yield Finding(name, found, before, current.seen[name])
+            change = "unit changed" if current.findings[name] == "unit changed" else "type changed"
+            yield SchemaChange(name, change, before, current.seen[name])
         elif column.kind == "skipped" and before is not None and before != current.seen[name]:
-            yield Finding(name, "type changed", before, current.seen[name])
+            yield SchemaChange(name, "type changed", before, current.seen[name])
     for name in sorted(current.seen):
         if name not in reference.schema and name not in reference.seen:
-            yield Finding(name, "added", None, current.seen[name])
+            yield SchemaChange(name, "added", None, current.seen[name])
 
 
-def _obstacles(reference: Profile, current: Profile, findings: Sequence[Finding], same: set[str]) -> dict[str, str]:
+def _obstacles(reference: Profile, current: Profile, changes: Sequence[SchemaChange], same: set[str]) -> dict[str, str]:
     """Why columns cannot be compared, by name; the first reason of each."""
     obstacles: dict[str, str] = {}
-    for found in findings:
-        if found.finding == "dropped":
+    for found in changes:
+        if found.change == "dropped":
             obstacles[found.column] = "dropped: the current table has no such column"
-        elif found.finding != "added":
+        elif found.change != "added":
             reason = current.skipped.get(found.column, f"{found.reference} became {found.current}")
-            obstacles[found.column] = f"{found.finding}: {reason}"
+            obstacles[found.column] = f"{found.change}: {reason}"
     for column in reference.schema.columns:
         name = column.name
         if name in obstacles:
@@ -210,7 +216,7 @@ def _obstacles(reference: Profile, current: Profile, findings: Sequence[Finding]
         elif name in current.skipped:
             obstacles[name] = f"in the current table: {current.skipped[name]}"
         elif name not in same:
-            obstacles[name] = "the two profiles have other bins for this column"
+            obstacles[name] = "the two profiles have different bins for this column"
     return obstacles
 
 
@@ -223,7 +229,7 @@ def _notes(reference: ColumnProfile, current: ColumnProfile, clipped: bool) -> t
     notes = ["values of 2**63 - 1 and beyond are counted together in the last bin"] if clipped else []
     for which, side in (("reference", reference), ("current", current)):
         if side.dropped:
-            notes.append(f"{which}: {side.dropped} rows hold values that are not listed one by one")
+            notes.append(f"{which}: {side.dropped} rows have values that are not counted individually")
     return tuple(notes)
 
 
@@ -236,18 +242,15 @@ def _all_statistics(pairs: Sequence[Pair | None]) -> list[dict[str, Statistic]]:
     for position, pair in enumerate(pairs):
         if pair is None:
             continue
-        found[position]["missing"] = _missing(*pair)
+        found[position]["missing"] = missing_statistic(*pair)
         if pair[0].column.is_numeric:
             numeric[pair[0].column.family].append((position, pair))
         else:
-            found[position] |= _categorical(*pair)
+            found[position] |= categorical_statistics(*pair)
     for columns in numeric.values():
         columns.sort(key=lambda one: one[1][0].column.bins)  # neighbours in length waste the least padding
         for start in range(0, len(columns), BATCH):
             batch = columns[start : start + BATCH]
-            for (position, _), statistics in zip(batch, _numeric([pair for _, pair in batch]), strict=True):
+            for (position, _), statistics in zip(batch, numeric_statistics([pair for _, pair in batch]), strict=True):
                 found[position] = statistics | found[position]
     return found
-
-
-# --- categorical columns ---------------------------------------------------------------------------------------------

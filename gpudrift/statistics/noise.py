@@ -1,13 +1,13 @@
-"""What a statistic reaches by chance where cells are nearly empty: there the usual approximations fail.
+"""Noise floors: what each statistic stays below without drift, at these row counts, but for a probability ``alpha``.
 
-PSI follows a chi-square distribution where every cell has many rows. A cell that has none by chance adds its share
-times the logarithm of its share over 1e-4: at 100 rows and ten cells 0.7, which chi-square says happens never. So cells
-with few rows are taken as they are: given how many rows a cell has on both sides together, those of one side are
-hypergeometric, and what each number of them adds to PSI is known. The cumulant generating function K of all such cells
-and of a chi-square variable for the others is the sum of theirs, as if cells did not depend on each other; the tail
-follows by the saddlepoint approximation of Lugannani and Rice, and where empty cells are seldom, by supposing one or
-two of them and asking how much the rest has to add. Where nearly empty cells are ten times as seldom as ``alpha``, the
-floor is that of chi-square, to the bit.
+Most floors are a textbook quantile (:func:`noise_floors`). PSI follows a chi-square distribution only where every cell
+has many rows. A cell that happens to have none adds its share times the logarithm of its share over 1e-4: at 100 rows
+and ten cells 0.7, which chi-square says happens never. So cells with few rows are taken as they are: given how many
+rows a cell has on both sides together, those of one side are hypergeometric, and what each number of them adds to PSI
+is known. The cumulant generating function K of all such cells and of a chi-square variable for the others is the sum of
+theirs, as if cells did not depend on each other; the tail follows by the saddlepoint approximation of Lugannani and
+Rice, and where empty cells are seldom, by supposing one or two of them and asking how much the rest has to add. Where
+nearly empty cells are ten times as seldom as ``alpha``, the floor is that of chi-square, to the bit.
 
 Measured against 30,000 to 100,000 draws without drift (4 to 58 cells, equal, Zipf and one that is rare, 20 to 3,000
 rows against 20 to 1,000,000, alpha 0.05 to 0.0005): chi-square alone is passed up to 1,600 times as often as alpha,
@@ -40,15 +40,15 @@ Floats = npt.NDArray[np.float64]
 FEWEST_ROWS = 3
 """Cells with fewer on one side, and more expected, count as nearly empty."""
 SCARCE = 30
-"""Cells with more rows expected on both sides are as chi-square has them; that they are nearly empty has a chance of
-4e-11."""
+"""Cells with more rows expected on both sides are as chi-square has them; that they are nearly empty has a
+probability of 4e-11."""
 FEW_EXPECTED = 20
 """From so many rows on the normal approximation is good enough for a share."""
 SELDOM = 0.1
 """Share of ``alpha`` that nearly empty cells may take, all together, before they are looked at one by one."""
 STEPS = 60
 CLOSE = 1e-2
-"""The logarithm of the chance is found as closely as this."""
+"""The logarithm of the probability is found as closely as this."""
 
 
 def psi_floor(p: Floats, q: Floats, n: int, m: int, alpha: float) -> float:
@@ -111,27 +111,30 @@ class _Sum:
         ratio = left[:, :-1] * (few - rows[:-1]) / (rows[1:] * np.maximum(many - left[:, 1:], 1.0))
         logs = np.zeros(left.shape)
         np.cumsum(np.log(np.where(possible[:, :-1] & possible[:, 1:], ratio, 1.0)), axis=1, out=logs[:, 1:])
-        chances = np.where(possible, np.exp(logs - np.where(possible, logs, -np.inf).max(axis=1, keepdims=True)), 0.0)
-        self.chances = chances / chances.sum(axis=1, keepdims=True)
+        largest = np.where(possible, logs, -np.inf).max(axis=1, keepdims=True)
+        weights = np.where(possible, np.exp(logs - largest), 0.0)
+        self.probabilities = weights / weights.sum(axis=1, keepdims=True)
         here, there = np.maximum(rows / few, FLOOR), np.maximum(left / many, FLOOR)
         self.adds = np.where(possible, (there - here) * np.log(there / here), 0.0)
 
     def leaps(self, freedom: int, alpha: float) -> float:
         """What one or two empty cells and a chi-square variable for all others stay below, but for ``alpha``.
 
-        Where empty cells are seldom the chance falls in leaps, which a saddlepoint rounds off: of ten cells and 100
-        rows against 10,000 it is passed 2.7 times as often as an alpha of 1e-4. What is 0 tells nothing.
+        Where empty cells are seldom the probability falls in leaps, which a saddlepoint rounds off: of ten cells and
+        100 rows against 10,000 it is passed 2.7 times as often as an alpha of 1e-4. What is 0 tells nothing.
         """
         from scipy.special import chdtri, pdtrc
 
         each = np.arange(self.totals.size)
         last = self.totals.astype(np.int64)
-        on_few = np.where(last < self.chances.shape[1], self.chances[each, np.minimum(last, self.width)], 0.0)
-        chance = np.concatenate([self.chances[:, 0], on_few]) * np.tile(self.cells, 2)
+        on_few = np.where(
+            last < self.probabilities.shape[1], self.probabilities[each, np.minimum(last, self.width)], 0.0
+        )
+        probability = np.concatenate([self.probabilities[:, 0], on_few]) * np.tile(self.cells, 2)
         cost = np.concatenate([self.adds[:, 0], self.adds[each, np.minimum(last, self.width)]])
         order = np.argsort(-cost, kind="stable")
-        order = order[chance[order] > 0]
-        expected = np.cumsum(chance[order])
+        order = order[probability[order] > 0]
+        expected = np.cumsum(probability[order])
         if not order.size or expected[-1] > 1.0:
             return 0.0
         floor = 0.0
@@ -145,7 +148,7 @@ class _Sum:
 
     def cumulants(self, tilt: float) -> tuple[float, float, float]:
         """K, K' and K'' at a tilt, below 1 / (2 rate)."""
-        tilted = self.chances * np.exp(tilt * self.adds)
+        tilted = self.probabilities * np.exp(tilt * self.adds)
         whole = tilted.sum(axis=1)
         tilted *= self.adds
         first = tilted.sum(axis=1) / whole
@@ -167,12 +170,12 @@ class _Sum:
         plain = float(gammainccinv(mean * mean / variance, alpha)) * variance / mean  # chi-square has both moments
         if alpha > 0.2:
             return plain
-        # Of the tilts between these, the one at which the chance is alpha; the first is below any that is sought.
+        # Of the tilts between these, the one at which the probability is alpha; the first is below any that is sought.
         low, high = 0.0, 0.5 / self.rate if self.freedom else 700.0 / float(self.adds.max())
         tilt, point = min(math.sqrt(2.0 * math.log(0.5 / alpha) / variance), 0.5 * high), plain
         for _ in range(STEPS):
-            point, chance, slope = self.tail(tilt)
-            off = math.log(chance / alpha)
+            point, probability, slope = self.tail(tilt)
+            off = math.log(probability / alpha)
             if abs(off) < CLOSE:
                 break
             low, high = (tilt, high) if off > 0 else (low, tilt)
@@ -181,13 +184,13 @@ class _Sum:
         return point
 
     def tail(self, tilt: float) -> tuple[float, float, float]:
-        """A point, the chance to be above it, and how fast the logarithm of the chance falls with the tilt."""
+        """A point, the probability to be above it, and how fast its logarithm falls with the tilt."""
         from scipy.special import ndtr
 
         k, point, spread = self.cumulants(tilt)
         w, u = math.sqrt(max(2.0 * (tilt * point - k), 1e-300)), tilt * math.sqrt(max(spread, 1e-300))
-        chance = float(ndtr(-w)) + math.exp(-0.5 * w * w) / math.sqrt(2.0 * math.pi) * (1.0 / u - 1.0 / w)
-        return point, max(chance, 1e-300), tilt * spread
+        probability = float(ndtr(-w)) + math.exp(-0.5 * w * w) / math.sqrt(2.0 * math.pi) * (1.0 / u - 1.0 / w)
+        return point, max(probability, 1e-300), tilt * spread
 
 
 def proportion_floor(before: int, after: int, n: int, m: int, alpha: float) -> float:
@@ -213,11 +216,11 @@ def proportion_floor(before: int, after: int, n: int, m: int, alpha: float) -> f
 def noise_floors(column: ColumnComparison, alpha: float) -> dict[str, float]:
     """The (1 - alpha) quantile of each statistic without drift, at the row counts of this column.
 
-    PSI: the chi-square quantile with B - 1 degrees of freedom times (1/n + 1/m), and more where cells may be empty by
-    chance (:mod:`gpudrift.statistics.noise`). Jensen-Shannon: the square root of its quantile times (1/n + 1/m) / (8 ln
-    2). KS: the Dvoretzky-Kiefer-Wolfowitz bound. Missing and new shares: the normal approximation for the difference of
-    two proportions, or what is binomial of few rows. Scaled Wasserstein: its mean without drift, sqrt(2 / pi) J / std
-    with J the integral of sqrt(F (1 - F)) over the reference, and sqrt(2 ln(1 / alpha)) standard deviations, times
+    PSI: the chi-square quantile with B - 1 degrees of freedom times (1/n + 1/m), and more where cells may be empty
+    without drift (see the module). Jensen-Shannon: the square root of its quantile times (1/n + 1/m) / (8 ln 2). KS:
+    the Dvoretzky-Kiefer-Wolfowitz bound. Missing and new shares: the normal approximation for the difference of two
+    proportions, or what is binomial of few rows. Scaled Wasserstein: its mean without drift, sqrt(2 / pi) J / std with
+    J the integral of sqrt(F (1 - F)) over the reference, and sqrt(2 ln(1 / alpha)) standard deviations, times
     sqrt(1/n + 1/m).
     """
     from scipy.special import chdtri

@@ -1,4 +1,8 @@
-"""Statistics of numeric columns: KS, Wasserstein, and those over PSI and Jensen-Shannon bins."""
+"""Statistics of numeric columns: KS, Wasserstein, and those over PSI and Jensen-Shannon bins.
+
+Columns of different numbers of bins lie side by side in padded arrays, so that NumPy works on many at once; padding is
+empty point bins of width zero, which change no statistic.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,10 @@ import numpy.typing as npt
 from gpudrift.columns.schema import Column
 from gpudrift.counts.profiles import ColumnProfile, data_range
 from gpudrift.statistics import distances
-from gpudrift.statistics.statistic import Pair, Statistic, _no_rows, _share_statistics
+from gpudrift.statistics.statistic import Pair, Statistic, no_rows_reason, share_statistics
 from gpudrift.statistics.summaries import moments, natural_factor, natural_values
 
-__all__ = []
+__all__ = ["numeric_statistics", "residual_slack"]
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,8 @@ def residual_slack(column: Column) -> npt.NDArray[np.float64]:
     return np.where(units > 0, cut, np.where(points, 0.0, column.widths))
 
 
-def _numeric(pairs: Sequence[Pair]) -> list[dict[str, Statistic]]:
+def numeric_statistics(pairs: Sequence[Pair]) -> list[dict[str, Statistic]]:
+    """All statistics of each pair but ``missing``; the pairs are of one family, real or integer."""
     padded = _Padded.of(pairs)
     low, high = distances.ks(*padded.counts, *padded.infinities, padded.points)
     present = np.array([[side.present for side in pair] for pair in pairs])
@@ -103,7 +108,7 @@ def _numeric(pairs: Sequence[Pair]) -> list[dict[str, Statistic]]:
     for row, pair in enumerate(pairs):
         statistics: dict[str, Statistic] = {}
         if np.isnan(low[row]):
-            reason = _no_rows(*pair, "values")
+            reason = no_rows_reason(*pair, "values")
             statistics["ks"] = Statistic(None, reason=reason)
         else:
             reason = None
@@ -121,7 +126,7 @@ def _transport_statistics(pair: Pair, value: float, low: float, high: float) -> 
     reference, current = pair
     reason = None
     if np.isnan(value):
-        reason = _no_rows(reference, current, "finite values")
+        reason = no_rows_reason(reference, current, "finite values")
     elif any(
         reference.special[end] * current.present != current.special[end] * reference.present for end in ("-inf", "+inf")
     ):
@@ -145,10 +150,14 @@ def _transport_statistics(pair: Pair, value: float, low: float, high: float) -> 
     if spread.std < 1e-12 * abs(spread.mean):
         negligible = Statistic(None, reason="the reference's standard deviation is below 1e-12 of its mean")
         return {"wasserstein": plain, "wasserstein_scaled": negligible}
+    if not np.isfinite(value / spread.std):
+        infinite = Statistic(None, reason="the distance in standard deviations is larger than the largest float64")
+        return {"wasserstein": plain, "wasserstein_scaled": infinite}
     # One division each; two units in the last place outwards cover it.
     least = low / spread.std_high * (1 - 4e-16)
-    most = high / spread.std_low * (1 + 4e-16) if spread.std_low > 0 else None
-    scaled = Statistic(value / spread.std, least, most, details={"std": spread.std / factor})
+    most = high / spread.std_low * (1 + 4e-16) if spread.std_low > 0 else np.inf
+    bounds = least, most if np.isfinite(most) else None
+    scaled = Statistic(value / spread.std, *bounds, details={"std": spread.std / factor})
     return {"wasserstein": plain, "wasserstein_scaled": scaled}
 
 
@@ -184,14 +193,14 @@ def _coarse_statistics(pair: Pair, coarse: Mapping[int, Any], row: int, reason: 
     cuts, p, q = coarse[10][row]
     psi = Statistic(
         float(distances.psi(p, q)),
-        details={"bins": _Lazy(column, cuts), "cells": p.size, "floor": distances.FLOOR},
+        details={"bins": _CoarseEdges(column, cuts), "cells": p.size, "floor": distances.FLOOR},
         shares=(p, q),
     )
     cuts, p, q = coarse[32][row]
-    return {"psi": psi, **_share_statistics(p, q, {"bins": _Lazy(column, cuts), "cells": p.size})}
+    return {"psi": psi, **share_statistics(p, q, {"bins": _CoarseEdges(column, cuts), "cells": p.size})}
 
 
-class _Lazy(Sequence[Any]):
+class _CoarseEdges(Sequence[Any]):
     """Edges of coarse bins in the column's own values, made when they are looked at: mostly never."""
 
     def __init__(self, column: Column, cuts: npt.NDArray[np.int64]) -> None:

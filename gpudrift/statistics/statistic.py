@@ -1,4 +1,7 @@
-"""A statistic with its bounds, and the pair of columns that it is taken of."""
+"""A statistic with its bounds, the pair of columns that it is computed from, and what all kinds of columns share.
+
+An undefined statistic has no value but a reason; it is never NaN.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,7 @@ import numpy.typing as npt
 from gpudrift.counts.profiles import ColumnProfile
 from gpudrift.statistics import distances
 
-__all__ = ["Statistic"]
-
+__all__ = ["Pair", "Statistic", "missing_statistic", "no_rows_reason", "share_statistics"]
 
 _NO_SHARES = np.zeros(0)
 
@@ -60,16 +62,19 @@ class Statistic:
 
 
 Pair = tuple[ColumnProfile, ColumnProfile]
+"""Reference and current side of one column."""
 
 
-def _missing(reference: ColumnProfile, current: ColumnProfile) -> Statistic:
+def missing_statistic(reference: ColumnProfile, current: ColumnProfile) -> Statistic:
+    """The difference of the missing shares, current minus reference."""
     if reference.rows == 0 or current.rows == 0:
-        return Statistic(None, reason=_no_rows(reference, current, "rows"))
+        return Statistic(None, reason=no_rows_reason(reference, current, "rows"))
     before, after = reference.missing / reference.rows, current.missing / current.rows
     return Statistic(after - before, details={"reference": before, "current": after})
 
 
-def _no_rows(reference: ColumnProfile, current: ColumnProfile, what: str) -> str:
+def no_rows_reason(reference: ColumnProfile, current: ColumnProfile, what: str) -> str:
+    """Why a statistic is undefined: which side has no "rows", "values" or "finite values"."""
     empty = [which for which, side in (("reference", reference), ("current table", current)) if _rows(side, what) == 0]
     return f"no {what} in the {' and the '.join(empty)}"
 
@@ -78,9 +83,10 @@ def _rows(side: ColumnProfile, what: str) -> int:
     return {"rows": side.rows, "values": side.present, "finite values": side.finite}[what]
 
 
-def _share_statistics(
+def share_statistics(
     p: npt.NDArray[np.float64], q: npt.NDArray[np.float64], where: dict[str, Any]
 ) -> dict[str, Statistic]:
+    """The statistics of two share vectors; ``where`` says which cells they are shares of."""
     return {
         "js": Statistic(float(distances.js(p, q)), details=where),
         "hellinger": Statistic(float(distances.hellinger(p, q))),

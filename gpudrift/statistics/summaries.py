@@ -1,4 +1,4 @@
-"""Summaries and small pictures of one column, read from its counts; all of them for people."""
+"""Summaries and distributions of one column in a few bins, read from its counts; all of them for people."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-PICTURE_BINS = 64
+DISTRIBUTION_BINS = 64
 SUM_ROUNDING = 1e-12
 
 
@@ -234,15 +234,15 @@ def distribution(reference: ColumnProfile, current: ColumnProfile) -> Distributi
     if reference.present == 0 and current.present == 0:
         return None
     if reference.column.is_numeric:
-        return _numeric_picture(reference, current)
-    return _categorical_picture(reference, current)
+        return _numeric_distribution(reference, current)
+    return _categorical_distribution(reference, current)
 
 
 def _shares(counts: npt.NDArray[np.int64], rows: int) -> list[float]:
     return [float(count) / rows if rows else 0.0 for count in counts]
 
 
-def _numeric_picture(reference: ColumnProfile, current: ColumnProfile) -> Distribution | None:
+def _numeric_distribution(reference: ColumnProfile, current: ColumnProfile) -> Distribution | None:
     """Bins of about equal width over the middle 99 % of both, cut at fine edges; what lies outside is in the ends."""
     column = reference.column
     assert column.edges is not None
@@ -258,7 +258,7 @@ def _numeric_picture(reference: ColumnProfile, current: ColumnProfile) -> Distri
     before = np.concatenate([[0.0], np.cumsum(both)])
     left, right = (int(np.clip(np.searchsorted(before, share), first, last)) for share in (0.005, 0.995))
     left = max(left - 1, first)
-    part = np.linspace(0.0, 1.0, PICTURE_BINS - 1) if right > left else np.zeros(0)
+    part = np.linspace(0.0, 1.0, DISTRIBUTION_BINS - 1) if right > left else np.zeros(0)
     steps = float(edges[left]) * (1.0 - part) + float(edges[right]) * part  # a difference could overflow
     inner = np.searchsorted(edges.astype(np.float64), steps, side="left")
     cuts = np.unique(np.concatenate([[first, last], np.clip(inner, first, last)]))
@@ -272,11 +272,11 @@ def _numeric_picture(reference: ColumnProfile, current: ColumnProfile) -> Distri
     return Distribution(natural_values(column, shown), None, *sides)
 
 
-def _categorical_picture(reference: ColumnProfile, current: ColumnProfile) -> Distribution:
+def _categorical_distribution(reference: ColumnProfile, current: ColumnProfile) -> Distribution:
     n, m = max(reference.present, 1), max(current.present, 1)
     before, after = reference.counts[:-1], current.counts[:-1]
     largest = np.maximum(before / n, after / m)
-    shown = np.argsort(-largest, kind="stable")[: PICTURE_BINS - 1]
+    shown = np.argsort(-largest, kind="stable")[: DISTRIBUTION_BINS - 1]
     shown = shown[largest[shown] > 0]
     rest = (reference.present - int(before[shown].sum()), current.present - int(after[shown].sum()))
     names: list[str | None] = [

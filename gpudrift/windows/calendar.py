@@ -37,122 +37,36 @@ from __future__ import annotations
 import datetime
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.columns.buffers import arrow_integers, fixed_width, numbers, validity_booleans
+from gpudrift.columns.buffers import fixed_width, numbers, validity_booleans
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER
 from gpudrift.errors import IncompatibleColumnError
+from gpudrift.windows.every import DAYS, FIRST_MONDAY, FIXED, Every
+from gpudrift.windows.zones import (
+    DAY,
+    EPOCH,
+    LARGEST_TABLE,
+    cut_points,
+    distinct,
+    first_instants,
+    local_times,
+    zone_info,
+)
 
-__all__ = ["Every", "Windows"]
+__all__ = ["Windows"]
 
 Integers = npt.NDArray[np.int64]
 
-_DAY = 86_400
-_FIXED = {"s": 1, "min": 60, "h": 3_600}
-_DAYS = {"d": 1, "w": 7}
-_MONTHS = {"mo": 1, "q": 3, "y": 12}
-_UNITS = (*_FIXED, *_DAYS, *_MONTHS)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_FIRST_MONDAY = 4  # 1970-01-05, in days since 1970-01-01
 _MONTHS_TO_1970 = 1970 * 12
-_LARGEST_COUNT = 10**6  # in any unit of time: starts and ends stay far from where int64 ends
-
 _FARTHEST = 10**13  # seconds from 1970: all that microseconds can say, and no sum or product overflows
-_LARGEST_TABLE = 100_000  # days between the first and the last for which all days between may be tabulated
-_EPOCH = datetime.datetime(1970, 1, 1)
-
-# Zones have no rules before 1800, only local mean time, and from 2100 on the same rules for ever: what they do there
-# is what they do in a year of these 400, after which dates and weekdays repeat. No year needs to be within datetime's.
-_CYCLE = 146_097 * _DAY
-_RULES_BEGIN = (datetime.datetime(1800, 1, 1) - _EPOCH) // datetime.timedelta(seconds=1)
-_RULES_REPEAT = (datetime.datetime(2100, 1, 1) - _EPOCH) // datetime.timedelta(seconds=1)
-
 _FAR_LABEL = re.compile(r"(-?\d{3,}-\d\d-\d\dT\d\d:\d\d:\d\d)(\+00:00)?")
-
-
-@dataclass(frozen=True)
-class Every:
-    """How long windows are.
-
-    Parameters
-    ----------
-    count : int
-        How many units, at least 1; at most a million of a unit of time.
-    unit : {"s", "min", "h", "d", "w", "mo", "q", "y", ""}
-        Second, minute, hour, day, week, month, quarter, year; "" for windows of an integer axis.
-    """
-
-    count: int
-    unit: str
-
-    def __post_init__(self) -> None:
-        if self.unit and self.unit not in _UNITS:
-            raise ValueError(f"{self.unit!r} is no unit of time; expected one of {', '.join(_UNITS)}")
-        largest = _LARGEST_COUNT if self.unit else LARGEST_INTEGER
-        count: Any = self.count
-        if type(count) is not int or not 1 <= count <= largest:
-            raise ValueError(f"windows of {count!r}{self.unit}: expected a count from 1 to {largest}")
-
-    @classmethod
-    def parse(cls, text: str | int) -> Every:
-        """The length that a text such as ``1d``, ``15min`` or ``1mo`` says; ``100`` is of an integer axis.
-
-        Raises
-        ------
-        ValueError
-            If it says none.
-        """
-        match = re.fullmatch(r"([0-9]{1,19})([a-z]*)", str(text))
-        if match is None or match[2] not in ("", *_UNITS):
-            raise ValueError(
-                f"{text!r} is no length of windows; expected a count and one of {', '.join(_UNITS)}, such as '1d', "
-                "or a whole number for a column of integers"
-            )
-        return cls(int(match[1]), match[2])
-
-    def __str__(self) -> str:
-        return f"{self.count}{self.unit}"
-
-    def adds_up_to(self, longer: Every, zone: str | None = None) -> bool:
-        """Whether every window of the longer length is a union of windows of this one.
-
-        Where a zone's clock decides, its offsets since 1970 do: hours add up to days where they were whole hours.
-        The answer is no for what adds up by chance of the calendar alone (weeks in 400 years).
-
-        Parameters
-        ----------
-        longer : Every
-            Of the same axis; equal lengths add up.
-        zone : str or None
-            The zone of both, as in :class:`Windows`; None for UTC and for clocks as written.
-        """
-        if not self.unit or not longer.unit:
-            return self.unit == longer.unit and longer.count % self.count == 0
-        if self.unit in _MONTHS or self.unit == "w":
-            same = (longer.unit in _MONTHS) if self.unit in _MONTHS else (longer.unit == "w")
-            return same and longer._length() % self._length() == 0
-        length = self._length()
-        if zone is not None and self.unit in _FIXED and longer.unit not in _FIXED:
-            times = _clock_times(zone)
-            if times != {0}:  # else it is UTC by another name
-                return _DAY % length == 0 and all(time % length == 0 for time in times)
-        if zone is not None and self.unit == "d" and longer.unit in _FIXED and _clock_times(zone) != {0}:
-            return False
-        if longer.unit in _MONTHS:
-            return _DAY % length == 0
-        begins_alike = longer.unit != "w" or _FIRST_MONDAY * _DAY % length == 0
-        return begins_alike and longer._length() % length == 0
-
-    def _length(self) -> int:
-        """In months, or in seconds on a clock that never changes."""
-        return self.count * (_MONTHS.get(self.unit) or _FIXED.get(self.unit) or _DAYS[self.unit] * _DAY)
 
 
 @dataclass(frozen=True)
@@ -176,7 +90,7 @@ class Windows:
 
     def __post_init__(self) -> None:
         if self.axis not in ("aware", "naive", "integer"):
-            raise ValueError(f"axis {self.axis!r}: expected 'aware', 'naive' or 'integer'")
+            raise ValueError(f"axis {self.axis!r}; expected 'aware', 'naive' or 'integer'")
         if self.axis == "integer" and self.every.unit:
             raise ValueError(f"windows of {self.every} in a column of integers; expected a whole number such as 100")
         if self.axis != "integer" and not self.every.unit:
@@ -185,7 +99,7 @@ class Windows:
             if self.axis != "aware":
                 what = "times without a zone" if self.axis == "naive" else "integers"
                 raise ValueError(f"zone {self.zone!r} for a column of {what}; expected zone-aware timestamps")
-            _zone(self.zone)
+            zone_info(self.zone)
 
     @classmethod
     def of(cls, data_type: pa.DataType, every: Every | str | int, zone: str | None = None) -> Windows:
@@ -194,13 +108,13 @@ class Windows:
         Raises
         ------
         ValueError
-            If the type is no time, or the length or the zone does not go with it.
+            If a column of this type has no windows, or none of this length or zone.
         """
         every = every if isinstance(every, Every) else Every.parse(every)
         axis = _axis(data_type)
         if axis is None:
             raise ValueError(f"{data_type} has no windows; expected timestamps, dates or integers")
-        if _is_date(data_type) and every.unit in _FIXED:
+        if _is_date(data_type) and every.unit in FIXED:
             raise ValueError(f"windows of {every} in a column of dates; expected days or longer")
         return cls(every, zone, axis)
 
@@ -230,7 +144,7 @@ class Windows:
             return self.starts(pc.run_end_decode(array))
         if pa.types.is_null(array.type):
             return np.zeros(len(array), np.int64), np.zeros(len(array), np.bool_)
-        if _axis(array.type) != self.axis or (_is_date(array.type) and self.every.unit in _FIXED):
+        if _axis(array.type) != self.axis or (_is_date(array.type) and self.every.unit in FIXED):
             expected = {"aware": "zone-aware timestamps", "naive": "times without a zone", "integer": "integers"}
             raise IncompatibleColumnError(
                 "type changed", f"{array.type} instead of {expected[self.axis]} for windows of {self.every}"
@@ -242,7 +156,7 @@ class Windows:
         if not valid.any():
             return np.zeros(len(array), np.int64), valid
         values = _counted(array)
-        if given is not None and int(values.max()) - int(values.min()) >= _LARGEST_TABLE * _DAY:
+        if given is not None and int(values.max()) - int(values.min()) >= LARGEST_TABLE * DAY:
             # What stands at null rows is anything; mostly zeros, which cost less as a row of 1970 than to replace.
             values = np.where(valid, values, values[valid.argmax()])
         starts = self._starts(values)
@@ -259,10 +173,10 @@ class Windows:
         if self.axis == "integer":
             return str(start)
         try:
-            moment = _EPOCH + datetime.timedelta(seconds=start)
+            moment = EPOCH + datetime.timedelta(seconds=start)
             if self.axis == "aware":
                 moment = moment.replace(tzinfo=datetime.UTC)
-                moment = moment if self.zone is None else moment.astimezone(_zone(self.zone))
+                moment = moment if self.zone is None else moment.astimezone(zone_info(self.zone))
             return moment.isoformat()
         except (OverflowError, ValueError):
             return f"{np.datetime64(start, 's')}{'+00:00' if self.axis == 'aware' else ''}"
@@ -276,19 +190,19 @@ class Windows:
         Raises
         ------
         ValueError
-            If it is no such thing.
+            If the label is invalid.
         """
         text = str(label).strip()
         if self.axis == "integer":
             if re.fullmatch(r"[+-]?[0-9]{1,30}", text) is None:
-                raise ValueError(f"{label!r} is no integer")
+                raise ValueError(f"{label!r} is not an integer")
             return self._start(min(max(int(text), SMALLEST_INTEGER), LARGEST_INTEGER))
         seconds, is_instant = self._parsed(text)
         if self.axis == "aware" and not is_instant and self.zone is not None:
-            if self.every.unit not in _FIXED:
-                first = self._first_days(np.array([_clipped(seconds) // _DAY]))
-                return int(_first_instants(self.zone, first * _DAY)[0])
-            seconds = int(_first_instants(self.zone, np.array([_clipped(seconds)]))[0])
+            if self.every.unit not in FIXED:
+                first = self._first_days(np.array([_clipped(seconds) // DAY]))
+                return int(first_instants(self.zone, first * DAY)[0])
+            seconds = int(first_instants(self.zone, np.array([_clipped(seconds)]))[0])
         return self._start(_clipped(seconds))
 
     def following(self, start: int) -> int:
@@ -296,13 +210,13 @@ class Windows:
         start = int(start)
         if self.axis == "integer":
             return (start // self.every.count + 1) * self.every.count
-        if self.every.unit in _FIXED:
-            return start + self.every._length()
+        if self.every.unit in FIXED:
+            return start + self.every.length()
         local = np.array([start])
         if self.zone is not None:
-            local = _local(self.zone, local)
-        following = self._first_days(local // _DAY, ahead=1) * _DAY
-        return int((following if self.zone is None else _first_instants(self.zone, following))[0])
+            local = local_times(self.zone, local)
+        following = self._first_days(local // DAY, ahead=1) * DAY
+        return int((following if self.zone is None else first_instants(self.zone, following))[0])
 
     def end(self, start: int) -> int:
         """Where a window ends, exclusive: the start of the next."""
@@ -319,7 +233,7 @@ class Windows:
         Raises
         ------
         ValueError
-            If it describes none.
+            If the document is invalid.
         """
         missing = [name for name in ("every", "zone", "axis") if name not in document]
         if missing:
@@ -356,26 +270,26 @@ class Windows:
             lowest = -(-SMALLEST_INTEGER // self.every.count) * self.every.count
             # The first window of all begins before the first integer: it is named by that integer.
             return np.where(values < lowest, SMALLEST_INTEGER, starts) if values.min() < lowest else starts
-        if self.every.unit in _FIXED:
-            length = self.every._length()
+        if self.every.unit in FIXED:
+            length = self.every.length()
             return values // length * length
-        cuts = _cuts(self.zone, values) if self.zone is not None else None
+        cuts = cut_points(self.zone, values) if self.zone is not None else None
         if cuts is None:
             return self._calendar_starts(values)
         return np.repeat(self._calendar_starts(cuts), np.diff(np.searchsorted(values, cuts), append=values.size))
 
     def _calendar_starts(self, seconds: Integers) -> Integers:
-        days, rows = _distinct((seconds if self.zone is None else _local(self.zone, seconds)) // _DAY)
-        starts = self._first_days(days) * _DAY
-        return (starts if self.zone is None else _first_instants(self.zone, starts))[rows]
+        days, rows = distinct((seconds if self.zone is None else local_times(self.zone, seconds)) // DAY)
+        starts = self._first_days(days) * DAY
+        return (starts if self.zone is None else first_instants(self.zone, starts))[rows]
 
     def _first_days(self, days: Integers, ahead: int = 0) -> Integers:
         """The first day of the window of each day, or of the window so many windows ahead."""
-        if self.every.unit in _DAYS:
-            origin = _FIRST_MONDAY if self.every.unit == "w" else 0
-            length = self.every.count * _DAYS[self.every.unit]
+        if self.every.unit in DAYS:
+            origin = FIRST_MONDAY if self.every.unit == "w" else 0
+            length = self.every.count * DAYS[self.every.unit]
             return ((days - origin) // length + ahead) * length + origin
-        length = self.every._length()
+        length = self.every.length()
         months = days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64) + _MONTHS_TO_1970
         first = (months // length + ahead) * length - _MONTHS_TO_1970
         return first.astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
@@ -387,17 +301,17 @@ class Windows:
         except ValueError:
             far = _far_seconds(text, aware=self.axis == "aware")
             if far is None:
-                raise ValueError(f"{text!r} is no date or time; expected one such as 2013-03-10T00:00:00") from None
+                raise ValueError(f"{text!r} is not a date or time; expected for instance 2013-03-10T00:00:00") from None
             return far, self.axis == "aware"
         offset = moment.utcoffset()
         if offset is not None and self.axis == "naive":
-            raise ValueError(f"{text!r} has an offset; expected a date or time without one, as the column's")
-        clock = moment.replace(tzinfo=None) - _EPOCH
+            raise ValueError(f"{text!r} has a UTC offset; the times of the column have none")
+        clock = moment.replace(tzinfo=None) - EPOCH
         return (clock - (offset or datetime.timedelta(0))) // datetime.timedelta(seconds=1), offset is not None
 
 
 def _axis(data_type: pa.DataType) -> str | None:
-    """What the values of a type are to windows; None if nothing."""
+    """The axis of windows over values of a type; None if there can be none."""
     types = pa.types
     if isinstance(data_type, pa.BaseExtensionType):
         return _axis(data_type.storage_type)
@@ -426,7 +340,7 @@ def _counted(array: pa.Array) -> Integers:
     if types.is_integer(array.type):
         return np.asarray(numbers(array), np.int64)
     if types.is_date32(array.type):
-        seconds = fixed_width(array, np.int32).astype(np.int64) * _DAY
+        seconds = fixed_width(array, np.int32).astype(np.int64) * DAY
     else:
         seconds = fixed_width(array, np.int64)
         per_second = 1_000 if types.is_date64(array.type) else _PER_SECOND[array.type.unit]
@@ -438,7 +352,7 @@ def _counted(array: pa.Array) -> Integers:
 
 
 def _far_seconds(label: str, *, aware: bool) -> int | None:
-    """The start that :meth:`Windows.label` gave in UTC as NumPy renders it; None if the label is none of those."""
+    """The start of a label that :meth:`Windows.label` rendered in UTC as NumPy does; None for other labels."""
     match = _FAR_LABEL.fullmatch(label)
     if match is None or (match[2] is not None) != aware:
         return None
@@ -450,150 +364,3 @@ def _far_seconds(label: str, *, aware: bool) -> int | None:
 
 def _clipped(seconds: int) -> int:
     return min(max(seconds, -_FARTHEST), _FARTHEST)
-
-
-def _distinct(values: Integers) -> tuple[Integers, Integers]:
-    """Some integers, all values among them, and where among them each value is; overwrites the values."""
-    low, high = int(values.min()), int(values.max())
-    if high - low < _LARGEST_TABLE:
-        values -= low  # in place, here and below: a new array of a million rows costs as much as what is done to it
-        return np.arange(low, high + 1), values
-    # One outlier must not make a table of all the years between: by hash, which takes four times as long.
-    encoded = pc.dictionary_encode(arrow_integers(values))
-    return numbers(encoded.dictionary), numbers(encoded.indices).astype(np.int64)
-
-
-def _zone(name: str) -> ZoneInfo:
-    """A zone by its IANA name.
-
-    Raises
-    ------
-    ValueError
-        If there is none of this name.
-    """
-    try:
-        return ZoneInfo(name)
-    except (LookupError, ValueError, OSError, TypeError):
-        raise ValueError(f"{name!r} is no known time zone; expected a name such as 'Europe/Berlin'") from None
-
-
-def _local(zone: str, seconds: Integers) -> Integers:
-    """What the clocks of a zone show at each instant, as seconds since 1970-01-01T00:00.
-
-    A day of UTC has one offset but for the few in which it changes once, so rows look theirs up by their day; a
-    binary search in the changes would cost three times as much.
-    """
-    days, rows = _distinct(seconds // _DAY)
-    midnight = days * _DAY
-    shift = _cycles(midnight)
-    instants, offsets = _changes(zone, midnight - shift)
-    first = np.searchsorted(instants, midnight - shift, "right") - 1
-    last = np.searchsorted(instants, midnight - shift + (_DAY - 1), "right") - 1
-    local = offsets[first][rows]
-    changing = first != last
-    if changing.any():
-        several = np.flatnonzero(changing[rows])
-        day = rows[several]
-        changed = seconds[several] >= (instants[last] + shift)[day]
-        local[several] = np.where(changed, offsets[last][day], local[several])
-    local += seconds
-    return local
-
-
-def _cuts(zone: str, seconds: Integers) -> Integers | None:
-    """The first of some ordered instants and all later ones at which the date or the offset changes in a zone.
-
-    Between two of them the window is the same, so that ordered rows need no arithmetic each (a third of the time).
-    None where rows are not ordered, are few for so many days or lie beyond the years of :func:`_cycles`.
-    """
-    low, high = int(seconds[0]), int(seconds[-1])
-    days = (high - low) // _DAY
-    if not 0 <= days < min(seconds.size // 16, _LARGEST_TABLE) or low < _RULES_BEGIN or high > _RULES_REPEAT:
-        return None
-    if not (seconds[1:] >= seconds[:-1]).all():
-        return None
-    midnights = np.arange(low // _DAY - 1, high // _DAY + 2) * _DAY
-    instants, offsets = _changes(zone, midnights)
-    again = instants + -(instants + offsets) % _DAY  # the midnight after a change may be the second of its date
-    cuts = np.concatenate([_first_instants(zone, midnights), instants, again])
-    return np.unique(np.append(cuts[(cuts > low) & (cuts <= high)], low))
-
-
-def _first_instants(zone: str, local: Integers) -> Integers:
-    """The first instant at which the clocks of a zone show each of some times, or a later one where they skip it."""
-    earliest = local - _DAY  # offsets are less than a day
-    shift = _cycles(earliest)
-    earliest, local = earliest - shift, local - shift
-    instants, offsets = _changes(zone, np.concatenate([earliest, earliest + 2 * _DAY]))
-    ends = np.append(instants[1:], LARGEST_INTEGER)
-    change = np.searchsorted(instants, earliest, "right") - 1
-    while True:
-        first: Integers = np.maximum(instants[change], local - offsets[change])
-        later = first >= ends[change]
-        if not later.any():
-            first += shift
-            return first
-        change += later
-
-
-def _cycles(seconds: Integers) -> Integers:
-    """What to subtract from instants to come to those years in which a zone does the same and which have a table."""
-    before = (seconds - (_RULES_BEGIN - _CYCLE)) // _CYCLE * _CYCLE
-    after = (seconds - _RULES_REPEAT) // _CYCLE * _CYCLE
-    shift: Integers = np.minimum(before, 0) + np.maximum(after, 0)
-    return shift
-
-
-def _changes(zone: str, seconds: Integers) -> tuple[Integers, Integers]:
-    """When the offset of a zone changes in the years of some instants, and its seconds east of UTC from then on.
-
-    The beginning of each of these years is one of the instants, so all of them are at or after one.
-    """
-    years = np.unique(seconds.astype("datetime64[s]").astype("datetime64[Y]")).astype(np.int64) + 1970
-    found = [_year(zone, year) for year in years.tolist()]
-    instants = [instant for year in found for instant in year[0]]
-    offsets = [offset for year in found for offset in year[1]]
-    return np.array(instants, np.int64), np.array(offsets, np.int64)
-
-
-@lru_cache(maxsize=20_000)
-def _year(zone: str, year: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """When the offset of a zone changes in one year of UTC, from its beginning, and to what.
-
-    Asked at each midnight of UTC and then by bisection (0.25 ms a year): no zone has had two changes within three
-    days, so there is at most one in a day.
-    """
-    clock, second, day = _zone(zone), datetime.timedelta(seconds=1), datetime.timedelta(days=1)
-
-    def offset(moment: datetime.datetime) -> datetime.timedelta:
-        shown = clock.fromutc(moment).utcoffset()
-        assert shown is not None
-        return shown
-
-    low = datetime.datetime(year, 1, 1, tzinfo=clock)  # its clock says UTC, as fromutc() wants it
-    instants, offsets = [low], [offset(low)]
-    while low.year == year:
-        high = low + day
-        if high.year == year:
-            following = high
-        else:
-            high, following = high - second, high
-        if offset(high) != offsets[-1]:
-            while high - low > second:
-                middle = low + (high - low) // (2 * second) * second
-                low, high = (middle, high) if offset(middle) == offsets[-1] else (low, middle)
-            instants.append(high)
-            offsets.append(offset(high))
-        low = following
-    seconds = tuple((instant.replace(tzinfo=None) - _EPOCH) // second for instant in instants)
-    return seconds, tuple(shown // second for shown in offsets)
-
-
-@lru_cache(maxsize=1_000)
-def _clock_times(zone: str) -> frozenset[int]:
-    """All offsets of a zone since 1970 and the second of the day, in UTC, of all their changes."""
-    times: set[int] = set()
-    for year in range(1970, 2101):
-        instants, offsets = _year(zone, year)
-        times.update(offsets, (instant % _DAY for instant in instants))
-    return frozenset(times)

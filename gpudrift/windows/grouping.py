@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from gpudrift.columns.schema import SMALLEST_INTEGER
+from gpudrift.errors import missing_column
 from gpudrift.windows.calendar import Windows
 
 __all__ = ["MOST_SEGMENTS", "NO_TIME", "WHOLE", "GroupRequest", "Grouping", "segment_label"]
@@ -30,7 +31,7 @@ class GroupRequest:
     time : str, optional
         Name of the time column.
     every : str or int, optional
-        Length of the windows; see :class:`gpudrift.windows.calendar.Every`.
+        Length of the windows; see :class:`gpudrift.windows.every.Every`.
     zone : str, optional
         IANA name of the time zone in which days begin.
     by : sequence of str
@@ -54,7 +55,7 @@ class GroupRequest:
         if len(set(self.by)) != len(self.by):
             raise ValueError(f"segments: a column is named twice in {', '.join(self.by)}")
         if not 1 <= self.segments <= 4096:
-            raise ValueError(f"segments: {self.segments} are to be kept, possible are 1 to 4096")
+            raise ValueError(f"segments: {self.segments} is not between 1 and 4096")
 
     def __bool__(self) -> bool:
         return self.time is not None or bool(self.by)
@@ -64,8 +65,17 @@ class GroupRequest:
         """Columns that decide to which group a row belongs."""
         return tuple(dict.fromkeys(([self.time] if self.time is not None else []) + list(self.by)))
 
-    def windows(self, data_type: pa.DataType | None, label: str) -> Windows | None:
+    def windows(self, data_type: pa.DataType | None, label: str, known: Iterable[str] | None = None) -> Windows | None:
         """The windows of the time column, given its type.
+
+        Parameters
+        ----------
+        data_type : pyarrow.DataType or None
+            None: there is no such column.
+        label : str
+            Of the data.
+        known : iterable of str, optional
+            See :func:`gpudrift.errors.missing_column`.
 
         Raises
         ------
@@ -75,7 +85,7 @@ class GroupRequest:
         if self.time is None or self.every is None:
             return None
         if data_type is None:
-            raise ValueError(f"time: no column {self.time!r} in {label}")
+            raise missing_column("time", self.time, label, known)
         try:
             return Windows.of(data_type, self.every, self.zone)
         except ValueError as error:

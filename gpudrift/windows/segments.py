@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,24 @@ import pyarrow as pa
 from gpudrift.columns.conversion import coded_values, logical_type
 from gpudrift.columns.device import host_array
 from gpudrift.columns.schema import Column
-from gpudrift.errors import IncompatibleColumnError
+from gpudrift.errors import IncompatibleColumnError, missing_column
 from gpudrift.windows.grouping import Segment
 
 __all__ = ["frequent_segments", "most_frequent", "segment_column", "segment_tally"]
 
 
-def segment_column(name: str, data_type: pa.DataType | None, label: str) -> Column:
+def segment_column(name: str, data_type: pa.DataType | None, label: str, known: Iterable[str] | None = None) -> Column:
     """How a column of segments is read: by value, like a categorical one.
+
+    Parameters
+    ----------
+    name : str
+    data_type : pyarrow.DataType or None
+        None: there is no such column.
+    label : str
+        Of the data.
+    known : iterable of str, optional
+        See :func:`gpudrift.errors.missing_column`.
 
     Raises
     ------
@@ -28,7 +38,7 @@ def segment_column(name: str, data_type: pa.DataType | None, label: str) -> Colu
         If there is no such column, or its values make no segments.
     """
     if data_type is None:
-        raise ValueError(f"segments: no column {name!r} in {label}")
+        raise missing_column("segments", name, label, known)
     try:
         word, _ = logical_type(data_type)
     except IncompatibleColumnError as error:

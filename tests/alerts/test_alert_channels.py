@@ -24,7 +24,7 @@ from gpudrift.alerts.channels import (
     slack_document,
     title,
 )
-from gpudrift.alerts.events import State, Window, advance
+from gpudrift.alerts.events import AlertState, Window, advance
 from gpudrift.judging.findings import Finding
 
 EVIL = [
@@ -49,7 +49,7 @@ def finding(column, value=0.3, segment=None, severity="moderate", rule="psi", re
 
 
 def opened(*findings):
-    [event], state = advance(State(), [Window(WHEN, findings)])
+    [event], state = advance(AlertState(), [Window(WHEN, findings)])
     return event, state
 
 
@@ -98,7 +98,7 @@ def test_slack_shows_names_as_they_are():
     event, _ = opened(finding("<!channel> & *co*", segment="country=<AT>"))
     document = slack_document(event, "R&D")
     header, section, rest = (html.unescape(block["text"]["text"]) for block in document["blocks"])
-    assert header == "R&D: <!channel> & *co* moved (moderate, window 2026-11-23)"
+    assert header == "R&D: new: <!channel> & *co* (moderate, window 2026-11-23)"
     assert section == "• <!channel> & *co* [country=<AT>]: psi 0.3 ≥ 0.1 (moderate)"
     assert rest == "segments: country=<AT>"
 
@@ -106,11 +106,11 @@ def test_slack_shows_names_as_they_are():
 def test_slack_counts_what_it_leaves_out_and_what_was_lost():
     event, _ = opened(*(finding(f"column {number}", 0.3 + number) for number in range(5000)))
     header, section, rest = (b["text"]["text"] for b in slack_document(event, "w", lost=7)["blocks"])
-    assert header.startswith("w: column 4999, column 4998 and 4,998 more columns moved together")
+    assert header.startswith("w: new: column 4999, column 4998 and 4,998 more columns")
     assert section.count("\n") == 19
     assert rest.splitlines() == [
         "and 4,980 more findings",
-        "7 earlier messages were lost: too many waited for this address",
+        "7 earlier messages were dropped: too many were waiting for this address",
     ]
     event, _ = opened(*(finding("&" * 200 + str(number), reason="&" * 300) for number in range(30)))
     _, section, rest = (b["text"]["text"] for b in slack_document(event, "w")["blocks"])
@@ -134,7 +134,7 @@ def test_the_webhook_has_every_name_unchanged_in_ascii(made, watch):
 
 def test_the_webhook_says_what_since_when_how_much_where_and_what_moved_together():
     drift = (finding("age", 0.5, "country=AT", "major"), finding("city", 0.2))
-    events, state = advance(State(), [Window("2026-11-21", drift)])
+    events, state = advance(AlertState(), [Window("2026-11-21", drift)])
     [event], _ = advance(state, [Window(WHEN, (dataclasses.replace(drift[0], value=0.9), drift[1]))])
     document = event_document(event, "churn")
     assert document == {
@@ -142,7 +142,7 @@ def test_the_webhook_says_what_since_when_how_much_where_and_what_moved_together
         "id": event.id,
         "watch": "churn",
         "event": "grew",
-        "title": "churn: age moved further (major, window 2026-11-23)",
+        "title": "churn: increased: age (major, window 2026-11-23)",
         "window": WHEN,
         "since": "2026-11-21",
         "severity": "major",
@@ -211,7 +211,7 @@ def test_lines_for_people_hold_nothing_that_a_terminal_obeys(made, watch):
 )
 def test_prometheus_reads_every_name_back(found):
     watch = 'w "\\\n'
-    _, state = advance(State(), [Window(WHEN, tuple(finding(c, v, s) for c, s, v in found))])
+    _, state = advance(AlertState(), [Window(WHEN, tuple(finding(c, v, s) for c, s, v in found))])
     text = prometheus_text(state, watch, Gauges(1.5e9, 4, {"log": 0, "webhook x": 2}))
     read = samples(text)
     severities = {
@@ -234,7 +234,7 @@ def test_prometheus_reads_every_name_back(found):
 
 def test_series_are_bounded_and_the_largest_stay():
     found = tuple(finding(f"column {number}", 0.2 + number) for number in range(50))
-    _, state = advance(State(), [Window(WHEN, found)])
+    _, state = advance(AlertState(), [Window(WHEN, found)])
     read = samples(prometheus_text(state, "w", Gauges(0.0), 7))
     values = sorted(v for (name, _), v in read.items() if name == "gpudrift_finding_value")
     assert values == [0.2 + number for number in range(43, 50)]
@@ -245,7 +245,7 @@ def test_series_are_bounded_and_the_largest_stay():
 
 @pytest.mark.parametrize("pair", [("", '""'), ("\ud800", "\\ud800")])
 def test_names_that_look_the_same_are_one_series_and_counted(pair):
-    _, state = advance(State(), [Window(WHEN, tuple(map(finding, pair)))])
+    _, state = advance(AlertState(), [Window(WHEN, tuple(map(finding, pair)))])
     read = samples(prometheus_text(state, "w", Gauges(0.0)))  # it fails on a series that stands there twice
     [labels] = [dict(labels) for name, labels in read if name == "gpudrift_finding_value"]
     assert set(labels) == {"watch", "kind", "rule", "column", "segment"}
@@ -254,7 +254,7 @@ def test_names_that_look_the_same_are_one_series_and_counted(pair):
 
 
 def test_long_names_that_begin_alike_are_two_series():
-    _, state = advance(State(), [Window(WHEN, (finding("x" * 300 + "a"), finding("x" * 300 + "b")))])
+    _, state = advance(AlertState(), [Window(WHEN, (finding("x" * 300 + "a"), finding("x" * 300 + "b")))])
     read = samples(prometheus_text(state, "w", Gauges(0.0)))
     assert sum(name == "gpudrift_finding_value" for name, _ in read) == 2
     assert all(len(value) < 250 for _, labels in read for _, value in labels)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpudrift.alerts import memory as kept
-from gpudrift.alerts.events import Alert, Event, Rules, State, Streak, Window, advance, instant, windows_of
+from gpudrift.alerts.events import Alert, AlertState, Event, Rules, Streak, Window, advance, instant, windows_of
 from gpudrift.alerts.memory import Memory
 from gpudrift.judging.findings import Finding
 
@@ -132,7 +132,7 @@ def retrain_days(history, rules):
 @settings(max_examples=300, deadline=None)
 @given(histories, rules)
 def test_events_are_those_of_the_oracle(history, rules):
-    events, state = advance(State(), history, rules)
+    events, state = advance(AlertState(), history, rules)
     seen = [(e.window, e.change, a.key, a.since) for e in events if e.change != "retrain" for a in e.alerts]
     assert len(seen) == len(set(seen))
     assert set(seen) == oracle(history, rules)
@@ -146,9 +146,9 @@ def test_events_are_those_of_the_oracle(history, rules):
 @settings(max_examples=200, deadline=None)
 @given(histories, rules, st.data())
 def test_any_split_into_runs_gives_the_same_events(history, rules, data):
-    whole, final = advance(State(), history, rules)
+    whole, final = advance(AlertState(), history, rules)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(history)), max_size=4)))
-    parts, state = [], State()
+    parts, state = [], AlertState()
     for start, stop in itertools.pairwise([0, *cuts, len(history)]):
         # Runs may overlap, as those of a job that looks at the last days again and again: what is over is over.
         seen = history[:stop] if data.draw(st.booleans()) else history[start:stop]
@@ -162,7 +162,7 @@ def test_any_split_into_runs_gives_the_same_events(history, rules, data):
 @settings(max_examples=200, deadline=None)
 @given(histories, rules)
 def test_the_same_once_more_tells_nothing_and_changes_nothing(history, rules):
-    _, state = advance(State(), history, rules)
+    _, state = advance(AlertState(), history, rules)
     assert advance(state, history, rules) == ((), state)
     assert advance(state, history[-1:], rules) == ((), state)
     assert advance(state, [], rules) == ((), state)
@@ -172,7 +172,7 @@ def test_the_same_once_more_tells_nothing_and_changes_nothing(history, rules):
 @given(histories, rules, st.data())
 def test_the_order_of_findings_does_not_matter(history, rules, data):
     mixed = [dataclasses.replace(w, findings=tuple(data.draw(st.permutations(w.findings)))) for w in history]
-    assert advance(State(), mixed, rules) == advance(State(), history, rules)
+    assert advance(AlertState(), mixed, rules) == advance(AlertState(), history, rules)
 
 
 @settings(max_examples=100, deadline=None)
@@ -180,9 +180,9 @@ def test_the_order_of_findings_does_not_matter(history, rules, data):
 def test_a_corrected_window_ends_where_it_would_have_without_the_mistake(history, wrong, rules):
     """A last window that was wrong and then right: what is open, and since when, is as if it had been right."""
     right = history[-1]
-    _, state = advance(State(), [*history[:-1], dataclasses.replace(right, findings=tuple(wrong))], rules)
+    _, state = advance(AlertState(), [*history[:-1], dataclasses.replace(right, findings=tuple(wrong))], rules)
     _, state = advance(state, [right], rules)
-    _, straight = advance(State(), history, rules)
+    _, straight = advance(AlertState(), history, rules)
     assert {k: (a.since, a.finding) for k, a in state.alerts.items()} == {
         k: (a.since, a.finding) for k, a in straight.alerts.items()
     }
@@ -193,7 +193,7 @@ def test_a_corrected_window_ends_where_it_would_have_without_the_mistake(history
 @given(st.lists(st.tuples(judged, segments), min_size=1, max_size=3), st.lists(findings, max_size=4), st.data())
 def test_of_several_reports_on_one_window_a_column_was_judged_if_it_was_in_one(reports, inside, data):
     before = [Window(DAYS[0], tuple(inside))]
-    _, state = advance(State(), before)
+    _, state = advance(AlertState(), before)
     windows = [Window(DAYS[1], (), *one) for one in reports]
     _, after = advance(state, data.draw(st.permutations(windows)))
     unseen = {key for key in state.alerts if all(goes_on_unseen(window, key) for window in windows)}
@@ -206,7 +206,7 @@ def test_of_several_reports_on_one_window_a_column_was_judged_if_it_was_in_one(r
 def test_a_life_of_an_alert():
     values = [0.2, 0.25, 0.35, 0.9, 0.5, 0.3, None, 0.2]
     history = [Window(day, () if v is None else (finding(value=v),)) for day, v in zip(DAYS, values, strict=False)]
-    events, state = advance(State(), history)
+    events, state = advance(AlertState(), history)
     assert told(events) == [
         ("opened", DAYS[0], DAYS[0], ["age"]),
         ("grew", DAYS[2], DAYS[0], ["age"]),
@@ -223,7 +223,7 @@ def test_a_life_of_an_alert():
 def test_a_value_that_creeps_is_told_when_it_has_crept_far_enough():
     values = [1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5]
     history = [Window(day, (finding(value=v),)) for day, v in zip(DAYS, values, strict=False)]
-    events, _ = advance(State(), history)
+    events, _ = advance(AlertState(), history)
     assert [(e.change, e.alerts[0].finding.value) for e in events] == [("opened", 1.0), ("grew", 1.6), ("grew", 2.5)]
 
 
@@ -235,7 +235,7 @@ def test_columns_that_moved_together_are_one_alert_the_largest_first():
         finding("medium", 0.2, segment="country=AT"),
         finding("medium", 0.2, segment="country=<script>"),
     )
-    [event], _ = advance(State(), [Window(DAYS[0], inside)])
+    [event], _ = advance(AlertState(), [Window(DAYS[0], inside)])
     assert event.columns == ("larger", "large", "medium", "small")
     assert event.segments == ("country=<script>", "country=AT")
 
@@ -243,7 +243,7 @@ def test_columns_that_moved_together_are_one_alert_the_largest_first():
 def test_drift_of_a_column_that_was_not_judged_goes_on():
     drift, late = finding("age"), finding("age", kind="quality", rule="late")
     history = [Window(DAYS[0], (drift, late), frozenset({"age"})), Window(DAYS[1], (), frozenset({"city"}))]
-    events, state = advance(State(), history)
+    events, state = advance(AlertState(), history)
     assert told(events)[1:] == [("ended", DAYS[1], DAYS[0], ["age"])]
     assert [key[0] for key in state.alerts] == ["drift"]
     events, state = advance(state, [Window(DAYS[2], (), frozenset({"age"}))])
@@ -262,7 +262,7 @@ def test_drift_of_a_segment_that_was_not_judged_goes_on():
         Window(DAYS[3], drift, names),
         Window(DAYS[4], (), names, {"country=BR": frozenset()}),
     ]
-    events, state = advance(State(), history)
+    events, state = advance(AlertState(), history)
     assert told(events) == [
         ("opened", DAYS[0], DAYS[0], ["age", "city"]),
         ("ended", DAYS[4], DAYS[0], ["age", "city"]),
@@ -270,7 +270,7 @@ def test_drift_of_a_segment_that_was_not_judged_goes_on():
     assert not state.alerts
     # Of the table it is another drift, which a segment without rows does not keep.
     table = [Window(DAYS[0], (finding("age"),), names), Window(DAYS[1], (), names, empty)]
-    assert [event.change for event in advance(State(), table)[0]] == ["opened", "ended"]
+    assert [event.change for event in advance(AlertState(), table)[0]] == ["opened", "ended"]
 
 
 def test_retrain_is_told_once_until_the_drift_is_over():
@@ -279,7 +279,7 @@ def test_retrain_is_told_once_until_the_drift_is_over():
     names = frozenset("abcd")
     history = [many, many, few, many, many, many, many, few, many, many, many, (), many, many, many]
     days = [f"2026-12-{day:02}" for day in range(1, 16)]
-    events, state = advance(State(), [Window(d, f, names) for d, f in zip(days, history, strict=True)], rules)
+    events, state = advance(AlertState(), [Window(d, f, names) for d, f in zip(days, history, strict=True)], rules)
     signals = [(e.window, e.since, e.columns) for e in events if e.change == "retrain"]
     assert signals == [(days[5], days[3], ("a", "b")), (days[14], days[12], ("a", "b"))]
     assert state.streak == Streak(3, days[12], told=True)
@@ -290,36 +290,36 @@ def test_one_major_drift_is_enough_to_retrain_and_quality_never_is():
     major = finding("a", 0.9, "major")
     for kind, signals in (("drift", 1), ("quality", 0)):
         window = Window(DAYS[0], (dataclasses.replace(major, kind=kind),), frozenset("abcd"))
-        events, _ = advance(State(), [window], rules)
+        events, _ = advance(AlertState(), [window], rules)
         assert sum(event.change == "retrain" for event in events) == signals
 
 
 def test_windows_are_instants_not_texts():
     same = ["2026-11-23", "2026-11-23T00:00", "2026-11-23T01:00+01:00", "2026-11-23T00:00:00Z"]
     assert len({instant(text) for text in same}) == 1
-    _, state = advance(State(), [Window(same[0], (finding(),))])
+    _, state = advance(AlertState(), [Window(same[0], (finding(),))])
     for text in same:
         assert advance(state, [Window(text, (finding(),))]) == ((), state)
     summer = [Window("2026-10-25T02:30+02:00", (finding(),)), Window("2026-10-25T02:10+01:00", ())]
-    events, _ = advance(State(), reversed(summer))
+    events, _ = advance(AlertState(), reversed(summer))
     assert [event.change for event in events] == ["opened", "ended"]
 
 
 @pytest.mark.parametrize("window", ["", "yesterday", "2026-13-01", "2026-11-23\n", "0001-01-01T00:00+23:00", "9" * 500])
 def test_what_is_no_time_is_refused_in_one_line(window):
     with pytest.raises(ValueError, match=r"\Awindow '[^\n]*: expected the time it starts, as 2026-11-23T00:00\Z"):
-        advance(State(), [Window(window)])
+        advance(AlertState(), [Window(window)])
 
 
 @pytest.mark.parametrize("odd", [{"kind": "noise"}, {"severity": "none"}])
 def test_findings_of_unknown_kind_are_refused(odd):
-    with pytest.raises(ValueError, match=r"\Afinding: (kind 'noise'|severity 'none') is none of "):
+    with pytest.raises(ValueError, match=r"\Afinding: unknown (kind 'noise'|severity 'none'), choose from "):
         dataclasses.replace(finding(), **odd)
 
 
 def test_what_is_undecided_is_no_alarm():
     undecided = dataclasses.replace(finding(), kind="undecided")
-    assert advance(State(), [Window(DAYS[0], (undecided,))]) == advance(State(), [Window(DAYS[0], ())])
+    assert advance(AlertState(), [Window(DAYS[0], (undecided,))]) == advance(AlertState(), [Window(DAYS[0], ())])
 
 
 def test_findings_are_sorted_into_their_windows():
@@ -339,7 +339,7 @@ def test_findings_are_sorted_into_their_windows():
 
 def memory_of(*, waiting=2):
     inside = tuple(finding(name, 0.3) for name in COLUMNS)
-    events, state = advance(State(), [Window(DAYS[0], inside), Window(DAYS[1], inside[:2])])
+    events, state = advance(AlertState(), [Window(DAYS[0], inside), Window(DAYS[1], inside[:2])])
     return kept.queued(Memory(state), events, [f"webhook {i}" for i in range(waiting)])
 
 
@@ -408,12 +408,12 @@ def replaced(value, place, new):
 def test_a_hostile_state_is_refused_in_one_line_that_names_it(tmp_path, content):
     path = tmp_path / "state"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"state: not a readable alert state \([^\n]*\); delete it to begin anew\Z"):
+    with pytest.raises(ValueError, match=r"state: not a readable alert state \([^\n]*\); delete it to start over\Z"):
         kept.load(path)
 
 
 def test_a_state_that_is_no_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no regular file"):
+    with pytest.raises(ValueError, match="not a regular file"):
         kept.load(tmp_path)
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from support.alert_servers import closing, dripping, garbage, grouping_key, hanging, samples, serving
 
 from gpudrift.alerts import memory as kept
-from gpudrift.alerts.events import State, Window, advance
+from gpudrift.alerts.events import AlertState, Window, advance
 from gpudrift.alerts.memory import Memory
 from gpudrift.alerts.running import run_alerts
 from gpudrift.alerts.sending import SendingError, send
@@ -137,7 +137,7 @@ def test_redirects_are_not_followed(server, status):
 def test_a_slow_server_is_not_waited_for(server, answer):
     server.answers += [answer]
     started = time.monotonic()
-    with pytest.raises(SendingError, match=r"no answer within 0\.5 s\Z"):
+    with pytest.raises(SendingError, match=r"no response within 0\.5 s\Z"):
         sent(server.url, timeout=0.5)
     assert time.monotonic() - started < 10
 
@@ -315,7 +315,7 @@ def test_nothing_is_lost_however_sending_fails(tmp_path_factory, history, patter
         run_alerts([window], settings, state, send=send)
     left.clear()
     last = run_alerts(windows[-1:], settings, state, send=send)
-    wanted = [event.id for event in advance(State(), windows, settings.rules)[0]]
+    wanted = [event.id for event in advance(AlertState(), windows, settings.rules)[0]]
     first = list(dict.fromkeys(arrived))
     assert sorted(first) == sorted(wanted)
     if "is refused" not in pattern:
@@ -488,7 +488,9 @@ def test_missing_secrets_are_all_named_before_anything_happens(tmp_path, monkeyp
     monkeypatch.delenv("HOOK", raising=False)
     monkeypatch.setenv("OTHER", "nonsense " + SECRET)
     table = {"a": {"url": "env:HOOK"}, "b": {"url": "env:OTHER"}}
-    with pytest.raises(ValueError, match="webhook a: the environment has no HOOK; alerts: webhook b: url") as failure:
+    with pytest.raises(
+        ValueError, match="webhook a: environment variable HOOK is not set; alerts: webhook b: url"
+    ) as failure:
         run_alerts([Window(DAYS[0], (drift(),))], read_settings({"webhook": table}), tmp_path / "state")
     assert SECRET not in str(failure.value)
     assert not list(tmp_path.iterdir())
@@ -511,7 +513,7 @@ def test_a_run_that_cannot_remember_sends_nothing(server, tmp_path):
 
 
 def test_a_channel_that_left_the_configuration_keeps_its_messages(tmp_path):
-    events, state = advance(State(), [Window(DAYS[0], (drift(),))])
+    events, state = advance(AlertState(), [Window(DAYS[0], (drift(),))])
     kept.save(tmp_path / "state", kept.queued(Memory(state), events, ["webhook gone"]))
     outcome = run_alerts([Window(DAYS[1], (drift(),))], Settings(), tmp_path / "state")
     assert outcome.unsent == {"webhook gone": 1}

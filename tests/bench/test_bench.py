@@ -5,29 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from support import emulated_gpu, fake_cupy
 
 from gpudrift import bench
-from gpudrift.backends.cuda import device as cuda
 from gpudrift.bench import engines, peers
 from gpudrift.bench.shapes import SCALE, SHAPES, column_of
 from gpudrift.cli.main import main
-
-
-@pytest.fixture
-def on_a_double(tmp_path_factory, monkeypatch):
-    cupy = fake_cupy.made(emulated_gpu.build(tmp_path_factory.mktemp("emulation")))
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    cuda.why_not.cache_clear()
-    cuda._device.cache_clear()
-    yield cupy
-    cuda.why_not.cache_clear()
-    cuda._device.cache_clear()
 
 
 def check(document: dict, backend: str) -> None:
@@ -69,7 +55,7 @@ def test_json_on_standard_output_is_alone(capsys):
     assert {one["part"] for one in json.loads(capsys.readouterr().out)["measured"]} == {"bins"}
 
 
-def test_on_a_gpu(on_a_double, capsys, tmp_path):
+def test_on_a_gpu(cupy, capsys, tmp_path):
     path = tmp_path / "bench.json"
     arguments = ["--quick", "--repeat", "1", "--values", "1000", "--json", str(path)]
     run(*arguments)
@@ -83,7 +69,7 @@ def test_on_a_gpu(on_a_double, capsys, tmp_path):
     assert "not measured: " in capsys.readouterr().out
 
 
-def test_a_wrong_count_is_not_timed(on_a_double, monkeypatch):
+def test_a_wrong_count_is_not_timed(cupy, monkeypatch):
     monkeypatch.setattr(engines.Counters, "read", lambda self: tuple(np.zeros((1, 10_000), np.int64) for _ in range(4)))
     with pytest.raises(AssertionError, match="the counts of numba are others"):
         bench.run("cuda", rows=100, quick=True, parts=["dtypes"])

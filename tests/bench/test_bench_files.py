@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from statistics import median
 from types import ModuleType, SimpleNamespace
 
@@ -14,20 +16,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 
 import gpudrift as gd
 from gpudrift.backends import numba
+from gpudrift.backends.counters import State
 from gpudrift.backends.cuda import benching as cuda_bench
 from gpudrift.backends.cuda import device as cuda
-from gpudrift.bench import files
-from gpudrift.bench.clock import Clock, TimedSource, replaced
+from gpudrift.backends.cuda import staging
+from gpudrift.bench import files, files_result, shapes
+from gpudrift.bench.clock import Clock, TimedSource
 from gpudrift.cli.main import main
-from gpudrift.counts.profiles import Profile
-from gpudrift.execution import tasks, threads
+from gpudrift.execution import chains, tasks, threads
 from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import StreamSampler
 from gpudrift.sources import open_source
 from gpudrift.sources.base import OpenedSource
+from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest
 
 
 @pytest.fixture
@@ -87,10 +94,10 @@ def check(document: dict, tables: list[str], backend: str, library: str) -> None
     whole = zip(both, seconds["compare", "both", "gpudrift"], strict=True)
     assert seconds["to report", "both", "gpudrift"] == pytest.approx([sum(pair) for pair in whole])
     split = document["split"]
-    assert list(split["seconds"]) == list(files.SPLIT)
+    assert list(split["seconds"]) == list(files_result.SPLIT)
     assert sum(split["share"].values()) == pytest.approx(1)
     assert split["busy"] * split["wall_seconds"] * document["threads"] == pytest.approx(sum(split["seconds"].values()))
-    assert all(split["seconds"][name] > 0 for name in files.SPLIT if name != "copy")
+    assert all(split["seconds"][name] > 0 for name in files_result.SPLIT if name != "copy")
     assert (split["seconds"]["copy"] > 0) == (backend == "cuda")
     assert document["memory"]["host_peak_bytes"] > 10e6
 
@@ -178,7 +185,7 @@ def test_memory_of_the_gpu_is_the_most_that_was_taken(cupy, monkeypatch, with_rm
     monkeypatch.setattr(cuda_bench, "WATCH_SECONDS", 0.0001)
     if with_rmm:
         statistics = ModuleType("rmm.statistics")
-        statistics.statistics = lambda: replaced([])
+        statistics.statistics = nullcontext
         statistics.get_statistics = lambda: SimpleNamespace(peak_bytes=77)
         monkeypatch.setitem(sys.modules, "rmm", ModuleType("rmm"))
         monkeypatch.setitem(sys.modules, "rmm.statistics", statistics)
@@ -203,43 +210,111 @@ def test_the_engines_read_is_the_engine_without_counting(tables, monkeypatch):
     schema = gd.fit(tables[0])
     asked.clear()
     gd.profile(tables[1], schema=schema, columns=["x", "n", "s"], threads=1)
-    counted, count = sorted(asked), numba.count
+    counted = sorted(asked)
     asked.clear()
-    monkeypatch.setattr(numba, "count", lambda frame, schema: pytest.fail("counted"))
+    monkeypatch.setattr(State, "_add_columns", lambda *arguments: pytest.fail("counted"))
     measured.read("current")
     assert sorted(asked) == counted
     assert len(counted) == 4
-    assert numba.count is not count  # the one that fails is back in its place
-    with pytest.raises(pytest.fail.Exception):
-        numba.count((), schema)
 
 
-def test_each_step_belongs_to_its_part(tables):
-    clock = Clock()
-    profile, sample = gd.profile(tables[0]), open_source(tables[0])
-    batch = next(sample.batches(sample.parts[0], ["x"]))
-    # Names are looked up when a step is taken: what is called is what the engine would call.
-    steps = {
-        "add": lambda: profile + profile,
-        "side by side": lambda: Profile.concatenate([profile]),
-        "sample": lambda: tasks.take_sample(batch, np.arange(3), {"x": []}),
-        "bins": lambda: tasks.fit_block((), {}, FitOptions()),
-        "bins on threads": lambda: threads.fit_block((), {}, FitOptions()),
-        "count": lambda: numba.count([batch], profile.schema),
-    }
-    found = {}
-    with replaced(files._Files(tables[0], tables[1], Settings("numba")).steps(clock)):
-        for name, step in steps.items():
-            clock.seconds.clear()
-            step()
-            [found[name]] = clock.seconds
-    parts = {"add": "merge", "side by side": "merge", "sample": "fit", "bins": "fit", "bins on threads": "fit"}
-    assert found == parts | {"count": "count"}
+# --- the parts that the engine enters --------------------------------------------------------------------------------
+
+
+class Parts:
+    """Which parts each thread is in; what is called must be called within its own."""
+
+    def __init__(self, monkeypatch):
+        self.monkeypatch, self.within, self.called = monkeypatch, threading.local(), set()
+
+    @contextmanager
+    def timing(self, name):
+        outer = getattr(self.within, "name", None)
+        self.within.name = name
+        try:
+            yield
+        finally:
+            self.within.name = outer
+
+    def expect(self, place, name, part):
+        function = vars(place)[name]
+
+        def called(*arguments, **options):
+            assert getattr(self.within, "name", None) == part, f"{name} is not timed as {part}"
+            self.called.add(name)
+            return function(*arguments, **options)
+
+        self.monkeypatch.setattr(place, name, called)
+
+
+@pytest.fixture
+def parts(monkeypatch):
+    found = Parts(monkeypatch)
+    found.expect(tasks, "fit_column", "fit")
+    found.expect(tasks, "take_sample", "fit")
+    found.expect(StreamSampler, "add", "fit")
+    found.expect(State, "_add_columns", "count")
+    found.expect(chains, "gathered", "merge")
+    found.expect(threads, "gathered", "merge")
+    return found
+
+
+def text_of(tables, tmp_path):
+    """The reference as CSV, in two files."""
+    for at in range(2):
+        csv.write_csv(pq.read_table(f"{tables[0]}/{at}.parquet", columns=["x", "s"]), tmp_path / f"{at}.csv")
+    return [str(tmp_path / "0.csv"), str(tmp_path / "1.csv")]
+
+
+@pytest.mark.parametrize("by", [(), ("s",)])
+@pytest.mark.parametrize("budget", [1 << 20, 1], ids=["held", "read twice"])
+@pytest.mark.parametrize(
+    ("text", "called"),
+    [
+        (False, {"fit_column", "take_sample", "_add_columns", "gathered"}),
+        (True, {"fit_column", "add", "_add_columns"}),
+    ],
+)
+def test_all_that_a_profile_takes_is_within_its_part(tables, tmp_path, parts, text, called, budget, by):
+    data = text_of(tables, tmp_path) if text else tables[0]
+    settings = Settings("numpy", 2, budget=budget, timing=parts.timing)
+    profile_source(open_source(data), GroupRequest(by=by), FitOptions(), None, settings)
+    assert parts.called == called
+
+
+@pytest.mark.parametrize("grouping", [WHOLE, Grouping(by=("s",), segments=(("a",),))])
+def test_all_that_fitting_and_counting_take_is_within_its_part(tables, tmp_path, parts, grouping):
+    settings = Settings("numpy", 2, timing=parts.timing)
+    schema = fit_source(open_source(tables[0]), FitOptions(coarse=bool(grouping)), None, settings)
+    assert parts.called == {"fit_column", "take_sample"}
+    parts.called.clear()
+    count_source(open_source(tables[1]), schema, grouping, None, settings)
+    assert parts.called == {"_add_columns", "gathered"}
+    parts.called.clear()
+    fit_source(open_source(text_of(tables, tmp_path)), FitOptions(), None, settings)
+    assert parts.called == {"fit_column", "add"}
+
+
+def test_copies_to_a_gpu_are_within_their_part(cupy, tables, parts):
+    """A slab is sent while copying, what it holds is counted within that; kernels of the end are waited for in none."""
+    parts.expect(staging.Stager, "_place", "copy")
+    parts.expect(staging.Stager, "_count", "count")
+    pool = cuda.device().pool
+    settings = Settings("cuda", 2, timing=parts.timing)
+    with cuda_bench.timed(parts.timing):
+        profile_source(open_source(tables[0]), GroupRequest(), FitOptions(), None, settings)
+    assert {"_place", "_count"} <= parts.called
+    assert pool.timing is nullcontext
 
 
 def test_a_wrong_count_is_not_timed(tables, monkeypatch):
-    right = numba.count
-    monkeypatch.setattr(numba, "count", lambda frame, schema: right(list(frame)[:0], schema))
+    def forgetful(schema, *, grouped):
+        state = right(schema, grouped=grouped)
+        state.add = lambda batch: None
+        return state
+
+    right = numba.state
+    monkeypatch.setattr(numba, "state", forgetful)
     with pytest.raises(AssertionError, match="numba and numpy counted differently"):
         files.measure_files(tables[0], backend="numba", repeat=1)
 
@@ -263,7 +338,7 @@ def test_without_tables_two_are_made(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "300 rows x 32 columns" in printed
     assert "current    /" in printed
-    reference, current = files.write_tables(tmp_path, 50, 8)
+    reference, current = shapes.write_tables(tmp_path, 50, 8)
     first, second = pq.read_table(reference), pq.read_table(current)
     moved = [name for name in first.column_names if not first[name].equals(second[name])]
     assert moved == ["c0", "c4"]
@@ -289,13 +364,13 @@ def test_what_makes_no_sense(tables, tmp_path, capsys):
 
 
 def test_a_table_that_memory_has_no_room_for_is_read_by_files(tables, monkeypatch):
-    monkeypatch.setattr(files, "_available", lambda: 1000.0)
+    monkeypatch.setattr(files, "available", lambda: 1000.0)
     read = []
     monkeypatch.setattr(pq, "read_table", lambda paths, columns: read.append((paths, columns)))
     work, how = files._read_with_pyarrow(["a", "b"], ["x"], 900)
     work()
     assert (how, read) == ("one file after the other", [(["a"], ["x"]), (["b"], ["x"])])
-    with pytest.raises(RuntimeError, match="600 bytes in a file"):
+    with pytest.raises(RuntimeError, match="a file takes 600 bytes"):
         files._read_with_pyarrow(["a", "b"], ["x"], 1200)
 
 
@@ -322,12 +397,18 @@ def test_threads_are_added_up():
     clock = Clock()
     ticks = itertools.count()
     clock._now = lambda: 0.0 if next(ticks) % 2 == 0 else 1.0
-    work = clock.timed("work", lambda number: number)
-    assert [work(number) for number in range(5)] == list(range(5))
+    for _ in range(5):
+        with clock.part("work"):
+            pass
     assert clock.seconds == {"work": 5}
     clock = Clock()
+
+    def inner(number):
+        with clock.part("inner"):
+            return sum(range(number))
+
     with ThreadPoolExecutor(4) as pool, clock.part("outer"):
-        list(pool.map(clock.timed("inner", sum), [range(1000)] * 100))
+        list(pool.map(inner, [1000] * 100))
     # What other threads do within the context is not taken from it.
     assert set(clock.seconds) == {"inner", "outer"}
     assert clock.seconds["outer"] > 0
@@ -348,14 +429,3 @@ def test_a_timed_source_is_a_source(tables):
     timed.soon(timed.parts[0], ["x"])
     assert pa.Table.from_batches(timed.batches(timed.parts[0], ["x"])).num_rows == 200
     assert set(clock.seconds) == {"read"}
-
-
-def test_what_was_replaced_is_put_back():
-    kept = vars(Profile)["concatenate"]
-    with replaced([(Profile, "concatenate", lambda function: lambda cls, blocks: ("seen", blocks))]):
-        assert Profile.concatenate([1]) == ("seen", [1])
-    assert vars(Profile)["concatenate"] is kept
-    places = [(Profile, "concatenate", lambda function: None), (Profile, "no_such_method", lambda function: None)]
-    with pytest.raises(KeyError), replaced(places):
-        pass
-    assert vars(Profile)["concatenate"] is kept

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,10 +17,7 @@ from support.example_document import HOSTILE_NAMES
 
 import gpudrift as gd
 from gpudrift.alerts import run_alerts
-from gpudrift.judging import findings
-from gpudrift.judging import report as result
-from gpudrift.judging import verdicts as verdict
-from gpudrift.judging.findings import Finding, document_findings, drift_findings, judged_columns
+from gpudrift.judging.findings import drift_findings
 
 
 @pytest.fixture(autouse=True)
@@ -44,111 +39,6 @@ def reports(tmp_path_factory, report):
     return place
 
 
-# --- findings of reports ---------------------------------------------------------------------------------------------
-
-
-def test_a_drifted_column_gives_a_finding_for_each_statistic_that_decided(report):
-    found = drift_findings(report, "2026-11-23", "country=AT")
-    assert {f.column for f in found} == set(report.drifted) == {"age", "city"}
-    for one in found:
-        column = report[one.column]
-        assert one.value == column.comparison.statistics[one.rule].value
-        assert (one.window, one.segment, one.kind) == ("2026-11-23", "country=AT", "drift")
-        assert abs(one.value) >= one.limit
-        assert one.severity == ("major" if one.limit == verdict.DEFAULT_THRESHOLDS[one.rule][1] else "moderate")
-    age = {f.rule: f for f in found if f.column == "age"}
-    assert set(age) == {"psi", "wasserstein_scaled"}
-    bounds = report["age"].wasserstein_scaled
-    assert (age["wasserstein_scaled"].low, age["wasserstein_scaled"].high) == (bounds.low, bounds.high)
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_findings_agree_with_the_verdict(seed):
-    """As many statistics as the reason of the verdict names, and the same severity; few rows and noise included."""
-    random = np.random.default_rng(seed)
-    sides = []
-    for side in range(2):
-        rows = int(random.choice([40, 60, 300, 3000]))
-        moved = random.random(8) * side
-        columns = {f"real {i}": random.normal(m * random.choice([0.1, 1]), 1, rows) for i, m in enumerate(moved[:4])}
-        for i, m in enumerate(moved[4:]):
-            values = random.integers(0, 3, rows) + int(4 * m)
-            columns[f"code {i}"] = pa.array([None if random.random() < m / 2 else f"v{v}" for v in values])
-        sides.append(pa.table(columns))
-    thresholds = {"*": {"ks": 0.1, "missing": 0.02}, "real 0": {"psi": (0.01, 0.02)}}
-    made = gd.compare(*sides, backend="numpy", thresholds=thresholds)
-    found = drift_findings(made)
-    assert document_findings(json.loads(made.to_json())) == found
-    for column in made:
-        own = [f for f in found if f.column == column.name]
-        assert len(own) == (len(column.reason.split("; ")) if column.drifted else 0)
-        if column.drifted:
-            assert own[0].severity == column.severity
-            assert [f.severity for f in own] == sorted(f.severity for f in own)  # major before moderate
-
-
-def test_with_few_rows_only_missing_is_a_finding():
-    before = pa.table({"x": [float(i) for i in range(40)]})
-    after = pa.table({"x": [None] * 30 + [1e6] * 10})
-    made = gd.compare(before, after, backend="numpy")
-    assert made["x"].psi.value > 1
-    assert [(f.rule, f.severity) for f in drift_findings(made)] == [("missing", "major")]
-    assert made["x"].reason == drift_findings(made)[0].reason
-
-
-def test_changes_of_schema_are_findings_of_quality():
-    before = pa.table({"x": [1.0] * 50, "gone": [1.0] * 50, "y": [1.0] * 50})
-    after = pa.table({"x": [1.0] * 50, "new": [1.0] * 50, "y": ["a"] * 50})
-    found = {f.column: f for f in drift_findings(gd.compare(before, after, backend="numpy"))}
-    assert {name: (f.kind, f.rule, f.severity) for name, f in found.items()} == {
-        "gone": ("quality", "dropped", "major"),
-        "new": ("quality", "added", "moderate"),
-        "y": ("quality", "type changed", "major"),
-    }
-    assert all(f.reason.startswith("column ") for f in found.values())
-
-
-def test_words_that_are_written_twice_are_the_same():
-    assert findings._FORMAT == result.FORMAT
-    assert findings._ROWS_PER_BIN == verdict.ROWS_PER_BIN
-    fields = inspect.signature(Finding).parameters
-    assert list(fields) == [
-        "kind", "rule", "column", "severity", "reason", "value", "low", "high", "limit", "window", "segment",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda d: d.pop("parameters"),
-        lambda d: d.update(columns=7),
-        lambda d: d["columns"][0].pop("statistics"),
-        lambda d: d["columns"][0]["statistics"]["psi"].update(value="1e9"),
-        lambda d: d["columns"][0]["statistics"]["psi"].update(value=True),
-        lambda d: d["columns"][0].update(name=["a"]),
-        lambda d: d["parameters"]["thresholds"].update({"*": {"psi": 1}}),
-        lambda d: d["columns"][0].update(reference=None),
-        lambda d: d.update(schema=[{"column": 1}]),
-        lambda d: d.update(format="gpudrift/comparison/9"),
-    ],
-)
-def test_a_damaged_report_is_refused_in_one_line(report, change):
-    document = json.loads(report.to_json())
-    change(document)
-    with pytest.raises(ValueError, match=r"\Anot a (readable report|report of)[^\n]*\Z"):
-        document_findings(document)
-    for odd in (None, [], 3, {}):
-        with pytest.raises(ValueError, match="not a report"):
-            judged_columns(odd)
-
-
-def test_alerts_import_nothing_heavy():
-    code = "import sys, gpudrift.alerts.running, gpudrift.judging.findings; print(*sys.modules, sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"numpy", "pyarrow", "scipy", "numba", "pandas", "rich", "click", "dask"}
-    assert not heavy & set(done.stdout.split())
-
-
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -167,9 +57,9 @@ def test_nights_of_a_job(reports, tmp_path):
         assert again.status == DONE
         assert "nothing new" in again.out
     assert [status for status, _ in seen] == [DONE, FOUND, DONE, FOUND, DONE]
-    assert seen[1][1].endswith("moved together")
-    assert seen[3][1].startswith("retrain, there has been drift since 2026-11-21")
-    assert seen[4][1].startswith("over: ")
+    assert seen[1][1].startswith("new: ")
+    assert seen[3][1].startswith("retrain, drift since 2026-11-21")
+    assert seen[4][1].startswith("resolved: ")
 
 
 def test_json_for_pipelines(reports, tmp_path):
@@ -191,7 +81,7 @@ def test_fail_on(reports, tmp_path):
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "retrain,unsent").status == DONE
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "open").status == FOUND
     assert alert(reports / "drift.json", "--state", state, "--fail-on", "new").status == DONE
-    expected = "expected new, open, retrain or unsent, or several"
+    expected = "invalid value 'x'; choose one or more from new, open, retrain, unsent"
     assert expected in fails("alert", reports / "drift.json", "--state", state, "--fail-on", "x", status=USAGE)
 
 
@@ -204,15 +94,15 @@ def test_findings_of_rules_are_told_once_and_are_over_when_they_are(tmp_path):
         assert run("check", data, "--rules", rules, "--json", tmp_path / "found.json").status == DONE
         outcome = alert(tmp_path / "found.json", "--state", state, "--window", f"2026-11-0{day + 1}")
         said.append(outcome.out)
-    nulls = "missing values where there must be none: 1 null of 3 rows (major"
+    nulls = "missing values, none allowed: 1 null of 3 rows (major"
     assert nulls in said[0]
     assert "max is 9, above 5" in said[0]
     assert "nothing new; 3 open" in said[1]
-    assert said[2].startswith("gpudrift: over: x")
+    assert said[2].startswith("gpudrift: resolved: x")
     assert f"{nulls}, since 2026-11-01)" in said[2]
     assert "max" not in said[2]
-    assert "retrain, there has been drift since 2026-11-01" in said[2]
-    assert said[3].startswith("gpudrift: over: x")
+    assert "retrain, drift since 2026-11-01" in said[2]
+    assert said[3].startswith("gpudrift: resolved: x")
     assert "max is 9" in said[3]
 
 
@@ -264,7 +154,7 @@ def test_the_log_goes_where_it_is_told(reports, tmp_path):
     lines = [json.loads(line) for line in outcome.out.splitlines()]
     assert {line["column"] for line in lines} == {"age", "city"}
     given = ("alert", reports / "drift.json", "--config", config, "--state", tmp_path / "s", "--json", "-")
-    assert "standard output is where" in fails(*given, status=USAGE)
+    assert "the log of [alerts] already goes to standard output" in fails(*given, status=USAGE)
 
 
 def test_hostile_names_from_the_data_to_the_terminal_and_the_log(tmp_path):
@@ -290,17 +180,17 @@ def test_nothing_judged_is_an_error_and_ends_nothing(reports, tmp_path):
         column["severity"] = "not judged"
     (tmp_path / "r.json").write_text(json.dumps(document))
     said = fails("alert", tmp_path / "r.json", "--state", state, "--window", "2026-11-23")
-    assert "no column was judged, so nothing is known" in said
+    assert "no column was judged, so alerts cannot be updated" in said
     assert state.read_bytes() == before
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("", "not readable as JSON"),
-        ("[" * 100_000, "not readable as JSON"),
+        ("", "invalid JSON"),
+        ("[" * 100_000, "invalid JSON"),
         ("[]", "not a report of"),
-        ('{"format": "x\x1b"}', "not readable as JSON"),
+        ('{"format": "x\x1b"}', "invalid JSON"),
         ('{"format": "x"}', "its format is 'x', not 'gpudrift/comparison/1'"),
     ],
 )
@@ -312,21 +202,21 @@ def test_what_is_no_report_is_an_error_of_one_line(tmp_path, content, words):
 
 def test_what_cannot_be_is_said(reports, tmp_path, monkeypatch):
     report, state = reports / "drift.json", tmp_path / "s"
-    assert "--state: the name of a file is needed" in fails("alert", report, status=USAGE)
+    assert "--state: no state file given" in fails("alert", report, status=USAGE)
     assert "expected the time it starts" in fails("alert", report, "--state", state, "--window", "soon")
     assert "no.json" in fails("alert", tmp_path / "no.json", "--state", state)
-    assert "has another use in this run" in fails("alert", report, "--state", report, status=USAGE)
+    assert "is already used for something else" in fails("alert", report, "--state", report, status=USAGE)
     (tmp_path / "c.toml").write_text('[alerts]\nfactor = 0.5\nwebhook = 3\n[alerts.log]\nto = ""\n')
-    said = fails("alert", report, "--state", state, "--config", tmp_path / "c.toml")
+    said = fails("alert", report, "--state", state, "--config", tmp_path / "c.toml", status=USAGE)
     for place in ("factor", "webhook", "log.to"):
-        assert f"c.toml: alerts.{place}: expected" in said
-    assert "c.toml: alerts.factor" in fails("compare", "a", "b", "--config", tmp_path / "c.toml")
+        assert f" alerts.{place}: expected" in said
+    assert "c.toml: alerts.factor" in fails("compare", "a", "b", "--config", tmp_path / "c.toml", status=USAGE)
     (tmp_path / "c.toml").write_text('[alerts.webhook.a]\nurl = "env:NOT_THERE"\n')
     monkeypatch.delenv("NOT_THERE", raising=False)
     said = fails("alert", report, "--state", state, "--config", tmp_path / "c.toml")
-    assert said == "alerts: webhook a: the environment has no NOT_THERE"
+    assert said == "alerts: webhook a: environment variable NOT_THERE is not set"
     (tmp_path / "state").write_text('{"format": 3}')
-    assert "delete it to begin anew" in fails("alert", report, "--state", tmp_path / "state")
+    assert "delete it to start over" in fails("alert", report, "--state", tmp_path / "state")
 
 
 def test_a_window_before_the_last_one_is_said_to_change_nothing(reports, tmp_path):
@@ -335,13 +225,13 @@ def test_a_window_before_the_last_one_is_said_to_change_nothing(reports, tmp_pat
     before = state.read_bytes()
     done = process("alert", reports / "calm.json", "--state", state, "--window", "2026-11-22")
     assert done.returncode == DONE
-    assert "warning: window 2026-11-22 is before 2026-11-23, the last one in" in done.stderr
+    assert "warning: window 2026-11-22 is older than 2026-11-23, the latest in" in done.stderr
     assert state.read_bytes() == before
 
 
 def test_a_report_from_standard_input(reports, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO((reports / "drift.json").read_text()))
-    assert "moved together" in alert("-", "--state", tmp_path / "s").out
+    assert ": new: " in alert("-", "--state", tmp_path / "s").out
 
 
 def test_compare_reads_a_configuration_with_alerts_and_sends_nothing(tmp_path, monkeypatch):
@@ -360,7 +250,7 @@ def test_the_example_of_the_help_is_read_and_has_the_defaults(tmp_path):
     from gpudrift.alerts.settings import Settings, read_settings
     from gpudrift.cli.alert import _ALERTS_HELP
 
-    text = _ALERTS_HELP.replace("\b", "").partition("left out:\n")[2]
+    text = _ALERTS_HELP.replace("\b", "").partition("optional:\n")[2]
     shown = read_settings(tomllib.loads(text)["alerts"])
     assert shown.rules == Settings().rules
     assert shown.webhooks["ops"].retries == 3

@@ -159,7 +159,7 @@ def test_a_column_in_one_table_only_is_named(good, tmp_path):
     assert "city" in out
     assert "town" in out
     report = gd.compare(good, other)
-    assert [(f.column, f.finding, f.reference, f.current) for f in report.comparison.findings] == [
+    assert [(f.column, f.change, f.reference, f.current) for f in report.comparison.schema_changes] == [
         ("city", "dropped", "string", None),
         ("town", "added", None, "string"),
     ]
@@ -195,7 +195,7 @@ def test_a_type_that_changed_is_named_with_both_types(tmp_path, before, after, f
     columns = columns_of(reference, current)
     assert columns["x"]["severity"] == "not judged"
     assert columns["y"]["severity"] == "none"
-    (found,) = gd.compare(reference, current).comparison.findings
+    (found,) = gd.compare(reference, current).comparison.schema_changes
     assert (found.reference, found.current) == (str(before.type), str(after.type))
 
 
@@ -311,7 +311,7 @@ def test_10_000_categories_too_many_give_a_bound_that_says_so(tmp_path):
     assert column["kind"] == "categorical"
     assert column["drifted"]
     assert column["statistics"]["psi"]["bound"] == "lower"
-    assert any("not listed one by one" in note for note in column["notes"])
+    assert any("not counted individually" in note for note in column["notes"])
     new = column["statistics"]["new"]
     known = set(before)
     assert new["low"] <= np.mean([text not in known for text in after]) <= new["high"]
@@ -326,7 +326,7 @@ def test_every_text_another_one_is_an_identifier_and_not_judged(tmp_path):
     path = write(tmp_path, "ids", {"id": [f"id-{n:06}" for n in range(10_000)], "x": np.arange(10_000) % 9})
     column = columns_of(path, path)["id"]
     assert (column["kind"], column["severity"]) == ("identifier", "not judged")
-    assert "name it to judge it" in column["reason"]
+    assert "select it by name to judge it" in column["reason"]
 
 
 def test_too_many_edges_are_one_line_with_the_column(good, tmp_path):
@@ -464,7 +464,7 @@ def test_profiles_of_another_schema_name_the_first_difference(good, tmp_path):
     base, other = tmp_path / "base.parquet", tmp_path / "other.parquet"
     run("profile", good, "-o", base)
     cases: dict[str, tuple[Any, str]] = {
-        "other bins": (people(500, seed=9).select(["age", "score"]), "other bins"),
+        "other bins": (people(500, seed=9).select(["age", "score"]), "different bins"),
         "another kind": ({"age": ["a", "b"] * 50}, "real"),
         "nothing in common": ({"a": [1, 2], "b": [3, 4]}, "no such column"),
     }
@@ -487,7 +487,7 @@ def test_a_profile_with_one_column_of_other_bins_compares_the_rest(good, tmp_pat
     mixed.save(tmp_path / "mixed")
     columns = columns_of(tmp_path / "base", tmp_path / "mixed")
     assert columns["age"]["severity"] == "not judged"
-    assert "other bins" in columns["age"]["reason"]
+    assert "different bins" in columns["age"]["reason"]
     assert columns["city"]["severity"] == columns["score"]["severity"] == "none"
 
 

@@ -53,9 +53,9 @@ def test_the_status_is_1_only_when_fail_on_found_what_it_names(folder, gate, sta
     gates = [] if gate is None else ["--fail-on", gate]
     outcome = run("check", AFTER, "--rules", folder / "rules.toml", *gates, width=200)
     assert outcome.status == status
-    assert "quality: 1 finding (broken: no valid state of the world looks like this)" in outcome.out
-    assert "missing values where there must be none: 121 null of 29,546 rows" in outcome.out
-    assert "drift: 1 finding (valid, but it has moved)" in outcome.out
+    assert "quality: 1 finding (invalid data)" in outcome.out
+    assert "missing values, none allowed: 121 null of 29,546 rows" in outcome.out
+    assert "drift: 1 finding (valid data whose distribution has changed)" in outcome.out
     assert "  moderate  adr      mean   mean is 108.276, above 90" in outcome.out
 
 
@@ -96,7 +96,7 @@ def test_saved_profiles_are_checked_without_the_data(folder, tmp_path):
 def test_every_rule_kept_is_said(folder, tmp_path):
     (tmp_path / "kept.toml").write_text("[columns.adr]\nmin = 0\n")
     outcome = run("check", AFTER, "--rules", tmp_path / "kept.toml", "--fail-on", "quality,drift,skew,undecided")
-    assert (outcome.status, outcome.out.splitlines()[-1]) == (DONE, "every rule is kept")
+    assert (outcome.status, outcome.out.splitlines()[-1]) == (DONE, "all rules passed")
 
 
 def test_mistakes_are_one_line_and_found_before_the_work(folder, tmp_path, monkeypatch):
@@ -106,11 +106,13 @@ def test_mistakes_are_one_line_and_found_before_the_work(folder, tmp_path, monke
     monkeypatch.setattr(api, "check_tables", count)
     path = tmp_path / "rules.toml"
     path.write_text("[columns.adr]\nmaen = 3\nmin = { at_least = 3, at_most = 2 }\n")
-    error = fails("check", AFTER, "--rules", path)
-    assert error.startswith(f"{path}: 2 mistakes: columns.'adr': there is no rule 'maen', perhaps 'mean' is meant; ")
-    assert error.endswith("columns.'adr'.min: at_least = 3 is above at_most = 2: nothing could satisfy it")
+    error = fails("check", AFTER, "--rules", path, status=USAGE)
+    assert error.startswith(f"{path}: 2 mistakes: columns.'adr': unknown rule 'maen', did you mean 'mean'?; ")
+    assert "columns.'adr'.min: at_least = 3 is above at_most = 2: nothing could satisfy it" in error
+    assert fails("monitor", BEFORE, AFTER, "--rules", path, status=USAGE).startswith(str(path))
+    assert fails("profile", AFTER, "-o", tmp_path / "p", "--rules", path, status=USAGE).startswith(str(path))
     assert "No such file" in fails("check", AFTER, "--rules", tmp_path / "missing.toml")
-    assert "expected quality, drift, skew or undecided" in fails(
+    assert "choose one or more from quality, drift, skew, undecided" in fails(
         "check", AFTER, "--rules", folder / "rules.toml", "--fail-on", "weather", status=USAGE
     )
     fails("check", AFTER, status=USAGE)
@@ -118,7 +120,7 @@ def test_mistakes_are_one_line_and_found_before_the_work(folder, tmp_path, monke
     fails("rules", "propose", status=USAGE)
     fails("check", AFTER, "--rules", folder / "rules.toml", "--json", tmp_path, status=FAILED)
     error = fails("check", AFTER, "--rules", path, "--json", path, status=USAGE)
-    assert "is one of the files that are read" in error
+    assert "is an input file" in error
 
 
 def test_an_output_never_replaces_a_file_of_a_folder_that_was_read(folder, tmp_path):
@@ -126,7 +128,7 @@ def test_an_output_never_replaces_a_file_of_a_folder_that_was_read(folder, tmp_p
     part = tmp_path / "today" / "1.parquet"
     part.write_bytes(AFTER.read_bytes())
     common = ["check", tmp_path / "today", "--rules", folder / "rules.toml", "--json", part]
-    assert "is one of the files that are read" in fails(*common, status=USAGE)
+    assert "is an input file" in fails(*common, status=USAGE)
     assert part.read_bytes() == AFTER.read_bytes()
 
 
@@ -135,7 +137,8 @@ def test_kinds_come_from_the_config(tmp_path):
     (tmp_path / "config.toml").write_text('[columns.agent]\nkind = "categorical"\n')
     common = ["check", AFTER, "--rules", tmp_path / "rules.toml"]
     agents = pc.drop_null(pq.read_table(AFTER)["agent"])
-    share = f"not listed is {100 * pc.mean(pc.invert(pc.is_in(agents, pa.array([9, 240])))).as_py():.4g} %, above 0 %"
+    unlisted = pc.mean(pc.invert(pc.is_in(agents, pa.array([9, 240])))).as_py()
+    share = f"share of unlisted values is {100 * unlisted:.4g} %, above 0 %"
     assert f"{share}\n" in run(*common).out
     assert f"{share}: '1' (" in run(*common, "--config", tmp_path / "config.toml").out
 
@@ -168,10 +171,10 @@ def test_suggested_rules_are_kept_by_their_baseline_and_never_replace_a_file(fol
     count = run("check", BEFORE, *kept, "--json", "-").document["rules"]["count"]
     assert outcome.out.endswith(f" {count} rules\n")
     out.write_text("# mine\n")
-    assert "is there already" in fails("rules", "suggest", BEFORE, "-o", out, status=USAGE)
+    assert "already exists" in fails("rules", "suggest", BEFORE, "-o", out, status=USAGE)
     assert out.read_text() == "# mine\n"
     assert run("rules", "suggest", BEFORE, "-o", out, "--force").status == DONE
-    assert "is one of the files that are read" in fails(
+    assert "is an input file" in fails(
         "rules", "suggest", folder / "base.profile", "-o", folder / "base.profile", "--force", status=USAGE
     )
 
@@ -196,4 +199,4 @@ def test_hostile_columns_and_values_never_reach_the_terminal_raw(tmp_path):
         names
     )
     rules.write_text('[columns."\\u001b[31m"]\n"\\u202e" = 3\n')
-    assert "\\x1b[31m" in fails("check", b, "--rules", rules)
+    assert "\\x1b[31m" in fails("check", b, "--rules", rules, status=USAGE)

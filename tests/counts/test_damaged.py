@@ -21,7 +21,7 @@ from support.saved_counts import EITHER, assert_refused, content_of, parts, with
 
 import gpudrift as gd
 from gpudrift import files
-from gpudrift.counts import profiles, saved, sealed
+from gpudrift.counts import layout, profiles, saved, sealed
 from gpudrift.counts.sealed import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, sealed_bytes, write_sealed
 
 Change = Callable[[pa.Table, dict[str, Any]], tuple[pa.Table, dict[str, Any]]]
@@ -280,7 +280,7 @@ def test_another_sketch_is_another_schema(tmp_path):
 # --- and nothing in it is executed -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [files, sealed, saved, profiles])
+@pytest.mark.parametrize("module", [files, sealed, saved, layout, profiles])
 def test_loading_executes_nothing(module):
     """No module that could, and no call that would: what is read are numbers, texts and JSON."""
     tree = ast.parse(Path(module.__file__).read_text("utf-8"))
@@ -301,9 +301,10 @@ def test_loading_executes_nothing(module):
             )
     allowed = {
         "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools",
-        "gpudrift.columns.buffers", "gpudrift.columns.schema", "gpudrift.counts.saved", "gpudrift.counts.sealed",
-        "gpudrift.counts.tails", "gpudrift.errors", "gpudrift.files", "gpudrift.windows.grouping", "hashlib",
-        "json", "numpy", "numpy.typing", "operator", "os", "pathlib", "pyarrow", "pyarrow.parquet", "stat", "typing",
+        "gpudrift.columns.buffers", "gpudrift.columns.schema", "gpudrift.counts.layout", "gpudrift.counts.saved",
+        "gpudrift.counts.sealed", "gpudrift.counts.tails", "gpudrift.errors", "gpudrift.files",
+        "gpudrift.windows.grouping", "hashlib", "json", "numpy", "numpy.typing", "operator", "os", "pathlib", "pyarrow",
+        "pyarrow.parquet", "stat", "typing",
     }  # fmt: skip
     assert imported <= allowed, imported - allowed
 

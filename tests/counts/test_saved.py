@@ -21,7 +21,7 @@ from support.tables import NAMES, SEAL, table_of_everything
 
 import gpudrift as gd
 from gpudrift.columns.schema import SPECIAL_SLOTS
-from gpudrift.counts import saved
+from gpudrift.counts import layout
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.counts.sealed import PROFILE_FORMAT, WINDOWS_FORMAT, says_sealed, write_sealed
@@ -127,7 +127,7 @@ def test_what_was_saved_comes_back(tmp_path, seed, rows, days, every, unit, zone
     profile = profiled(table(seed, rows, 0, days, unit, zone), every, zone, by).with_provenance(made="über\n\x00")
     place = tmp_path / "p.parquet"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saved, "_PIECE", piece)
+        patch.setattr(layout, "_PIECE", piece)
         profile.save(place)
     assert_same(GroupedProfile.load(place), profile)
     known, document = GroupedProfile.of_bytes(place.read_bytes(), "p", profile.schema)

@@ -24,16 +24,13 @@ from gpudrift.judging.calibration import (
     _floors,
     calibrate,
     calibrations,
-    column_limits,
-    conformal_quantile,
-    extrapolated_quantile,
     leave_one_out,
-    medians,
 )
-from gpudrift.judging.thresholds import DECIDING
+from gpudrift.judging.conformal import column_limits, conformal_quantile, extrapolated_quantile, medians
 from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.statistics.noise import noise_floors
+from gpudrift.vocabulary import DECIDING
 
 ROOT = Path(__file__).resolve().parents[2]
 EDGES = np.linspace(-2.5, 2.5, 40)
@@ -385,7 +382,7 @@ def test_json_round_trip(windows):
         ({"method": "guess"}, "KeyError: 'guess'"),
         ({"windows": True}, "True is not a number"),
         ({"columns": []}, "AttributeError"),
-        ({"columns": {"x": {"rows": 0.1, "values": None, "limits": {"kl": 1.0}}}}, "no statistic 'kl' to judge by"),
+        ({"columns": {"x": {"rows": 0.1, "values": None, "limits": {"kl": 1.0}}}}, "unknown statistic 'kl'"),
         (
             {"columns": {"x": {"rows": 0.1, "values": None, "limits": {"psi": 0}}}},
             "0 is not a number between 0 and inf",
@@ -409,8 +406,8 @@ def test_documents_that_are_none(change, message):
     [
         ({"rate": 0.0}, "calibrate: rate=0.0 is not in (0, 0.5]"),
         ({"rate": math.nan}, "calibrate: rate=nan is not in (0, 0.5]"),
-        ({"method": "best"}, "calibrate: method='best' is none of auto, quantile, mad"),
-        ({"statistics": ["kl"]}, "calibrate: no statistic 'kl' to judge by, only psi,"),
+        ({"method": "best"}, "calibrate: unknown method 'best', choose from auto, quantile, mad"),
+        ({"statistics": ["kl"]}, "calibrate: unknown statistic 'kl', choose from psi,"),
         (
             {"method": "quantile", "rate": 0.01},
             "calibrate: 20 windows, but the quantile for rate=0.01 needs 99; take a higher rate, or method='mad'",
@@ -434,7 +431,7 @@ def test_several_rates_at_once(windows):
 
 def test_too_few_windows_and_other_windows(windows):
     few = windows[: FEWEST_WINDOWS - 1]
-    with pytest.raises(ValueError, match="calibrate: 4 windows with rows, at least 5 are needed"):
+    with pytest.raises(ValueError, match="calibrate: 4 windows with rows, at least 5 required"):
         calibrate([*few, gd.Profile.empty(few[0].schema)])
     with pytest.raises(ValueError, match="calibrate: 0 windows"):
         calibrate([])

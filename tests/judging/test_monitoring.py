@@ -20,16 +20,18 @@ from support import tables
 
 import gpudrift as gd
 from gpudrift.alerts import Window
-from gpudrift.alerts.events import State, advance
+from gpudrift.alerts.events import AlertState, advance
+from gpudrift.alerts.reports import document_windows
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.judging import findings as findings_module
 from gpudrift.judging import monitoring
 from gpudrift.judging.monitoring import monitor_windows
+from gpudrift.judging.rules import evaluation
 from gpudrift.judging.rules.reading import read_rules
-from gpudrift.judging.thresholds import ALSO_JUDGED, DECIDING
 from gpudrift.judging.verdicts import judge_comparison
-from gpudrift.judging.windows import FORMAT, Monitoring
+from gpudrift.judging.windows import Monitoring
+from gpudrift.statistics import comparison
 from gpudrift.statistics.comparison import compare_profiles
+from gpudrift.vocabulary import STATISTICS
 from gpudrift.windows.grouping import NO_TIME
 
 FIRST = datetime.datetime(2026, 3, 1)
@@ -85,7 +87,7 @@ def watched(table: pa.Table, before: Any = BASELINE, **options: Any) -> Monitori
     assert summary["windows"] == len(found) == len(document["windows"])
     assert sum(summary["findings"].values()) == len(found.findings)
     # What is told and what is shown are the same windows, columns and segments.
-    drifts = [one for one in found.findings if one.kind in ("drift", "skew") and one.rule in (*DECIDING, *ALSO_JUDGED)]
+    drifts = [one for one in found.findings if one.kind in ("drift", "skew") and one.rule in STATISTICS]
     assert summary["with_drift"] == len({one.window for one in drifts})
     in_table = {one.window for one in drifts if one.segment is None}
     assert summary["only_in_segments"] == len({one.window for one in drifts} - in_table)
@@ -135,7 +137,7 @@ def test_what_was_there_from_the_start_is_skew_and_what_came_later_is_drift():
     found = watched(SHIFTED)
     check_skew_and_drift(found)
     reasons = {one.column: one.reason for one in found[label(7)].findings}
-    assert reasons["a"].endswith("so it was in the first window after the training")
+    assert reasons["a"].endswith("already so in the first window after training")
     assert "first window" not in reasons["b"]
 
 
@@ -162,7 +164,9 @@ def test_the_first_window_that_could_be_judged_decides_not_the_first_one():
 
 def test_a_rule_that_was_broken_from_the_start_is_skew_too():
     rules = read_rules({"columns": {"a": {"mean": {"at_most": 1}}, "b": {"mean": {"at_most": 1}}}})
-    found = watched(SHIFTED, rules=rules)
+    with mock.patch.object(evaluation, "_evaluate", wraps=evaluation._evaluate) as evaluated:
+        found = watched(SHIFTED, rules=rules)
+    assert evaluated.call_count == 8 + 1, "each window once, and once what was broken in the first"
     of_rules = {(one.window, one.column): one.kind for one in found.findings if one.rule == "mean"}
     assert of_rules == {(label(number), "a"): "skew" for number in range(8)} | {
         (label(number), "b"): "drift" for number in range(4, 8)
@@ -188,7 +192,7 @@ def test_the_verdicts_are_those_of_compare():
     ("name", "fault"),
     [
         ("_look_back", lambda *_: None),
-        ("_told", lambda _, finding: finding),
+        ("_as_skew_if_from_the_start", lambda _, finding: finding),
     ],
 )
 def test_planted_faults_in_telling_skew_from_drift_are_found(name, fault):
@@ -261,8 +265,8 @@ def test_rows_without_a_time_and_in_the_future_are_told_with_the_last_window():
     found = watched(with_odd_rows(), now=(FIRST + datetime.timedelta(days=5)).replace(tzinfo=datetime.UTC).timestamp())
     check_odd_rows(found)
     reasons = {one.rule: one.reason for one in found.findings if one.kind == "quality"}
-    assert reasons["time missing"] == "5 of 1,605 rows have no time; they are in no window that was judged"
-    assert f"400 of 1,605 rows lie in the future, in windows from {label(9)} on" in reasons["time in the future"]
+    assert reasons["time missing"] == "5 of 1,605 rows have no time; they are in none of the judged windows"
+    assert f"400 of 1,605 rows are in the future, in windows from {label(9)} on" in reasons["time in the future"]
     assert sum(window.rows for window in found) + 405 == 1605
 
 
@@ -383,7 +387,7 @@ def test_an_alert_of_a_segment_without_rows_is_one_alert():
     over = sparse([7], lambda *_: 200, seed=3)
     found = watched(pa.concat_tables([drifted, over]), SPARSE, rolling=0)
     document = json.loads(found.to_json())
-    events, state = advance(State(), [Window(*one) for one in findings_module.document_windows(document)])
+    events, state = advance(AlertState(), [Window(*one) for one in document_windows(document)])
     of_segment = [
         (event.change, event.window)
         for event in events
@@ -520,7 +524,7 @@ def test_segments_may_have_thresholds_of_their_own():
     assert found(thresholds=high) == set()
     assert found(thresholds=lambda comparison: high) == {("a", "country=BR")}
     assert found(thresholds=high, segment_thresholds={"country=BR": {}}) == {("a", "country=BR")}
-    with pytest.raises(ValueError, match="segment_thresholds: no segment 'country=XX' that windows are compared in"):
+    with pytest.raises(ValueError, match="segment_thresholds: no segment 'country=XX' in the windows"):
         found(segment_thresholds={"country=XX": high})
 
 
@@ -562,8 +566,19 @@ def test_a_table_of_which_no_row_has_a_time_has_no_windows():
     assert found.current.starts == (NO_TIME,)
 
 
-def test_the_words_that_light_modules_repeat_are_those_of_the_heavy_ones():
-    assert findings_module.MONITORING_FORMAT == FORMAT
+def test_no_distribution_is_drawn_and_no_summary_computed():
+    """Nobody sees them here: a finding needs the verdict alone. A document of one report has them, and is counted."""
+    table = days(list(range(30)), {name: lambda _: 2.0 for name in "abc"}, rows=200)
+    before = baseline("country")
+    calls = {name: mock.Mock(wraps=getattr(comparison, name)) for name in ("distribution", "summary")}
+    with mock.patch.multiple(comparison, **calls):
+        found = monitor_windows(before, profile(table, schema=before), now=2e10)
+        json.loads(found.to_json())
+        assert len(found) == 30
+        assert all(len(window.drifted) == 3 for window in found)
+        assert {name: call.call_count for name, call in calls.items()} == {"distribution": 0, "summary": 0}
+        gd.compare(BASELINE.total(), found.current.total()).document()
+        assert {name: call.call_count for name, call in calls.items()} == {"distribution": 5, "summary": 10}
 
 
 @pytest.mark.skipif(not tables.available(), reason="the real tables are not here (GPUDRIFT_DATA names another place)")

@@ -64,7 +64,7 @@ def test_limits_of_a_segment_are_those_of_its_own_windows_to_the_bit():
         alone = alone.filter(pa.array(np.array(alone["shop"]) == name.removeprefix("shop=")))
         windows = profile(alone, schema=BASELINE, time="ts", every="1d", by=()).merged_segments()
         assert own == calibrate([windows.window(start).select(names) for start in windows.starts], rate=0.05)
-    assert made.fixed == {"shop=new": "4 windows with rows, at least 5 are needed"}
+    assert made.fixed == {"shop=new": "4 windows with rows, at least 5 required"}
 
 
 def test_rows_without_a_time_are_no_window_of_a_segment():
@@ -98,7 +98,7 @@ def test_the_document_tells_which_segments_were_calibrated(monkeypatch):
     found = monitored(shops(range(3), seed=4), thresholds="calibrated", rate=0.1)
     document = json.loads(found.to_json())
     VALIDATOR.validate(document)
-    fixed = {"fixed": 1, "why_fixed": {"shop=new": "4 windows with rows, at least 5 are needed"}}
+    fixed = {"fixed": 1, "why_fixed": {"shop=new": "4 windows with rows, at least 5 required"}}
     told = {"rate": 0.1, "method": "quantile", "segments": {"calibrated": {"quantile": 2, "mad": 0}, **fixed}}
     assert document["parameters"]["calibration"] == told
     assert document["parameters"]["thresholds"] is None

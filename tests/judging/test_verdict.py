@@ -157,7 +157,7 @@ def test_clocks_identifiers_and_dates_apart_are_judged_only_when_named():
 def test_shares_of_a_column_that_vanished_are_not_judged():
     report = gd.compare({"x": [1.0] * 80, "y": [1, 2] * 40}, {"y": [1, 2] * 40, "z": [1] * 80})
     assert report["x"].severity == "not judged"
-    assert [(f.column, f.finding) for f in report.comparison.findings] == [("x", "dropped"), ("z", "added")]
+    assert [(one.column, one.change) for one in report.comparison.schema_changes] == [("x", "dropped"), ("z", "added")]
 
 
 def test_dates_that_follow_the_row_order_are_a_clock():

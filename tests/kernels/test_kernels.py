@@ -37,11 +37,6 @@ def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("emulation")
 
 
-@pytest.fixture(scope="session")
-def library(folder) -> Path:
-    return emulated_gpu.build(folder)
-
-
 def count(table: pa.Table, schema: Schema, library: Path, order: str = "forward", budget: int = BUDGET) -> Profile:
     return count_with(emulated_gpu.EmulatedDevice(library, ORDERS[order]), table, schema, budget)
 

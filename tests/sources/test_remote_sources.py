@@ -354,7 +354,7 @@ def test_other_row_groups_of_the_same_size_and_time(tmp_path, monkeypatch, kept,
     source = again(open_source(path))
     write(path, row_group_size=rows)
     monkeypatch.setattr(datafile.File, "check", lambda self: None)
-    with pytest.raises(SourceChangedError, match="row groups are others") as error:
+    with pytest.raises(SourceChangedError, match="row groups have changed") as error:
         rows_of(source)
     one_line(error, repr(str(path)))
 

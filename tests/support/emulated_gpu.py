@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -10,11 +11,14 @@ import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gpudrift.backends.cuda import launch as cuda_launch
+
+if TYPE_CHECKING:
+    import pytest
 
 EMULATION = Path(__file__).resolve().parent / "emulation"
 KERNELS = Path(__file__).resolve().parents[2] / "kernels"
@@ -41,6 +45,15 @@ def build(folder: Path, *more: str, change: Callable[[str, str], str] | None = N
         done = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     return library
+
+
+def shared(factory: pytest.TempPathFactory) -> Path:
+    """The kernels as they are, compiled once for all processes of a test run; five seconds of a core."""
+    own = factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with (folder / "emulation.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build(folder / "emulation")
 
 
 class Array:

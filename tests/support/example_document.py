@@ -267,8 +267,8 @@ def quiet_columns() -> list[dict[str, Any]]:
 
 
 def unjudged_columns() -> list[dict[str, Any]]:
-    distinct = "an identifier: its values hardly repeat (name it to judge it)"
-    ordered = "a clock: it follows the row order, so it always differs (name it to judge it)"
+    distinct = "identifier: its values rarely repeat (select it by name to judge it)"
+    ordered = "row-order column, e.g. a timestamp: it always differs (select it by name to judge it)"
     return [
         *(column_of(f"{table}_id", "identifier", "not judged", distinct) for table in ("user", "order", "session")),
         *(column_of(f"trace_{place:02}_\x07uuid", "identifier", "not judged", distinct) for place in range(30)),
@@ -306,7 +306,7 @@ def example_document(columns: int = 80) -> dict[str, Any]:
     drifted = sum(entry["drifted"] for entry in entries)
     return {
         "format": "gpudrift/comparison/1",
-        "version": "0.1.0",
+        "version": "0.2.0",
         "created": "2026-11-23T10:00:00+00:00",
         "reference": {
             "rows": REFERENCE_ROWS,

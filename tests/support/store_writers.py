@@ -17,8 +17,8 @@ def version(name):
 
 
 def many(writer):
-    """The batches of one of several writers; how many rows each has tells which of all batches were summed."""
-    return {f"{writer}/{at}": counted(100 * writer + at, 1 << (4 * writer + at)) for at in range(4)}
+    """The batches of one of two writers; how many rows each has tells which of all batches were summed."""
+    return {f"{writer}/{at}": counted(100 * writer + at, 1 << (6 * writer + at)) for at in range(6)}
 
 
 def add_many(path, writer):
@@ -33,8 +33,8 @@ def add_some(path, writer, batches, options):
         store.add(counted(100 * writer + at, 20), f"{writer}/{at}")
 
 
-def keep_compacting(path, stop, options=None):
-    store = Store.open(path, options)
+def keep_compacting(path, stop):
+    store = Store.open(path)
     while not stop.is_set():
         store.compact()
 

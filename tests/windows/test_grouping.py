@@ -95,8 +95,8 @@ def test_groups_that_are_looked_up_some_rows_at_a_time_are_the_same(drawn, rows)
         ({"every": "1d"}, "every is given without time"),
         ({"zone": "UTC"}, "zone 'UTC' is given without a time column"),
         ({"by": ("g", "g")}, "a column is named twice in g, g"),
-        ({"by": ("g",), "segments": 0}, "0 are to be kept, possible are 1 to 4096"),
-        ({"by": ("g",), "segments": 4097}, "4097 are to be kept"),
+        ({"by": ("g",), "segments": 0}, "0 is not between 1 and 4096"),
+        ({"by": ("g",), "segments": 4097}, "4097 is not between"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(options, words):

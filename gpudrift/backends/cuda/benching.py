@@ -1,4 +1,4 @@
-"""What benchmarks ask of a GPU and its libraries beyond counting: cuDF's own read, steps to time, peaks of memory.
+"""What benchmarks ask of a GPU and its libraries beyond counting: cuDF's own read, the time of copies, peak memory.
 
 Nothing else imports this module, and the libraries are asked for by name: a figure that takes one which is not
 installed is left out, with this as the reason.
@@ -12,22 +12,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from threading import Event, Thread
 
-from gpudrift.backends.cuda.cudf import Cudf
 from gpudrift.backends.cuda.device import device
-from gpudrift.backends.cuda.launch import Counters
-from gpudrift.backends.cuda.staging import Stager
+from gpudrift.backends.cuda.staging import Timing
 
-__all__ = ["STEPS", "Peak", "budget", "read_with_cudf", "synchronize", "watched"]
+__all__ = ["Peak", "budget", "read_with_cudf", "synchronize", "timed", "watched"]
 
-STEPS: tuple[tuple[type, str, str], ...] = (
-    (Stager, "add", "copy"),
-    (Stager, "flush", "copy"),
-    (Counters, "add", "count"),
-    (Counters, "read", "count"),
-    (Cudf, "grouped", "count"),
-)
-"""Methods of a count on the GPU and the parts of its time that they are. Copying holds the wait for a slab, whose copy
-and count must have ended; the reading of the counters holds the wait for all kernels."""
 WATCH_SECONDS = 0.002
 """Between two looks at the free memory: one takes some microseconds."""
 WHOLE_SHARE = 0.25
@@ -42,6 +31,21 @@ def synchronize() -> None:
 def budget() -> int:
     """Bytes that the engine may take for values on their way."""
     return device().budget
+
+
+@contextmanager
+def timed(timing: Timing) -> Iterator[None]:
+    """Time the copies of the counts of this process; see :class:`gpudrift.backends.cuda.staging.SlabPool`.
+
+    "copy" includes the wait for a slab, whose copy and count must have ended. What else a count waits for, its kernels
+    at the end, is part of counting.
+    """
+    pool = device().pool
+    before, pool.timing = pool.timing, timing
+    try:
+        yield
+    finally:
+        pool.timing = before
 
 
 @dataclass

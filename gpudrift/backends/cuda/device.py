@@ -119,7 +119,7 @@ def _asked() -> int | None:
         return None
     read = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kMG]|[KMG]i|)B?", asked.strip())
     if read is None:
-        raise ValueError(f"{BUDGET}: a size such as 512MB or 2GiB was expected, not {asked!r}")
+        raise ValueError(f"{BUDGET}: expected a size such as 512MB or 2GiB, got {asked!r}")
     return int(float(read[1]) * UNITS[read[2]])
 
 

@@ -28,7 +28,7 @@ import pyarrow as pa
 from gpudrift.backends.contract import GroupNumbers, Integers, Kernels, says_nan_is_null
 from gpudrift.backends.counters import GroupCounters, GroupState, lengthened
 from gpudrift.backends.cuda.launch import Counters, Device, DeviceArray, Slab, device_values, take_bits, take_rows
-from gpudrift.backends.cuda.staging import Placed, SlabPool, Stager
+from gpudrift.backends.cuda.staging import Placed, SlabPool, Stager, Timing
 from gpudrift.columns.conversion import NumericValues, stored_type, stored_values
 from gpudrift.columns.device import DeviceColumn, host_array
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema
@@ -206,7 +206,7 @@ class DeviceGroupState(GroupState):
             here = [one for one in waiting if isinstance(one.values, NumericValues)]
             if here:
                 with self.pool.pair() as slabs:
-                    stager = _GroupStager(self._counters(), slabs, rows)
+                    stager = _GroupStager(self._counters(), slabs, rows, self.pool.timing)
                     for position, stored, values in here:
                         assert isinstance(values, NumericValues)
                         stager.add(position, stored, values if rows.order is None else _taken(values, rows.order))
@@ -338,8 +338,8 @@ class DeviceGroupState(GroupState):
 class _GroupStager(Stager):
     """Brings columns to the device whose rows are in the order of their groups."""
 
-    def __init__(self, counters: Counters, slabs: tuple[Slab, Slab], rows: _Ordered) -> None:
-        super().__init__(counters, slabs)
+    def __init__(self, counters: Counters, slabs: tuple[Slab, Slab], rows: _Ordered, timing: Timing) -> None:
+        super().__init__(counters, slabs, timing)
         self.ordered = rows
 
     def _count(self, slab: Slab) -> None:

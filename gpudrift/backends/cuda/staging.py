@@ -7,8 +7,8 @@ lie on the device are counted where they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from threading import Condition
 from typing import Any
 
@@ -26,6 +26,7 @@ from gpudrift.columns.schema import Schema
 __all__ = ["DeviceState", "SlabPool", "Stager"]
 
 Placed = tuple[int, str, int, int, int, int, bool]
+Timing = Callable[[str], AbstractContextManager[Any]]
 
 
 class SlabPool:
@@ -38,6 +39,11 @@ class SlabPool:
         Bytes of device memory for all of them. Where it is more than there is, half of it is tried, and so on.
     pairs : int
         At most so many threads stage columns at a time; others wait.
+
+    Attributes
+    ----------
+    timing : callable
+        Is entered around each part of the work, "copy" or "count" within it; benchmarks replace it.
     """
 
     smallest = 1 << 16
@@ -46,6 +52,7 @@ class SlabPool:
         self.device, self.pairs = device, pairs
         self.size = max(budget // (2 * pairs), self.smallest)
         self.made = 0
+        self.timing: Timing = nullcontext
         self.free: list[tuple[Slab, Slab]] = []
         self.changed = Condition()
 
@@ -97,10 +104,12 @@ class Stager:
     ----------
     counters : Counters
     slabs : (Slab, Slab)
+    timing : callable
+        See :class:`SlabPool`.
     """
 
-    def __init__(self, counters: Counters, slabs: tuple[Slab, Slab]) -> None:
-        self.counters, self.slabs = counters, slabs
+    def __init__(self, counters: Counters, slabs: tuple[Slab, Slab], timing: Timing = nullcontext) -> None:
+        self.counters, self.slabs, self.timing = counters, slabs, timing
         self.turn = 0
         self.used = 0
         self.waiting: list[Placed] = []
@@ -109,6 +118,10 @@ class Stager:
 
     def add(self, position: int, stored: str, values: NumericValues) -> None:
         """Take a column; what is handed in is copied before this returns."""
+        with self.timing("copy"):
+            self._add(position, stored, values)
+
+    def _add(self, position: int, stored: str, values: NumericValues) -> None:
         size = values.values.dtype.itemsize
         room = self.slabs[0].host.size
         row = 0
@@ -116,7 +129,7 @@ class Stager:
             # A row takes its bytes and a bit; 48 bytes are lost to alignment and to bits of other rows at most.
             rows = min((room - self.used - 48) * 8 // (8 * size + 1), values.values.size - row)
             if rows <= 0 or (rows < values.values.size - row and self.used):
-                self.flush()
+                self._flush()
                 continue
             self._place(position, stored, values, row, rows)
             row += rows
@@ -140,10 +153,15 @@ class Stager:
 
     def flush(self) -> None:
         """Send what is waiting, have it counted, and go on in the other slab."""
+        with self.timing("copy"):
+            self._flush()
+
+    def _flush(self) -> None:
         if self.waiting:
             slab = self.slabs[self.turn]
             slab.send(self.used)
-            self._count(slab)
+            with self.timing("count"):
+                self._count(slab)
             self.turn = 1 - self.turn
         self.used = 0
         self.waiting, self.rows = [], []
@@ -231,7 +249,7 @@ class DeviceState(WholeState):
                 self.there.append((position, stored, packed.rows, packed.pointer, *validity, False))
                 return
         if self.stager is None:
-            self.stager = Stager(self._counters(), self.held.enter_context(self.pool.pair()))
+            self.stager = Stager(self._counters(), self.held.enter_context(self.pool.pair()), self.pool.timing)
         stored, values = stored_values(host_array(array), column, nan_is_null=says_nan_is_null(one))
         self.stager.add(position, stored, values)
         # Of floats that entered an integer column; the kernel sees them as nulls.

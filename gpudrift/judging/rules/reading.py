@@ -21,13 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from gpudrift.columns.bounds import as_written
-from gpudrift.judging.findings import KINDS, SEVERITIES
 from gpudrift.judging.thresholds import Thresholds
+from gpudrift.vocabulary import ALARM_KINDS, SCHEMA_CHANGES, SEVERITIES
 
-__all__ = ["CHANGES", "CHECKS", "CUT", "Check", "Rule", "read_rules", "rule_bounds"]
-
-CHANGES = ("added", "dropped", "type changed", "unit changed")
-"""Changes of columns that ``column_changes`` finds."""
+__all__ = ["CHECKS", "CUT", "Check", "Rule", "read_rules", "rule_bounds"]
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class Rule:
     q : float, optional
         Of ``quantile``, between 0 and 1.
     tolerate : tuple of str
-        Of ``column_changes``: which of ``CHANGES`` are none.
+        Of ``column_changes``: which of :data:`gpudrift.vocabulary.SCHEMA_CHANGES` are none.
     thresholds : mapping
         Of ``drift``: statistic to (moderate, major), as for :func:`gpudrift.compare`.
     name : str, optional
@@ -162,11 +159,11 @@ class Rule:
 
 def _mistakes(rule: Rule) -> Iterable[str]:
     if rule.check not in CHECKS:
-        yield f"there is no rule {rule.check!r}, {_nearest(rule.check, CHECKS)}"
+        yield f"unknown rule {rule.check!r}, {_nearest(rule.check, CHECKS)}"
         return
     check = CHECKS[rule.check]
     if check.level == "column" and rule.column is None:
-        yield "it is a rule for a column, and none is named"
+        yield "it is a rule for a column, none is given"
     if check.level == "table" and rule.column is not None and rule.check not in EITHER:
         yield "it is a rule for the table, not for a column"
     yield from _bad_labels(rule)
@@ -183,12 +180,11 @@ def _mistakes(rule: Rule) -> Iterable[str]:
 def _bad_labels(rule: Rule) -> Iterable[str]:
     if rule.severity not in SEVERITIES:
         yield f"severity is {rule.severity!r}, expected {' or '.join(SEVERITIES)}"
-    kinds = [kind for kind in KINDS if kind != "undecided"]
-    if rule.kind is not None and rule.kind not in kinds:
-        yield f"kind is {rule.kind!r}, expected {', '.join(kinds)}"
+    if rule.kind is not None and rule.kind not in ALARM_KINDS:
+        yield f"kind is {rule.kind!r}, expected {', '.join(ALARM_KINDS)}"
     name: Any = rule.name
     if name is not None and not (isinstance(name, str) and name):
-        yield f"name is {name!r}, expected a text"
+        yield f"name is {name!r}, expected a string"
 
 
 def _bad_entries(rule: Rule) -> Iterable[str]:
@@ -196,10 +192,10 @@ def _bad_entries(rule: Rule) -> Iterable[str]:
         yield f"q is {rule.q!r}, expected a number between 0 and 1"
     for value in rule.values:
         if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not _is_finite(value)):
-            yield f"{value!r} is no value of a column, expected texts, numbers, true or false"
+            yield f"{value!r} is not a value of a column, expected strings, numbers, true or false"
     for change in rule.tolerate:
-        if change not in CHANGES:
-            yield f"tolerate has {change!r}, expected {', '.join(CHANGES)}"
+        if change not in SCHEMA_CHANGES:
+            yield f"tolerate has {change!r}, expected {', '.join(SCHEMA_CHANGES)}"
     if rule.thresholds:
         try:
             Thresholds.of({"*": rule.thresholds})
@@ -240,7 +236,7 @@ def _contradictions(low_name: str, low: Any, high_name: str, high: Any) -> Itera
     if None in pair:
         return  # reported for the bound itself
     if isinstance(pair[0], Fraction) != isinstance(pair[1], Fraction):
-        yield f"{low_name} = {low} and {high_name} = {high} are not of one kind"
+        yield f"{low_name} = {low} and {high_name} = {high} are of different types"
     elif pair[0] > pair[1]:
         yield f"{low_name} = {low} is above {high_name} = {high}: nothing could satisfy it"
 
@@ -268,7 +264,7 @@ def _is_finite(value: float) -> bool:
 
 def _nearest(word: str, words: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(word), list(words), 1)
-    return f"perhaps {near[0]!r} is meant" if near else f"only {', '.join(words)}"
+    return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(words)}"
 
 
 # --- files and mappings ----------------------------------------------------------------------------------------------
@@ -348,9 +344,9 @@ def _parsed(document: Any, source: str) -> tuple[Rule, ...]:
                 if isinstance(name, str):
                     _read_table(name, entries, f"columns.{name!r}", rules, mistakes)
                 else:
-                    mistakes.append(f"columns: the name {name!r} is no text, put it in quotes")
+                    mistakes.append(f"columns: the name {name!r} is not a string, put it in quotes")
         else:
-            mistakes.append(f"{key!r} is not known, expected table or columns")
+            mistakes.append(f"unknown key {key!r}, expected table or columns")
     if mistakes:
         count = f"{len(mistakes)} mistakes: " if len(mistakes) > 1 else ""
         raise ValueError(f"{source}: {count}{'; '.join(mistakes)}")
@@ -372,7 +368,7 @@ def _read_table(column: str | None, entries: Any, where: str, rules: list[Rule],
             if check in CHECKS:
                 mistakes.append(f"{where}: {check!r} is a rule for {'a column' if column is None else 'the table'}")
             else:
-                mistakes.append(f"{where}: there is no rule {check!r}, {_nearest(check, known)}")
+                mistakes.append(f"{where}: unknown rule {check!r}, {_nearest(check, known)}")
             continue
         several = isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
         for number, one in enumerate(value if several else [value], start=1):
@@ -387,7 +383,7 @@ def _read_rule(name: str, column: str | None, value: Any) -> Rule:
     check = CHECKS[name]
     entries = _entries(name, check, value)
     takes = (*check.takes, *_ALWAYS)
-    mistakes = [f"{key!r} is not known, {_nearest(key, takes)}" for key in entries if key not in takes]
+    mistakes = [f"unknown key {key!r}, {_nearest(key, takes)}" for key in entries if key not in takes]
     given = {key: entry for key, entry in entries.items() if key in takes}
     for source in [key for key in ("of", "values", "tolerate") if key in given]:
         listed = given.pop(source)
@@ -413,7 +409,7 @@ def _entries(name: str, check: Check, value: Any) -> Mapping[str, Any]:
         return value
     if check.plain == "never" or (value is False and name in _CAN_BE_ZERO and check.plain == "at_most"):
         if value is not False:
-            raise _MistakesError(name, [f"got {value!r}, expected false (it must not happen) or a table"])
+            raise _MistakesError(name, [f"got {value!r}, expected false (never allowed) or a table"])
         return {}
     if check.plain is None:
         raise _MistakesError(name, [f"got {value!r}, expected a table of {', '.join(check.takes)}"])

@@ -20,7 +20,7 @@ import numpy as np
 from gpudrift.columns.schema import residual_units
 from gpudrift.counts.profiles import ColumnProfile
 
-__all__ = ["ScaleChange", "scale_change"]
+__all__ = ["UnitMismatch", "unit_mismatch"]
 
 FACTORS: dict[str, float] = {
     **{f"{10**power:,}": 10.0**power for power in range(1, 13)},
@@ -47,7 +47,7 @@ FEWEST_ROWS, FEWEST_VALUES = 50, 5
 
 
 @dataclass(frozen=True)
-class ScaleChange:
+class UnitMismatch:
     """A factor between two sides of a column.
 
     Parameters
@@ -65,7 +65,7 @@ class ScaleChange:
     measured: float
 
 
-def scale_change(reference: ColumnProfile, current: ColumnProfile) -> ScaleChange | None:
+def unit_mismatch(reference: ColumnProfile, current: ColumnProfile) -> UnitMismatch | None:
     """The factor that explains the difference of two sides of a numeric column; None where there is none.
 
     The sides need not have the same bins.
@@ -94,7 +94,7 @@ def scale_change(reference: ColumnProfile, current: ColumnProfile) -> ScaleChang
         ]
         if fitting:
             _, power, words, size = min(fitting)
-            return ScaleChange(size**power, f"{'×' if power > 0 else '÷'} {words}", math.exp(measured))
+            return UnitMismatch(size**power, f"{'×' if power > 0 else '÷'} {words}", math.exp(measured))
     return None
 
 

@@ -194,7 +194,7 @@ def test_a_mask_of_booleans_is_refused_by_name(cupy):
     kind = type("", (), {"__cuda_array_interface__": masked.mask.__array_interface__})()
     interface = masked.__cuda_array_interface__ | {"mask": kind}
     found = device_column(SimpleNamespace(__cuda_array_interface__=interface), cuda.device())
-    assert found == "its mask is of type |b1: a bitmap, <t1, was expected"
+    assert found == "its mask is of type |b1; expected a bitmap, <t1"
 
 
 def test_a_tensor_that_wants_its_gradient_is_a_problem_of_its_column(cupy):
@@ -244,7 +244,7 @@ def test_the_budget_may_be_asked_for(install, monkeypatch, asked, size):
 def test_a_budget_that_is_no_size_is_refused(install, monkeypatch, asked):
     monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", asked)
     install()
-    with pytest.raises(ValueError, match=r"^GPUDRIFT_GPU_MEMORY: a size such as 512MB or 2GiB was expected, not "):
+    with pytest.raises(ValueError, match=r"^GPUDRIFT_GPU_MEMORY: expected a size such as 512MB or 2GiB, got "):
         gd.profile({"x": [1.0]}, backend="cuda")
 
 
@@ -325,7 +325,7 @@ def test_a_probe_says_what_there_is_and_takes_nothing(install, monkeypatch):
 def test_a_probe_raises_nothing(install, monkeypatch):
     cupy = install()
     monkeypatch.setenv("GPUDRIFT_GPU_MEMORY", "much")
-    assert probe().why_not.startswith("no GPU can be used (GPUDRIFT_GPU_MEMORY: a size such as")
+    assert probe().why_not.startswith("no GPU can be used (GPUDRIFT_GPU_MEMORY: expected a size such as")
     monkeypatch.delenv("GPUDRIFT_GPU_MEMORY")
 
     def busy() -> None:

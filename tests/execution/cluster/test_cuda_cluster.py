@@ -53,7 +53,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     logger = logging.getLogger("distributed")
     level = logger.level
     with pytest.MonkeyPatch.context() as patched:
-        library = emulated_gpu.build(tmp_path_factory.mktemp("emulation"))
+        library = emulated_gpu.shared(tmp_path_factory)
         patched.setenv("EMULATED_KERNELS", os.fspath(library))
         patched.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
         patched.setenv("DASK_CUDA_TEST_DISABLE_DEVICE_SPECIFIC", "1")

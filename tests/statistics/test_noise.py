@@ -1,4 +1,4 @@
-"""What is reached by chance: never more often than was asked for, or hardly."""
+"""Noise floors are passed without drift as often as was asked for, or hardly more often."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gpudrift.statistics import noise as chance
+from gpudrift.statistics import noise
 from gpudrift.statistics.distances import psi
 from gpudrift.statistics.noise import FEW_EXPECTED, proportion_floor, psi_floor
 
@@ -20,7 +20,7 @@ RARE = np.array([0.5, 0.3, 0.19, 0.01])
 @pytest.mark.parametrize(("n", "m"), [(3_000, 100), (3_000, 200), (100, 3_000), (200, 200), (3_000, 500)])
 @pytest.mark.parametrize("alpha", [0.02, 0.002])
 def test_psi_is_above_its_floor_about_as_often_as_was_asked_for(shares, n, m, alpha):
-    """Chi-square alone is passed up to forty times as often, by cells that are empty by chance.
+    """Chi-square alone is passed up to forty times as often, by cells that are empty without drift.
 
     PSI leaps there from one value to the next, so the floor may be passed less often.
     """
@@ -39,11 +39,11 @@ def test_psi_is_above_its_floor_about_as_often_as_was_asked_for(shares, n, m, al
 def test_rows_of_one_side_are_hypergeometric(few, many):
     totals = np.array([total for total in (1.0, 4.0, 9.0, 11.0, 40.0, 2000.0) if total * few < 30 * (few + many)])
     totals = totals[totals <= few + many]
-    found = chance._Sum(totals, np.ones(totals.size, int), few, many, 0.0, 1 / few + 1 / many)
-    for total, chances in zip(totals, found.chances, strict=True):
-        expected = stats.hypergeom.pmf(np.arange(chances.size), few + many, int(total), few)
-        assert chances == pytest.approx(expected, rel=1e-3, abs=1e-12)
-        assert chances.sum() == pytest.approx(1.0)
+    found = noise._Sum(totals, np.ones(totals.size, int), few, many, 0.0, 1 / few + 1 / many)
+    for total, probabilities in zip(totals, found.probabilities, strict=True):
+        expected = stats.hypergeom.pmf(np.arange(probabilities.size), few + many, int(total), few)
+        assert probabilities == pytest.approx(expected, rel=1e-3, abs=1e-12)
+        assert probabilities.sum() == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("shares", [ZIPF, np.ones(12) / 12], ids=["zipf", "equal"])
@@ -54,10 +54,10 @@ def test_mean_and_spread_of_psi_are_those_of_draws(shares, n, m):
     p, q = (random.multinomial(rows, shares, 20_000) / rows for rows in (n, m))
     found = psi(p, q)
     total = np.rint((n + m) * shares)
-    scarce = total[total * min(n, m) < chance.SCARCE * (n + m)]
-    others = float(np.sum(1.0 - total[total * min(n, m) >= chance.SCARCE * (n + m)] / (n + m)))
+    scarce = total[total * min(n, m) < noise.SCARCE * (n + m)]
+    others = float(np.sum(1.0 - total[total * min(n, m) >= noise.SCARCE * (n + m)] / (n + m)))
     totals, cells = np.unique(scarce, return_counts=True)
-    made = chance._Sum(totals, cells, min(n, m), max(n, m), others, 1 / n + 1 / m)
+    made = noise._Sum(totals, cells, min(n, m), max(n, m), others, 1 / n + 1 / m)
     _, mean, variance = made.cumulants(0.0)
     assert mean == pytest.approx(found.mean(), rel=0.05)
     assert np.sqrt(variance) == pytest.approx(found.std(), rel=0.15)

@@ -1,14 +1,14 @@
 """Where a store keeps its files: a local folder, or a prefix of an object store.
 
-Five operations are all that a store needs, each on whole files: list, read, write, create, remove. *Create* is the one
-that decides between writers: of several that create one name at a time, exactly one is told that it did.
+A store needs five operations, each on whole files: list, read, write, create, remove. *Create* decides between
+concurrent writers: of several that create the same name, exactly one succeeds.
 
-Laws: a file is there as a whole or not at all, whoever is killed (locally: written under a temporary name, on the disk,
-then linked or renamed; an object store puts whole objects). What begins with a dot is not listed.
+Laws: a file is complete or does not exist, even if its writer is killed (locally: written and synced under a temporary
+name, then linked or renamed; an object store puts whole objects). Names that begin with a dot are not listed.
 
-Not promised: that an object store's library creates exclusively. fsspec asks it to (``mode="create"``: s3fs, gcsfs and
-adlfs then put on the condition that nothing is there); one that cannot looks first and then puts, and two writers in
-the same instant may both be told yes.
+Not promised: that an object store's library creates exclusively. fsspec asks for it (``mode="create"``: s3fs, gcsfs and
+adlfs send a conditional put); a library without conditional puts checks first and then writes, so two simultaneous
+writers may both succeed.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ from gpudrift.files import write_whole
 from gpudrift.sources import is_uri
 from gpudrift.sources.trouble import hidden, named
 
-__all__ = ["Local", "Place", "Remote", "place_of"]
+__all__ = ["LocalStorage", "ObjectStorage", "Storage", "open_storage"]
 
 _TRIES = 100
 
 
-class Place(Protocol):
-    """Files below one folder; all paths are relative to it, their steps divided by ``/``."""
+class Storage(Protocol):
+    """Files below one folder; all paths are relative to it and separated by ``/``."""
 
     @property
     def label(self) -> str:
-        """The folder as people may see it, without secrets."""
+        """The folder as messages show it, without secrets."""
 
     def named(self, path: str) -> str:
-        """A file as messages name it."""
+        """A file as messages show it."""
 
     def tree(self, folder: str) -> dict[str, tuple[str, ...]]:
-        """Names in a folder and, for those that are folders themselves, what they hold; "" holds its own files."""
+        """Content of each subfolder of a folder, by its name; "" holds the folder's own files."""
 
     def read(self, path: str) -> bytes:
-        """The bytes of a file; ``FileNotFoundError`` if it is gone."""
+        """Read a file; ``FileNotFoundError`` if it does not exist."""
 
     def write(self, path: str, content: bytes) -> None:
-        """A file whose name nobody else writes."""
+        """Write a file whose name no other writer uses."""
 
     def create(self, path: str, content: bytes) -> bool:
-        """Whether this call made the file; False if it was there."""
+        """Create a file; False if it exists already."""
 
     def remove(self, paths: Sequence[str]) -> None:
-        """Files, some of which may be gone; empty folders may go with them."""
+        """Delete files, those that still exist; empty folders may be deleted with them."""
 
     def age(self, path: str) -> float | None:
-        """Seconds since a file was written; None if it is gone, or nobody knows."""
+        """Seconds since a file was written; None if it does not exist, or its age is unknown."""
 
     def leftovers(self) -> list[str]:
-        """Temporary files of writers that were killed, or are at work."""
+        """Temporary files of writers that were killed or are still running."""
 
 
-def place_of(given: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Place:
-    """The place that a path or URI names.
+def open_storage(given: str | os.PathLike[str], options: Mapping[str, Any] | None = None) -> Storage:
+    """Open the folder or prefix that a path or URI names.
 
     Raises
     ------
@@ -77,19 +77,19 @@ def place_of(given: str | os.PathLike[str], options: Mapping[str, Any] | None = 
         if options is not None:
             raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; {text!r} is a local path")
         if not text:
-            raise ValueError("store: no folder is given")
-        return Local(text)
-    if urlsplit(text).scheme in ("file", "local"):  # fsspec does not write local files whole
-        return Local(unquote(urlsplit(text).path))
+            raise ValueError("store: the path is empty; expected a folder or a URI such as s3://bucket/folder")
+        return LocalStorage(text)
+    if urlsplit(text).scheme in ("file", "local"):  # fsspec does not write local files atomically
+        return LocalStorage(unquote(urlsplit(text).path))
     from gpudrift.sources.remote import open_uri
 
     filesystem, path, secrets = open_uri(text, options or {})
-    return Remote(filesystem.handler.fs, path.rstrip("/"), hidden(text).rstrip("/"), secrets)
+    return ObjectStorage(filesystem.handler.fs, path.rstrip("/"), hidden(text).rstrip("/"), secrets)
 
 
 @dataclass(frozen=True)
-class Local:
-    """A folder of this machine, or one that is mounted.
+class LocalStorage:
+    """A local or mounted folder.
 
     Parameters
     ----------
@@ -120,50 +120,50 @@ class Local:
             with os.scandir(Path(self.folder) / folder) as entries:
                 return sorted((one.name, one.is_dir()) for one in entries if not one.name.startswith("."))
         except FileNotFoundError:
-            return []  # nothing was written yet, or somebody removed the last file meanwhile
+            return []  # nothing was written yet, or the last file has just been deleted
 
     def read(self, path: str) -> bytes:
         return Path(self.folder, path).read_bytes()
 
     def write(self, path: str, content: bytes) -> None:
-        place = Path(self.folder, path)
+        target = Path(self.folder, path)
         for left in reversed(range(_TRIES)):
             try:
-                place.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(place, content)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(target, content)
             except FileNotFoundError:
-                if not left:  # else another writer removed the empty folder between the two lines
+                if not left:  # otherwise another writer removed the empty folder between the two calls
                     raise
             else:
                 break
-        _settle(place.parent)
+        _sync(target.parent)
 
     def create(self, path: str, content: bytes) -> bool:
-        place = Path(self.folder, path)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = place.parent / f".gpudrift-{os.urandom(8).hex()}.tmp"
+        target = Path(self.folder, path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f".gpudrift-{os.urandom(8).hex()}.tmp"
         try:
             write_whole(temporary, content)
-            os.link(temporary, place)  # a rename would replace what is there
+            os.link(temporary, target)  # a rename would replace an existing file
         except FileExistsError:
             return False
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
-                what = "its file system has no hard links, by which writers of a store decide who was first"
-                raise OSError(error.errno, what, os.fspath(place)) from None
+                what = "the file system does not support hard links, which a store needs for concurrent writers"
+                raise OSError(error.errno, what, os.fspath(target)) from None
             raise
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        _settle(place.parent)
+        _sync(target.parent)
         return True
 
     def remove(self, paths: Sequence[str]) -> None:
-        places = [Path(self.folder, path) for path in paths]
-        for place in places:
+        files = [Path(self.folder, path) for path in paths]
+        for file in files:
             with contextlib.suppress(FileNotFoundError):
-                place.unlink()
-        for folder in {place.parent for place in places}:
+                file.unlink()
+        for folder in {file.parent for file in files}:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # only if it is empty
 
@@ -175,12 +175,12 @@ class Local:
 
     def leftovers(self) -> list[str]:
         top = Path(self.folder)
-        return [place.relative_to(top).as_posix() for place in top.rglob(".gpudrift-*.tmp")]
+        return [path.relative_to(top).as_posix() for path in top.rglob(".gpudrift-*.tmp")]
 
 
-def _settle(folder: Path) -> None:
-    """Let a name that was made in a folder outlive a loss of power."""
-    with contextlib.suppress(OSError):  # some mounted file systems cannot, or the folder is gone already
+def _sync(folder: Path) -> None:
+    """Sync a folder, so that a new name in it survives a power failure."""
+    with contextlib.suppress(OSError):  # some mounted file systems cannot, or the folder has been removed
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(handle)
@@ -189,17 +189,17 @@ def _settle(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Remote:
+class ObjectStorage:
     """A prefix of an object store, through fsspec.
 
     Parameters
     ----------
     filesystem : fsspec.AbstractFileSystem
     folder : str
-        The prefix there.
+        The prefix, as the file system names it.
     label : str
     secrets : tuple of str
-        What no message may show.
+        Texts that no message may show.
     """
 
     filesystem: Any = field(repr=False)
@@ -233,23 +233,24 @@ class Remote:
         return {name: tuple(names) for name, names in found.items()}
 
     def read(self, path: str) -> bytes:
-        with self._at(path) as place:
-            return bytes(self.filesystem.cat_file(place))
+        with self._at(path) as key:
+            return bytes(self.filesystem.cat_file(key))
 
     def write(self, path: str, content: bytes) -> None:
-        with self._at(path) as place:
-            self.filesystem.pipe_file(place, content)
+        with self._at(path) as key:
+            self.filesystem.pipe_file(key, content)
 
     def create(self, path: str, content: bytes) -> bool:
-        with self._at(path) as place:
+        with self._at(path) as key:
             try:
-                self.filesystem.pipe_file(place, content, mode="create")
+                self.filesystem.pipe_file(key, content, mode="create")
             except FileExistsError:
                 return False
             except Exception:
-                # Libraries say in their own ways that it is there; and an answer may be lost after the file was made.
+                # Libraries report an existing file in their own ways, and a response may be lost after the file was
+                # created: the content tells whether it is ours.
                 try:
-                    return bool(self.filesystem.cat_file(place) == content)
+                    return bool(self.filesystem.cat_file(key) == content)
                 except FileNotFoundError:
                     pass
                 raise
@@ -257,15 +258,15 @@ class Remote:
 
     def remove(self, paths: Sequence[str]) -> None:
         for path in paths:
-            with contextlib.suppress(FileNotFoundError), self._at(path) as place:
-                self.filesystem.rm_file(place)
+            with contextlib.suppress(FileNotFoundError), self._at(path) as key:
+                self.filesystem.rm_file(key)
 
     def age(self, path: str) -> float | None:
-        with contextlib.suppress(FileNotFoundError, NotImplementedError), self._at(path) as place:
-            written: datetime = self.filesystem.modified(place)
+        with contextlib.suppress(FileNotFoundError, NotImplementedError), self._at(path) as key:
+            written: datetime = self.filesystem.modified(key)
             written = written if written.tzinfo else written.replace(tzinfo=UTC)
             return (datetime.now(UTC) - written).total_seconds()
         return None
 
     def leftovers(self) -> list[str]:
-        return []  # an object that was not put as a whole is not there
+        return []  # an object store never shows an incomplete object
