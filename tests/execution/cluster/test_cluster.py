@@ -21,6 +21,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from distributed import Client
+from gpudrift.counts.packed import Packet, add_packets
 from support import clusters
 from support.clusters import (
     Recorder,
@@ -36,7 +37,6 @@ from support.tables import sample_table
 
 import gpudrift as gd
 from gpudrift.backends import load_backend
-from gpudrift.counts.packed import Packet, add_packets
 from gpudrift.counts.profiles import Profile
 from gpudrift.execution import cuts as planning
 from gpudrift.execution.cluster import graph as graphs
