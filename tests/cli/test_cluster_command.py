@@ -34,8 +34,8 @@ from support.blocked import BLOCKED, QUIET, assert_idle, indented, on_workers
 from support.command import DONE, FAILED, FOUND, USAGE, Outcome, checked, fails, in_terminal, people, process, run
 
 import gpudrift as gd
-from gpudrift.cli import options as cli_common
-from gpudrift.execution import cuts as planning
+from gpudrift.cli import saying
+from gpudrift.execution import cuts, settings
 from gpudrift.execution.cluster import dask as dask_cluster
 
 WITHIN = 25
@@ -188,7 +188,8 @@ def test_workers_without_local_is_wrong_usage(folder, cluster):
     for scheduler in ([], ["--scheduler", "threads"], ["--scheduler", cluster.scheduler_address]):
         pair = folder / "a.parquet", folder / "b.parquet"
         message = fails("compare", *pair, "--workers", "2", *scheduler, status=USAGE)
-        assert "--workers: it goes with --scheduler local" in message
+        assert "--workers" in message
+        assert "--scheduler local" in message
 
 
 # --- without Dask -----------------------------------------------------------------------------------------
@@ -212,7 +213,7 @@ def test_without_dask_the_line_says_what_to_install(folder, tmp_path):
 def test_threads_import_no_dask(folder):
     code = """
 import sys
-from gpudrift import cli
+from gpudrift.cli import main as cli
 try:
     cli.main(sys.argv[1:])
 except SystemExit as stop:
@@ -332,7 +333,7 @@ def close(self, *given, **named):
     print("closing", flush=True)
     return real(self, *given, **named)
 distributed.Client.close = close
-from gpudrift import cli
+from gpudrift.cli import main as cli
 cli.run()
 """
 
@@ -340,13 +341,13 @@ SLOW_WORKER = """
 import time
 from pathlib import Path
 def dask_setup(worker):
-    from gpudrift import tasks
-    real = tasks.fit_and_count
+    from gpudrift.execution.cluster import work
+    real = work.fit_and_count
     def slow(*given):
         Path({flag!r}).touch()
         time.sleep(0.5)
         return real(*given)
-    tasks.fit_and_count = slow
+    work.fit_and_count = slow
 """
 
 
@@ -405,7 +406,7 @@ def test_control_c_takes_the_tasks_back_from_a_cluster(cluster, client, folder, 
     flag, out = tmp_path / "at work", tmp_path / "out.json"
     arguments = "compare", folder / "a.parquet", folder / "b.parquet", "--json", out
     body = f"Path({str(flag)!r}).touch()\ntime.sleep(0.5)"
-    with on_workers(client, "tasks.fit_and_count", indented(body)):
+    with on_workers(client, "execution.cluster.work.fit_and_count", indented(body)):
         words = command(*arguments, "--scheduler", cluster.scheduler_address)
         with started(words) as running:
             until(flag.exists, "nobody works")
@@ -505,9 +506,10 @@ def test_tls_through_the_configuration_of_dask(folder, certificate):
 
 MANY_TASKS = """
 import sys
-from gpudrift import cli, cli_common, planning
-planning.BYTES_PER_SLOT = planning.CLUSTER_TASK = planning.SMALLEST_BLOCK = 1
-cli_common.PATIENCE = 0.1
+from gpudrift.cli import main as cli, saying
+from gpudrift.execution import cuts
+cuts.BYTES_PER_SLOT = cuts.CLUSTER_TASK = cuts.SMALLEST_BLOCK = 1
+saying.PATIENCE = 0.1
 cli.main(sys.argv[1:])
 """
 
@@ -516,13 +518,13 @@ cli.main(sys.argv[1:])
 def many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut small tables as large ones are cut."""
     for name in ("BYTES_PER_SLOT", "CLUSTER_TASK", "SMALLEST_BLOCK"):
-        monkeypatch.setattr(planning, name, 1)
+        monkeypatch.setattr(cuts, name, 1)
 
 
 def test_a_terminal_sees_rows_bytes_and_columns(cluster, client, folder):
     arguments = "compare", folder / "base.profile", folder / "b.parquet", "--json", "-"
     words = [sys.executable, "-c", MANY_TASKS, *arguments, "--scheduler", cluster.scheduler_address]
-    with on_workers(client, "tasks.count_parts", indented("time.sleep(0.1)")):
+    with on_workers(client, "execution.cluster.work.count_parts", indented("time.sleep(0.1)")):
         status, out, seen = in_terminal(words)
     assert status == DONE
     assert json.loads(out)["summary"]["judged"] == 3
@@ -531,25 +533,25 @@ def test_a_terminal_sees_rows_bytes_and_columns(cluster, client, folder):
 
 
 def test_what_progress_says_of_a_cluster():
-    now = planning.Progress(1_234_567, 10**7, 2_500_000_000, 3, 40, 5_000, 1_000_000)
-    assert cli_common.how_far(now) == "1,234,567 values, 2.5 GB; columns 4/40: 5,000 of 1,000,000 rows"
-    unknown = planning.Progress(1_234, None, 10**8, 0, 1, 617, None)
-    assert cli_common.how_far(unknown) == "1,234 values, 0.1 GB; columns 1/1: 617 rows"
-    assert cli_common.how_far(planning.Progress(1_234, 10**7)) == "1,234 values"
+    now = settings.Progress(1_234_567, 10**7, 2_500_000_000, 3, 40, 5_000, 1_000_000)
+    assert saying.how_far(now) == "1,234,567 values, 2.5 GB; columns 4/40: 5,000 of 1,000,000 rows"
+    unknown = settings.Progress(1_234, None, 10**8, 0, 1, 617, None)
+    assert saying.how_far(unknown) == "1,234 values, 0.1 GB; columns 1/1: 617 rows"
+    assert saying.how_far(settings.Progress(1_234, 10**7)) == "1,234 values"
 
 
 @pytest.mark.usefixtures("many_tasks")
 @pytest.mark.parametrize("data", ["a.parquet", "t.csv"])
 @pytest.mark.parametrize("like", [True, False])
 def test_progress_never_goes_back_and_ends_at_the_total(client, folder, data, like):
-    told: list[planning.Progress] = []
+    told: list[settings.Progress] = []
     schema = folder / "base.profile" if like else None
     counted = gd.profile(folder / data, schema=schema, client=client, progress=told.append)
     check_progress(told, counted)
     assert told[-1].bytes == counted.provenance["cluster"]["bytes_counted"]
 
 
-def check_progress(told: list[planning.Progress], counted: gd.Profile) -> None:
+def check_progress(told: list[settings.Progress], counted: gd.Profile) -> None:
     values, sizes = [now.values for now in told], [now.bytes for now in told]
     assert len(told) > 1
     assert values == sorted(values)
@@ -563,7 +565,7 @@ def check_progress(told: list[planning.Progress], counted: gd.Profile) -> None:
 @pytest.mark.usefixtures("many_tasks")
 def test_what_is_counted_again_is_not_told_again(cluster, client, folder, tmp_path):
     """A worker dies with what it had counted, five tasks, and had told of them."""
-    told: list[planning.Progress] = []
+    told: list[settings.Progress] = []
     die = f"""
 time.sleep(0.03)
 changed.calls = getattr(changed, "calls", 0) + 1
@@ -576,13 +578,15 @@ if changed.calls == 6:
         os.kill(os.getpid(), signal.SIGKILL)
 """
     before = set(cluster.scheduler.get_events())
-    with on_workers(client, "tasks.count_parts", indented(die)):
+    with on_workers(client, "execution.cluster.work.count_parts", indented(die)):
         schema = folder / "base.profile"
         counted = gd.profile(folder / "a.parquet", schema=schema, client=client, progress=told.append)
         client.wait_for_workers(2, timeout=30)
         # The worker that took its place has nothing to undo.
         client.run(
-            exec, "from gpudrift import tasks\nvars(tasks.count_parts).setdefault('real', tasks.count_parts)", {}
+            exec,
+            "from gpudrift.execution.cluster import work\nvars(work.count_parts).setdefault('real', work.count_parts)",
+            {},
         )
     assert (tmp_path / "died").exists()
     told_now = [events for name, events in cluster.scheduler.get_events().items() if name not in before]
@@ -642,7 +646,7 @@ def test_a_dry_run_counts_nothing_and_writes_nothing(cluster, keys, folder, tmp_
     arguments = [tmp_path / "out" if word == "{out}" else folder / word if "." in word else word for word in words]
     more = ["--scheduler", cluster.scheduler_address] if where == "cluster" else []
     if where == "threads":
-        monkeypatch.setattr("gpudrift.execution.threads.count_run", None)
+        monkeypatch.setattr("gpudrift.execution.tasks.count_piece", None)
         monkeypatch.setattr("gpudrift.execution.threads.fit_held_block", None)
     if words[0] == "compare":
         more += ["--json", tmp_path / "out"]

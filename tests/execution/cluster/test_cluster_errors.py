@@ -272,7 +272,7 @@ except FileExistsError:
     schema = folder / "base.profile" if like else None
     function = "count_parts" if like else "fit_and_count"
     with (
-        on_workers(client, f"tasks.{function}", indented(wait)),
+        on_workers(client, f"execution.cluster.work.{function}", indented(wait)),
         pytest.raises(gd.SourceChangedError, match=CHANGES[change]) as caught,
     ):
         gd.profile(path, schema=schema, client=client, progress=progress)
@@ -297,7 +297,7 @@ if start > 0:
 """
     base = folder / "base.profile"
     words = {"compare": [base, path, "--json", out], "profile": [path, "--like", base, "-o", out]}[command]
-    with on_workers(client, "tasks.count_parts", indented(grow)):
+    with on_workers(client, "execution.cluster.work.count_parts", indented(grow)):
         message = fails(command, *words, "--scheduler", client.scheduler.address)
         assert_idle(client.cluster)
     assert message.startswith(f"'{path}' changed while it was read: ")
@@ -440,7 +440,7 @@ def test_an_interruption_from_progress_leaves_no_tasks(client, folder, monkeypat
         raise KeyboardInterrupt
 
     for data in (folder / "a.parquet", dd.from_pandas(people(4000).to_pandas(), npartitions=8)):
-        with on_workers(client, "tasks.count_parts", indented("time.sleep(0.05)")), pytest.raises(KeyboardInterrupt):
+        with on_workers(client, "execution.cluster.work.count_parts", indented("time.sleep(0.05)")), pytest.raises(KeyboardInterrupt):
             gd.profile(data, schema=folder / "base.profile", client=client, progress=stop)
         assert_idle(client.cluster)
     # The client still works.
@@ -455,7 +455,7 @@ def test_a_task_without_memory_names_what_it_was_to_do(client, folder, function)
     """Arrow's own exception is a MemoryError and one of reading; it must not pass for an unreadable column."""
     schema = [folder / "base.profile"] if function == "count_parts" else []
     for error in ("MemoryError()", "__import__('pyarrow').ArrowMemoryError('malloc of size 64 failed')"):
-        with on_workers(client, f"tasks.{function}", indented(f"raise {error}")):
+        with on_workers(client, f"execution.cluster.work.{function}", indented(f"raise {error}")):
             with pytest.raises(MemoryError, match="has no memory left to") as caught:
                 gd.profile(folder / "a.parquet", schema=(schema or [None])[0], client=client)
             assert_says_what(str(caught.value), folder / "a.parquet")
@@ -551,14 +551,14 @@ def test_a_worker_that_dies_of_something_else(small, folder):
     with Client(small) as client:
         client.wait_for_workers(1, timeout=30)
         dead = set(small.scheduler.workers)
-        with on_workers(client, "tasks.count_parts", indented("os.kill(os.getpid(), signal.SIGKILL)")):
+        with on_workers(client, "execution.cluster.work.count_parts", indented("os.kill(os.getpid(), signal.SIGKILL)")):
             with pytest.raises(MemoryError, match="died") as caught:
                 gd.profile(folder / "a.parquet", schema=folder / "base.profile", client=client)
             assert_says_what(str(caught.value), folder / "a.parquet")
             assert_idle(small)
             # The worker that took its place has nothing to undo; until it is there, the dead one may still be known.
             wait_until(lambda: small.scheduler.workers and not set(small.scheduler.workers) & dead, "another worker")
-            client.run(exec, "from gpudrift import tasks\ntasks.count_parts.real = tasks.count_parts", {})
+            client.run(exec, "from gpudrift.execution.cluster import work\nwork.count_parts.real = work.count_parts", {})
 
 
 # --- secrets ----------------------------------------------------------------------------------------------
@@ -566,7 +566,7 @@ def test_a_worker_that_dies_of_something_else(small, folder):
 
 @pytest.fixture
 def vault(client: Client) -> Iterator[None]:
-    register = "import fsspec, fake_stores\nfsspec.register_implementation('vault', fake_stores.Vault, clobber=True)"
+    register = "import fsspec\nfrom support import fake_stores\nfsspec.register_implementation('vault', fake_stores.Vault, clobber=True)"
     client.run(exec, register, {})
     fsspec.register_implementation("vault", fake_stores.Vault, clobber=True)
     yield
@@ -576,8 +576,8 @@ def vault(client: Client) -> Iterator[None]:
 FAILING = {
     "refused": ("sources.find_files", "given = (given[0], {'secret': given[1]['secret'] + ' no'})"),
     "opening": ("sources.find_files", "raise RuntimeError('opening failed')"),
-    "counting": ("tasks.fit_and_count", "raise RuntimeError('counting failed')"),
-    "nothing": ("tasks.fit_and_count", "pass"),
+    "counting": ("execution.cluster.work.fit_and_count", "raise RuntimeError('counting failed')"),
+    "nothing": ("execution.cluster.work.fit_and_count", "pass"),
 }
 
 
