@@ -17,6 +17,8 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
+from gpudrift.execution.group_tasks import cut_pieces
+from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import grouped, strategies
@@ -28,8 +30,6 @@ from gpudrift.columns.conversion import NAN_IS_NULL
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
 from gpudrift.errors import SourceChangedError
 from gpudrift.execution import group_tasks, group_threads
-from gpudrift.execution.group_tasks import cut_pieces
-from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
 from gpudrift.execution.settings import Progress, Settings
 from gpudrift.execution.threads import count_source
 from gpudrift.fitting.columns import FitOptions

@@ -9,12 +9,12 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
+from gpudrift.execution.group_threads import profile_groups_source
 
 from gpudrift.api.engine import count_groups
 from gpudrift.counts import packets as group_packed
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import GroupPacket, add_group_packets
-from gpudrift.execution.group_threads import profile_groups_source
 from gpudrift.execution.settings import Settings
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source

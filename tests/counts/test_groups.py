@@ -12,6 +12,7 @@ from operator import add
 import numpy as np
 import pyarrow as pa
 import pytest
+from gpudrift.execution.group_threads import profile_groups_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import grouped, strategies
@@ -27,7 +28,6 @@ from gpudrift.counts.groups import Group, GroupedProfile
 from gpudrift.counts.profiles import Profile, total
 from gpudrift.counts.tails import Tail
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.execution.group_threads import profile_groups_source
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source
 from gpudrift.fitting.columns import FitOptions

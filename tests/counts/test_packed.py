@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from gpudrift.counts.packed import Packet, add_packets, join_spans
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import strategies
@@ -15,7 +16,6 @@ from support import strategies
 import gpudrift as gd
 from gpudrift.backends import load_backend
 from gpudrift.columns.schema import Schema
-from gpudrift.counts.packed import Packet, add_packets, join_spans
 from gpudrift.counts.profiles import Profile, total
 
 LIMITS = settings(deadline=None, max_examples=60)

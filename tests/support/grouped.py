@@ -9,14 +9,14 @@ from itertools import product
 
 import numpy as np
 import pyarrow as pa
+from gpudrift.execution.group_tasks import together
+from gpudrift.execution.group_threads import count_groups_source
 from hypothesis import strategies as st
 
 from gpudrift.backends import load_backend, load_groups
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
-from gpudrift.execution.group_tasks import together
-from gpudrift.execution.group_threads import count_groups_source
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import fit_source
 from gpudrift.fitting.columns import FitOptions

@@ -6,9 +6,9 @@ import functools
 
 import numpy as np
 import pyarrow as pa
+from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
 
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
 from gpudrift.execution.settings import Settings
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source

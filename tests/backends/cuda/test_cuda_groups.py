@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from gpudrift.execution.group_tasks import count_groups_of_run
+from gpudrift.execution.group_threads import count_groups_source, fit_grouping, profile_groups_source
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import device_tables, emulated_gpu, fake_cupy, strategies, tables
@@ -28,8 +30,6 @@ from gpudrift.backends.numba import NumbaKernels
 from gpudrift.columns.device import DeviceBatch, DeviceColumn, device_column
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.execution.group_tasks import count_groups_of_run
-from gpudrift.execution.group_threads import count_groups_source, fit_grouping, profile_groups_source
 from gpudrift.execution.reading import readable_by
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import fit_source
