@@ -341,13 +341,13 @@ SLOW_WORKER = """
 import time
 from pathlib import Path
 def dask_setup(worker):
-    from gpudrift.execution import tasks
-    real = tasks.fit_and_count
+    from gpudrift.execution.cluster import work
+    real = work.fit_and_count
     def slow(*given):
         Path({flag!r}).touch()
         time.sleep(0.5)
         return real(*given)
-    tasks.fit_and_count = slow
+    work.fit_and_count = slow
 """
 
 
@@ -406,7 +406,7 @@ def test_control_c_takes_the_tasks_back_from_a_cluster(cluster, client, folder, 
     flag, out = tmp_path / "at work", tmp_path / "out.json"
     arguments = "compare", folder / "a.parquet", folder / "b.parquet", "--json", out
     body = f"Path({str(flag)!r}).touch()\ntime.sleep(0.5)"
-    with on_workers(client, "execution.tasks.fit_and_count", indented(body)):
+    with on_workers(client, "execution.cluster.work.fit_and_count", indented(body)):
         words = command(*arguments, "--scheduler", cluster.scheduler_address)
         with started(words) as running:
             until(flag.exists, "nobody works")
@@ -524,7 +524,7 @@ def many_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_terminal_sees_rows_bytes_and_columns(cluster, client, folder):
     arguments = "compare", folder / "base.profile", folder / "b.parquet", "--json", "-"
     words = [sys.executable, "-c", MANY_TASKS, *arguments, "--scheduler", cluster.scheduler_address]
-    with on_workers(client, "execution.tasks.count_parts", indented("time.sleep(0.1)")):
+    with on_workers(client, "execution.cluster.work.count_parts", indented("time.sleep(0.1)")):
         status, out, seen = in_terminal(words)
     assert status == DONE
     assert json.loads(out)["summary"]["judged"] == 3
@@ -578,14 +578,14 @@ if changed.calls == 6:
         os.kill(os.getpid(), signal.SIGKILL)
 """
     before = set(cluster.scheduler.get_events())
-    with on_workers(client, "execution.tasks.count_parts", indented(die)):
+    with on_workers(client, "execution.cluster.work.count_parts", indented(die)):
         schema = folder / "base.profile"
         counted = gd.profile(folder / "a.parquet", schema=schema, client=client, progress=told.append)
         client.wait_for_workers(2, timeout=30)
         # The worker that took its place has nothing to undo.
         client.run(
             exec,
-            "from gpudrift.execution import tasks\nvars(tasks.count_parts).setdefault('real', tasks.count_parts)",
+            "from gpudrift.execution.cluster import work\nvars(work.count_parts).setdefault('real', work.count_parts)",
             {},
         )
     assert (tmp_path / "died").exists()
@@ -646,7 +646,7 @@ def test_a_dry_run_counts_nothing_and_writes_nothing(cluster, keys, folder, tmp_
     arguments = [tmp_path / "out" if word == "{out}" else folder / word if "." in word else word for word in words]
     more = ["--scheduler", cluster.scheduler_address] if where == "cluster" else []
     if where == "threads":
-        monkeypatch.setattr("gpudrift.execution.threads.count_run", None)
+        monkeypatch.setattr("gpudrift.execution.tasks.count_piece", None)
         monkeypatch.setattr("gpudrift.execution.threads.fit_held_block", None)
     if words[0] == "compare":
         more += ["--json", tmp_path / "out"]

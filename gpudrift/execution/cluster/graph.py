@@ -193,6 +193,8 @@ def shared_fitted(cluster: Cluster, block: int, schema: Schema, grouping: Groupi
             start, size = at, 0
         size += own
     pieces.append(schema.columns[start:])
+    if len(pieces) == 1:
+        return cluster.submit(Place("schema", block), _fitted, grouping, schema)
     parts = [cluster.submit(Place("piece", block, at), Schema, piece) for at, piece in enumerate(pieces)]
     return cluster.submit(Place("schema", block), _fitted, grouping, *parts)
 
