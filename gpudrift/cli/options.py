@@ -258,8 +258,9 @@ def planned(
     threads: int,
     client: Any,
     options: dict[str, Any],
+    **windows: Any,
 ) -> Plan:
     """Find out what a run would take."""
     storage = options.get("storage_options")
     where: dict[str, Any] = {"backend": backend, "threads": threads, "client": client}
-    return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where)
+    return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where, **windows)

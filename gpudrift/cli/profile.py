@@ -95,7 +95,7 @@ def profile(
     check_output("--output", output, [data, like, config, rules])
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
-            return print_plan(planned([data], like, names, backend, threads, client, options))
+            return print_plan(planned([data], like, names, backend, threads, client, options, **windows))
         with progress_bar(quiet) as progress:
             counted = gpudrift.profile(
                 data,
