@@ -219,7 +219,7 @@ def cut_pieces(
     source: Source,
     runs: Sequence[Sequence[Part]],
     schema: Schema,
-    grouping: Grouping,
+    grouping: Grouping | GroupRequest,
     backend: str,
     workers: int | None = None,
 ) -> list[Piece]:
