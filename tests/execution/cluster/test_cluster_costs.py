@@ -282,7 +282,7 @@ def test_each_table_is_opened_once_on_threads(pair, monkeypatch, what):
     do, tables = DONE[what]
     opened: list[Any] = []
     real = engine.open_source
-    monkeypatch.setattr(engine, "open_source", lambda *given: opened.append(given) or real(*given))
+    monkeypatch.setattr(engine, "open_source", lambda *given, **more: opened.append(given) or real(*given, **more))
     footers = Footers(monkeypatch)
     do(*pair)
     assert len(opened) == tables
