@@ -350,7 +350,7 @@ class HeldGroups:
                     state.add(batch, own, self.numbering.known, self.sizes[at] if alike else None)
                 row += batch.num_rows
             if self.groups is not None and row != self.groups.size:
-                raise ValueError(f"{self.label}: {row} rows were read where {self.groups.size} were found before")
+                raise ValueError(f"{self.label}: {row} rows read, {self.groups.size} found before")
         finally:
             state.pause()
         state.settle()
@@ -436,7 +436,7 @@ def count_piece(read: Read, parts: Iterable[Part], piece: Piece, groups: PartGro
                 row += batch.num_rows
             expected = part.rows if found.groups is None else found.groups.size
             if expected is not None and row != expected:
-                raise ValueError(f"{part.label}: {row} rows were read where {expected} were found before")
+                raise ValueError(f"{part.label}: {row} rows read, {expected} found before")
     finally:
         state.pause()
 
