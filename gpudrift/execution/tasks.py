@@ -220,7 +220,7 @@ def cut_pieces(
     source: Source,
     runs: Sequence[Sequence[Part]],
     schema: Schema,
-    grouping: Grouping,
+    grouping: Grouping | GroupRequest,
     backend: str,
     workers: int | None = None,
 ) -> list[Piece]:
@@ -498,7 +498,16 @@ def count_run(
         def read(at: int) -> Read:
             return lambda part, _names: reading(ahead.batches(part, at))
 
-        groups = PartGroups(numbering, len(pieces), read(0))
+        asked: set[int] = set()
+
+        def read_keys(part: Part, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+            """Read ahead the first time; a piece that is counted again asks for parts that have passed."""
+            if part.index in asked:
+                return reading(source.batches(part, names))
+            asked.add(part.index)
+            return reading(ahead.batches(part, 0))
+
+        groups = PartGroups(numbering, len(pieces), read_keys)
         for done, run in enumerate(runs, 1):
             for at, piece in enumerate(pieces):
                 try:

@@ -21,11 +21,17 @@ from support.tables import sample_table
 import gpudrift as gd
 from gpudrift import sources
 from gpudrift.execution import cuts as planning
-from gpudrift.execution import threads
-from gpudrift.execution.settings import Settings
+from gpudrift.execution import pool, threads
+from gpudrift.execution.settings import Progress, Settings
 from gpudrift.execution.threads import count_source, profile_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import StreamSampler, sample_blocks
+from gpudrift.windows.grouping import GroupRequest
+
+NOTHING = GroupRequest()
+WINDOWS = GroupRequest("when", "5y", None, ("kind",), 2)
+asked_of_all = pytest.mark.parametrize("request_", [NOTHING, WINDOWS], ids=["whole", "windows"])
+"""What holds of a table as a whole holds of its windows and segments."""
 
 PARQUET_TYPES = [t for t in strategies.TYPES if not pa.types.is_dictionary(t) and t != pa.string_view()]
 
@@ -38,33 +44,32 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(planning, "RUN", 100_000)
 
 
-def test_every_cut_of_the_files_gives_the_same_profile(tmp_path, small_blocks):
-    table = sample_table()
-    expected = gd.profile(table)
-    for number, row_group in enumerate((30_000, 7_001, 512)):
+def fitted(source, request_=NOTHING, **how):
+    return profile_source(source, request_, FitOptions(), None, Settings(**how))
+
+
+def counted(source, like, **how):
+    return count_source(source, like.schema, like.grouping, None, Settings(**how))
+
+
+@asked_of_all
+def test_every_cut_of_the_files_gives_the_same_profile(tmp_path, small_blocks, request_):
+    table = sample_table(8_000)
+    asked = {name: value for name, value in vars(request_).items() if value is not None}
+    expected = gd.profile(table, **asked)
+    for number, (row_group, threads_) in enumerate([(8_000, 5), (3_001, 1), (512, 2)]):
         path = tmp_path / f"{number}.parquet"
         pq.write_table(table, path, row_group_size=row_group)
-        for count in (1, 2, 5):
-            assert gd.profile(path, threads=count).digest == expected.digest
-        assert gd.profile(path, backend="numpy").digest == expected.digest
+        assert gd.profile(path, threads=threads_, **asked).digest == expected.digest
+    assert gd.profile(path, backend="numpy", **asked).digest == expected.digest
     folder = tmp_path / "many"
     folder.mkdir()
-    for number, start in enumerate(range(0, 30_000, 4_000)):
-        pq.write_table(table.slice(start, 4_000), folder / f"{number:02}.parquet")
+    for number, start in enumerate(range(0, 8_000, 1_500)):
+        pq.write_table(table.slice(start, 1_500), folder / f"{number:02}.parquet")
     paths = sorted(folder.iterdir())
-    assert gd.profile(folder).digest == expected.digest
-    assert gd.profile(paths[::-1]).digest == expected.digest
-    assert gd.profile(str(folder / "*.parquet")).digest == expected.digest
-
-
-def test_a_small_budget_reads_the_reference_twice_and_changes_nothing(tmp_path, small_blocks):
-    table = sample_table()
-    path = tmp_path / "table.parquet"
-    pq.write_table(table, path, row_group_size=2_000)
-    source = sources.open_source(path)
-    expected = gd.profile(table)
-    assert profile_source(source, FitOptions(), None, Settings(budget=1)).digest == expected.digest
-    assert profile_source(source, FitOptions(), None, Settings(budget=1, threads=3)).digest == expected.digest
+    for data in (folder, paths[::-1], str(folder / "*.parquet")):
+        assert gd.profile(data, **asked).digest == expected.digest
+        assert gd.profile(data, schema=expected).digest == expected.digest
 
 
 class Counting:
@@ -86,15 +91,21 @@ class Counting:
             yield batch
 
 
+@asked_of_all
+@pytest.mark.parametrize("threads_", [1, 3])
 @pytest.mark.parametrize(("budget", "times"), [(2**30, 1), (1, 2)])
-def test_the_reference_is_read_at_most_twice_and_the_current_table_once(tmp_path, small_blocks, budget, times):
-    table = sample_table(5_000)
+def test_the_reference_is_read_at_most_twice_and_the_current_table_once(
+    tmp_path, small_blocks, budget, times, threads_, request_
+):
+    table, how = sample_table(5_000), {"budget": budget, "threads": threads_}
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=700)
     before = Counting(sources.open_source(tmp_path / "t.parquet"))
-    profile = profile_source(before, FitOptions(), None, Settings(budget=budget))
-    assert before.read == dict.fromkeys(table.column_names, times * 5_000)
+    profile = fitted(before, request_, **how)
+    sampled = dict.fromkeys(request_.by if times == 2 else (), 5_000)  # segments are chosen before they are counted
+    assert before.read == {name: times * 5_000 + sampled.get(name, 0) for name in table.column_names}
+    assert profile.digest == fitted(sources.open_source(table), request_).digest
     after = Counting(sources.open_source(tmp_path / "t.parquet"))
-    assert count_source(after, profile.schema, None, Settings(budget=budget)) == profile
+    assert counted(after, profile, **how) == profile
     assert after.read == dict.fromkeys(table.column_names, 5_000)
 
 
@@ -157,8 +168,7 @@ def test_csv_agrees_with_the_table_it_was_written_from(tmp_path):
     report = gd.compare(tmp_path / "t.csv", table)
     assert not report.drifted
     assert not report.comparison.schema_changes
-    held = profile_source(sources.open_source(tmp_path / "t.csv"), FitOptions(), None, Settings(budget=1))
-    assert held.digest == from_csv.digest
+    assert fitted(sources.open_source(tmp_path / "t.csv"), budget=1).total().digest == from_csv.digest
 
 
 @pytest.mark.parametrize("rows", [0, 1, 65_536, 65_537, 100_000, 130_944, 130_945, 600_001, 1_047_552])
@@ -193,32 +203,37 @@ def test_asking_for_some_columns_does_not_change_their_bins(tmp_path):
 def test_fit_gives_the_schema_that_profile_uses(tmp_path):
     table = sample_table()
     pq.write_table(table, tmp_path / "t.parquet")
-    assert gd.fit(tmp_path / "t.parquet") == gd.profile(table).schema
+    expected = gd.profile(table).schema
+    assert gd.fit(tmp_path / "t.parquet") == expected
+    assert gd.fit(tmp_path / "t.parquet", backend="numpy", threads=3) == expected
 
 
-def test_progress_ends_at_the_total(tmp_path, small_blocks):
-    table = sample_table(5_000)
-    pq.write_table(table, tmp_path / "t.parquet", row_group_size=500)
-    told: list[planning.Progress] = []
-    gd.profile(tmp_path / "t.parquet", progress=told.append)
+@asked_of_all
+def test_progress_ends_at_the_total(tmp_path, small_blocks, request_):
+    pq.write_table(sample_table(5_000), tmp_path / "t.parquet", row_group_size=500)
+    told: list[Progress] = []
+    fitted(sources.open_source(tmp_path / "t.parquet"), request_, progress=told.append)
     assert (told[-1].values, told[-1].total) == (40_000, 40_000)
     assert [one.values for one in told] == sorted(one.values for one in told)
 
 
-def test_lost_rows_are_noticed(tmp_path, monkeypatch):
+@asked_of_all
+def test_lost_rows_are_noticed(tmp_path, request_):
     pq.write_table(sample_table(5_000), tmp_path / "t.parquet", row_group_size=1_000)
     source = sources.open_source(tmp_path / "t.parquet")
-    schema = gd.profile(tmp_path / "t.parquet").schema
+    like = fitted(source, request_)
 
     class Losing(Counting):
         def batches(self, part, columns):
             return (batch.slice(1) for batch in self.source.batches(part, columns))
 
-    with pytest.raises(ValueError, match=r"t\.parquet.*rows were counted"):
-        count_source(Losing(source), schema, None, Settings())
+    for run in (lambda: counted(Losing(source), like), lambda: fitted(Losing(source), request_)):
+        with pytest.raises(ValueError, match=r"t\.parquet.*(rows were counted|rows were read)"):
+            run()
 
 
-def test_one_unreadable_column_does_not_fail_the_run(tmp_path, small_blocks):
+@asked_of_all
+def test_one_unreadable_column_does_not_fail_the_run(tmp_path, small_blocks, request_):
     table = sample_table(5_000)
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=1_000)
 
@@ -229,22 +244,22 @@ def test_one_unreadable_column_does_not_fail_the_run(tmp_path, small_blocks):
             return self.source.batches(part, columns)
 
     source = sources.open_source(tmp_path / "t.parquet")
-    before = profile_source(Broken(source), FitOptions(), None, Settings())
+    before = fitted(Broken(source), request_)
     assert before.schema["count"].kind == "skipped"
     assert "Corrupt page" in before.schema["count"].reason
-    good = gd.profile(tmp_path / "t.parquet")
-    after = count_source(Broken(source), good.schema, None, Settings())
+    good = fitted(source, request_)
+    after = counted(Broken(source), good)
     assert set(after.skipped) == {"count"}
-    assert after["real"].counts.sum() == 5_000
+    assert after == good.skip(after.skipped, after.findings)
 
     class AllBroken(Counting):
         def batches(self, part, columns):
             raise OSError("Corrupt page")
 
     with pytest.raises((OSError, ValueError), match="Corrupt page"):
-        count_source(AllBroken(source), good.schema, None, Settings())
+        counted(AllBroken(source), good)
     with pytest.raises((OSError, ValueError), match="Corrupt page"):
-        profile_source(AllBroken(source), FitOptions(), None, Settings())
+        fitted(AllBroken(source), request_)
 
 
 def test_a_stream_that_is_shorter_the_second_time_is_noticed(tmp_path):
@@ -259,29 +274,32 @@ def test_a_stream_that_is_shorter_the_second_time_is_noticed(tmp_path):
             return (batch.slice(cut) for batch in self.source.batches(part, columns))
 
     with pytest.raises(ValueError, match="3000 rows in the first reading"):
-        profile_source(Shrinking(sources.open_source(tmp_path / "t.csv")), FitOptions(), None, Settings(budget=1))
+        fitted(Shrinking(sources.open_source(tmp_path / "t.csv")), budget=1)
 
 
+@asked_of_all
 @pytest.mark.parametrize("hold", [0, 1, 10**6, 10**12])
-def test_tasks_that_wait_for_the_backend_lose_nothing(tmp_path, small_blocks, monkeypatch, hold):
+def test_tasks_that_wait_for_the_backend_lose_nothing(tmp_path, small_blocks, monkeypatch, hold, request_):
     pq.write_table(sample_table(5_000), tmp_path / "t.parquet", row_group_size=700)
-    expected = gd.profile(tmp_path / "t.parquet")
-    held = []
+    source = sources.open_source(tmp_path / "t.parquet")
+    expected, waited = fitted(source, request_), []
 
-    class Slow(threads._Counter):
+    class Slow(pool.Loading):
         def _load(self):
-            time.sleep(0.2)
+            time.sleep(0.1)
             self.loaded.set()
 
-        def _count_held(self, batches, size, schema):
-            held.append(size)
-            return super()._count_held(batches, size, schema)
+        def waited(self, size):
+            waited.append(size)
+            super().waited(size)
 
-    monkeypatch.setattr(threads, "_Counter", Slow)
+    monkeypatch.setattr(threads, "Loading", Slow)
     monkeypatch.setattr(Slow, "hold", hold)
-    assert gd.profile(tmp_path / "t.parquet").digest == expected.digest
-    assert gd.profile(tmp_path / "t.parquet", schema=expected).digest == expected.digest
-    assert held or hold < 10**6
+    assert fitted(source, request_).digest == expected.digest
+    assert any(waited) == (hold > 0)
+    waited.clear()
+    assert counted(source, expected).digest == expected.digest
+    assert any(waited) == (hold > 0 and not request_)  # windows are counted in the order of their runs
 
 
 def test_an_error_in_one_task_ends_the_run():
@@ -289,7 +307,7 @@ def test_an_error_in_one_task_ends_the_run():
         raise ZeroDivisionError("planted")
 
     with pytest.raises(ZeroDivisionError, match="planted"):
-        threads._all([fail, *[lambda: 1] * 50], Settings(threads=2))
+        pool.all_results([fail, *[lambda: 1] * 50], Settings(threads=2))
 
 
 def test_files_that_lack_a_column_count_it_as_absent(tmp_path):

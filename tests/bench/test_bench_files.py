@@ -355,8 +355,8 @@ def test_what_makes_no_sense(tables, tmp_path, capsys):
     run("--files", *tables, tables[0], status=2)
     run("--files", tables[0], "--parts", "shapes", status=2)
     told = capsys.readouterr().err
-    assert "tables go with --files" in told
-    assert "a reference and a current table at most" in told
+    assert "tables require --files" in told
+    assert "at most a reference and a current table" in told
     (tmp_path / "a.csv").write_text("x\n1\n")
     for options in ({"reference": str(tmp_path / "a.csv")}, {"reference": tables[0], "repeat": 0}):
         with pytest.raises(ValueError, match=r"^bench: "):

@@ -16,6 +16,7 @@ from support.zoo import ZOO
 
 from gpudrift.columns.bounds import bound_edges, counted_bound, first_above, first_at_least
 from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Schema, complete_edges
+from gpudrift.counts.profiles import Profile
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source
 from gpudrift.fitting.columns import FitOptions
@@ -23,6 +24,7 @@ from gpudrift.fitting.edges import fit_edges
 from gpudrift.fitting.grids import COARSE_SKETCH, COARSE_SLOTS, coarse_edges
 from gpudrift.sources import open_source
 from gpudrift.statistics.comparison import compare_profiles
+from gpudrift.windows.grouping import WHOLE
 
 LIMITS = settings(deadline=None, max_examples=40)
 MORE = settings(deadline=None, max_examples=100)
@@ -37,10 +39,14 @@ def fitted(table, **options) -> tuple[Column, Column]:
     return fine["x"], coarse["x"]
 
 
+def counted(table, schema) -> Profile:
+    return count_source(open_source(table), schema, WHOLE, None, Settings(threads=1)).total()
+
+
 def transport(rows, current):
     """The Wasserstein interval on the coarse grid of the rows."""
     schema = fit_source(open_source({"x": rows}), FitOptions(coarse=True), None, Settings(threads=1))
-    sides = [count_source(open_source({"x": side}), schema, None, Settings(threads=1)) for side in (rows, current)]
+    sides = [counted({"x": side}, schema) for side in (rows, current)]
     return compare_profiles(*sides)["x"].wasserstein
 
 
@@ -261,7 +267,7 @@ def test_odd_samples_have_a_grid_that_counts_them(rows):
     fine, coarse = fitted(table)
     assert coarse.slots <= COARSE_SLOTS
     assert set(coarse.edges.tolist()) <= set(fine.edges.tolist())
-    profile = count_source(open_source(table), Schema((coarse,)), None, Settings(threads=1))
+    profile = counted(table, Schema((coarse,)))
     assert int(profile.counts.sum()) == len(rows)
     column = profile["x"]
     assert column.missing == sum(value is None or value != value for value in rows.to_pylist())
@@ -316,7 +322,7 @@ def test_intervals_on_the_coarse_grid_hold(name):
     rows, current = ZOO[name](np.random.default_rng(2), 3_000)
     schema = fit_source(open_source({"x": rows}), FitOptions(coarse=True), None, Settings(threads=1))
     assert schema["x"].slots <= COARSE_SLOTS
-    sides = [count_source(open_source({"x": side}), schema, None, Settings(threads=1)) for side in (rows, current)]
+    sides = [counted({"x": side}, schema) for side in (rows, current)]
     column = compare_profiles(*sides)["x"]
     for found, exact in (
         (column.wasserstein, reference.wasserstein_exact(rows, current)),

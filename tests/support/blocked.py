@@ -21,7 +21,7 @@ def assert_idle(cluster: LocalCluster) -> None:
 
 @contextlib.contextmanager
 def on_workers(client: Client, name: str, body: str) -> Iterator[None]:
-    """Let the workers run ``body`` before a function of ``gpudrift.execution.tasks``; its arguments are ``given``."""
+    """Let the workers run ``body`` before a function of gpudrift; its arguments are ``given``."""
     module, function = f"gpudrift.{name}".rsplit(".", 1)
     code = f"""
 import {module} as module

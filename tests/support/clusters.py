@@ -18,11 +18,14 @@ import dask
 from distributed import Client, LocalCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
+WINDOWS = {"time": "when", "every": "1w", "by": ("country", "flag"), "segments": 5}
+ASKED: dict[str, dict[str, Any]] = {"whole": {}, "windows": WINDOWS}
+"""What is asked of the table of :mod:`support.layouts`."""
 KEY = re.compile(r"gpudrift-([a-z]+)-([0-9a-f]{12})-(\d+)-(\d+)-(\d+)")
 
 
 @contextmanager
-def local_cluster(workers: int, **configuration: Any) -> Iterator[Client]:
+def local_cluster(workers: int, processes: bool = True, **configuration: Any) -> Iterator[Client]:
     """A scheduler in this process, and worker processes with one thread each, which nannies start again.
 
     Nothing uses its client that is not given it.
@@ -32,13 +35,19 @@ def local_cluster(workers: int, **configuration: Any) -> Iterator[Client]:
     try:
         with (
             dask.config.set(configuration),
-            LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, **quiet) as cluster,
+            LocalCluster(n_workers=workers, threads_per_worker=1, processes=processes, **quiet) as cluster,
             Client(cluster, set_as_default=False) as client,
         ):
             yield client
     finally:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    """Two profiles have the same digest, and the same of what the digest leaves out."""
+    assert found.digest == expected.digest
+    assert (found.skipped, found.findings, found.seen) == (expected.skipped, expected.findings, expected.seen)
 
 
 def wait_until(true: Callable[[], Any], what: str, seconds: float = 60) -> None:

@@ -9,20 +9,21 @@ from itertools import product
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import strategies as st
 
-from gpudrift.backends import load_backend, load_groups
+from gpudrift.backends import load_backend, load_state
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
-from gpudrift.execution.group_tasks import together
-from gpudrift.execution.group_threads import count_groups_source
+from gpudrift.execution import cuts, tasks
 from gpudrift.execution.settings import Settings
-from gpudrift.execution.threads import fit_source
+from gpudrift.execution.tasks import gathered
+from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source
 from gpudrift.windows.calendar import Windows
-from gpudrift.windows.grouping import NO_TIME, Grouping
+from gpudrift.windows.grouping import NO_TIME, WHOLE, Grouping, GroupRequest
 from gpudrift.windows.numbering import GroupNumbering
 from gpudrift.windows.segments import segment_column
 from support import strategies
@@ -54,6 +55,10 @@ def everies(type: pa.DataType) -> list[str]:
     if pa.types.is_integer(type):
         return ["1", "7", "100"]
     return ["1d", "1w", "1mo", "3d"] if pa.types.is_date(type) else ["1h", "1d", "1w", "1mo", "3d"]
+
+
+BOTH = pytest.mark.parametrize("whole", [True, False], ids=["whole", "groups"])
+"""For what holds of a table as one group and of windows and segments alike."""
 
 
 # --- the loops -------------------------------------------------------------------------------------------------------
@@ -144,8 +149,12 @@ def is_right(profile: GroupedProfile, table: pa.Table) -> bool:
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
+def fitted(table, **options) -> Schema:
+    return fit_source(open_source(table), FitOptions(**options), None, Settings(threads=1))
+
+
 def coarse(table, **options) -> Schema:
-    return fit_source(open_source(table), FitOptions(coarse=True, **options), None, Settings(threads=1))
+    return fitted(table, coarse=True, **options)
 
 
 def small(schema: Schema, listed: int = 1, sketch: int = 2) -> Schema:
@@ -160,8 +169,14 @@ def small(schema: Schema, listed: int = 1, sketch: int = 2) -> Schema:
     )
 
 
+def profiled(data, time=None, every=None, by=(), columns=None, threads=1, **request) -> GroupedProfile:
+    """Fit and count in windows and segments; or, where neither is asked for, as a whole."""
+    asked = GroupRequest(time, every, by=by, **request)
+    return profile_source(open_source(data), asked, FitOptions(), columns, Settings(threads=threads))
+
+
 def count(table, schema: Schema, grouping: Grouping, backend: str = "numba", threads: int = 1) -> GroupedProfile:
-    return count_groups_source(open_source(table), schema, grouping, None, Settings(backend, threads))
+    return count_source(open_source(table), schema, grouping, None, Settings(backend, threads))
 
 
 def count_batches(
@@ -169,10 +184,26 @@ def count_batches(
 ) -> GroupedProfile:
     """Count some batches in their order, with nothing between them and the backend."""
     columns = [segment_column(name, types.field(name).type, "the test") for name in grouping.by]
-    numbering, state = GroupNumbering(grouping, columns, schema), load_groups(backend)(schema)
+    numbering, state = GroupNumbering(grouping, columns, schema), load_state(backend)(schema, grouped=bool(grouping))
     for batch in batches:
-        state.add(batch, numbering.of(batch), numbering.known)
-    return together(schema, grouping, numbering, [[state]])
+        state.add(batch, numbering.of(batch) if grouping else None, numbering.known)
+    return gathered(schema, grouping, numbering, [[state]])
+
+
+def cut_small(patch: pytest.MonkeyPatch, rows: int, size: int) -> None:
+    """Runs of so many rows, and pieces of columns of so many bytes: of a whole, and of windows and segments."""
+    patch.setattr(tasks, "RUN_ROWS", rows)
+    patch.setattr(tasks, "BLOCK", max(size // 2, 1))
+    patch.setattr(cuts, "SMALLEST_BLOCK", size)
+    patch.setattr(cuts, "LARGEST_BLOCK", size)
+
+
+def one_line(error, *words) -> None:
+    """Whether an error is told in one line that has these words."""
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -223,9 +254,20 @@ def divided(draw: Callable, columns: pa.Table, time: pa.DataType | None, by: Seq
 
 @st.composite
 def several(
-    draw: Callable, how_many: int = 1, types: Sequence[pa.DataType] = strategies.TYPES, max_rows: int = 40
+    draw: Callable,
+    how_many: int = 1,
+    types: Sequence[pa.DataType] = strategies.TYPES,
+    max_rows: int = 40,
+    *,
+    whole: bool = False,
 ) -> tuple[Schema, Grouping, list[pa.Table]]:
-    """A coarse schema, a grouping, and some tables that have its columns."""
+    """A schema, a grouping, and some tables that have its columns.
+
+    ``whole`` draws what a plain profile is counted under: a fine schema, and one group.
+    """
+    if whole:
+        first = draw(strategies.tables(types=types, max_rows=2 * max_rows))
+        return fitted(first), WHOLE, [first, *(draw(strategies.like(first, 2 * max_rows)) for _ in range(how_many - 1))]
     first = draw(strategies.tables(types=types, max_rows=max_rows, max_columns=3))
     tables = [first, *(draw(strategies.like(first, max_rows)) for _ in range(how_many - 1))]
     has_time = draw(st.integers(0, 4)) > 0

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.execution.group_threads import count_groups_source, profile_groups_source
 from gpudrift.execution.settings import Settings
+from gpudrift.execution.threads import count_source, profile_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import open_source
 from gpudrift.windows.grouping import GroupRequest
@@ -45,7 +45,7 @@ def table(seed: int, rows: int, first: int = 0, days: int = 4, unit: str = "s", 
 
 def profiled(data: pa.Table, every: str | None = "1d", zone: str | None = None, by: tuple[str, ...] = ("country",)):
     request = GroupRequest("ts" if every else None, every, zone if every else None, by, 2)
-    return profile_groups_source(open_source(data), request, FitOptions(), None, Settings("numpy"))
+    return profile_source(open_source(data), request, FitOptions(), None, Settings("numpy"))
 
 
 @functools.cache
@@ -58,4 +58,4 @@ def counted(seed: int, rows: int, first: int = 0, days: int = 4) -> GroupedProfi
     """Some rows under the schema of the baseline."""
     made = baseline()
     source = open_source(table(seed, rows, first, days))
-    return count_groups_source(source, made.schema, made.grouping, None, Settings("numpy"))
+    return count_source(source, made.schema, made.grouping, None, Settings("numpy"))

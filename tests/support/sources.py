@@ -13,6 +13,7 @@ from pyarrow import ipc
 
 from gpudrift.sources import (
     CsvTypesChanged,
+    open_source,
 )
 
 ABSENT = "<absent>"
@@ -100,3 +101,10 @@ def write(path, table=TABLE, **options):
     else:
         pc.write_csv(table, path)
     return str(path)
+
+
+def batch_of(data, name):
+    source = open_source(data)
+    (part,) = source.parts
+    (batch,) = source.batches(part, [name])
+    return batch

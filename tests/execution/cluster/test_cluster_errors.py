@@ -49,18 +49,9 @@ def _logs_as_they_were() -> Iterator[None]:
     logger.setLevel(before)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as made:
-        yield made
-
-
 @pytest.fixture
-def client(cluster: LocalCluster) -> Iterator[Client]:
-    """A client; afterwards the scheduler must have nothing to do."""
-    with Client(cluster) as made:
-        yield made
-        assert_idle(cluster)
+def cluster(running: Client) -> LocalCluster:
+    return running.cluster
 
 
 @pytest.fixture
@@ -272,7 +263,7 @@ except FileExistsError:
     schema = folder / "base.profile" if like else None
     function = "count_parts" if like else "fit_and_count"
     with (
-        on_workers(client, f"tasks.{function}", indented(wait)),
+        on_workers(client, f"execution.cluster.work.{function}", indented(wait)),
         pytest.raises(gd.SourceChangedError, match=CHANGES[change]) as caught,
     ):
         gd.profile(path, schema=schema, client=client, progress=progress)
@@ -281,8 +272,7 @@ except FileExistsError:
 
 
 @pytest.mark.usefixtures("many_tasks")
-@pytest.mark.parametrize("command", ["compare", "profile"])
-@pytest.mark.parametrize("old", [None, b"what was here before"])
+@pytest.mark.parametrize(("command", "old"), [("compare", None), ("profile", b"what was here before")])
 def test_after_a_change_nothing_is_half_written(client, folder, tmp_path, command, old):
     """On a worker, before the second task: the file grows."""
     path, out = tmp_path / "data.parquet", tmp_path / "out"
@@ -290,14 +280,14 @@ def test_after_a_change_nothing_is_half_written(client, folder, tmp_path, comman
     if old is not None:
         out.write_bytes(old)
     grow = f"""
-start, _ = next(one for one in given if isinstance(one, tuple))
+start, _ = given[2]
 if start > 0:
     with open({str(path)!r}, "ab") as file:
         file.write(b"more")
 """
     base = folder / "base.profile"
     words = {"compare": [base, path, "--json", out], "profile": [path, "--like", base, "-o", out]}[command]
-    with on_workers(client, "tasks.count_parts", indented(grow)):
+    with on_workers(client, "execution.cluster.work.count_parts", indented(grow)):
         message = fails(command, *words, "--scheduler", client.scheduler.address)
         assert_idle(client.cluster)
     assert message.startswith(f"'{path}' changed while it was read: ")
@@ -440,7 +430,10 @@ def test_an_interruption_from_progress_leaves_no_tasks(client, folder, monkeypat
         raise KeyboardInterrupt
 
     for data in (folder / "a.parquet", dd.from_pandas(people(4000).to_pandas(), npartitions=8)):
-        with on_workers(client, "tasks.count_parts", indented("time.sleep(0.05)")), pytest.raises(KeyboardInterrupt):
+        with (
+            on_workers(client, "execution.cluster.work.count_parts", indented("time.sleep(0.05)")),
+            pytest.raises(KeyboardInterrupt),
+        ):
             gd.profile(data, schema=folder / "base.profile", client=client, progress=stop)
         assert_idle(client.cluster)
     # The client still works.
@@ -455,7 +448,7 @@ def test_a_task_without_memory_names_what_it_was_to_do(client, folder, function)
     """Arrow's own exception is a MemoryError and one of reading; it must not pass for an unreadable column."""
     schema = [folder / "base.profile"] if function == "count_parts" else []
     for error in ("MemoryError()", "__import__('pyarrow').ArrowMemoryError('malloc of size 64 failed')"):
-        with on_workers(client, f"tasks.{function}", indented(f"raise {error}")):
+        with on_workers(client, f"execution.cluster.work.{function}", indented(f"raise {error}")):
             with pytest.raises(MemoryError, match="has no memory left to") as caught:
                 gd.profile(folder / "a.parquet", schema=(schema or [None])[0], client=client)
             assert_says_what(str(caught.value), folder / "a.parquet")
@@ -477,14 +470,17 @@ def assert_says_what(message: str, path: Path) -> None:
 def test_memory_that_ends_while_columns_are_read_is_no_unreadable_column(client, folder):
     """Arrow's exception is a MemoryError and one of those that unreadable columns raise."""
     body = """
-def count(batches, schema):
-    import pyarrow
-    for batch in batches:
+import pyarrow
+def made(*of, **named):
+    state = real(*given)(*of, **named)
+    def add(*batch):
         raise pyarrow.ArrowMemoryError("malloc of size 64 failed")
-return count
+    state.add = add
+    return state
+return made
 """
     with (
-        on_workers(client, "tasks.load_backend", indented(body)),
+        on_workers(client, "execution.tasks.load_state", indented(body)),
         pytest.raises(MemoryError, match="has no memory left to"),
     ):
         gd.profile(folder / "a.parquet", schema=folder / "base.profile", client=client)
@@ -551,14 +547,16 @@ def test_a_worker_that_dies_of_something_else(small, folder):
     with Client(small) as client:
         client.wait_for_workers(1, timeout=30)
         dead = set(small.scheduler.workers)
-        with on_workers(client, "tasks.count_parts", indented("os.kill(os.getpid(), signal.SIGKILL)")):
+        with on_workers(client, "execution.cluster.work.count_parts", indented("os.kill(os.getpid(), signal.SIGKILL)")):
             with pytest.raises(MemoryError, match="died") as caught:
                 gd.profile(folder / "a.parquet", schema=folder / "base.profile", client=client)
             assert_says_what(str(caught.value), folder / "a.parquet")
             assert_idle(small)
             # The worker that took its place has nothing to undo; until it is there, the dead one may still be known.
             wait_until(lambda: small.scheduler.workers and not set(small.scheduler.workers) & dead, "another worker")
-            client.run(exec, "from gpudrift import tasks\ntasks.count_parts.real = tasks.count_parts", {})
+            client.run(
+                exec, "from gpudrift.execution.cluster import work\nwork.count_parts.real = work.count_parts", {}
+            )
 
 
 # --- secrets ----------------------------------------------------------------------------------------------
@@ -566,7 +564,11 @@ def test_a_worker_that_dies_of_something_else(small, folder):
 
 @pytest.fixture
 def vault(client: Client) -> Iterator[None]:
-    register = "import fsspec, fake_stores\nfsspec.register_implementation('vault', fake_stores.Vault, clobber=True)"
+    register = """
+import fsspec
+from support import fake_stores
+fsspec.register_implementation('vault', fake_stores.Vault, clobber=True)
+"""
     client.run(exec, register, {})
     fsspec.register_implementation("vault", fake_stores.Vault, clobber=True)
     yield
@@ -576,8 +578,8 @@ def vault(client: Client) -> Iterator[None]:
 FAILING = {
     "refused": ("sources.find_files", "given = (given[0], {'secret': given[1]['secret'] + ' no'})"),
     "opening": ("sources.find_files", "raise RuntimeError('opening failed')"),
-    "counting": ("tasks.fit_and_count", "raise RuntimeError('counting failed')"),
-    "nothing": ("tasks.fit_and_count", "pass"),
+    "counting": ("execution.cluster.work.fit_and_count", "raise RuntimeError('counting failed')"),
+    "nothing": ("execution.cluster.work.fit_and_count", "pass"),
 }
 
 
