@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from gpudrift.backends import load_state
 from gpudrift.backends.counters import Counted, State
+from gpudrift.columns.conversion import INVALID_UTF8
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.groups import GroupedProfile
@@ -594,7 +595,12 @@ def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
     ------
     ValueError
     """
-    unreadable = {name for name, finding in profile.findings.items() if finding == "unreadable"}
+    # A text that is not valid UTF-8 could be read: its column is skipped, and the table is not at fault.
+    unreadable = {
+        name
+        for name, finding in profile.findings.items()
+        if finding == "unreadable" and profile.skipped.get(name) != INVALID_UTF8
+    }
     # Where bins were chosen of this table, a column that could not be read has become one that is not counted.
     unreadable |= {column.name for column in profile.schema.columns if column.type == "unsupported"}
     readable = [one.name for one in source.fields if obstacle(one) is None and one.name in profile.schema]
