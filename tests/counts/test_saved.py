@@ -243,7 +243,9 @@ def test_other_readers_see_a_row_for_each_group_and_column(tmp_path):
         assert segment == profile.grouping.segment_name(group)
 
 
-def test_edges_and_categories_are_stored_once(tmp_path):
+@pytest.mark.parametrize("piece", [1, 1 << 28], ids=["a group at a time", "all at once"])
+def test_edges_and_categories_are_stored_once(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(layout, "_PIECE", piece)
     profile = baseline()
     profile.save(tmp_path / "p.parquet")
     rows = pl.read_parquet(tmp_path / "p.parquet")
