@@ -55,12 +55,12 @@ from gpudrift.counts.packets import Packet, add_packets
 from gpudrift.execution import cuts
 from gpudrift.execution.cluster.dask import DaskCluster
 from gpudrift.execution.cluster.files import open_files, open_found
-from gpudrift.execution.cluster.graph import Place
+from gpudrift.execution.cluster.graph import TaskName
 from gpudrift.execution.cluster.work import Opened, count_parts
 from gpudrift.execution.cuts import AT_ONCE, FAN_IN, column_slots, cut_columns, cut_for_cluster, obstacle
 from gpudrift.execution.forecast import Rates, plan_table
+from gpudrift.execution.sampling import fit_block
 from gpudrift.execution.settings import Settings
-from gpudrift.execution.tasks import fit_block
 from gpudrift.execution.threads import count_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sampled, take_sample
@@ -242,7 +242,7 @@ def read(client: Any, paths: Sequence[str], schema: gd.Schema | None = None) -> 
         held = cluster.budget if whole else None
         cut = cut_for_cluster(source, fields, column_slots(fields, schema), cluster.threads, held=held)
         roots = [
-            cluster.task(Place("read", block, *run), read_parts, files.shared, span, run, whole)
+            cluster.task(TaskName("read", block, *run), read_parts, files.shared, span, run, whole)
             for block, span in enumerate(cut.columns)
             for run in cut.runs[block]
         ]
@@ -635,12 +635,12 @@ def nothing_tasks(client: Any, given: argparse.Namespace) -> dict[str, float]:
         used, start = time.process_time(), time.perf_counter()
         roots = []
         for block in range(blocks):
-            places = [Place("count", block, at, at + 1) for at in range(runs)]
+            places = [TaskName("count", block, at, at + 1) for at in range(runs)]
             level, leaves = 0, cluster.many(places, nothing, [[]] * runs)
             while len(leaves) > 1:
                 level += 1
                 leaves = [
-                    cluster.task(Place("add", block, level, at), nothing, *leaves[at : at + FAN_IN])
+                    cluster.task(TaskName("add", block, level, at), nothing, *leaves[at : at + FAN_IN])
                     for at in range(0, len(leaves), FAN_IN)
                 ]
             roots += leaves

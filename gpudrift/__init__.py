@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 from gpudrift.version import __version__
 
 if TYPE_CHECKING:
-    from gpudrift.api.calls import check as check
     from gpudrift.api.calls import compare as compare
     from gpudrift.api.calls import fit as fit
     from gpudrift.api.calls import judge as judge
     from gpudrift.api.calls import plan as plan
     from gpudrift.api.calls import profile as profile
-    from gpudrift.api.calls import suggest_rules as suggest_rules
+    from gpudrift.api.checking import check as check
+    from gpudrift.api.checking import suggest_rules as suggest_rules
     from gpudrift.api.watching import monitor as monitor
     from gpudrift.columns.schema import Column as Column
     from gpudrift.columns.schema import Schema as Schema
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 
 _HOMES = {
-    "check": "gpudrift.api.calls",
+    "check": "gpudrift.api.checking",
     "compare": "gpudrift.api.calls",
     "fit": "gpudrift.api.calls",
     "judge": "gpudrift.api.calls",
     "monitor": "gpudrift.api.watching",
     "plan": "gpudrift.api.calls",
     "profile": "gpudrift.api.calls",
-    "suggest_rules": "gpudrift.api.calls",
+    "suggest_rules": "gpudrift.api.checking",
     "Comparison": "gpudrift.statistics.comparison",
     "IncompatibleColumnError": "gpudrift.errors",
     "SchemaMismatchError": "gpudrift.errors",

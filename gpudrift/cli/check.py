@@ -117,7 +117,7 @@ def check(
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     import json
 
-    from gpudrift.api.calls import check_tables
+    from gpudrift.api.checking import check_tables
     from gpudrift.execution.settings import Settings
     from gpudrift.judging.findings import findings_document
     from gpudrift.report.findings import lines

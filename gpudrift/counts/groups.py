@@ -254,24 +254,20 @@ class GroupedProfile:
                 rows = sorted({int(block.rows.sum()) for block in blocks})
                 raise ValueError(f"profile: blocks of columns with different numbers of rows: {rows}")
         starts = np.cumsum([0, *(len(block.schema) for block in blocks)])
-        return cls(
-            Schema.concatenate([block.schema for block in blocks]),
-            first.grouping,
-            first.groups,
-            first.rows,
-            np.concatenate([block.counts for block in blocks], axis=1),
-            np.concatenate([block.sums for block in blocks], axis=1),
-            np.concatenate([block.low for block in blocks], axis=1),
-            np.concatenate([block.high for block in blocks], axis=1),
-            {
-                (group, int(start) + position): tail
-                for start, block in zip(starts, blocks, strict=False)
-                for (group, position), tail in block.tails.items()
-            },
-            reduce(merged_text, (block.skipped for block in blocks)),
-            reduce(merged_text, (block.findings for block in blocks)),
-            reduce(merged_text, (block.seen for block in blocks)),
+        counts, sums, low, high = (
+            np.concatenate([getattr(block, name) for block in blocks], axis=1)
+            for name in ("counts", "sums", "low", "high")
         )
+        tails = {
+            (group, int(start) + position): tail
+            for start, block in zip(starts, blocks, strict=False)
+            for (group, position), tail in block.tails.items()
+        }
+        texts = [
+            reduce(merged_text, (getattr(one, name) for one in blocks)) for name in ("skipped", "findings", "seen")
+        ]
+        schema = Schema.concatenate([block.schema for block in blocks])
+        return cls(schema, first.grouping, first.groups, first.rows, counts, sums, low, high, tails, *texts)
 
     def with_provenance(self, **entries: Any) -> GroupedProfile:
         """The same with these entries set in its provenance."""

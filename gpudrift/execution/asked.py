@@ -6,16 +6,19 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
+from gpudrift.columns.conversion import INVALID_UTF8
 from gpudrift.columns.schema import Column
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.errors import UnknownColumnError
+from gpudrift.execution.cuts import obstacle
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.sources import Field
+from gpudrift.sources import Field, Source
 from gpudrift.windows.calendar import Windows
 from gpudrift.windows.grouping import Grouping, GroupRequest
 from gpudrift.windows.segments import segment_column
 
 __all__ = [
+    "accounted",
     "asked_windows",
     "check_names",
     "check_windows",
@@ -107,3 +110,28 @@ def with_readable(
     if reasons and not (fitted and not profile.grouping):
         profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable"))
     return profile.telling(seen=seen_types(shown))
+
+
+def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
+    """The profile, if anything could be read and no row was lost.
+
+    Raises
+    ------
+    ValueError
+    """
+    # A text that is not valid UTF-8 could be read: its column is skipped, and the table is not at fault.
+    unreadable = {
+        name
+        for name, finding in profile.findings.items()
+        if finding == "unreadable" and profile.skipped.get(name) != INVALID_UTF8
+    }
+    # Where bins were chosen of this table, a column that could not be read has become one that is not counted.
+    unreadable |= {column.name for column in profile.schema.columns if column.type == "unsupported"}
+    readable = [one.name for one in source.fields if obstacle(one) is None and one.name in profile.schema]
+    if readable and unreadable.issuperset(readable):
+        reasons = [profile.skipped.get(name) or profile.schema[name].reason or "" for name in readable]
+        raise ValueError(f"{source.label}: cannot be read: {min(reasons)}")
+    rows = int(profile.rows.sum())
+    if source.rows is not None and rows != source.rows and len(profile.schema):
+        raise ValueError(f"{source.label}: {rows} rows were counted, its files hold {source.rows}")
+    return profile

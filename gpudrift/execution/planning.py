@@ -24,8 +24,9 @@ from gpudrift.execution.cuts import (
     cut_parts,
 )
 from gpudrift.execution.forecast import TablePlan, additions, plan_table
+from gpudrift.execution.sampling import fit_block, may_hold
 from gpudrift.execution.settings import Settings
-from gpudrift.execution.tasks import cut_pieces, fit_block, may_hold, runs_of
+from gpudrift.execution.tasks import cut_pieces, runs_of
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.sources import Field, Source
 from gpudrift.windows.grouping import Grouping, GroupRequest

@@ -1,4 +1,4 @@
-"""What one task does: read some columns of some parts, and sample, fit or count them.
+"""What one task counts: some columns of some parts, in their groups.
 
 Nothing here knows where it runs. Threads of this process call these functions, and so do the workers of a cluster.
 
@@ -10,7 +10,7 @@ once. Where a column cannot be read, its piece is counted again without it, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -23,9 +23,8 @@ import pyarrow as pa
 
 from gpudrift.backends import load_state
 from gpudrift.backends.counters import Counted, State
-from gpudrift.columns.conversion import INVALID_UTF8
 from gpudrift.columns.device import host_batch
-from gpudrift.columns.schema import Column, Schema
+from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.execution.asked import asked_windows, segment_columns
 from gpudrift.execution.cuts import (
@@ -33,10 +32,8 @@ from gpudrift.execution.cuts import (
     DEVICE_COLUMNS,
     LARGEST_BLOCK,
     RUN,
-    Block,
     block_columns,
     cut_columns,
-    obstacle,
 )
 from gpudrift.execution.reading import (
     READING_ERRORS,
@@ -46,8 +43,8 @@ from gpudrift.execution.reading import (
     read_ahead,
     unreadable_columns,
 )
-from gpudrift.fitting.columns import FitOptions, fit_column
-from gpudrift.fitting.samples import Sample, Sampled, chunks_of, take_sample
+from gpudrift.execution.sampling import sample_batches
+from gpudrift.fitting.samples import Sample, Sampled, chunks_of
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source
 from gpudrift.windows.grouping import Grouping, GroupRequest
 from gpudrift.windows.numbering import GroupNumbering, TooManyGroupsError, most_groups, too_many_groups
@@ -58,18 +55,14 @@ __all__ = [
     "HeldGroups",
     "PartGroups",
     "Piece",
-    "accounted",
     "count_batches",
     "count_piece",
     "count_run",
     "count_stream",
     "cut_pieces",
-    "fit_block",
-    "fit_held_block",
     "gathered",
     "recounted",
     "runs_of",
-    "sample_parts",
 ]
 
 RUN_ROWS = 1 << 20
@@ -78,107 +71,12 @@ FILES_HELD = 8
 """Text files whose counts wait to be added to those before."""
 LEAST_SLOTS = 6
 """Of a column."""
-MOST_HELD_ROWS = 1 << 27
-"""Of which the groups are held: half a gigabyte."""
 BLOCK = LARGEST_BLOCK // 2
 """Bytes of the columns of windows and segments that are counted together on a CPU."""
 
 Fitted = tuple[Schema, Grouping]
 """What a table is counted under."""
 Read = Callable[[Part, Sequence[str]], Iterator[pa.RecordBatch]]
-
-
-# --- sampling and fitting --------------------------------------------------------------------------------------------
-
-
-def sample_parts(
-    source: Source, parts: Sequence[Part], names: Sequence[str], sample: Sample
-) -> tuple[Sampled, dict[str, str]]:
-    """Read the sampled rows of some consecutive parts; those without any are not read.
-
-    Returns
-    -------
-    Sampled
-    dict of column name to reason
-        Columns that cannot be read; nothing of them is sampled.
-    """
-    try:
-        return _sampled(source, parts, names, sample), {}
-    except READING_ERRORS as error:
-        broken = unreadable_columns(source, parts, names, error)
-        if not broken:
-            raise
-        return _sampled(source, parts, [name for name in names if name not in broken], sample), broken
-
-
-def _sampled(source: Source, parts: Sequence[Part], names: Sequence[str], sample: Sample) -> Sampled:
-    sampled: Sampled = {name: [] for name in names}
-    start = sum(part.rows or 0 for part in source.parts[: parts[0].index]) if parts else 0
-    for part in parts:
-        stop = start + (part.rows or 0)
-        if sample.positions(start, stop).size:
-            sample_batches(source.batches(part, names), sample, sampled, start)
-        start = stop
-    return sampled
-
-
-def sample_batches(batches: Iterable[pa.RecordBatch], sample: Sample, into: Sampled, start: int = 0) -> None:
-    """Add the sampled rows of consecutive batches, from row ``start`` on, to each column's chunks."""
-    for batch in batches:
-        take_sample(batch, sample.positions(start, start + batch.num_rows), into)
-        start += batch.num_rows
-
-
-def fit_block(
-    fields: Iterable[Field], sampled: Sampled, options: FitOptions, broken: Mapping[str, str] | None = None
-) -> Schema:
-    """Fit some columns from their samples; what cannot be read is skipped with its reason."""
-    columns = []
-    for one in fields:
-        why = obstacle(one) or (broken or {}).get(one.name)
-        if why is not None:
-            columns.append(Column(one.name, "skipped", "unsupported", reason=why))
-        else:
-            kind = pa.null() if one.type is None else one.type
-            columns.append(fit_column(one.name, kind, sampled.get(one.name, []), options))
-    return Schema(tuple(columns))
-
-
-def may_hold(source: Source, fields: Sequence[Field], request: GroupRequest, budget: int, backend: str) -> bool:
-    """Whether a reference is read once: each of its columns can be held, and the group of each row.
-
-    Rows are put in the order of their groups on a device batch by batch, so there no more than a batch is held.
-    """
-    read = [*fields, *(one for one in source.fields if one.name in request.columns)]
-    small = max((source.column_bytes(one.name) for one in read if obstacle(one) is None), default=0) <= budget
-    return small and not (request and (backend == "cuda" or (source.rows or 0) > MOST_HELD_ROWS))
-
-
-def fit_held_block(
-    source: Source,
-    block: Block,
-    sample: Sample,
-    options: FitOptions,
-    reading: Iterable[pa.RecordBatch] | None = None,
-) -> tuple[list[pa.RecordBatch], Schema, dict[str, str]]:
-    """One block of the reference: read once, held, sampled, fitted; and what could not be read, and why.
-
-    ``reading`` are its batches, if somebody reads them already.
-    """
-    readable, broken = block.readable, {}
-    try:
-        batches = list(_all_parts(source, readable) if reading is None else reading)
-    except READING_ERRORS as error:
-        broken = unreadable_columns(source, source.parts, readable, error)
-        readable = [name for name in readable if name not in broken]
-        batches = list(_all_parts(source, readable))
-    sampled: Sampled = {name: [] for name in readable}
-    sample_batches(batches, sample, sampled)
-    return batches, fit_block(block.fields, sampled, options, broken), broken
-
-
-def _all_parts(source: Source, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    return (batch for part in source.joined(source.parts) for batch in source.batches(part, names))
 
 
 # --- which columns are counted together ------------------------------------------------------------------------------
@@ -586,28 +484,3 @@ def gathered(
             counted.take_rows(pieces[0])
         list(do(counted.take, pieces))  # each of other columns
     return counted.profile(grouping)
-
-
-def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
-    """The profile, if anything could be read and no row was lost.
-
-    Raises
-    ------
-    ValueError
-    """
-    # A text that is not valid UTF-8 could be read: its column is skipped, and the table is not at fault.
-    unreadable = {
-        name
-        for name, finding in profile.findings.items()
-        if finding == "unreadable" and profile.skipped.get(name) != INVALID_UTF8
-    }
-    # Where bins were chosen of this table, a column that could not be read has become one that is not counted.
-    unreadable |= {column.name for column in profile.schema.columns if column.type == "unsupported"}
-    readable = [one.name for one in source.fields if obstacle(one) is None and one.name in profile.schema]
-    if readable and unreadable.issuperset(readable):
-        reasons = [profile.skipped.get(name) or profile.schema[name].reason or "" for name in readable]
-        raise ValueError(f"{source.label}: cannot be read: {min(reasons)}")
-    rows = int(profile.rows.sum())
-    if source.rows is not None and rows != source.rows and len(profile.schema):
-        raise ValueError(f"{source.label}: {rows} rows were counted, its files hold {source.rows}")
-    return profile

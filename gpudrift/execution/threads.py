@@ -26,24 +26,21 @@ from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.execution.asked import asked_windows, check_windows, segment_columns, selected_fields, with_readable
+from gpudrift.execution.asked import (
+    accounted,
+    asked_windows,
+    check_windows,
+    segment_columns,
+    selected_fields,
+    with_readable,
+)
 from gpudrift.execution.chains import Chains
 from gpudrift.execution.cuts import DEVICE_BLOCK, Block, block_columns, cut_parts, obstacle
 from gpudrift.execution.pool import Later, Loading, Tally, all_results, run_tasks
 from gpudrift.execution.reading import readable_by, sample_stream, typed_again
+from gpudrift.execution.sampling import fit_block, fit_held_block, may_hold, sample_parts
 from gpudrift.execution.settings import Settings, Timing
-from gpudrift.execution.tasks import (
-    Fitted,
-    HeldGroups,
-    accounted,
-    count_batches,
-    count_stream,
-    fit_block,
-    fit_held_block,
-    gathered,
-    may_hold,
-    sample_parts,
-)
+from gpudrift.execution.tasks import Fitted, HeldGroups, count_batches, count_stream, gathered
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sampled, chunks_of, sample_blocks
 from gpudrift.sources import Field, Part, Source, width_of

@@ -78,6 +78,16 @@ class FitOptions:
                     f"kinds: unknown kind {kind!r} for column {name!r}; choose from {', '.join(COLUMN_KINDS)}"
                 )
 
+    def of(self, names: Iterable[str]) -> FitOptions:
+        """What is said about some columns."""
+        known = set(names)
+        return replace(
+            self,
+            kinds={name: kind for name, kind in self.kinds.items() if name in known},
+            edges={name: edges for name, edges in self.edges.items() if name in known},
+            bounds={name: bounds for name, bounds in self.bounds.items() if name in known},
+        )
+
 
 def fit_column(
     name: str, data_type: pa.DataType, chunks: Sequence[tuple[pa.Array, pa.Field]], options: FitOptions

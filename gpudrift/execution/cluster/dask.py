@@ -23,7 +23,7 @@ from gpudrift.backends import Gpu, choose_backend, choose_for_workers, probe
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import Packet
-from gpudrift.execution.cluster.graph import Place, Tally, schema_bytes
+from gpudrift.execution.cluster.graph import Tally, TaskName, schema_bytes
 from gpudrift.execution.cluster.worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
 from gpudrift.execution.settings import Settings
 from gpudrift.version import __version__
@@ -76,7 +76,7 @@ class DaskCluster:
         self.topic = self.name
         self.futures: list[Any] = []
         self.queue: SimpleQueue[Any] = SimpleQueue()
-        self.names: Callable[[Place], str] = str
+        self.names: Callable[[TaskName], str] = str
         self.progress: Tally | None = None
         self.submitted = 0
         self.read, self.sent = 0, 0
@@ -178,53 +178,57 @@ class DaskCluster:
         found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"] if self.client else {}
         return found
 
-    def key(self, place: Place) -> str:
+    def key(self, task: TaskName) -> str:
         """The name of a task for Dask, the stage first.
 
         Dask takes tasks that agree up to a hexadecimal word for one group, learns how long those of a group take, and
         spreads a large group over all workers. With the name of the run first all stages were one group, and half of
         the workers began by waiting.
         """
-        return f"gpudrift-{place.stage}-{self.name}-{place.block}-{place.start}-{place.stop}"
+        return f"gpudrift-{task.stage}-{self.name}-{task.block}-{task.start}-{task.stop}"
 
-    def submit(self, place: Place, function: Callable[..., Any], *arguments: Any) -> Any:
+    def submit(self, task: TaskName, function: Callable[..., Any], *arguments: Any) -> Any:
         """A task of its own, whose result stays on its worker; with small arguments only."""
         if self.client is None:
-            return self.task(place, function, *arguments)
+            return self.task(task, function, *arguments)
         self.submitted += 1
-        work = Work(self.topic, function, on_gpu=self._on_gpu(place))
+        work = Work(self.topic, function, on_gpu=self._on_gpu(task))
         with self._annotated(work):
-            future = self.client.submit(work, str(place), *arguments, key=self.key(place), pure=False, retries=RETRIES)
+            future = self.client.submit(work, str(task), *arguments, key=self.key(task), pure=False, retries=RETRIES)
         self.futures.append(future)
         return future
 
-    def task(self, place: Place, function: Callable[..., Any], *arguments: Any) -> Any:
+    def task(self, task: TaskName, function: Callable[..., Any], *arguments: Any) -> Any:
         """A task of a graph that is not submitted yet."""
         from dask import delayed
 
         self.submitted += 1
-        work = Work(self.topic, function, on_gpu=self._on_gpu(place))
+        work = Work(self.topic, function, on_gpu=self._on_gpu(task))
         call = delayed(work, pure=False, traverse=False)
         with self._annotated(work):
-            return call(str(place), *arguments, dask_key_name=self.key(place))
+            return call(str(task), *arguments, dask_key_name=self.key(task))
 
     def many(
-        self, places: Sequence[Place], function: Callable[..., Any], inputs: Sequence[Sequence[Any]], *constants: Any
+        self,
+        tasks: Sequence[TaskName],
+        function: Callable[..., Any],
+        inputs: Sequence[Sequence[Any]],
+        *constants: Any,
     ) -> list[Any]:
-        """Tasks of a graph, each called with its inputs, the span of its place, and the constants."""
+        """Tasks of a graph, each called with its inputs, the span of its name, and the constants."""
         from dask import delayed
 
-        self.submitted += len(places)
-        on_gpu = any(map(self._on_gpu, places))
+        self.submitted += len(tasks)
+        on_gpu = any(map(self._on_gpu, tasks))
         work = Work(self.topic, function, constants, spanned=True, on_gpu=on_gpu)
         call = delayed(work, pure=False, traverse=False)
         with self._annotated(work):
             return [
-                call(str(place), *own, dask_key_name=self.key(place)) for place, own in zip(places, inputs, strict=True)
+                call(str(task), *own, dask_key_name=self.key(task)) for task, own in zip(tasks, inputs, strict=True)
             ]
 
-    def _on_gpu(self, place: Place) -> bool:
-        return self.settings.backend == "cuda" and place.stage in ON_GPU
+    def _on_gpu(self, task: TaskName) -> bool:
+        return self.settings.backend == "cuda" and task.stage in ON_GPU
 
     def _annotated(self, work: Work) -> AbstractContextManager[Any]:
         """Where tasks are made that only a worker with a GPU may run.
@@ -255,25 +259,25 @@ class DaskCluster:
                 self._weigh(result)
                 yield at, result
             return
-        places = {future.key: at for at, future in enumerate(futures)}
+        tasks = {future.key: at for at, future in enumerate(futures)}
         for future in futures:
             future.add_done_callback(self.queue.put)
         news = time.monotonic()
-        while places:
+        while tasks:
             try:
                 item = self.queue.get(timeout=1.0)
             except Empty:
                 if self.settings.backend == "cuda" and time.monotonic() - news > LOST_SECONDS:
-                    self._look_for_gpus(len(places))
+                    self._look_for_gpus(len(tasks))
                     news = time.monotonic()
                 continue
             news = time.monotonic()
             if isinstance(item, tuple | dict):
                 self._tell(item)
-            elif item.key in places:
+            elif item.key in tasks:
                 result = item.result()
                 self._weigh(result)
-                yield places.pop(item.key), result
+                yield tasks.pop(item.key), result
                 self._forget(item)
 
     def _look_for_gpus(self, results: int) -> None:
@@ -329,16 +333,16 @@ class DaskCluster:
         if isinstance(error, OutOfMemory):
             who = f"the GPU of worker {error.worker}" if error.on_gpu else f"worker {error.worker}"
             return MemoryError(
-                f"{who} has no memory left to {self._what(error.place)}; {_GPU_ADVICE if error.on_gpu else _ADVICE}"
+                f"{who} has no memory left to {self._what(error.task)}; {_GPU_ADVICE if error.on_gpu else _ADVICE}"
             )
         if isinstance(error, KilledWorker):
             key = str(error.task)
             found = re.fullmatch(rf"gpudrift-([a-z]+)-{self.name}-(\d+)-(\d+)-(\d+)", key)
-            place = Place(found[1], *map(int, found.groups()[1:])) if found else None
+            task = TaskName(found[1], *map(int, found.groups()[1:])) if found else None
             worker = getattr(error.last_worker, "address", error.last_worker)
             tries = self._workers_lost(error)
             return MemoryError(
-                f"{tries} died, one after the other and {worker} last, each while it was to {self._what(place)}: "
+                f"{tries} died, one after the other and {worker} last, each while it was to {self._what(task)}: "
                 f"they were killed, most often because memory ran out (or cannot import gpudrift); {_ADVICE}"
             )
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "gpudrift":
@@ -350,8 +354,8 @@ class DaskCluster:
         lost = error.allowed_failures + 1
         return f"{lost} worker{'s' * (lost != 1)}"
 
-    def _what(self, place: Place | None) -> str:
-        return "compute a partition of the Dask DataFrame" if place is None else self.names(place)
+    def _what(self, task: TaskName | None) -> str:
+        return "compute a partition of the Dask DataFrame" if task is None else self.names(task)
 
 
 _ADVICE = (

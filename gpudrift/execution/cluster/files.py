@@ -23,12 +23,19 @@ from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import Packet
 from gpudrift.errors import SourceChangedError
-from gpudrift.execution.asked import asked_windows, check_windows, segment_columns, selected_fields, with_readable
+from gpudrift.execution.asked import (
+    accounted,
+    asked_windows,
+    check_windows,
+    segment_columns,
+    selected_fields,
+    with_readable,
+)
 from gpudrift.execution.cluster import work
 from gpudrift.execution.cluster.graph import (
     Cluster,
-    Place,
     Tally,
+    TaskName,
     counts_on_gpus,
     described,
     shared_fitted,
@@ -36,7 +43,8 @@ from gpudrift.execution.cluster.graph import (
 )
 from gpudrift.execution.cluster.work import Opened
 from gpudrift.execution.cuts import FILES_AT_ONCE, Cut, column_slots, cut_for_cluster, cut_rows_for_cluster, obstacle
-from gpudrift.execution.tasks import Fitted, accounted, may_hold
+from gpudrift.execution.sampling import may_hold
+from gpudrift.execution.tasks import Fitted
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sample, sample_blocks
 from gpudrift.sources import Field, Found, Source, Summary, find_source, is_uri
@@ -114,12 +122,12 @@ def open_files(cluster: Cluster, data: Any, storage_options: Mapping[str, Any] |
     """
     remote = storage_options is not None and any(map(is_uri, _paths(data)))
     storage = _Options(storage_options or {}) if remote else None
-    cluster.names = lambda place: "open the files"
-    found = cluster.submit(Place("find"), find_source, _Paths(_paths(data)), storage)
+    cluster.names = lambda task: "open the files"
+    found = cluster.submit(TaskName("find"), find_source, _Paths(_paths(data)), storage)
     files = found.result().files
     spans = [(start, min(start + FILES_AT_ONCE, len(files))) for start in range(0, len(files), FILES_AT_ONCE)]
-    summaries = cluster.many([Place("footers", 0, *span) for span in spans], _summaries, [[found]] * len(spans))
-    [shared] = cluster.start([cluster.task(Place("open", 0, 0, len(files)), open_found, found, *summaries)])
+    summaries = cluster.many([TaskName("footers", 0, *span) for span in spans], _summaries, [[found]] * len(spans))
+    [shared] = cluster.start([cluster.task(TaskName("open", 0, 0, len(files)), open_found, found, *summaries)])
     opened: Opened = shared.result()
     return Files(shared, opened.source)
 
@@ -152,9 +160,9 @@ def fit_files(cluster: Cluster, files: Files, options: FitOptions, columns: Sequ
     """Fit a schema to files without counting them."""
     opened = _asked(files.source, GroupRequest(), options, columns)
     if not files.source.columnar or files.source.rows is None:
-        cluster.names = lambda place: f"sample {files.source.label!r}"
+        cluster.names = lambda task: f"sample {files.source.label!r}"
         fitted: Fitted = cluster.result(
-            cluster.submit(Place("edges"), work.fit_stream, files.shared, opened.fields, GroupRequest(), options)
+            cluster.submit(TaskName("edges"), work.fit_stream, files.shared, opened.fields, GroupRequest(), options)
         )[1]
         return fitted[0]
     shared = files.shared if columns is None else _with_fields(cluster, files, opened)
@@ -191,21 +199,11 @@ def _asked(source: Source, request: GroupRequest, options: FitOptions, columns: 
 
 
 def _with_fields(cluster: Cluster, files: Files, opened: Opened) -> Any:
-    return cluster.submit(Place("asked"), work.with_fields, files.shared, [one.name for one in opened.fields])
+    return cluster.submit(TaskName("asked"), work.with_fields, files.shared, [one.name for one in opened.fields])
 
 
 def _retyped(cluster: Cluster, files: Files, source: Source) -> Any:
-    return cluster.submit(Place("again"), work.retyped, files.shared, source)
-
-
-def options_of(options: FitOptions, fields: Sequence[Field]) -> FitOptions:
-    names = {one.name for one in fields}
-    return replace(
-        options,
-        kinds={name: kind for name, kind in options.kinds.items() if name in names},
-        edges={name: edges for name, edges in options.edges.items() if name in names},
-        bounds={name: bounds for name, bounds in options.bounds.items() if name in names},
-    )
+    return cluster.submit(TaskName("again"), work.retyped, files.shared, source)
 
 
 # --- fitting ---------------------------------------------------------------------------------------------------------
@@ -222,13 +220,13 @@ def _profile_held(
     _follow(cluster, opened, cut)
     roots = [
         cluster.task(
-            Place("fit", block, 0, len(source.parts)),
+            TaskName("fit", block, 0, len(source.parts)),
             work.fit_and_count,
             shared,
             span,
             sample,
             request,
-            options_of(options, fields[slice(*span)]),
+            options.of(one.name for one in fields[slice(*span)]),
             cluster.settings.backend,
             source.fingerprint,
         )
@@ -254,29 +252,31 @@ def _sampled(
     reading = cut_sample(source, opened.fields, request, cluster.threads, gpus=gpus)
     fields, sample = reading.fields, reading.sample
     if request.by:
-        shared_rest = cluster.submit(Place("rest"), work.with_fields, shared, [one.name for one in fields])
+        shared_rest = cluster.submit(TaskName("rest"), work.with_fields, shared, [one.name for one in fields])
     else:
         shared_rest = shared
     _follow(cluster, replace(opened, fields=fields), reading.cut, request.by)
     fitted = []
     for block, span in enumerate(reading.cut.columns):
-        places = [Place("sample", block, *run) for run in reading.runs[block]]
+        tasks = [TaskName("sample", block, *run) for run in reading.runs[block]]
         sampling = span, sample, source.fingerprint, cluster.settings.backend
-        samples = cluster.many(places, work.sample_run, [[shared_rest]] * len(places), *sampling)
-        own = options_of(options, fields[slice(*span)])
-        fitted.append(cluster.task(Place("edges", block), work.fit_samples, shared_rest, span, own, *samples))
+        samples = cluster.many(tasks, work.sample_run, [[shared_rest]] * len(tasks), *sampling)
+        own = options.of(one.name for one in fields[slice(*span)])
+        fitted.append(cluster.task(TaskName("edges", block), work.fit_samples, shared_rest, span, own, *samples))
     if not request:
         return reading.cut, fitted
     grouping: Any = Grouping(request.time, asked_windows(source.fields, source.label, request), request.by)
     if request.by:
         block = len(reading.cut.columns)
-        places = [Place("segments", block, *run) for run in reading.segments or ()]
+        tasks = [TaskName("segments", block, *run) for run in reading.segments or ()]
         given = request.by, sample, source.fingerprint
-        tallies = cluster.many(places, work.sample_segments, [[shared]] * len(places), *given)
+        tallies = cluster.many(tasks, work.sample_segments, [[shared]] * len(tasks), *given)
         kept = [one for one in source.fields if one.name in request.by and one.name in names]
-        own = options_of(options, kept)
-        grouping = cluster.task(Place("edges", block), _fit_segments, kept, grouping, request.segments, own, *tallies)
-    whole = cluster.task(Place("whole"), _together, names, grouping, *fitted)
+        own = options.of(one.name for one in kept)
+        grouping = cluster.task(
+            TaskName("edges", block), _fit_segments, kept, grouping, request.segments, own, *tallies
+        )
+    whole = cluster.task(TaskName("whole"), _together, names, grouping, *fitted)
     slots = sum(column_slots(opened.fields, None, coarse=True))
     return rows_only(source, names, request.columns, slots, cluster.threads, cluster.settings.backend), [whole]
 
@@ -354,8 +354,8 @@ def _profile_texts(
 ) -> GroupedProfile:
     """Files that are read from front to back (CSV): one task reads them for the sample, as a thread would."""
     label = opened.source.label
-    fitting = cluster.submit(Place("edges"), work.fit_stream, files.shared, opened.fields, request, options)
-    cluster.names = lambda place: f"sample {label!r}"
+    fitting = cluster.submit(TaskName("edges"), work.fit_stream, files.shared, opened.fields, request, options)
+    cluster.names = lambda task: f"sample {label!r}"
     source, fitted, rows = cluster.result(fitting)
     profile = _counted_known(cluster, _retyped(cluster, files, source), source, fitted)
     counted = int(profile.rows.sum())
@@ -420,9 +420,9 @@ def _counted(
     _follow(cluster, opened, cut, keys)
     trees = []
     for block, fitted in enumerate(blocks):
-        places = [Place("count", block, *run) for run in cut.runs[block]]
-        inputs = [[shared, fitted]] * len(places)
-        leaves = cluster.many(places, work.count_parts, inputs, cluster.settings.backend, source.fingerprint)
+        tasks = [TaskName("count", block, *run) for run in cut.runs[block]]
+        inputs = [[shared, fitted]] * len(tasks)
+        leaves = cluster.many(tasks, work.count_parts, inputs, cluster.settings.backend, source.fingerprint)
         trees.append(([] if known is not None else [fitted]) + ([sum_tree(cluster, block, leaves)] if leaves else []))
     # Only when all are built: a scheduler in this process that is at work on the first makes building the others slow.
     futures = [cluster.start(tree) if tree else [] for tree in trees]
@@ -475,21 +475,21 @@ def _follow(cluster: Cluster, opened: Opened, cut: Cut, keys: Sequence[str] = ()
     source = opened.source
     cluster.progress = Tally(cluster.settings.progress, tuple(stop - start for start, stop in cut.columns), source.rows)
 
-    def names(place: Place) -> str:
-        if place.stage == "segments":
-            return f"sample {', '.join(keys)} of {part_words(source, place)}"
-        if place.stage not in ("sample", "count", "fit") or place.block >= len(cut.columns):
-            return f"put together the columns of block {place.block}"
-        columns = [one.name for one in opened.fields[slice(*cut.columns[place.block])]]
+    def names(task: TaskName) -> str:
+        if task.stage == "segments":
+            return f"sample {', '.join(keys)} of {part_words(source, task)}"
+        if task.stage not in ("sample", "count", "fit") or task.block >= len(cut.columns):
+            return f"put together the columns of block {task.block}"
+        columns = [one.name for one in opened.fields[slice(*cut.columns[task.block])]]
         which = f"{columns[0]!r} to {columns[-1]!r} ({len(columns)} columns)" if len(columns) > 1 else repr(columns[0])
-        return f"{place.stage} {which} of {part_words(source, place)}"
+        return f"{task.stage} {which} of {part_words(source, task)}"
 
     cluster.names = names
 
 
-def part_words(source: Source, place: Place) -> str:
+def part_words(source: Source, task: TaskName) -> str:
     """The parts of a task in words."""
-    parts = source.parts[place.start : place.stop]
+    parts = source.parts[task.start : task.stop]
     labels = list(dict.fromkeys(part.label for part in parts))
     rows = sum(part.rows or 0 for part in parts)
     files = repr(labels[0]) + (f" and {len(labels) - 1} more files" if len(labels) > 1 else "") if labels else "no file"

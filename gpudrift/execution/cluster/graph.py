@@ -31,8 +31,8 @@ from gpudrift.windows.numbering import most_groups, too_many_groups
 
 __all__ = [
     "Cluster",
-    "Place",
     "Tally",
+    "TaskName",
     "add",
     "counts_on_gpus",
     "described",
@@ -53,7 +53,7 @@ class Cluster(Protocol):
     """Who runs the tasks: :class:`gpudrift.execution.cluster.dask.DaskCluster`."""
 
     settings: Settings
-    names: Callable[[Place], str]
+    names: Callable[[TaskName], str]
     """What a task was to do, in words of the data, for errors."""
     progress: Tally | None
     read: int
@@ -67,16 +67,20 @@ class Cluster(Protocol):
     def budget(self) -> int:
         """Bytes that a task may hold."""
 
-    def submit(self, place: Place, function: Callable[..., Any], *arguments: Any) -> Any:
+    def submit(self, task: TaskName, function: Callable[..., Any], *arguments: Any) -> Any:
         """A task of its own, whose result stays on its worker."""
 
-    def task(self, place: Place, function: Callable[..., Any], *arguments: Any) -> Any:
+    def task(self, task: TaskName, function: Callable[..., Any], *arguments: Any) -> Any:
         """A task of a graph that is not submitted yet."""
 
     def many(
-        self, places: Sequence[Place], function: Callable[..., Any], inputs: Sequence[Sequence[Any]], *constants: Any
+        self,
+        tasks: Sequence[TaskName],
+        function: Callable[..., Any],
+        inputs: Sequence[Sequence[Any]],
+        *constants: Any,
     ) -> list[Any]:
-        """Tasks of a graph, each called with its inputs, the span of its place, and the constants."""
+        """Tasks of a graph, each called with its inputs, the span of its name, and the constants."""
 
     def start(self, roots: Sequence[Any]) -> list[Any]:
         """Submit a graph."""
@@ -92,7 +96,7 @@ class Cluster(Protocol):
 
 
 @dataclass(frozen=True)
-class Place:
+class TaskName:
     """Which task it is; what a key and an error message are made of, without a word of the data."""
 
     stage: str
@@ -104,8 +108,8 @@ class Place:
         return f"{self.stage}-{self.block}-{self.start}-{self.stop}"
 
     @classmethod
-    def of(cls, text: str) -> Place:
-        """The place at the end of a text, for instance of a key."""
+    def of(cls, text: str) -> TaskName:
+        """The name at the end of a text, for instance of a key."""
         stage, *numbers = text.rsplit("-", 4)[-4:]
         return cls(stage, *map(int, numbers))
 
@@ -125,10 +129,10 @@ class Tally:
     values: int = 0
     bytes: int = 0
 
-    def add(self, place: str, block: int, rows: int, read: int) -> None:
-        if place in self.known or place.startswith("add"):
+    def add(self, task: str, block: int, rows: int, read: int) -> None:
+        if task in self.known or task.startswith("add"):
             return
-        self.known.add(place)
+        self.known.add(task)
         self.counted[block] = self.counted.get(block, 0) + rows
         self.values += rows * self.columns[block]
         self.bytes += read
@@ -159,7 +163,7 @@ def sum_tree(cluster: Cluster, block: int, leaves: Sequence[Any]) -> Any:
     while len(leaves) > 1:
         level += 1
         leaves = [
-            cluster.task(Place("add", block, level, start), add, *leaves[start : start + FAN_IN])
+            cluster.task(TaskName("add", block, level, start), add, *leaves[start : start + FAN_IN])
             for start in range(0, len(leaves), FAN_IN)
         ]
     return leaves[0]
@@ -195,9 +199,9 @@ def shared_fitted(cluster: Cluster, block: int, schema: Schema, grouping: Groupi
     """What a block is counted under as one task's result, which the tasks of a worker share."""
     pieces = schema_pieces(schema)
     if len(pieces) == 1:
-        return cluster.submit(Place("schema", block), _fitted, grouping, schema)
-    parts = [cluster.submit(Place("piece", block, at), Schema, piece.columns) for at, piece in enumerate(pieces)]
-    return cluster.submit(Place("schema", block), _fitted, grouping, *parts)
+        return cluster.submit(TaskName("schema", block), _fitted, grouping, schema)
+    parts = [cluster.submit(TaskName("piece", block, at), Schema, piece.columns) for at, piece in enumerate(pieces)]
+    return cluster.submit(TaskName("schema", block), _fitted, grouping, *parts)
 
 
 def _fitted(grouping: Grouping, *schemas: Schema) -> Fitted:

@@ -12,7 +12,7 @@ from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import Packet
 from gpudrift.execution.asked import asked_windows, check_windows, seen_types, segment_columns, selected_fields
 from gpudrift.execution.cluster import work
-from gpudrift.execution.cluster.graph import SMALL_SHARE, Cluster, Place, Tally, shared_fitted, sum_tree
+from gpudrift.execution.cluster.graph import SMALL_SHARE, Cluster, Tally, TaskName, shared_fitted, sum_tree
 from gpudrift.execution.cuts import BYTES_PER_SLOT, FAN_IN, column_slots
 from gpudrift.execution.tasks import Fitted
 from gpudrift.fitting.columns import FitOptions
@@ -45,10 +45,10 @@ def frame_of(data: Any, columns: Sequence[str] | None) -> Frame:
     if repeated is not None:
         raise ValueError(f"{FRAME}: column name {repeated!r} is not unique")
     wanted = set(given if columns is None else columns)
-    places = [at for at, name in enumerate(given) if name in wanted]
-    frame = data if len(places) == len(given) else data[[data.columns[at] for at in places]]
+    tasks = [at for at, name in enumerate(given) if name in wanted]
+    frame = data if len(tasks) == len(given) else data[[data.columns[at] for at in tasks]]
     types = {one.name: one for one in open_source(_empty_frame(frame)).fields}
-    fields = tuple(types[given[at]] for at in places)
+    fields = tuple(types[given[at]] for at in tasks)
     return Frame(frame.to_delayed(), fields, len(given))
 
 
@@ -105,7 +105,7 @@ def _fitted(
     windows, by = asked_windows(given, FRAME, request), segment_columns(given, FRAME, request)
     frame = _frame_with(data, columns, request.columns)
     fitting = work.fit_sampler, sampler_of(cluster, frame), fields, by, windows, request, options
-    fitted: Fitted = dict(cluster.results(cluster.start([cluster.task(Place("edges"), *fitting)])))[0]
+    fitted: Fitted = dict(cluster.results(cluster.start([cluster.task(TaskName("edges"), *fitting)])))[0]
     return fitted, frame, by, fields
 
 
@@ -116,19 +116,19 @@ def _frame_with(data: Any, columns: Sequence[str] | None, keys: Sequence[str]) -
 
 def sampler_of(cluster: Cluster, frame: Frame) -> Any:
     """A task of what is sampled of all partitions."""
-    cluster.names = lambda place: f"sample partition {place.start} of {FRAME}"
-    names = cluster.submit(Place("names"), tuple, frame.names)
-    places = [Place("sample", 0, number, number + 1) for number in range(len(frame.partitions))]
-    befores: list[Any] = [cluster.submit(Place("before"), int)]
+    cluster.names = lambda task: f"sample partition {task.start} of {FRAME}"
+    names = cluster.submit(TaskName("names"), tuple, frame.names)
+    tasks = [TaskName("sample", 0, number, number + 1) for number in range(len(frame.partitions))]
+    befores: list[Any] = [cluster.submit(TaskName("before"), int)]
     for number, partition in enumerate(frame.partitions[:-1]):
-        befores.append(cluster.task(Place("rows", 0, number, number + 1), work.rows_after, partition, befores[-1]))
+        befores.append(cluster.task(TaskName("rows", 0, number, number + 1), work.rows_after, partition, befores[-1]))
     inputs = [[partition, names, before] for partition, before in zip(frame.partitions, befores, strict=True)]
-    samplers = cluster.many(places, work.thin_partition, inputs, frame.columns, cluster.settings.backend)
+    samplers = cluster.many(tasks, work.thin_partition, inputs, frame.columns, cluster.settings.backend)
     level = 0
     while len(samplers) > 1:
         level += 1
         samplers = [
-            cluster.task(Place("join", 0, level, start), work.join_samplers, *samplers[start : start + 4 * FAN_IN])
+            cluster.task(TaskName("join", 0, level, start), work.join_samplers, *samplers[start : start + 4 * FAN_IN])
             for start in range(0, len(samplers), 4 * FAN_IN)
         ]
     return samplers[0]
@@ -145,12 +145,12 @@ def _counted(
     """One task for each partition, which counts all of its columns: for each block it would be computed anew."""
     schema, grouping = fitted
     cluster.progress = Tally(cluster.settings.progress, (len(schema),), None)
-    cluster.names = lambda place: f"{place.stage} partition {place.start} of {FRAME}"
+    cluster.names = lambda task: f"{task.stage} partition {task.start} of {FRAME}"
     shared = shared_fitted(cluster, 0, schema, grouping)
-    names = cluster.submit(Place("names", 1), tuple, frame.names)
-    places = [Place("count", 0, number, number + 1) for number in range(len(frame.partitions))]
+    names = cluster.submit(TaskName("names", 1), tuple, frame.names)
+    tasks = [TaskName("count", 0, number, number + 1) for number in range(len(frame.partitions))]
     inputs = [[partition, names, shared] for partition in frame.partitions]
-    leaves = cluster.many(places, work.count_partition, inputs, tuple(by), cluster.settings.backend)
+    leaves = cluster.many(tasks, work.count_partition, inputs, tuple(by), cluster.settings.backend)
     packet: Packet = dict(cluster.results(cluster.start([sum_tree(cluster, 0, leaves)])))[0]
     if packet.parts != ((0, len(frame.partitions)),):
         raise ValueError(f"{FRAME}: not every partition was counted, only {packet.parts}")

@@ -25,7 +25,8 @@ from gpudrift.execution.reading import (
     sample_stream,
     typed_again,
 )
-from gpudrift.execution.tasks import Fitted, HeldGroups, count_run, fit_block, fit_held_block, gathered, sample_parts
+from gpudrift.execution.sampling import fit_block, fit_held_block, sample_parts
+from gpudrift.execution.tasks import Fitted, HeldGroups, count_run, gathered
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sample, Sampled, StreamSampler, as_batches, chunks_of
 from gpudrift.sources import Field, Source

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from gpudrift.backends import shrink_cuda
 from gpudrift.counts.packets import Packet
-from gpudrift.execution.cluster.graph import Place
+from gpudrift.execution.cluster.graph import TaskName
 from gpudrift.version import __version__
 
 __all__ = ["RESOURCE", "OutOfMemory", "Work", "gpu_plugin", "version_trouble"]
@@ -20,20 +20,20 @@ RESOURCE = "gpudrift-gpu"
 
 
 class OutOfMemory(MemoryError):
-    """A task had no memory, of the host or of the GPU; which one is said by its place."""
+    """A task had no memory, of the host or of the GPU; which one its name says."""
 
-    def __init__(self, place: Place, worker: str, on_gpu: bool) -> None:
-        super().__init__(f"no memory for {place} on {worker}")
-        self.place, self.worker, self.on_gpu = place, worker, on_gpu
+    def __init__(self, task: TaskName, worker: str, on_gpu: bool) -> None:
+        super().__init__(f"no memory for {task} on {worker}")
+        self.task, self.worker, self.on_gpu = task, worker, on_gpu
 
-    def __reduce__(self) -> tuple[type[OutOfMemory], tuple[Place, str, bool]]:
-        return type(self), (self.place, self.worker, self.on_gpu)
+    def __reduce__(self) -> tuple[type[OutOfMemory], tuple[TaskName, str, bool]]:
+        return type(self), (self.task, self.worker, self.on_gpu)
 
 
 class Work:
     """What a task runs: a function, with the version checked before and progress told afterwards.
 
-    One object stands behind thousands of tasks, which so carry little more than their place: with each argument in
+    One object stands behind thousands of tasks, which so carry little more than their task: with each argument in
     each task, 50,000 of them took 9 s to build and 4 without.
 
     Parameters
@@ -44,7 +44,7 @@ class Work:
     constants : tuple
         Last arguments of the function, the same for all tasks.
     spanned : bool
-        Whether the function takes the span of the place, after the task's own arguments.
+        Whether the function takes the span of the task, after the task's own arguments.
     on_gpu : bool
         Whether it counts on a GPU. Where that has no memory left, it is tried again in smaller steps.
     """
@@ -66,12 +66,12 @@ class Work:
     def __repr__(self) -> str:
         return f"<gpudrift {getattr(self.function, '__name__', 'work')}>"
 
-    def __call__(self, place: str, *arguments: Any) -> Any:
+    def __call__(self, task: str, *arguments: Any) -> Any:
         worker = _worker()
         here = "this process" if worker is None else worker.address
         if self.version != __version__:
             raise ValueError(version_trouble(here, "gpudrift", __version__, self.version))
-        at = Place.of(place)
+        at = TaskName.of(task)
         span = ((at.start, at.stop),) if self.spanned else ()
         try:
             result = self._result((*arguments, *span, *self.constants), worker)
@@ -83,7 +83,7 @@ class Work:
             raise FileNotFoundError(f"{error} on worker {here}; workers read the files themselves") from None
         packet = result[1] if isinstance(result, tuple) and len(result) > 1 else result
         if worker is not None and isinstance(packet, Packet):
-            worker.log_event(self.topic, (place, at.block, packet.rows, packet.read))
+            worker.log_event(self.topic, (task, at.block, packet.rows, packet.read))
         return result
 
     def _result(self, arguments: tuple[Any, ...], worker: Any) -> Any:

@@ -1,0 +1,113 @@
+"""The calls that need rules: ``check`` and ``suggest_rules``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gpudrift.api.calls import fit_options, profile, whole_profile
+from gpudrift.api.saved import whole_if_saved
+from gpudrift.counts.profiles import Profile
+from gpudrift.execution.settings import Progress, Settings
+from gpudrift.judging.findings import Finding
+from gpudrift.judging.rules.evaluation import evaluate
+from gpudrift.judging.rules.reading import Given as Rules
+from gpudrift.judging.rules.reading import read_rules, rule_bounds
+from gpudrift.judging.rules.suggestions import suggested_rules
+
+__all__ = ["check", "check_tables", "suggest_rules"]
+
+
+def check(
+    data: Any,
+    rules: Rules,
+    *,
+    reference: Any = None,
+    first: Any = None,
+    kinds: Mapping[str, str] | None = None,
+    edges: Mapping[str, Sequence[Any]] | None = None,
+    backend: str = "auto",
+    threads: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+    client: Any = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """Check a table by rules; what breaks one is told apart: broken data, moved data, or unlike the training at once.
+
+    Parameters
+    ----------
+    data : data, Profile or path of a saved profile
+        Data as for :func:`profile`.
+    rules : path, mapping or sequence of Rule
+        See :func:`gpudrift.judging.rules.reading.read_rules`.
+    reference : data, Profile or path of a saved profile, optional
+        What the table is compared with by the rules that need it (``new``, ``outside`` without bounds,
+        ``scale_change``, ``column_changes``, ``drift``); its bins are those of the table.
+    first : data, Profile or path of a saved profile, optional
+        The first table after the training, perhaps `data` itself: a finding that is there already is ``skew``, and
+        only what has come since is ``drift``.
+    kinds, edges, backend, threads, progress, client, storage_options
+        As for :func:`profile`; kinds and edges concern the reference, or the data where there is none.
+
+    Returns
+    -------
+    list of Finding
+        Empty, and so false, if every rule is kept.
+
+    Raises
+    ------
+    ValueError
+        One line with every mistake in the rules; and as for :func:`profile`.
+    """
+    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    return check_tables(data, rules, reference, first, settings, kinds=kinds, edges=edges)[0]
+
+
+def check_tables(
+    data: Any,
+    rules: Rules,
+    reference: Any,
+    first: Any,
+    settings: Settings,
+    *,
+    kinds: Mapping[str, str] | None = None,
+    edges: Mapping[str, Sequence[Any]] | None = None,
+) -> tuple[list[Finding], list[Profile]]:
+    """What :func:`check` finds, and the profiles it counted or loaded."""
+    listed = read_rules(rules)
+    current, before, earliest = (None if one is None else whole_if_saved(one) for one in (data, reference, first))
+    if isinstance(current if before is None else before, Profile) and (kinds or edges):
+        raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
+    # Whoever is counted first fits the schema, with the rules' bounds as edges; a saved profile has one already.
+    saved = next((one for one in (before, current, earliest) if isinstance(one, Profile)), None)
+    options = fit_options(kinds, edges, rule_bounds(listed))
+
+    def counted(given: Any, schema: Profile | None) -> Profile:
+        return given if isinstance(given, Profile) else whole_profile(given, settings, options, schema=schema)
+
+    if before is not None:
+        before = saved = counted(before, saved)
+    same = first is data or (isinstance(first, (str, os.PathLike)) and first == data)
+    current = counted(current, saved)
+    if earliest is not None:
+        earliest = current if same else counted(earliest, saved or current)
+    found = evaluate(current, listed, before, first=earliest)
+    return found, [one for one in (current, before, earliest) if one is not None]
+
+
+def suggest_rules(baseline: Any, **options: Any) -> str:
+    """Rules to start from, as the text of a TOML file with comments; the baseline itself breaks none of them.
+
+    Parameters
+    ----------
+    baseline : data, Profile or path of a saved profile
+    options
+        As for :func:`profile`, where the baseline has to be counted.
+
+    Returns
+    -------
+    str
+    """
+    given = whole_if_saved(baseline)
+    return suggested_rules(given if isinstance(given, Profile) else profile(given, **options))
