@@ -22,6 +22,7 @@ import pytest
 from gpudrift.cli import main as cli
 
 DONE, FOUND, USAGE, FAILED = 0, 1, 2, 3
+IN_WEEKS = ("--time", "when", "--every", "1w", "--by", "country")
 
 
 class Outcome(NamedTuple):

@@ -283,26 +283,17 @@ def _sampled(
 
 @dataclass(frozen=True)
 class SampleCut:
-    """What is read of a reference for its sample.
-
-    Parameters
-    ----------
-    fields : tuple of Field
-        All columns but those of the segments.
-    sample : Sample
-    cut : Cut
-        Of these columns.
-    runs : tuple of tuples of (start, stop)
-        Of each block, those that hold any of the sample.
-    segments : tuple of (start, stop), or None
-        Runs of the columns of segments that do; None where there are no segments.
-    """
+    """What is read of a reference for its sample."""
 
     fields: tuple[Field, ...]
+    """All columns but those of the segments."""
     sample: Sample
     cut: Cut
+    """Of these columns."""
     runs: tuple[tuple[tuple[int, int], ...], ...]
+    """Of each block, those that hold any of the sample."""
     segments: tuple[tuple[int, int], ...] | None
+    """Runs of the columns of segments that do; None where there are no segments."""
 
     @property
     def tasks(self) -> int:
