@@ -1,7 +1,7 @@
 """Clusters of which some workers have a GPU, without any: dask-cuda's mocked workers, and the GPU that g++ made.
 
 What is preloaded into a worker (preload_gpu.py) makes gpudrift find a GPU there, and count on it, by the kernels as
-they are. tests/test_gpu_cluster.py does the same with a real one.
+they are. test_gpu_cluster.py does the same with a real one.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from gpudrift.execution.settings import Progress, Settings
 
 TESTS = Path(__file__).resolve().parents[2]
 QUIET: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+IN_GROUPS = {"by": "kind", "segments": 2}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -55,7 +56,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         library = emulated_gpu.shared(tmp_path_factory)
         patched.setenv("EMULATED_KERNELS", os.fspath(library))
-        patched.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
+        patched.setenv("PYTHONPATH", os.pathsep.join(map(str, [Path(__file__).parent, TESTS, TESTS.parent])))
         patched.setenv("DASK_CUDA_TEST_DISABLE_DEVICE_SPECIFIC", "1")
         yield
     logger.setLevel(level)
@@ -82,22 +83,45 @@ def processes(cluster: LocalCluster, command: list[str], workers: int = 1, **env
         wait_until(lambda: set(cluster.scheduler.workers) <= before, "its workers are gone")
 
 
-with_gpu = partial(processes, command=["distributed.cli.dask_worker", "--preload=support.preload_gpu"])
+GPU_WORKER = ["distributed.cli.dask_worker", "--preload=support.preload_gpu"]
+with_gpu = partial(processes, command=[*GPU_WORKER, "--no-nanny"])
 
 
 @pytest.fixture(scope="module")
-def plain() -> Iterator[Client]:
-    """Two workers without a GPU."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster, Client(cluster) as client:
-        yield client
+def third() -> Iterator[contextlib.ExitStack]:
+    """Ends the worker with a GPU, if there is one: it stays from one test to the next that wants it."""
+    with contextlib.ExitStack() as ends:
+        yield ends
 
 
 @pytest.fixture
-def mixed(plain: Client) -> Iterator[tuple[Client, str]]:
-    """The same two, and the address of a third worker, which has a GPU."""
-    with with_gpu(plain.cluster) as [address]:
-        yield plain, address
-        assert_nothing_left(plain)
+def plain(running: Client, third: contextlib.ExitStack) -> Iterator[Client]:
+    """Two workers without a GPU."""
+    third.close()
+    yield running
+    assert_nothing_left(running)
+
+
+@pytest.fixture
+def mixed(running: Client, third: contextlib.ExitStack) -> Iterator[tuple[Client, str]]:
+    """The same two, and the address of a third worker, which has a GPU and is started again where it dies."""
+    two = {nanny.worker_address for nanny in running.cluster.workers.values()}
+    if set(running.cluster.scheduler.workers) == two:
+        third.enter_context(processes(running.cluster, GPU_WORKER))
+    [address] = set(running.cluster.scheduler.workers) - two
+    running.run(fresh_gpu, workers=[address])
+    yield running, address
+    assert_nothing_left(running)
+
+
+def fresh_gpu(budget: str | None = None) -> None:
+    """Let a worker find its GPU anew, with the memory that it had in the beginning or is asked to use."""
+    from support import fake_cupy
+
+    os.environ.pop("GPUDRIFT_GPU_MEMORY", None)
+    if budget is not None:
+        os.environ["GPUDRIFT_GPU_MEMORY"] = budget
+    fake_cupy.forget()
 
 
 @pytest.fixture
@@ -111,7 +135,7 @@ def fine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def table() -> pa.Table:
     rng = np.random.default_rng(0)
-    rows = 12_000
+    rows = 6_000
     return pa.table(
         {
             "real": rng.normal(size=rows),
@@ -184,44 +208,48 @@ def test_without_a_gpu_auto_says_why(plain, path, expected):
 # --- some workers have one -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("asked", [{}, IN_GROUPS], ids=["whole", "groups"])
 @pytest.mark.parametrize("fit", ["held", "sampled"])
-def test_what_counts_runs_where_the_gpu_is(mixed, path, expected, fine, fit, monkeypatch):
+def test_what_counts_runs_where_the_gpu_is(mixed, path, fine, fit, asked, monkeypatch):
     client, address = mixed
+    expected = gd.profile(path, backend="numba", **asked)
     if fit == "sampled":
         monkeypatch.setattr(DaskCluster, "budget", 1)
     with recorded(client) as recorder:
-        found = gd.profile(path, client=client)
+        found = gd.profile(path, client=client, **asked)
         again = gd.profile(path, schema=expected, client=client, backend="cuda")
-    for profile, asked in ((found, "auto"), (again, "asked for")):
+    for profile, why in ((found, "auto"), (again, "asked for")):
         assert profile.digest == expected.digest
         assert profile.provenance["backend"] == "cuda"
-        assert profile.provenance["backend_reason"] == f"{asked}: 1 of 3 workers has a GPU (Emulated GPU)"
+        assert profile.provenance["backend_reason"] == f"{why}: 1 of 3 workers has a GPU (Emulated GPU)"
         took = profile.provenance["cluster"]
         assert (took["workers"], took["threads"]) == (3, 1)
         assert took["gpus"] == {"Emulated GPU (compute capability 9.0, driver 13.0, CuPy 14.0.0, no cuDF)": 1}
-    stages = {"held": {"fit", "count"}, "sampled": {"sample", "count"}}[fit]
-    for stage in stages:
+    # Groups are put in order on a device batch by batch, so there a reference is never held.
+    for stage in ("fit" if fit == "held" and not asked else "sample", "count"):
         assert recorder.places[stage] == {address}
     assert sum(map(len, recorder.spans("count").values())) > 10
 
 
-@pytest.mark.parametrize("fit", ["held", "sampled"])
-def test_workers_with_cudf_read_onto_their_gpu(plain, path, expected, fit, monkeypatch):
-    if fit == "sampled":
-        monkeypatch.setattr(DaskCluster, "budget", 1)
+def test_workers_with_cudf_read_onto_their_gpu(plain, path, expected, monkeypatch):
+    groups = gd.profile(path, backend="numba", **IN_GROUPS)
     with with_gpu(plain.cluster, EMULATED_CUDF="1"):
-        found = gd.profile(path, client=plain)
-        again = gd.profile(path, schema=expected, client=plain)
-        read = plain.run(readers)
-    assert found.digest == again.digest == expected.digest
-    (gpu,) = found.provenance["cluster"]["gpus"]
-    assert gpu == "Emulated GPU (compute capability 9.0, driver 13.0, CuPy 14.0.0, cuDF)"
-    assert sorted(map(bool, read.values())) == [False, False, True]
+        for held, asked in ((True, {}), (True, {"schema": expected}), (False, {}), (False, IN_GROUPS)):
+            if not held:
+                monkeypatch.setattr(DaskCluster, "budget", 1)
+            found = gd.profile(path, client=plain, **asked)
+            assert found.digest == (groups if asked == IN_GROUPS else expected).digest
+            (gpu,) = found.provenance["cluster"]["gpus"]
+            assert gpu == "Emulated GPU (compute capability 9.0, driver 13.0, CuPy 14.0.0, cuDF)"
+            assert sorted(map(bool, plain.run(read_since).values())) == [False, False, True]
 
 
-def readers() -> list:
-    """What cuDF's double has read in a worker."""
-    return [one for one in getattr(sys.modules.get("pylibcudf"), "told", []) if isinstance(one, tuple)]
+def read_since() -> list:
+    """What cuDF's double has read in a worker since it was asked last."""
+    told = getattr(sys.modules.get("pylibcudf"), "told", [])
+    found = [one for one in told if isinstance(one, tuple)]
+    told.clear()
+    return found
 
 
 def test_the_cpu_engine_counts_on_all_of_them(mixed, path, expected, fine):
@@ -351,11 +379,10 @@ def test_a_task_may_hold_a_quarter_of_the_smallest_gpu(plain):
                 assert other.budget > 64 << 20
 
 
-def test_a_budget_that_is_asked_for_counts(plain):
-    with (
-        with_gpu(plain.cluster, GPUDRIFT_GPU_MEMORY="7MB"),
-        DaskCluster(Settings("auto", client=plain)) as cluster,
-    ):
+def test_a_budget_that_is_asked_for_counts(mixed):
+    client, address = mixed
+    client.run(fresh_gpu, "7MB", workers=[address])
+    with DaskCluster(Settings("auto", client=client)) as cluster:
         assert cluster.budget == 7_000_000 // 4
 
 
@@ -373,15 +400,15 @@ def test_a_dry_run_counts_gpus(mixed, path):
 
 
 NEEDS_LESS = """
-from gpudrift.backends import cuda
-if cuda.device().budget > 70 << 20:
+from gpudrift.backends.cuda.device import device
+if device().budget > 70 << 20:
     raise MemoryError("std::bad_alloc: out_of_memory")
 """
 
 
 def test_steps_shrink_until_they_fit(mixed, path, expected, fine):
     client, address = mixed
-    with on_workers(client, "tasks.count_parts", indented(NEEDS_LESS)):
+    with on_workers(client, "execution.cluster.work.count_parts", indented(NEEDS_LESS)):
         found = gd.profile(path, schema=expected, client=client, backend="cuda")
     assert found.digest == expected.digest
     assert found.provenance["cluster"]["gpu_memory_shrunk"] == {address: 64 << 20}  # of 256
@@ -400,7 +427,7 @@ def test_what_never_fits_is_named_with_what_to_change(mixed, path, expected, fin
     client, address = mixed
     body = indented(f"raise {error}")
     with (
-        on_workers(client, "tasks.count_parts", body),
+        on_workers(client, "execution.cluster.work.count_parts", body),
         pytest.raises(MemoryError, match=words.format(address)) as caught,
     ):
         gd.profile(path, schema=expected, client=client, backend="cuda")
@@ -420,7 +447,7 @@ def test_a_worker_with_a_gpu_that_dies_again_and_again_is_named(mixed, path, exp
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
     body = indented("os.kill(os.getpid(), signal.SIGKILL)")
     with (
-        on_workers(client, "tasks.count_parts", body),
+        on_workers(client, "execution.cluster.work.count_parts", body),
         pytest.raises(
             MemoryError, match=r"1 worker died, .* to count 'real' .*table.parquet'.* give workers more memory"
         ),
@@ -452,14 +479,13 @@ def local_gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return asked
 
 
-@pytest.mark.parametrize("backend", ["auto", "cuda"])
-def test_a_local_cluster_has_a_worker_for_each_gpu(local_gpus, path, expected, backend):
-    with dask_scheduler.open_cluster("local", backend=backend) as client:
+def test_a_local_cluster_has_a_worker_for_each_gpu(local_gpus, path, expected):
+    with dask_scheduler.open_cluster("local", backend="auto") as client:
         seen = client.run(os.getenv, "CUDA_VISIBLE_DEVICES")
         assert sorted(seen.values()) == ["0,1", "1,0"]
         assert list(client.nthreads().values()) == [1, 1]
         with recorded(client) as recorder:
-            found = gd.profile(path, schema=expected, client=client, backend=backend)
+            found = gd.profile(path, schema=expected, client=client)
         assert recorder.places["count"] <= set(client.nthreads())
     assert found.digest == expected.digest
     assert "2 of 2 workers have a GPU" in found.provenance["backend_reason"]
@@ -487,13 +513,6 @@ def test_so_many_of_the_gpus(local_gpus, path, expected):
     words = "^workers: 3 were asked for, and this machine has 2 GPUs, one for each worker; with the backend numba"
     with pytest.raises(ValueError, match=words), dask_scheduler.open_cluster("local", workers=3, backend="cuda"):
         pass
-
-
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
-def test_the_cpu_engines_have_plain_workers_also_beside_a_gpu(local_gpus, backend):
-    with dask_scheduler.open_cluster("local", workers=1, threads=1, backend=backend) as client:
-        assert type(client.cluster) is LocalCluster
-    assert not local_gpus
 
 
 def test_workers_that_dask_cuda_worker_starts(plain, path, expected, fine):
