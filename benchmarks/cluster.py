@@ -48,20 +48,24 @@ import generate
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from gpudrift.counts.packed import Packet, add_packets
 
 import gpudrift as gd
-from gpudrift.execution import cuts as planning
-from gpudrift.execution import tasks
-from gpudrift.execution.cluster import files as cluster_files
+from gpudrift.api import engine
+from gpudrift.counts.packets import Packet, add_packets
+from gpudrift.execution import cuts
 from gpudrift.execution.cluster.dask import DaskCluster
 from gpudrift.execution.cluster.files import open_files, open_found
 from gpudrift.execution.cluster.graph import Place
+from gpudrift.execution.cluster.work import Opened, count_parts
 from gpudrift.execution.cuts import AT_ONCE, FAN_IN, column_slots, cut_columns, cut_for_cluster, obstacle
 from gpudrift.execution.forecast import Rates, plan_table
 from gpudrift.execution.settings import Settings
+from gpudrift.execution.tasks import fit_block
+from gpudrift.execution.threads import count_source
 from gpudrift.fitting.columns import FitOptions
+from gpudrift.fitting.samples import Sampled, take_sample
 from gpudrift.sources import find_source, open_source
+from gpudrift.windows.grouping import WHOLE
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -129,17 +133,16 @@ WRITTEN_HERE = 2_000_000
 
 
 def prepare(shape: Shape, within: Path) -> list[str]:
-    """Paths of the files of a table, made by processes of their own unless they are there."""
+    """Paths of the files of a table, made unless they are there: a large one by processes of their own."""
     folder = shape.folder(within)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{number:05d}.parquet" for number in range(shape.files)]
     missing = [number for number, path in enumerate(paths) if not path.exists()]
-    if missing:
+    if missing and shape.rows * (shape.floats + len(shape.strings)) <= WRITTEN_HERE:
+        for number in missing:
+            write(shape, paths[number], number)
+    elif missing:
         say(f"writing {len(missing)} files to {folder}")
-        if shape.rows * (shape.floats + len(shape.strings)) <= WRITTEN_HERE:
-            for number in missing:
-                write(shape, paths[number], number)
-            return [str(path) for path in paths]
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), mp_context=spawn) as pool:
             done = [pool.submit(write, shape, paths[number], number) for number in missing]
@@ -232,21 +235,21 @@ def count(client: Any, paths: Sequence[str], schema: gd.Schema) -> gd.Profile:
 def read(client: Any, paths: Sequence[str], schema: gd.Schema | None = None) -> int:
     """The graph of :func:`count` (with a schema) or :func:`profile` with nothing but reading in it; bytes in memory."""
     with DaskCluster(Settings(client=client)) as cluster:
-        shared, opened = open_files(cluster, list(paths), None, None, FitOptions(), None)
-        source, fields = opened.source, opened.fields
+        files = open_files(cluster, list(paths), None)
+        source, fields = files.source, files.source.fields
         sizes = [source.column_bytes(one.name) for one in fields if obstacle(one) is None]
         whole = schema is None and max(sizes, default=0) <= cluster.budget
         held = cluster.budget if whole else None
         cut = cut_for_cluster(source, fields, column_slots(fields, schema), cluster.threads, held=held)
         roots = [
-            cluster.task(Place("read", block, *run), read_parts, shared, span, run, whole)
+            cluster.task(Place("read", block, *run), read_parts, files.shared, span, run, whole)
             for block, span in enumerate(cut.columns)
             for run in cut.runs[block]
         ]
         return sum(size for _, size in cluster.results(cluster.start(roots)))
 
 
-def read_parts(opened: tasks.Opened, columns: tuple[int, int], parts: tuple[int, int], whole: bool) -> int:
+def read_parts(opened: Opened, columns: tuple[int, int], parts: tuple[int, int], whole: bool) -> int:
     """Read some columns of some parts as the tasks of the engine do, and drop them."""
     source, run = opened.source, opened.source.parts[slice(*parts)]
     names = [one.name for one in opened.fields[slice(*columns)] if obstacle(one) is None]
@@ -327,12 +330,12 @@ _here: list[Any] = []
 
 def _open_here(paths: list[str], schema: gd.Schema) -> None:
     source = open_source(paths)
-    _here[:] = [tasks.Opened(source, source.fields), schema]
+    _here[:] = [Opened(source, source.fields), (schema, WHOLE)]
 
 
 def _count_here(span: tuple[int, int]) -> Packet:
-    opened, schema = _here
-    return tasks.count_parts(opened, schema, span, "numba", opened.source.fingerprint)
+    opened, fitted = _here
+    return count_parts(opened, fitted, span, "numba", opened.source.fingerprint)
 
 
 def workers_case(given: argparse.Namespace) -> dict[str, Any]:
@@ -503,7 +506,7 @@ def graph_case(given: argparse.Namespace) -> dict[str, Any]:
             warm_up(client, given)
             most = entry["table"]["row_groups"] * shape.floats
             finest = {"BYTES_PER_SLOT": 0, "SMALLEST_BLOCK": 0, "TASKS_PER_THREAD": most, "MOST_TASKS": 10 * most}
-            with mock.patch.multiple(planning, **finest):
+            with mock.patch.multiple(cuts, **finest):
                 runs.append(submitted(partial(count, client, paths, schema)))
             while client.run_on_scheduler(lambda dask_scheduler: bool(dask_scheduler.tasks)):
                 time.sleep(0.1)
@@ -515,7 +518,7 @@ def submitted(work: Callable[[], Any]) -> dict[str, Any]:
     """Seconds, and processor seconds of client and scheduler, until everything is submitted; then it is given up."""
     told: dict[str, Any] = {}
     began: list[float] = []
-    real_open = cluster_files.open_files
+    real_open = engine.open_files
 
     def opening(*given: Any) -> Any:
         found = real_open(*given)
@@ -528,7 +531,7 @@ def submitted(work: Callable[[], Any]) -> dict[str, Any]:
         raise Submitted
 
     with (
-        mock.patch.object(cluster_files, "open_files", opening),
+        mock.patch.object(engine, "open_files", opening),
         mock.patch.object(DaskCluster, "results", stopping),
         suppress(Submitted),
     ):
@@ -660,7 +663,7 @@ def nothing_tasks(client: Any, given: argparse.Namespace) -> dict[str, float]:
 
 def lowered() -> Any:
     """Let the engine cut as finely as there are parts."""
-    return mock.patch.multiple(planning, BYTES_PER_SLOT=0, CLUSTER_TASK=1, SMALLEST_BLOCK=1)
+    return mock.patch.multiple(cuts, BYTES_PER_SLOT=0, CLUSTER_TASK=1, SMALLEST_BLOCK=1)
 
 
 def tiny_tasks(client: Any, given: argparse.Namespace) -> dict[str, float]:
@@ -720,9 +723,9 @@ def openings(client: Any, given: argparse.Namespace) -> dict[str, dict[str, floa
     return found
 
 
-def joined(paths: Sequence[str], footers: Sequence[Any]) -> tasks.Opened:
+def joined(paths: Sequence[str], footers: Sequence[Any]) -> Opened:
     """What is done once, after all footers were read: find the files, and make a source of everything."""
-    return open_found(find_source(paths), None, FitOptions(), None, footers)
+    return open_found(find_source(paths), footers)
 
 
 def busy(work: Callable[[], Any], times: int) -> float:
@@ -758,14 +761,14 @@ def packets(given: argparse.Namespace) -> list[dict[str, float]]:
     schema = gd.fit(paths, columns=chosen)
     found, number = [], 1
     while number <= len(paths):
-        counted = gd.profile(paths[:number], schema=schema, columns=chosen)
-        one = Packet.of(counted, ((number, 2 * number),), 0, schema.digest)
+        counted = count_source(open_source(paths[:number]), schema, WHOLE, chosen, Settings())
+        one = Packet.of(counted, ((number, 2 * number),), 0)
         sizes = {"rows": one.rows, "slots": one.slots, "bytes": one.nbytes}
         found.append(sizes | {"bytes_per_slot": one.nbytes / one.slots})
         number *= 2
     several = [replace(one, parts=((at, at + 1),)) for at in range(FAN_IN)]
     adding = timed(partial(add_packets, several), 5) / len(several)
-    unpacking = timed(partial(one.profile, schema), 5)
+    unpacking = timed(partial(one.profile, schema, WHOLE), 5)
     found[-1] |= {"add_seconds_per_slot": adding / one.slots, "profile_seconds_per_slot": unpacking / one.slots}
     return found
 
@@ -775,10 +778,10 @@ def column_costs(given: argparse.Namespace) -> dict[str, float]:
     source = open_source(prepare(given.sizes.floats, given.folder))
     fields = source.fields[:16]
     batches = list(source.batches(source.parts[0], [one.name for one in fields]))
-    sampled: tasks.Sampled = {one.name: [] for one in fields}
-    tasks.take_sample(batches[0], np.arange(min(batches[0].num_rows, 65_536)), sampled)
-    fitting = timed(lambda: tasks.fit_block(fields, sampled, FitOptions()), 3) / len(fields)
-    schema = gd.Schema(tasks.fit_block(fields, sampled, FitOptions()))
+    sampled: Sampled = {one.name: [] for one in fields}
+    take_sample(batches[0], np.arange(min(batches[0].num_rows, 65_536)), sampled)
+    fitting = timed(lambda: fit_block(fields, sampled, FitOptions()), 3) / len(fields)
+    schema = fit_block(fields, sampled, FitOptions())
     few = pa.Table.from_batches(batches).slice(0, 10)
     counting = timed(lambda: gd.profile(few, schema=schema, threads=1), 5) / len(fields)
     return {"fit_seconds": fitting, "prepare_seconds": counting}

@@ -6,7 +6,7 @@ Parts, all of them or those of ``--only``, each of which takes less than ten min
 
 - ``tests``: ``pytest -m gpu --require-gpu``, one after the other; if one fails nothing else is measured;
 - ``kernels``: ``gpudrift bench``;
-- ``variants``: one constant of gpudrift/backends/cuda_launch.py is changed at a time, on float32 columns of three
+- ``variants``: one constant of gpudrift/backends/cuda/launch.py is changed at a time, on float32 columns of three
   shapes, so that what was kept can be told from what was tried;
 - ``files``: ``gpudrift bench --files`` on tables that are generated, each deleted before the next: from Parquet to a
   report beside ``cudf.read_parquet``, and the peak of GPU memory beside the budget (``--cases`` takes some of them);

@@ -203,7 +203,7 @@ def profile(
     given = None if schema is None else _known(schema)
     if given is not None and (kinds or edges or rules is not None):
         what = "kinds and edges" if kinds or edges else "bounds of rules"
-        raise ValueError(f"{what} are part of the schema: give them where the schema is fitted")
+        raise ValueError(f"{what} are fixed by the schema; set them when it is fitted")
     options = _options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules)))
     with opened_table(data, settings) as table:
         if given is None:
@@ -256,7 +256,7 @@ def _grouping(table: Table, given: Schema | Profile | GroupedProfile, request: G
     by = known.by if known is not None else ()
     if request.by not in ((), by):
         has = f"the baseline has those of {', '.join(by)}" if by else "the baseline has none"
-        raise ValueError(f"segments of {', '.join(request.by)}: they are frozen with a baseline, and {has}")
+        raise ValueError(f"segments of {', '.join(request.by)}: segments are fixed by the baseline: {has}")
     segments = known.segments if known is not None else ()
     if request.time is None:
         return Grouping(None, None, by, segments)
@@ -310,12 +310,12 @@ def compare(
     before, after = whole_if_saved(reference), whole_if_saved(current)
     settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
     if isinstance(before, Profile) and (kinds or edges):
-        raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
+        raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
     if isinstance(before, Profile):
         before = before if columns is None else _selected(before, columns)
     elif isinstance(after, Profile):
         if kinds or edges:
-            raise ValueError("kinds and edges are part of the schema: give them where the schema is fitted")
+            raise ValueError("kinds and edges are fixed by the schema; set them when it is fitted")
         before = whole_profile(before, settings, FitOptions(), columns, after)
     else:
         before = whole_profile(before, settings, _options(kinds, edges), columns)
@@ -470,7 +470,7 @@ def check_tables(
     listed = read_rules(rules)
     current, before, earliest = (None if one is None else whole_if_saved(one) for one in (data, reference, first))
     if isinstance(current if before is None else before, Profile) and (kinds or edges):
-        raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
+        raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
     # Whoever is counted first fits the schema, with the rules' bounds as edges; a saved profile has one already.
     saved = next((one for one in (before, current, earliest) if isinstance(one, Profile)), None)
     options = _options(kinds, edges, rule_bounds(listed))

@@ -122,7 +122,9 @@ def monitor(
     before, current = load_if_saved(baseline), load_if_saved(data)
     # What cannot be is said before anything is counted; each table is opened once.
     if isinstance(current, Profile):
-        raise ValueError("monitor: the data is a profile without windows; make it with time='…' and every='1d'")
+        raise ValueError(
+            "monitor: the data is a profile without windows; profile it with a time column and a window length"
+        )
     with ExitStack() as tables:
         now = None
         if data is not None and not isinstance(current, GroupedProfile):
@@ -134,7 +136,7 @@ def monitor(
             options = FitOptions(dict(kinds or {}), dict(edges or {}), rule_bounds(listed))
             before = _baseline(before, settings, request, options, columns, like, windows=thresholds == CALIBRATED)
         elif kinds or edges:
-            raise ValueError("kinds and edges are part of a saved profile: give them where it is made")
+            raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
         limits, of_segments, told = _limits(thresholds, before, rate)
         if opened is not None and opened.schema != before.schema:
             difference = first_difference(opened.schema, before.schema)
@@ -162,9 +164,9 @@ def monitor(
 
 def _check_given(data: Any, store: Any, batch: str | None) -> None:
     if data is None and store is None:
-        raise ValueError("monitor: neither data nor a store is given")
+        raise ValueError("monitor: give data, a store, or both")
     if batch is not None and (data is None or store is None):
-        raise ValueError("monitor: a batch is a name for data in a store, and needs both")
+        raise ValueError("monitor: a batch names data in a store; give both")
 
 
 def _opened(store: Store | str | os.PathLike[str] | None, storage_options: Mapping[str, Any] | None) -> Store | None:
@@ -182,7 +184,7 @@ def _made(store: Store | str | os.PathLike[str], like: Any, storage_options: Map
     if isinstance(store, Store):
         return store
     if like is None:
-        raise FileNotFoundError(f"{os.fspath(store)}: no store of windows, and no data to make one of")
+        raise FileNotFoundError(f"{os.fspath(store)}: no store of windows found, and no data to create one from")
     return Store.create(store, like, storage_options=storage_options)
 
 
@@ -216,9 +218,11 @@ def _counted(
     """The windows of the data, of the length that is asked for, or as they were counted before."""
     known = isinstance(like, GroupedProfile) and like.grouping.time is not None
     if request.time is None and not known:
-        raise ValueError("monitor: no windows: give a time column and their length (time='…', every='1d')")
+        raise ValueError(
+            "monitor: no time windows: give a time column and a window length (--time and --every, or time= and every=)"
+        )
     if request.time is None and isinstance(like, GroupedProfile) and request.by not in ((), like.grouping.by):
-        raise ValueError(f"segments of {', '.join(request.by)}: they are frozen with the baseline and the store")
+        raise ValueError(f"segments of {', '.join(request.by)}: segments are fixed by the baseline and the store")
     counted = counted_profile(table, like, request if request.time is not None else GroupRequest(), columns)
     assert isinstance(counted, GroupedProfile)
     return counted
@@ -244,7 +248,7 @@ def judged_starts(current: GroupedProfile, since: str | None, last: int | None) 
         starts = [start for start in starts if start >= first]
     if last is not None:
         if last < 1:
-            raise ValueError(f"last: {last} windows, expected at least one")
+            raise ValueError(f"last: {last} windows; at least 1 is required")
         starts = starts[-last:]
     return starts
 
@@ -263,12 +267,13 @@ def _baseline(
     with opened_table(data, settings) as table:
         if like is not None:
             if options.kinds or options.edges:
-                raise ValueError("kinds and edges are part of the schema: give them where the schema is fitted")
+                raise ValueError("kinds and edges are fixed by the schema; set them when it is fitted")
             return counted_profile(table, like, GroupRequest(), columns)
         if request.time is not None and request.time not in table.types:
             if windows:
                 raise ValueError(
-                    f"thresholds: calibrated ones need windows, and the baseline has no column {request.time!r}"
+                    "thresholds: calibrated thresholds need a baseline with windows, "
+                    f"and it has no column {request.time!r}"
                 )
             # A training table mostly has no time of prediction.
             request = GroupRequest(by=request.by, segments=request.segments)
@@ -281,7 +286,7 @@ def _limits(
     """What to judge the table and its segments by, and how the document tells it."""
     if isinstance(given, str):
         if given != CALIBRATED:
-            raise ValueError(f"thresholds: {given!r}, expected thresholds of columns or {CALIBRATED!r}")
+            raise ValueError(f"thresholds: {given!r}, expected thresholds by column or {CALIBRATED!r}")
         given = calibrated(baseline, rate)
     if isinstance(given, Calibration):
         names = segment_names(baseline) if isinstance(baseline, GroupedProfile) else {}
@@ -301,5 +306,5 @@ def calibrated(baseline: Profile | GroupedProfile, rate: float = RATE) -> Baseli
         If it has none, or too few.
     """
     if not isinstance(baseline, GroupedProfile):
-        raise ValueError("thresholds: calibrated ones come from the baseline's own windows, and it has none")
+        raise ValueError("thresholds: calibrated thresholds need a baseline with windows")
     return calibrate_baseline(baseline, rate=rate)

@@ -172,11 +172,11 @@ def monitor(
 
     gates, names, options = split_gates(fail_on, tuple(FINDING_KINDS)), split_names(columns), read_config(config)
     options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
-    asked = windows_asked(time, every, zone, by, segments)
+    divided = windows_asked(time, every, zone, by, segments)
+    asked = divided if rate is None else divided | {"rate": rate}
     _check_usage(data, store, batch, rate, thresholds, options)
     check_output("--json", json_path, [baseline, data, rules, config])
     calibrated = thresholds == CALIBRATED
-    asked |= {} if rate is None else {"rate": rate}
     if alpha is not None:
         options["alpha"] = alpha
     if calibrated:
@@ -185,7 +185,7 @@ def monitor(
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
             tables = [baseline] if data is None else [baseline, data]
-            return print_plan(planned(tables, None, names, backend, threads, client, options))
+            return print_plan(planned(tables, None, names, backend, threads, client, options, **divided))
         with progress_bar(quiet) as progress:
             found = watch(
                 baseline,

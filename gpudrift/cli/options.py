@@ -292,8 +292,9 @@ def planned(
     threads: int,
     client: Any,
     options: dict[str, Any],
+    **windows: Any,
 ) -> Plan:
     """Plan a run without counting anything."""
     storage = options.get("storage_options")
     where: dict[str, Any] = {"backend": backend, "threads": threads, "client": client}
-    return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where)
+    return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where, **windows)

@@ -103,7 +103,7 @@ def profile(
     listed = None if rules is None else read_rules(rules)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
-            return print_plan(planned([data], like, names, backend, threads, client, options))
+            return print_plan(planned([data], like, names, backend, threads, client, options, **windows))
         with progress_bar(quiet) as progress:
             counted = gpudrift.profile(
                 data,

@@ -26,6 +26,7 @@ from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
 from gpudrift.errors import IncompatibleColumnError
 
 __all__ = [
+    "INVALID_UTF8",
     "NAN_IS_NULL",
     "CodedValues",
     "NumericValues",
@@ -39,6 +40,7 @@ __all__ = [
     "utf8_texts",
 ]
 
+INVALID_UTF8 = "a text is not valid UTF-8"
 NAN_IS_NULL = {b"gpudrift.nan": b"null"}
 """Field metadata that a source sets where the container cannot tell NaN from null (NumPy-backed pandas)."""
 
@@ -299,7 +301,7 @@ def utf8_texts(dictionary: pa.Array) -> pa.Array:
     try:
         dictionary.validate(full=True)
     except pa.ArrowInvalid:
-        raise IncompatibleColumnError("unreadable", "a text is not valid UTF-8") from None
+        raise IncompatibleColumnError("unreadable", INVALID_UTF8) from None
     return dictionary.cast(pa.large_binary() if dictionary.type == pa.large_string() else pa.binary())
 
 

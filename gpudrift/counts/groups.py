@@ -95,14 +95,14 @@ class GroupedProfile:
         size, slots, columns = self.rows.size, self.schema.slots, len(self.schema)
         shapes = [self.groups.shape, self.counts.shape, self.sums.shape, self.low.shape, self.high.shape]
         if shapes != [(size, 2), (size, slots), (size, slots), (size, columns), (size, columns)]:
-            raise ValueError("windows: the arrays have not the shapes that the schema asks for")
+            raise ValueError("windows: the shapes of the arrays do not match the schema")
         order = [tuple(pair) for pair in self.groups.tolist()]
         if any(a >= b for a, b in pairwise(order)):
             raise ValueError("windows: the groups are not in ascending order")
         if size and (int(self.rows.min()) < 1 or int(self.groups[:, 1].min()) < 0):
             raise ValueError("windows: a group has no rows")
         if size and int(self.groups[:, 1].max()) > self.grouping.other:
-            raise ValueError(f"windows: there is no segment {int(self.groups[:, 1].max())}")
+            raise ValueError(f"windows: unknown segment {int(self.groups[:, 1].max())}")
         counted = np.array([column.family != "skipped" for column in self.schema.columns], np.bool_)
         for name in self.skipped:
             counted[self.schema.index[name]] = False
@@ -417,7 +417,7 @@ class GroupedProfile:
         """
         windows = self.grouping.windows
         if windows is None:
-            raise ValueError("windows: there is no time column, and so nothing to add up to longer windows")
+            raise ValueError("windows: no time column, so there are no windows to add up to longer ones")
         wanted = Every.parse(every) if isinstance(every, str) else every
         if not windows.adds_up_to(wanted):
             raise ValueError(f"windows of {windows.every} do not add up to windows of {wanted}")

@@ -94,7 +94,7 @@ class Profile:
     def check(self) -> None:
         """Raise ``ValueError`` unless every column's slots add up to the number of rows."""
         if not 0 <= self.rows <= MAX_ROWS:
-            raise ValueError(f"profile: {self.rows} rows, possible are 0 to 2**47")
+            raise ValueError(f"profile: {self.rows} rows; 0 to 2**47 are allowed")
         columns = self.schema.columns
         counted = np.array([column.family != "skipped" for column in columns], dtype=np.bool_)
         for name in self.skipped:
@@ -352,12 +352,12 @@ def first_difference(left: Schema, right: Schema) -> str:
     for a, b in zip(left.columns, right.columns, strict=False):
         if a.digest != b.digest:
             if a.name != b.name:
-                return f"the schemas differ: column {a.name!r} stands where the other has {b.name!r}"
+                return f"the schemas differ: column {a.name!r} where the other has {b.name!r}"
             if a.kind != b.kind or a.unit != b.unit:
                 return (
                     f"the schemas differ in column {a.name!r}: {a.kind} {a.unit or ''} against {b.kind} {b.unit or ''}"
                 )
-            return f"the schemas differ in column {a.name!r}: other bins (profile one side with the other's schema)"
+            return f"the schemas differ in column {a.name!r}: different bins (profile one side with the other's schema)"
     return f"the schemas differ: {len(left)} columns against {len(right)}"
 
 

@@ -157,7 +157,7 @@ def _checked(
 
 def _profile_of(table: pa.Table, document: Mapping[str, Any], known: Schema | None) -> Stored:
     if table.schema.names != PROFILE_SCHEMA.names or table.schema.types != PROFILE_SCHEMA.types:
-        raise ValueError("its columns are others")
+        raise ValueError("its columns are not those of this format")
     schema = _schema_of(table, document, table.num_rows, known)
     cells = _cells(table, schema, 1)
     tails = {
@@ -171,11 +171,11 @@ def _profile_of(table: pa.Table, document: Mapping[str, Any], known: Schema | No
 
 def _windows_of(table: pa.Table, document: Mapping[str, Any], known: Schema | None) -> Stored:
     if table.schema.names != FILE_SCHEMA.names or table.schema.types != FILE_SCHEMA.types:
-        raise ValueError("its columns are others")
+        raise ValueError("its columns are not those of this format")
     grouping = Grouping.from_document(document["grouping"])
     size, columns = (int(document[entry]) for entry in ("groups", "columns"))
     if min(size, columns) < 0 or table.num_rows != max(size, 1) * max(columns, 1) - (not size and not columns):
-        raise ValueError(f"{table.num_rows} rows, and not one for each of {size} groups and {columns} columns")
+        raise ValueError(f"{table.num_rows} rows, expected one for each of {size} groups and {columns} columns")
     schema = _schema_of(table, document, columns, known)
     if size == 0:
         nothing = np.zeros(0, np.int64)
@@ -275,7 +275,7 @@ def _flat(table: pa.Table, name: str, lengths: Integers) -> npt.NDArray[Any]:
     parts, begin = [np.zeros(0, np.int64)], 0
     for chunk in table[name].chunks:
         if (np.diff(numbers(chunk.offsets)) != lengths[begin : begin + len(chunk)]).any():
-            raise ValueError(f"{name} are not of the lengths that the bins ask for")
+            raise ValueError(f"{name} do not have as many elements as there are bins")
         parts.append(numbers(chunk.flatten()))
         begin += len(chunk)
     return np.concatenate(parts)

@@ -79,7 +79,7 @@ def sealed_bytes(tables: Iterable[pa.Table], document: Mapping[str, Any], given:
     content = sink.getvalue().to_pybytes()
     place = content.rfind(_SEAL)
     if content[place : place + len(_PLACEHOLDER)] != _PLACEHOLDER:
-        raise RuntimeError("the seal is not where it should be")
+        raise RuntimeError("the checksum is not where it should be")
     return _with_seal(content, place, _seal_of(content))
 
 

@@ -90,8 +90,7 @@ def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> No
     own = next((one.type for one in fields if one.name == grouping.time), None)
     if GroupRequest(grouping.time, every, zone).windows(own, label) != grouping.windows:
         raise ValueError(
-            f"time: column {grouping.time!r} of {label} is {own}, "
-            f"and the windows are of a column of {grouping.windows.axis} times"
+            f"time: column {grouping.time!r} of {label} is {own}, but the windows are of {grouping.windows.axis} times"
         )
 
 

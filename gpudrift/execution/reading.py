@@ -256,7 +256,7 @@ def partition_batches(
         )
         raise ValueError(
             f"partition {number} of the Dask DataFrame {what or 'repeats a column'}: "
-            f"{len(names)} columns were expected, it has {len(found)}"
+            f"{len(names)} columns expected, found {len(found)}"
         )
     for part in source.parts:
         yield from source.batches(part, list(names))

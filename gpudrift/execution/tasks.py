@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from gpudrift.backends import load_state
 from gpudrift.backends.counters import Counted, State
+from gpudrift.columns.conversion import INVALID_UTF8
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.groups import GroupedProfile
@@ -219,7 +220,7 @@ def cut_pieces(
     source: Source,
     runs: Sequence[Sequence[Part]],
     schema: Schema,
-    grouping: Grouping,
+    grouping: Grouping | GroupRequest,
     backend: str,
     workers: int | None = None,
 ) -> list[Piece]:
@@ -350,7 +351,7 @@ class HeldGroups:
                     state.add(batch, own, self.numbering.known, self.sizes[at] if alike else None)
                 row += batch.num_rows
             if self.groups is not None and row != self.groups.size:
-                raise ValueError(f"{self.label}: {row} rows were read where {self.groups.size} were found before")
+                raise ValueError(f"{self.label}: {row} rows read, {self.groups.size} found before")
         finally:
             state.pause()
         state.settle()
@@ -436,7 +437,7 @@ def count_piece(read: Read, parts: Iterable[Part], piece: Piece, groups: PartGro
                 row += batch.num_rows
             expected = part.rows if found.groups is None else found.groups.size
             if expected is not None and row != expected:
-                raise ValueError(f"{part.label}: {row} rows were read where {expected} were found before")
+                raise ValueError(f"{part.label}: {row} rows read, {expected} found before")
     finally:
         state.pause()
 
@@ -594,7 +595,12 @@ def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
     ------
     ValueError
     """
-    unreadable = {name for name, finding in profile.findings.items() if finding == "unreadable"}
+    # A text that is not valid UTF-8 could be read: its column is skipped, and the table is not at fault.
+    unreadable = {
+        name
+        for name, finding in profile.findings.items()
+        if finding == "unreadable" and profile.skipped.get(name) != INVALID_UTF8
+    }
     # Where bins were chosen of this table, a column that could not be read has become one that is not counted.
     unreadable |= {column.name for column in profile.schema.columns if column.type == "unsupported"}
     readable = [one.name for one in source.fields if obstacle(one) is None and one.name in profile.schema]

@@ -74,7 +74,9 @@ class FitOptions:
     def __post_init__(self) -> None:
         for name, kind in self.kinds.items():
             if kind not in COLUMN_KINDS:
-                raise ValueError(f"kinds: column {name!r} is to be {kind!r}, possible are {', '.join(COLUMN_KINDS)}")
+                raise ValueError(
+                    f"kinds: unknown kind {kind!r} for column {name!r}; choose from {', '.join(COLUMN_KINDS)}"
+                )
 
 
 def fit_column(

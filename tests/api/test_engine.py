@@ -228,7 +228,7 @@ def test_lost_rows_are_noticed(tmp_path, request_):
             return (batch.slice(1) for batch in self.source.batches(part, columns))
 
     for run in (lambda: counted(Losing(source), like), lambda: fitted(Losing(source), request_)):
-        with pytest.raises(ValueError, match=r"t\.parquet.*(rows were counted|rows were read)"):
+        with pytest.raises(ValueError, match=r"t\.parquet.*(rows were counted|rows read)"):
             run()
 
 

@@ -261,15 +261,18 @@ def test_calibrated_thresholds_and_those_of_a_file_contradict_each_other(tmp_pat
     [
         ((BEFORE, AFTER, "--time", "country", "--every", "1w"), "time: column 'country': string has no windows"),
         ((BEFORE, AFTER, *WEEKS, "--zone", "Europe/Berlin"), "'Europe/Berlin' for a column of times without a zone"),
-        ((BEFORE, AFTER), "no windows: give a time column"),
+        ((BEFORE, AFTER), "no time windows: give a time column"),
         ((BEFORE, AFTER, *WEEKS, "--since", "1234"), "since: '1234' is not a date or time"),
         ((BEFORE, AFTER, *WEEKS, *FEW, "--since", "2030-01-01"), "none of the selected windows has rows"),
         ((BEFORE, "nofile", *WEEKS), "no such file or folder: 'nofile'"),
-        (("{}/plain", AFTER, *WEEKS, "--thresholds", "calibrated"), "the baseline's own windows, and it has none"),
+        (
+            ("{}/plain", AFTER, *WEEKS, "--thresholds", "calibrated"),
+            "calibrated thresholds need a baseline with windows",
+        ),
         (("{}/base", "{}/plain"), "monitor: the data is a profile without windows"),
-        (("{}/base", AFTER, "--by", "country"), "they are frozen with"),
-        (("{}/base", AFTER, "--config", "{}/kinds.toml"), "kinds and edges are part of a saved profile"),
-        (("{}/base", "--store", "{}/nowhere"), "nowhere: no store of windows, and no data to make one of"),
+        (("{}/base", AFTER, "--by", "country"), "segments are fixed by"),
+        (("{}/base", AFTER, "--config", "{}/kinds.toml"), "kinds and edges are fixed in a saved profile"),
+        (("{}/base", "--store", "{}/nowhere"), "nowhere: no store of windows found, and no data to create one from"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(folder, arguments, words):

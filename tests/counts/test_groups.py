@@ -214,7 +214,7 @@ def swapped(array):
         ("a group has no rows", "groups", lambda array: array.__setitem__((0, 1), -1)),
         ("not in ascending order", "groups", swapped),
         ("not in ascending order", "groups", lambda array: array.__setitem__(1, array[0])),
-        ("there is no segment 4", "groups", lambda array: array.__setitem__((len(array) - 1, 1), 4)),
+        ("unknown segment 4", "groups", lambda array: array.__setitem__((len(array) - 1, 1), 4)),
     ],
 )
 def test_tampered_arrays_are_refused(words, name, change):

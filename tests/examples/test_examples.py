@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-import subprocess
-import sys
 import tomllib
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from packaging.requirements import Requirement
+from support.examples import EXAMPLES, ROOT, call, run
 
 from gpudrift.judging.rules.reading import CHECKS
 
-ROOT = Path(__file__).resolve().parents[2]
-EXAMPLES = ROOT / "examples"
 DATA = ROOT / "gpudrift" / "data"
-
-
-def run(script: str, folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(EXAMPLES / script), *map(str, arguments)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
 def test_compare_tables(tmp_path):
@@ -40,24 +31,24 @@ def test_daily_check(tmp_path):
     assert first.stdout.startswith("saved hotel-baseline.parquet")
     assert re.search(r"major +country +PSI", first.stdout)
     saved = (tmp_path / "hotel-baseline.parquet").read_bytes()
-    second = run("daily_check.py", tmp_path)
+    second = call("daily_check.py", tmp_path)
     assert second.returncode == 1
     assert second.stdout.splitlines() == first.stdout.splitlines()[1:]
     assert (tmp_path / "hotel-baseline.parquet").read_bytes() == saved
 
 
 def test_daily_check_without_drift_and_with_an_error(tmp_path):
-    same = run("daily_check.py", tmp_path, "baseline.parquet", DATA / "hotel_bookings_2015.parquet")
+    same = call("daily_check.py", tmp_path, "baseline.parquet", DATA / "hotel_bookings_2015.parquet")
     assert same.returncode == 0, same.stderr
     assert "0 of" in same.stdout
-    broken = run("daily_check.py", tmp_path, "baseline.parquet", "nothing-here.parquet")
+    broken = call("daily_check.py", tmp_path, "baseline.parquet", "nothing-here.parquet")
     assert broken.returncode == 3
     assert "nothing-here.parquet" in broken.stderr
     assert "Traceback" not in broken.stderr
 
 
 def test_watch_with_rules(tmp_path):
-    done = run("watch_with_rules.py", tmp_path)
+    done = call("watch_with_rules.py", tmp_path)
     assert done.returncode == 0, done.stderr
     found = set(re.findall(r"^  (?:quality|drift|skew) +[^:]+: (\w+): ", done.stdout, re.MULTILINE))
     # The rule 'drift' names the statistics that say so.
@@ -70,7 +61,7 @@ def test_watch_with_rules(tmp_path):
 
 
 def test_check_against_scipy(tmp_path):
-    done = run("check_against_scipy.py", tmp_path)
+    done = call("check_against_scipy.py", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"(\d+) of (\d+) exact statistics lie within", done.stdout)
     assert found is not None
@@ -82,7 +73,7 @@ def test_check_against_scipy_of_other_files(tmp_path):
     paths = [tmp_path / "reference.parquet", tmp_path / "current.parquet"]
     for path, values in zip(paths, ([1.5, None, math.nan, 2.5, -math.inf], [1.5, math.inf, 3.0]), strict=True):
         pq.write_table(pa.table({"x": values, "name": ["text"] * len(values)}), path)
-    done = run("check_against_scipy.py", tmp_path, *paths)
+    done = call("check_against_scipy.py", tmp_path, *paths)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 of 1 exact statistics" in done.stdout
 
@@ -134,7 +125,7 @@ def test_the_cuda_extras_differ_in_their_cuda_alone_and_exclude_each_other():
 
 
 def test_watch_windows(tmp_path):
-    done = run("watch_windows.py", tmp_path)
+    done = call("watch_windows.py", tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^2016-07-04 +[\d,]+ rows, +\d+ of \d+ columns", done.stdout, re.MULTILINE)
     assert re.search(r"^adr +since ", done.stdout, re.MULTILINE)

@@ -100,7 +100,7 @@ def test_files_that_change_and_rows_that_are_lost_are_noticed(tmp_path, small_ru
     for kind, words in (
         (Changed, "was changed"),
         (Losing, "rows were counted, its files hold"),
-        (LosingLater, "rows were read where"),
+        (LosingLater, "rows read, "),
     ):
         for threads in (1, 3):
             with pytest.raises(ValueError, match=words) as error:

@@ -341,8 +341,8 @@ def test_planted_faults_are_caught(faulty, fault):
     assert done.stdout == "different\n" or done.returncode != 0
 
 
-def test_without_a_fault_nothing_differs(library):
-    done = process("faulty_kernels.py", library)
+def test_without_a_fault_nothing_differs(folder):
+    done = process("faulty_kernels.py", emulated_gpu.build_fault(folder, lambda name, text: text))
     assert (done.returncode, done.stdout) == (0, "same\n"), done.stderr
 
 

@@ -9,6 +9,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import gpudrift as gd
+
+AS_A_WHOLE_AND_IN_GROUPS = [{}, {"time": "when", "every": "3d", "by": "segment", "segments": 4}]
+"""What :func:`dated` is asked for."""
+
+
+def same(data, **asked):
+    """What CUDA makes of a table, which equals what the CPU does."""
+    found = gd.profile(data, backend="cuda", **asked)
+    wanted = gd.profile(data, backend="numba", **asked)
+    assert found == wanted
+    assert found.digest == wanted.digest
+    assert found.provenance["backend"] == "cuda"
+    return found
+
+
+def read_by(plc) -> list:
+    """What the double of cuDF was asked to read."""
+    return [one for one in plc.told if isinstance(one, tuple)]
+
 
 def write(path, table: pa.Table, **options):
     path.parent.mkdir(exist_ok=True, parents=True)
@@ -58,6 +78,15 @@ def everything(rows: int = 3_000) -> pa.Table:
         "bytes": pa.array([b"x"] * rows),
     }
     return pa.table({**dict(zip(numbers().column_names, numbers(rows).columns, strict=True)), **mixed})
+
+
+def dated(rows: int = 3_000, seed: int = 0) -> pa.Table:
+    """Those with a time, whose rows are nearly in its order, and segments."""
+    rng = np.random.default_rng(seed)
+    times = np.sort(rng.integers(0, 40 * 86_400, rows)) + rng.integers(0, 9_000, rows)
+    table = everything(rows)
+    table = table.append_column("when", pa.array(times.astype("M8[s]"), mask=rng.random(rows) < 0.02))
+    return table.append_column("segment", pa.array([f"s{one}" for one in rng.zipf(1.5, rows) % 40]))
 
 
 def many(rows: int = 60_000) -> pa.Table:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from gpudrift.backends.cuda.launch import Device, valid_texts
 from gpudrift.columns.buffers import arrow_integers, arrow_texts, numbers
+from gpudrift.columns.conversion import INVALID_UTF8
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, Grouped, Memory
 from gpudrift.errors import IncompatibleColumnError
 
@@ -208,7 +209,7 @@ class Cudf:
         if values.type().id() != plc.TypeId.STRING:
             values = plc.strings.convert.convert_integers.from_integers(values)
         elif not self._valid(values):
-            raise IncompatibleColumnError("unreadable", "a text is not valid UTF-8")
+            raise IncompatibleColumnError("unreadable", INVALID_UTF8)
         table, known = plc.Table([values, counts]), None
         if listed:
             wanted = plc.Column.from_arrow(arrow_texts(listed).cast(pa.large_string()))

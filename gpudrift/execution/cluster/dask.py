@@ -52,7 +52,7 @@ def check_client(client: Any) -> None:
     if client.asynchronous:
         raise TypeError("client: an asynchronous Client cannot be waited for; give one without asynchronous=True")
     if client.status != "running":
-        raise ValueError(f"client: it is {client.status}, a running one is expected")
+        raise ValueError(f"client: its status is {client.status!r}; expected a running client")
 
 
 def with_client(settings: Settings) -> Settings:

@@ -38,12 +38,21 @@ from gpudrift.execution.cluster.work import Opened
 from gpudrift.execution.cuts import FILES_AT_ONCE, Cut, column_slots, cut_for_cluster, cut_rows_for_cluster, obstacle
 from gpudrift.execution.tasks import Fitted, accounted, may_hold
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.fitting.samples import sample_blocks
+from gpudrift.fitting.samples import Sample, sample_blocks
 from gpudrift.sources import Field, Found, Source, Summary, find_source, is_uri
 from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest, Segment
 from gpudrift.windows.segments import most_frequent
 
-__all__ = ["Files", "count_files", "fit_files", "open_files", "profile_files", "whole_rows"]
+__all__ = [
+    "Files",
+    "count_files",
+    "cut_known",
+    "cut_sample",
+    "fit_files",
+    "open_files",
+    "profile_files",
+    "rows_only",
+]
 
 
 @dataclass(frozen=True)
@@ -240,46 +249,87 @@ def _sampled(
     A first reading for the sample skips the parts without any of it. Columns of segments are sampled on their own, side
     by side, so that they are not read once more.
     """
-    source = opened.source
-    sample = sample_blocks(source.rows or 0, len(source.fields))
-    starts = [0]
-    for part in source.parts:
-        starts.append(starts[-1] + (part.rows or 0))
-
-    def with_sample(runs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        return [run for run in runs if sample.positions(starts[run[0]], starts[run[1]]).size]
-
+    source, gpus = opened.source, counts_on_gpus(cluster)
     names = [one.name for one in opened.fields]
-    fields = tuple(one for one in opened.fields if one.name not in request.by)
+    reading = cut_sample(source, opened.fields, request, cluster.threads, gpus=gpus)
+    fields, sample = reading.fields, reading.sample
     if request.by:
         shared_rest = cluster.submit(Place("rest"), work.with_fields, shared, [one.name for one in fields])
     else:
         shared_rest = shared
-    gpus = counts_on_gpus(cluster)
-    cut = cut_for_cluster(source, fields, column_slots(fields, None), cluster.threads, gpus=gpus)
-    _follow(cluster, replace(opened, fields=fields), cut, request.by)
+    _follow(cluster, replace(opened, fields=fields), reading.cut, request.by)
     fitted = []
-    for block, span in enumerate(cut.columns):
-        places = [Place("sample", block, *run) for run in with_sample(cut.runs[block])]
+    for block, span in enumerate(reading.cut.columns):
+        places = [Place("sample", block, *run) for run in reading.runs[block]]
         sampling = span, sample, source.fingerprint, cluster.settings.backend
         samples = cluster.many(places, work.sample_run, [[shared_rest]] * len(places), *sampling)
         own = options_of(options, fields[slice(*span)])
         fitted.append(cluster.task(Place("edges", block), work.fit_samples, shared_rest, span, own, *samples))
     if not request:
-        return cut, fitted
+        return reading.cut, fitted
     grouping: Any = Grouping(request.time, asked_windows(source.fields, source.label, request), request.by)
     if request.by:
-        block, by = len(cut.columns), [one for one in source.fields if one.name in request.by]
-        runs = cut_rows_for_cluster(source, by, sum(column_slots(by, None)), cluster.threads, gpus=gpus)
-        places = [Place("segments", block, *run) for run in with_sample(runs)]
+        block = len(reading.cut.columns)
+        places = [Place("segments", block, *run) for run in reading.segments or ()]
         given = request.by, sample, source.fingerprint
         tallies = cluster.many(places, work.sample_segments, [[shared]] * len(places), *given)
-        kept = [one for one in by if one.name in names]
+        kept = [one for one in source.fields if one.name in request.by and one.name in names]
         own = options_of(options, kept)
         grouping = cluster.task(Place("edges", block), _fit_segments, kept, grouping, request.segments, own, *tallies)
     whole = cluster.task(Place("whole"), _together, names, grouping, *fitted)
     slots = sum(column_slots(opened.fields, None, coarse=True))
     return rows_only(source, names, request.columns, slots, cluster.threads, cluster.settings.backend), [whole]
+
+
+@dataclass(frozen=True)
+class SampleCut:
+    """What is read of a reference for its sample.
+
+    Parameters
+    ----------
+    fields : tuple of Field
+        All columns but those of the segments.
+    sample : Sample
+    cut : Cut
+        Of these columns.
+    runs : tuple of tuples of (start, stop)
+        Of each block, those that hold any of the sample.
+    segments : tuple of (start, stop), or None
+        Runs of the columns of segments that do; None where there are no segments.
+    """
+
+    fields: tuple[Field, ...]
+    sample: Sample
+    cut: Cut
+    runs: tuple[tuple[tuple[int, int], ...], ...]
+    segments: tuple[tuple[int, int], ...] | None
+
+    @property
+    def tasks(self) -> int:
+        """That read, and fit what was read; columns of segments are set apart by one more."""
+        own = sum(map(len, self.runs)) + len(self.runs)
+        return own if self.segments is None else own + len(self.segments) + 2
+
+
+def cut_sample(
+    source: Source, fields: Sequence[Field], request: GroupRequest, threads: int, *, gpus: bool
+) -> SampleCut:
+    """Cut what is read for the sample."""
+    sample = sample_blocks(source.rows or 0, len(source.fields))
+    starts = [0]
+    for part in source.parts:
+        starts.append(starts[-1] + (part.rows or 0))
+
+    def with_sample(runs: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+        return tuple(run for run in runs if sample.positions(starts[run[0]], starts[run[1]]).size)
+
+    rest = tuple(one for one in fields if one.name not in request.by)
+    cut = cut_for_cluster(source, rest, column_slots(rest, None), threads, gpus=gpus)
+    segments = None
+    if request.by:
+        by = [one for one in source.fields if one.name in request.by]
+        segments = with_sample(cut_rows_for_cluster(source, by, sum(column_slots(by, None)), threads, gpus=gpus))
+    return SampleCut(rest, sample, cut, tuple(map(with_sample, cut.runs)), segments)
 
 
 def _fit_segments(fields: Sequence[Field], grouping: Grouping, most: int, options: FitOptions, *samples: Any) -> Fitted:
@@ -325,16 +375,21 @@ def _counted_known(cluster: Cluster, shared: Any, source: Source, known: Fitted)
     given = {one.name: one for one in source.fields}
     fields = tuple(given.get(name, Field(name, pa.null())) for name in schema.names)
     slots = column_slots(fields, schema)
-    if grouping:
-        cut = rows_only(source, schema.names, grouping.columns, sum(slots), cluster.threads, cluster.settings.backend)
-    else:
-        cut = cut_for_cluster(source, fields, slots, cluster.threads, gpus=counts_on_gpus(cluster))
-    if not source.columnar and not grouping:
-        cut = whole_rows(source, cut)
+    cut = cut_known(source, fields, slots, grouping.columns, cluster.threads, cluster.settings.backend)
     blocks = [(schema.select(schema.names[start:stop]), grouping) for start, stop in cut.columns]
     opened = Opened(source, fields)
     shared_blocks = [shared_fitted(cluster, block, *own) for block, own in enumerate(blocks)]
     return _counted(cluster, shared, opened, cut, shared_blocks, grouping.columns, blocks)
+
+
+def cut_known(
+    source: Source, fields: Sequence[Field], slots: Sequence[int], keys: Sequence[str], threads: int, backend: str
+) -> Cut:
+    """The cut of a table whose schema is known; ``keys`` are the columns of its windows and segments."""
+    if keys:
+        return rows_only(source, [one.name for one in fields], keys, sum(slots), threads, backend)
+    cut = cut_for_cluster(source, fields, slots, threads, gpus=backend == "cuda")
+    return cut if source.columnar else whole_rows(source, cut)
 
 
 def rows_only(source: Source, names: Sequence[str], keys: Sequence[str], slots: int, threads: int, backend: str) -> Cut:

@@ -22,9 +22,7 @@ from typing import Any, Protocol
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import Packet, add_packets, groups_together
-from gpudrift.execution.cuts import (
-    FAN_IN,
-)
+from gpudrift.execution.cuts import FAN_IN
 from gpudrift.execution.settings import Progress, Settings
 from gpudrift.execution.tasks import Fitted
 from gpudrift.sources import Source
@@ -39,6 +37,7 @@ __all__ = [
     "counts_on_gpus",
     "described",
     "schema_bytes",
+    "schema_pieces",
     "shared_fitted",
     "sum_tree",
 ]
@@ -180,22 +179,24 @@ def counts_on_gpus(cluster: Cluster) -> bool:
     return cluster.settings.backend == "cuda"
 
 
-def shared_fitted(cluster: Cluster, block: int, schema: Schema, grouping: Grouping) -> Any:
-    """What a block is counted under as one task's result, which the tasks of a worker share.
-
-    The schema is submitted in pieces that no graph is too small for.
-    """
+def schema_pieces(schema: Schema) -> list[Schema]:
+    """A schema in pieces of which each is small enough for a graph."""
     pieces, start, size = [], 0, 0
     for at, column in enumerate(schema.columns):
         own = schema_bytes(Schema((column,)))
         if at > start and size + own > SCHEMA_PIECE:
-            pieces.append(schema.columns[start:at])
+            pieces.append(Schema(schema.columns[start:at]))
             start, size = at, 0
         size += own
-    pieces.append(schema.columns[start:])
+    return [*pieces, Schema(schema.columns[start:])]
+
+
+def shared_fitted(cluster: Cluster, block: int, schema: Schema, grouping: Grouping) -> Any:
+    """What a block is counted under as one task's result, which the tasks of a worker share."""
+    pieces = schema_pieces(schema)
     if len(pieces) == 1:
         return cluster.submit(Place("schema", block), _fitted, grouping, schema)
-    parts = [cluster.submit(Place("piece", block, at), Schema, piece) for at, piece in enumerate(pieces)]
+    parts = [cluster.submit(Place("piece", block, at), Schema, piece.columns) for at, piece in enumerate(pieces)]
     return cluster.submit(Place("schema", block), _fitted, grouping, *parts)
 
 

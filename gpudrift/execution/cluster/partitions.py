@@ -43,7 +43,7 @@ def frame_of(data: Any, columns: Sequence[str] | None) -> Frame:
     given = [str(name) for name in data.columns]
     repeated = next((name for name in given if given.count(name) > 1), None) if len(set(given)) < len(given) else None
     if repeated is not None:
-        raise ValueError(f"{FRAME}: the name {repeated!r} occurs more than once")
+        raise ValueError(f"{FRAME}: column name {repeated!r} is not unique")
     wanted = set(given if columns is None else columns)
     places = [at for at, name in enumerate(given) if name in wanted]
     frame = data if len(places) == len(given) else data[[data.columns[at] for at in places]]

@@ -232,5 +232,5 @@ def _address_in(path: str) -> str:
     except (ValueError, KeyError, TypeError):
         address = None
     if not isinstance(address, str):
-        raise ValueError(f"scheduler {path!r}: it is no scheduler file (JSON with an address); {expected}")
+        raise ValueError(f"scheduler {path!r}: not a scheduler file (JSON with an address); {expected}")
     return address

@@ -1,10 +1,12 @@
 """The contract of the backends on a real GPU: equal to NumPy and Numba to the bit.
 
 ``pytest -m gpu --require-gpu`` runs these, and fails where there is no GPU. Without the option they are skipped there;
-tests/test_kernels.py and tests/test_cuda.py run the same kernels on the CPU everywhere.
+tests/kernels and the other files of this folder run the same kernels on the CPU everywhere.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,11 +14,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import strategies
+from support.numbered import counted, groups_of, orders
 from support.zoo import ZOO
 
 import gpudrift as gd
 from gpudrift.backends import load_backend
+from gpudrift.backends.cuda.device import device
+from gpudrift.backends.cuda.groups import CounterRoom
+from gpudrift.backends.cuda.launch import Counters, device_values
 from gpudrift.bench.shapes import SHAPES, column_of
+from gpudrift.columns.device import DeviceBatch, device_column
 from gpudrift.columns.schema import MAX_BINS, Schema
 from gpudrift.counts.profiles import Profile
 
@@ -103,9 +110,6 @@ def test_many_columns_on_many_threads():
 
 def test_more_rows_than_32_bits_hold():
     """The same million values, so many times: counts and sums add up."""
-    from gpudrift.backends.cuda.device import device
-    from gpudrift.backends.cuda.launch import Counters, device_values
-
     values = np.random.default_rng(0).normal(size=1_000_000).astype(np.float32)
     schema = gd.fit({"x": values})
     counters, held, times = Counters(device(), schema), device().array(values), 5_000
@@ -116,3 +120,36 @@ def test_more_rows_than_32_bits_hold():
     wanted = gd.profile({"x": values}, schema=schema)
     assert np.array_equal(counts[0], wanted.counts * times)
     assert np.array_equal(sums[0], wanted.sums * times)
+
+
+@pytest.mark.parametrize("order", ["ascending", "any"])
+def test_groups_in_any_order_and_with_room_for_few(order):
+    cupy = pytest.importorskip("cupy")
+    rng = np.random.default_rng(0)
+    rows = 3_000_000
+    table = pa.table(
+        {
+            "x": pa.array(rng.normal(size=rows), mask=rng.random(rows) < 0.1),
+            "f": pa.array(rng.gamma(2, size=rows).astype(np.float32)),
+            "n": pa.array(rng.integers(-9, 9, rows).astype(np.int16), mask=rng.random(rows) < 0.5),
+        }
+    )
+    schema = gd.fit(table)
+    (batch,) = table.combine_chunks().to_batches()
+    columns = []
+    for array in batch.columns:
+        values = cupy.asarray(np.frombuffer(array.buffers()[1], array.type.to_pandas_dtype()))
+        mask = array.buffers()[0]
+        own = device_column(values, device())
+        bitmap = None if mask is None else cupy.asarray(np.frombuffer(mask, np.uint8))
+        columns.append(own if bitmap is None else replace(own, validity=bitmap.data.ptr, owner=(values, bitmap)))
+    device().synchronize()
+    there = DeviceBatch(columns, batch.schema)
+    groups = orders(rng, rows, 3_000)[order]
+    wanted = counted(groups_of("numba", schema), [(batch, groups, 3_000)])
+    for own in (batch, there):
+        state = groups_of("cuda", schema)
+        assert counted(state, [(own, groups, 3_000)]) == wanted
+        state = groups_of("cuda", schema)
+        state.room = CounterRoom(700 * state.bytes)
+        assert counted(state, [(own, groups, 3_000)]) == wanted

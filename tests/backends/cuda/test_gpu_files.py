@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import device_tables, tables
+from support.device_tables import AS_A_WHOLE_AND_IN_GROUPS, same
 
 import gpudrift as gd
 from gpudrift.backends.cuda.device import device
@@ -19,12 +20,6 @@ def _cudf():
     pytest.importorskip("pylibcudf")
 
 
-def same(path: str, **options) -> gd.Profile:
-    found = gd.profile(path, backend="cuda", **options)
-    assert found == gd.profile(path, backend="numba", **options)
-    return found
-
-
 @pytest.mark.skipif(not tables.available(), reason="the shared tables are not here")
 @pytest.mark.parametrize("name", tables.FILES)
 def test_real_tables(name):
@@ -33,12 +28,13 @@ def test_real_tables(name):
 
 @pytest.mark.parametrize("compression", ["snappy", "zstd", "gzip", "none"])
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
-def test_columns_of_every_kind(tmp_path, compression, version):
+@pytest.mark.parametrize("asked", AS_A_WHOLE_AND_IN_GROUPS, ids=["whole", "groups"])
+def test_columns_of_every_kind(tmp_path, compression, version, asked):
     path = tmp_path / "a.parquet"
-    table = device_tables.everything(30_000)
+    table = device_tables.dated(30_000)
     pq.write_table(table, path, row_group_size=7_000, compression=compression, data_page_version=version)
-    schema = same(str(path)).schema
-    same(str(path), schema=schema)
+    found = same(str(path), **asked)
+    same(str(path), schema=found)
 
 
 @pytest.mark.parametrize("encoding", ["DELTA_BINARY_PACKED", "BYTE_STREAM_SPLIT", "PLAIN"])

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from importlib.metadata import entry_points
@@ -21,22 +20,12 @@ import psutil
 import pytest
 import yaml
 from dask.distributed import LocalCluster, Security
+from support.examples import EXAMPLES, ROOT, call, run
 
 import gpudrift as gd
 
-ROOT = Path(__file__).resolve().parents[3]
-EXAMPLES = ROOT / "examples"
 BEFORE, AFTER = (ROOT / "gpudrift" / "data" / f"hotel_bookings_{year}.parquet" for year in (2015, 2016))
 LOCAL = {"host": "127.0.0.1", "dashboard_address": ":0"}  # None would open port 8787, and warn where it is taken
-
-
-def run(script: str, folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(EXAMPLES / script), *map(str, arguments)]
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
-    environment = {"DASK_CONFIG": str(folder / "dask"), **environment}  # not the configuration of whoever tests
-    return subprocess.run(
-        command, cwd=folder, env=inherited | environment, capture_output=True, text=True, encoding="utf-8", check=False
-    )
 
 
 def load(script: str) -> ModuleType:
@@ -46,12 +35,6 @@ def load(script: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def call(script: str, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """As `run`, in this process, which is faster."""
-    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
-    return load(script).main()
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +55,10 @@ def check_report(path: Path, here: dict) -> None:
     ("script", "options"),
     [("existing", ["tcp://127.0.0.1:1"]), ("slurm", ["--cores=1", "--memory=1GB"]), ("kubernetes", ["--image=one"])],
 )
-def test_wrong_usage(script, options, monkeypatch, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        call(f"cluster_{script}.py", monkeypatch, *options, BEFORE)
-    assert stopped.value.code == 2
-    assert "current" in capsys.readouterr().err.lower()
+def test_wrong_usage(script, options, tmp_path):
+    done = call(f"cluster_{script}.py", tmp_path, *options, BEFORE)
+    assert done.returncode == 2
+    assert "current" in done.stderr.lower()
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in EXAMPLES.glob("cluster_*.py")))
@@ -102,8 +84,10 @@ def cluster(scheduler_file):
 
 @pytest.mark.parametrize("how", ["address", "file"])
 def test_existing_scheduler(cluster, scheduler_file, how, here, tmp_path):
-    scheduler = cluster.scheduler_address if how == "address" else scheduler_file
-    done = run("cluster_existing.py", tmp_path, scheduler, BEFORE, AFTER, "report.json")
+    if how == "address":
+        done = run("cluster_existing.py", tmp_path, cluster.scheduler_address, BEFORE, AFTER, "report.json")
+    else:
+        done = call("cluster_existing.py", tmp_path, scheduler_file, BEFORE, AFTER, "report.json")
     assert done.returncode == 1, done.stderr
     assert done.stderr == ""
     assert done.stdout.startswith("17 of 32 judged columns drifted: arrival_date_year, ")
@@ -111,11 +95,12 @@ def test_existing_scheduler(cluster, scheduler_file, how, here, tmp_path):
     assert len(cluster.workers) == 2  # it is left as it was
 
 
-def test_existing_scheduler_without_drift_and_from_a_saved_profile(cluster, tmp_path, monkeypatch, capsys):
+def test_existing_scheduler_without_drift_and_from_a_saved_profile(cluster, tmp_path):
     baseline, report = tmp_path / "baseline.parquet", tmp_path / "report.json"
     gd.profile(BEFORE).save(baseline)
-    assert call("cluster_existing.py", monkeypatch, cluster.scheduler_address, baseline, BEFORE, report) == 0
-    assert capsys.readouterr().out.startswith("0 of ")
+    done = call("cluster_existing.py", tmp_path, cluster.scheduler_address, baseline, BEFORE, report)
+    assert done.returncode == 0
+    assert done.stdout.startswith("0 of ")
     assert json.loads(report.read_text())["summary"]["drifted"] == 0
 
 
@@ -124,7 +109,7 @@ def test_existing_scheduler_with_errors(cluster, tmp_path):
         (("no-scheduler.json", BEFORE, AFTER), "no-scheduler.json"),
         ((cluster.scheduler_address, BEFORE, tmp_path / "nothing-here.parquet"), "nothing-here.parquet"),
     ):
-        done = run("cluster_existing.py", tmp_path, *arguments, "report.json")
+        done = call("cluster_existing.py", tmp_path, *arguments, "report.json")
         assert done.returncode == 3, done.stderr
         assert word in done.stderr
         assert "Traceback" not in done.stderr
@@ -143,7 +128,7 @@ def test_existing_scheduler_with_tls_from_the_configuration(here, tmp_path):
     with LocalCluster(security=security, **options, **LOCAL) as encrypted:
         assert encrypted.scheduler_address.startswith("tls://")
         arguments = (encrypted.scheduler_address, BEFORE, AFTER, "report.json")
-        refused = run("cluster_existing.py", tmp_path, *arguments)
+        refused = call("cluster_existing.py", tmp_path, *arguments)  # this process has no certificates
         assert refused.returncode == 3
         assert not (tmp_path / "report.json").exists()
         done = run("cluster_existing.py", tmp_path, *arguments, **environment)
@@ -187,11 +172,11 @@ def test_slurm_arguments_are_checked_before_anything_is_submitted():
 
 
 def test_slurm_script_is_printed_and_nothing_submitted(tmp_path):
-    done = run("cluster_slurm.py", tmp_path, *SLURM, "--extra=--account=physics", "--print-script", PATH="/nowhere")
+    done = call("cluster_slurm.py", tmp_path, *SLURM, "--extra=--account=physics", "--print-script", PATH="/nowhere")
     assert done.returncode == 0, done.stderr
     assert "#SBATCH --account=physics\n" in done.stdout
     assert "tcp://" in done.stdout
-    sealed = run("cluster_slurm.py", tmp_path, *SLURM, "--tls", "--interface", "lo", "--print-script")
+    sealed = call("cluster_slurm.py", tmp_path, *SLURM, "--tls", "--interface", "lo", "--print-script")
     assert sealed.returncode == 0, sealed.stderr
     assert re.search(
         r"tls://127\.0\.0\.1:\d+ .*--protocol tls:// .*--tls-key \S+/\.dask-jobqueue\.worker\.key", sealed.stdout
@@ -310,14 +295,14 @@ def test_the_pods_commands_are_there_in_this_dask(role):
 
 def test_kubernetes_manifest_is_printed(tmp_path):
     arguments = ("--image", "registry/gpudrift:1", "--secret", "bucket-keys")
-    done = run("cluster_kubernetes.py", tmp_path, *arguments, "--print-manifest", KUBECONFIG="/nowhere")
+    done = call("cluster_kubernetes.py", tmp_path, *arguments, "--print-manifest", KUBECONFIG="/nowhere")
     assert done.returncode == 0, done.stderr
     spec = load("cluster_kubernetes.py").make_spec("gpudrift", "registry/gpudrift:1", secret="bucket-keys")
     assert yaml.safe_load(done.stdout) == spec
     assert not re.search(r"[&*]id\d", done.stdout)
 
 
-def test_kubernetes_compares_and_gives_the_cluster_back(here, tmp_path, monkeypatch, capsys):
+def test_kubernetes_compares_and_gives_the_cluster_back(here, tmp_path, monkeypatch):
     """All but the pods, for which a cluster of threads stands in."""
     make_spec, started = load("cluster_kubernetes.py").make_spec, []
 
@@ -329,8 +314,9 @@ def test_kubernetes_compares_and_gives_the_cluster_back(here, tmp_path, monkeypa
 
     monkeypatch.setattr("dask_kubernetes.operator.KubeCluster", stand_in)
     arguments = (BEFORE, AFTER, tmp_path / "report.json", "--image", "image", "--workers", 2)
-    assert call("cluster_kubernetes.py", monkeypatch, *arguments) == 1
-    assert capsys.readouterr().out.startswith("17 of 32 judged columns drifted")
+    done = call("cluster_kubernetes.py", tmp_path, *arguments)
+    assert done.returncode == 1
+    assert done.stdout.startswith("17 of 32 judged columns drifted")
     check_report(tmp_path / "report.json", here)
     assert started[0].status.name == "closed"
 
@@ -347,7 +333,7 @@ def test_notebook(tmp_path):
     assert re.search(r"^country +PSI 0\.399", first.stdout, re.MULTILINE)
     assert re.search(r"^0 +arrival_date_year +major +18\.4", first.stdout, re.MULTILINE)
     saved = (tmp_path / "notebook-baseline.parquet").read_bytes()
-    second = run("cluster_notebook.py", tmp_path)
+    second = call("cluster_notebook.py", tmp_path)
     assert second.returncode == 0, second.stderr
     assert second.stdout.splitlines()[1:] == first.stdout.splitlines()[1:]  # the first line has an address in it
     assert (tmp_path / "notebook-baseline.parquet").read_bytes() == saved
