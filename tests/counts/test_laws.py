@@ -23,7 +23,7 @@ from gpudrift.errors import SchemaMismatchError
 from gpudrift.windows.calendar import Windows
 from gpudrift.windows.grouping import WHOLE, Grouping
 
-LIMITS = settings(deadline=None, max_examples=40)
+LIMITS = settings(deadline=None, max_examples=30)
 
 
 def assert_monoid(a, b, c, nothing) -> None:

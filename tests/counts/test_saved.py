@@ -159,7 +159,7 @@ def test_skipped_columns_findings_and_other_sketches_come_back(tmp_path):
 
 def test_a_wide_table_of_many_windows_comes_back(tmp_path):
     draw = np.random.default_rng(3)
-    columns = {f"c{at}": draw.normal(at, 1, 400) for at in range(150)}
+    columns = {f"c{at}": draw.normal(at, 1, 400) for at in range(60)}
     data = table(1, 400, 0, 200).select(["ts", "country"])
     for name, values in columns.items():
         data = data.append_column(name, pa.array(values))

@@ -28,7 +28,7 @@ from gpudrift.execution.cuts import (
 from gpudrift.execution.forecast import Plan, Rates, TablePlan, plan_table, size_text
 from gpudrift.sources import Field, Part
 
-LIMITS = settings(deadline=None, max_examples=150)
+LIMITS = settings(deadline=None, max_examples=100)
 MB = 1 << 20
 
 

@@ -27,7 +27,7 @@ from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.windows.grouping import WHOLE
 
 LIMITS = settings(deadline=None, max_examples=40)
-MORE = settings(deadline=None, max_examples=100)
+MORE = settings(deadline=None, max_examples=60)
 MOST_EDGES = COARSE_SLOTS - len(SPECIAL_SLOTS) + 1
 
 

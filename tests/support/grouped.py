@@ -263,11 +263,13 @@ def several(
 ) -> tuple[Schema, Grouping, list[pa.Table]]:
     """A schema, a grouping, and some tables that have its columns.
 
-    ``whole`` draws what a plain profile is counted under: a fine schema, and one group.
+    ``whole`` draws what a plain profile is counted under: a fine schema, and one group. It may be fitted to a few other
+    rows, so that bins are wide: those fitted to the rows that are counted hold one value each, and no residuals.
     """
     if whole:
         first = draw(strategies.tables(types=types, max_rows=2 * max_rows))
-        return fitted(first), WHOLE, [first, *(draw(strategies.like(first, 2 * max_rows)) for _ in range(how_many - 1))]
+        tables = [first, *(draw(strategies.like(first, 2 * max_rows)) for _ in range(how_many - 1))]
+        return fitted(draw(strategies.like(first, 8)) if draw(st.booleans()) else first), WHOLE, tables
     first = draw(strategies.tables(types=types, max_rows=max_rows, max_columns=3))
     tables = [first, *(draw(strategies.like(first, max_rows)) for _ in range(how_many - 1))]
     has_time = draw(st.integers(0, 4)) > 0

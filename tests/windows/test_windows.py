@@ -129,7 +129,7 @@ def starts_of(windows: Windows, array: pa.Array) -> list[int | None]:
     return [start if present else None for start, present in zip(starts.tolist(), valid.tolist(), strict=True)]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(
     st.lists(moments, max_size=12),
     zones | st.none(),
@@ -210,7 +210,7 @@ def test_what_is_beyond_int64_counts_in_its_last_window():
     assert starts_of(Windows.of(pa.uint64(), 100), pa.array([2**64 - 1], pa.uint64())) == [(2**63 - 1) // 100 * 100]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(moments | st.none(), max_size=30), st.data(), zones | st.none(), st.sampled_from(EVERIES))
 def test_cuts_do_not_matter(seconds, data, zone, every):
     windows = Windows.of(pa.timestamp("s", "UTC"), every, zone)
@@ -230,7 +230,7 @@ def back_over_midnight(second: int, zone: str | None) -> bool:
     return any(shown(second - step, zone).date() > date for step in range(0, 2 * 86_400, 30))
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(moments, zones | st.none(), st.sampled_from(EVERIES))
 def test_windows_partition_the_axis_and_have_names(second, zone, every):
     windows = Windows.of(pa.timestamp("s", "UTC"), every, zone)
@@ -249,7 +249,7 @@ def test_windows_partition_the_axis_and_have_names(second, zone, every):
         assert windows.start_of(shown(second, zone).isoformat()) == start
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(st.lists(moments, min_size=1, max_size=10), zones | st.none(), st.data())
 def test_what_adds_up_lies_inside(seconds, zone, data):
     pairs = [
