@@ -185,6 +185,7 @@ def test_columns_live_until_they_are_counted(with_cudf, tmp_path, monkeypatch, a
     found = same(path, **asked)
     for threads in (1, 3):
         same(path, schema=found, threads=threads)
+    same(path, schema=found.select(["x", "f", "n", "u"]), threads=1)  # without a column that waits for a slab
 
 
 def test_a_budget_with_room_for_few_groups(with_cudf, tmp_path, monkeypatch):
