@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pyarrow.parquet as pq
@@ -488,3 +489,21 @@ def test_false_alarms_of_segments(monkeypatch, tmp_path):
     assert all(set(found) == ways for found in told["planted"].values())
     largest = next(found for drift, found in told["planted"].items() if drift.startswith("+ 0.5 std"))
     assert [largest["fixed"][name] for name in ("windows_later", "missed", "found")] == [0.0, 0.0, 1.0]
+
+
+def test_a_checkout_is_compared_with_another_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import paired
+
+    small = replace(paired.CASES["narrow"], files=((2_000, 3, ("5",), False), (2_000, 3, ("5",), True)))
+    monkeypatch.setitem(paired.CASES, "narrow", small)
+    arguments = [str(ROOT), "narrow", "--folder", str(tmp_path), "--pairs", "1", "--json", str(tmp_path / "all.json")]
+    monkeypatch.setattr(sys, "argv", ["paired.py", *arguments])
+    paired.main()
+    [[mine, other]] = json.loads((tmp_path / "all.json").read_text())["narrow"]
+    for clock, processor in (mine, other):
+        assert clock > 0
+        assert processor > 0
+    _, line = capsys.readouterr().out.splitlines()
+    assert line.split()[0] == "narrow"
+    assert float(line.split()[3]) == pytest.approx(mine[0] / other[0], abs=1e-3)
