@@ -151,7 +151,7 @@ def test_a_current_table_whose_columns_of_the_grouping_changed_is_refused():
         count(table.drop_columns(["t"]), schema, DAILY)
     one_line(error, "time", "Arrow Table")
     aware = table.set_column(6, "t", table["t"].cast(pa.timestamp("us", "UTC")))
-    with pytest.raises(ValueError, match="the windows are of a column of naive times") as error:
+    with pytest.raises(ValueError, match="but the windows are of naive times") as error:
         count(aware, schema, DAILY)
     one_line(error, "timestamp[us, tz=UTC]")
     with pytest.raises(ValueError, match="string has no windows"):

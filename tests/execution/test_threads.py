@@ -35,7 +35,7 @@ from support.grouped import (
     several,
 )
 
-from gpudrift.execution import chains, tasks
+from gpudrift.execution import chains, sampling, tasks
 from gpudrift.execution.settings import Progress, Settings
 from gpudrift.execution.tasks import cut_pieces
 from gpudrift.execution.threads import count_source, profile_source
@@ -278,7 +278,7 @@ def test_profiling_reads_once_what_fits_into_memory_else_what_it_samples_and_the
     request = GroupRequest("t", "1d", by=("g",))
     digests = set()
     for most_rows, times in ((1 << 20, {1}), (0, {2, 3})):
-        monkeypatch.setattr(tasks, "MOST_HELD_ROWS", most_rows)
+        monkeypatch.setattr(sampling, "MOST_HELD_ROWS", most_rows)
         source = Counting(open_source(tmp_path / "t.parquet"))
         digests.add(profile_source(source, request, FitOptions(), None, Settings(threads=2)).digest)
         for name in table.column_names:
