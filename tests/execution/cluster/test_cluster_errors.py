@@ -398,7 +398,7 @@ def test_a_worker_that_is_killed_for_its_memory(small, tmp_path):
     with Client(small) as client:
         with pytest.raises(MemoryError, match="died") as caught:
             gd.profile(path, columns=["text"], client=client)
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=60)
         words = "compare", path, path, "--columns", "text", "--json", out
         told = fails(*words, "--scheduler", small.scheduler_address)
         for message in (str(caught.value), told.removeprefix("out of memory: ")):
@@ -413,7 +413,7 @@ def test_a_worker_that_is_killed_for_its_memory(small, tmp_path):
 
 def test_a_worker_that_dies_of_something_else(small, folder):
     with Client(small) as client:
-        client.wait_for_workers(1, timeout=30)
+        client.wait_for_workers(1, timeout=60)
         dead = set(small.scheduler.workers)
         with on_workers(client, "execution.cluster.work.count_parts", indented("os.kill(os.getpid(), signal.SIGKILL)")):
             with pytest.raises(MemoryError, match="died") as caught:
