@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from distributed import LocalCluster, SchedulerPlugin
 from support.blocked import indented, on_workers
-from support.command import DONE, IN_WEEKS, fails, in_terminal, run
+from support.command import DONE, IN_WEEKS, USAGE, fails, in_terminal, run
 
 import gpudrift as gd
 from gpudrift.api import engine
@@ -196,7 +196,7 @@ def test_a_dry_run_fails_as_the_run_would(cluster, folder):
         arguments = "compare", folder / "a.parquet", folder / "missing.parquet", *more
         assert fails(*arguments, "--dry-run").startswith(fails(*arguments)[:60])
         arguments = "compare", folder / "a.parquet", folder / "b.parquet", "--columns", "nothing", *more
-        assert fails(*arguments, "--dry-run") == fails(*arguments)
+        assert fails(*arguments, "--dry-run", status=USAGE) == fails(*arguments, status=USAGE)
 
 
 @pytest.mark.usefixtures("many_tasks")

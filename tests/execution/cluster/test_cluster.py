@@ -91,6 +91,11 @@ def test_any_cut_in_any_order_gives_the_profile_of_threads(client, folder, asked
             assert described(again)["tasks"] >= (18 if cut == "fine" else 3)
 
 
+def test_the_types_of_the_table_are_told(table, expected):
+    """Of threads, with which clusters are compared."""
+    assert expected.seen == {field.name: str(field.type) for field in table.schema}
+
+
 def test_the_windows_of_the_table_are_many(windows):
     assert NO_TIME in windows.starts
     assert (len(windows.starts), windows.segments) == (14, (0, 1, 2, 3, 4, 5))

@@ -217,7 +217,8 @@ def test_slurm_jobs_are_submitted_compare_and_are_cancelled(here, tmp_path):
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     try:
         done = run("cluster_slurm.py", tmp_path, BEFORE, AFTER, "report.json", *options, PATH=path)
-        assert done.returncode == 1, done.stderr + (tmp_path / "job.log").read_text()
+        logs = "".join(log.read_text() for log in tmp_path.glob("job.log"))
+        assert done.returncode == 1, done.stderr + logs
         check_report(tmp_path / "report.json", here)
         submitted = (tmp_path / "submitted").read_text().split()
         assert len(submitted) == 1

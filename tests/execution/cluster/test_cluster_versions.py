@@ -65,7 +65,7 @@ def test_a_closed_client_is_refused(cluster, folder):
     with Client(cluster) as closed:
         pass
     for call in (gd.profile, gd.plan):
-        with pytest.raises(ValueError, match="client: it is closed, a running one is expected"):
+        with pytest.raises(ValueError, match="client: its status is 'closed'; expected a running client"):
             call(folder / "a.parquet", client=closed)
 
 
