@@ -78,7 +78,7 @@ def calibrate_baseline(baseline: GroupedProfile, *, rate: float = 0.01) -> Basel
         If it has no windows or too few, or for a rate that makes no sense.
     """
     if baseline.grouping.windows is None:
-        raise ValueError("thresholds: calibration uses the baseline's own windows, and it has none")
+        raise ValueError("thresholds: calibrated thresholds need a baseline with windows")
     names = [name for name in baseline.schema.names if name != baseline.grouping.time]
     starts = [start for start in baseline.starts if start != NO_TIME]
     # Selected window by window: a selection of the baseline is a copy of all its counters.

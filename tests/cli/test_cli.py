@@ -208,7 +208,7 @@ def test_an_unforeseen_error_is_3_and_one_line_and_debug_shows_where(folder, mon
 
 
 def test_an_unforeseen_error_in_a_task_is_3(folder, monkeypatch):
-    monkeypatch.setattr("gpudrift.execution.tasks.fit_column", raising(ZeroDivisionError("in a thread")))
+    monkeypatch.setattr("gpudrift.execution.sampling.fit_column", raising(ZeroDivisionError("in a thread")))
     error = fails("compare", folder / "a.parquet", folder / "b.parquet")
     assert error == "unexpected ZeroDivisionError: in a thread (--debug prints the traceback)"
 
@@ -242,13 +242,13 @@ def test_an_interruption_is_3(folder, monkeypatch):
 SLOW = """
 import sys, time
 from gpudrift.cli import main as cli, saying
-from gpudrift.execution import tasks
-real = tasks.fit_column
+from gpudrift.execution import sampling
+real = sampling.fit_column
 def slow(*arguments):
     {at_work}
     time.sleep(0.1)
     return real(*arguments)
-tasks.fit_column = slow
+sampling.fit_column = slow
 saying.PATIENCE = 0.1
 cli.main([*sys.argv[1:], "--backend", "numpy"])
 """

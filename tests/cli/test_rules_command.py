@@ -14,7 +14,7 @@ from support.command import DONE, FAILED, FOUND, USAGE, fails, run, strict_json
 from support.example_document import HOSTILE_NAMES
 
 import gpudrift as gd
-from gpudrift.api import calls as api
+from gpudrift.api import checking as api
 from gpudrift.judging.rules.reading import CHECKS, read_rules
 
 DATA = Path(gd.__file__).parent / "data"

@@ -138,5 +138,5 @@ def test_a_table_without_the_segments_of_the_baseline_is_judged_as_a_whole():
 
 @pytest.mark.parametrize("baseline", [BASELINE.total(), profile(shops(range(-40, 0), seed=1), by="shop")])
 def test_a_baseline_without_windows_is_refused(baseline):
-    with pytest.raises(ValueError, match="the baseline's own windows, and it has none"):
+    with pytest.raises(ValueError, match="calibrated thresholds need a baseline with windows"):
         calibrated(baseline)

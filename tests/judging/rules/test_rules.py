@@ -670,7 +670,7 @@ def test_the_bounds_of_rules_are_edges_and_change_nothing_else():
     [undecided] = evaluate(plain, [close])
     assert undecided.kind == "undecided"
     assert "undecided on these bins" in undecided.reason
-    with pytest.raises(ValueError, match="bounds of rules are part of the schema"):
+    with pytest.raises(ValueError, match="bounds of rules are fixed by the schema"):
         gd.profile(salaries, schema=plain, rules=[rule])
 
 
