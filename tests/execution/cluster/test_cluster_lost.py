@@ -66,7 +66,7 @@ def test_a_rebalance_in_the_middle_changes_nothing(client, path, counted, fine, 
 
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of 120 parts, of which the cut makes hundreds of tasks."""
+    """A file of 120 parts, of which the cut makes more than a hundred tasks."""
     path = tmp_path_factory.mktemp("long") / "long.parquet"
     pq.write_table(weeks(12_000, seed=5), path, row_group_size=100)
     return path
@@ -77,7 +77,7 @@ def test_workers_that_are_killed_in_the_middle_change_nothing(
     mortal, long_run, kind, kills, fits, monkeypatch, fine, never_held
 ):
     """Where most are killed there are samples and bins to be lost as well."""
-    monkeypatch.setattr(cuts, "TASKS_PER_THREAD", 100)
+    monkeypatch.setattr(cuts, "TASKS_PER_THREAD", 50)
     expected = gd.profile(long_run, **ASKED[kind])
     wait_until(lambda: len(mortal.nthreads()) == 4, "four workers")
     dead: list[int] = []
