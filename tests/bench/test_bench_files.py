@@ -27,7 +27,7 @@ from gpudrift.backends.cuda import staging
 from gpudrift.bench import files, files_result, shapes
 from gpudrift.bench.clock import Clock, TimedSource
 from gpudrift.cli.main import main
-from gpudrift.execution import chains, tasks, threads
+from gpudrift.execution import chains, sampling, threads
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
@@ -250,8 +250,8 @@ class Parts:
 @pytest.fixture
 def parts(monkeypatch):
     found = Parts(monkeypatch)
-    found.expect(tasks, "fit_column", "fit")
-    found.expect(tasks, "take_sample", "fit")
+    found.expect(sampling, "fit_column", "fit")
+    found.expect(sampling, "take_sample", "fit")
     found.expect(StreamSampler, "add", "fit")
     found.expect(State, "_add_columns", "count")
     found.expect(chains, "gathered", "merge")
