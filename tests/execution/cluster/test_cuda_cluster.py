@@ -17,7 +17,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +31,9 @@ from support import emulated_gpu
 from support.blocked import BLOCKED, indented, on_workers
 from support.clusters import assert_nothing_left, recorded, wait_until
 from support.command import run
+from support.gpu_workers import GPU_WORKER, budget_of, fresh_gpu, processes, read_since, with_gpu
 
 import gpudrift as gd
-from gpudrift.backends import Gpu, choose_for_workers
 from gpudrift.counts.profiles import Profile
 from gpudrift.execution import cuts as planning
 from gpudrift.execution.cluster import dask as dask_cluster
@@ -56,35 +55,10 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         library = emulated_gpu.shared(tmp_path_factory)
         patched.setenv("EMULATED_KERNELS", os.fspath(library))
-        patched.setenv("PYTHONPATH", os.pathsep.join(map(str, [Path(__file__).parent, TESTS, TESTS.parent])))
+        patched.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
         patched.setenv("DASK_CUDA_TEST_DISABLE_DEVICE_SPECIFIC", "1")
         yield
     logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def processes(cluster: LocalCluster, command: list[str], workers: int = 1, **environment: str) -> Iterator[list[str]]:
-    """A command that starts so many workers; their addresses. At the end it is killed, and they are gone."""
-    before = set(cluster.scheduler.workers)
-    running = subprocess.Popen(
-        [sys.executable, "-m", *command, cluster.scheduler_address, "--nthreads=1", "--no-dashboard"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | environment,
-        start_new_session=True,
-    )
-    try:
-        wait_until(lambda: len(set(cluster.scheduler.workers) - before) == workers, "workers")
-        yield sorted(set(cluster.scheduler.workers) - before)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(running.pid, signal.SIGKILL)
-        running.wait(timeout=20)
-        wait_until(lambda: set(cluster.scheduler.workers) <= before, "its workers are gone")
-
-
-GPU_WORKER = ["distributed.cli.dask_worker", "--preload=support.preload_gpu"]
-with_gpu = partial(processes, command=[*GPU_WORKER, "--no-nanny"])
 
 
 @pytest.fixture(scope="module")
@@ -112,16 +86,6 @@ def mixed(running: Client, third: contextlib.ExitStack) -> Iterator[tuple[Client
     running.run(fresh_gpu, workers=[address])
     yield running, address
     assert_nothing_left(running)
-
-
-def fresh_gpu(budget: str | None = None) -> None:
-    """Let a worker find its GPU anew, with the memory that it had in the beginning or is asked to use."""
-    from support import fake_cupy
-
-    os.environ.pop("GPUDRIFT_GPU_MEMORY", None)
-    if budget is not None:
-        os.environ["GPUDRIFT_GPU_MEMORY"] = budget
-    fake_cupy.forget()
 
 
 @pytest.fixture
@@ -160,28 +124,7 @@ def expected(table: pa.Table) -> Profile:
     return gd.profile(table, backend="numba")
 
 
-HERE = "tcp://127.0.0.1:1", "tcp://127.0.0.1:2"
-ONE, TWO = Gpu(name="NVIDIA H200"), Gpu(name="NVIDIA L4")
-NONE = Gpu("CuPy is not installed: pip install it")
-
-
 # --- what is chosen --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("asked", "workers", "chosen", "why"),
-    [
-        ("auto", [ONE, NONE], "cuda", "auto: 1 of 2 workers has a GPU (NVIDIA H200)"),
-        ("cuda", [TWO, ONE], "cuda", "asked for: 2 of 2 workers have a GPU (NVIDIA H200, NVIDIA L4)"),
-        ("cuda", [], "cuda", "asked for: there are no workers yet"),
-        ("auto", [], "numba", "auto: the compiled CPU engine; there are no workers yet"),
-        ("auto", [NONE, NONE], "numba", f"auto: the compiled CPU engine; no worker can use a GPU ({NONE.why_not})"),
-        ("numba", [ONE, ONE], "numba", "asked for"),
-        ("numpy", [ONE, NONE], "numpy", "asked for"),
-    ],
-)
-def test_the_backend_is_chosen_of_what_workers_have(asked, workers, chosen, why):
-    assert choose_for_workers(asked, dict(zip(HERE, workers, strict=False))) == (chosen, why)
 
 
 def test_without_a_gpu_cuda_is_refused_with_a_worker_and_its_reason(plain, path):
@@ -244,14 +187,6 @@ def test_workers_with_cudf_read_onto_their_gpu(plain, path, expected, monkeypatc
             assert sorted(map(bool, plain.run(read_since).values())) == [False, False, True]
 
 
-def read_since() -> list:
-    """What cuDF's double has read in a worker since it was asked last."""
-    told = getattr(sys.modules.get("pylibcudf"), "told", [])
-    found = [one for one in told if isinstance(one, tuple)]
-    told.clear()
-    return found
-
-
 def test_the_cpu_engine_counts_on_all_of_them(mixed, path, expected, fine):
     client, address = mixed
     with recorded(client) as recorder:
@@ -278,16 +213,12 @@ def succeeds(*arguments: Any) -> str:
     return outcome.out
 
 
-def worker_pid(client: Client, address: str) -> int:
-    return client.run(os.getpid, workers=[address])[address]
-
-
 @pytest.mark.parametrize("like", [True, False])
 def test_the_only_one_is_killed_in_the_middle(mixed, path, expected, fine, like, monkeypatch):
     """Its nanny starts it again; meanwhile there is nobody who could do what is left."""
     client, address = mixed
     monkeypatch.setattr(DaskCluster, "budget", 1)
-    pid, killed = worker_pid(client, address), []
+    pid, killed = client.run(os.getpid, workers=[address])[address], []
 
     def progress(now: Progress) -> None:
         if not killed and now.values > now.total / 3:
@@ -430,16 +361,10 @@ def test_what_never_fits_is_named_with_what_to_change(mixed, path, expected, fin
         on_workers(client, "execution.cluster.work.count_parts", body),
         pytest.raises(MemoryError, match=words.format(address)) as caught,
     ):
-        gd.profile(path, schema=expected, client=client, backend="cuda")
+        gd.profile(path, schema=expected, columns=["real"], client=client, backend="cuda")
     assert "\n" not in str(caught.value)
     budget = client.run(budget_of, workers=[address])[address]
     assert (budget < 32 << 20) == ("GPU" in words.partition("{}")[0])  # of the host's memory half helps nobody
-
-
-def budget_of() -> int:
-    from gpudrift.backends.cuda import device as cuda
-
-    return cuda.device().budget
 
 
 def test_a_worker_with_a_gpu_that_dies_again_and_again_is_named(mixed, path, expected, fine, monkeypatch):
@@ -452,7 +377,7 @@ def test_a_worker_with_a_gpu_that_dies_again_and_again_is_named(mixed, path, exp
             MemoryError, match=r"1 worker died, .* to count 'real' .*table.parquet'.* give workers more memory"
         ),
     ):
-        gd.profile(path, schema=expected, client=client, backend="cuda")
+        gd.profile(path, schema=expected, columns=["real"], client=client, backend="cuda")
     wait_until(lambda: len(client.nthreads()) == 3, "it was started again")
 
 
