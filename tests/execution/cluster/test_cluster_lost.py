@@ -79,7 +79,7 @@ def test_workers_that_are_killed_in_the_middle_change_nothing(
     """Where most are killed there are samples and bins to be lost as well."""
     monkeypatch.setattr(cuts, "TASKS_PER_THREAD", 50)
     expected = gd.profile(long_run, **ASKED[kind])
-    wait_until(lambda: len(mortal.nthreads()) == 4, "four workers")
+    wait_until(lambda: len(mortal.nthreads()) == 4, "four workers", seconds=240)
     dead: list[int] = []
     killed: list[float] = []
     told: list[int] = []
