@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gpudrift import bench
+from gpudrift.backends.cuda.launch import kernel_file
 from gpudrift.bench import engines, peers
 from gpudrift.bench.shapes import SCALE, SHAPES, column_of
 from gpudrift.cli.main import main
@@ -97,8 +97,15 @@ def test_columns_are_the_same_each_time(shape, dtype):
 def test_cub_builds(tmp_path):
     if shutil.which("nvcc") is None:
         pytest.skip("there is no nvcc here")
-    source = Path(peers.__file__).parents[2] / "kernels" / "cub_range.cu"
-    command = ["nvcc", "-std=c++17", "-c", "-arch=sm_90", str(source), "-o", str(tmp_path / "cub.o")]
+    command = [
+        "nvcc",
+        "-std=c++17",
+        "-c",
+        "-arch=sm_90",
+        str(kernel_file("cub_range.cu")),
+        "-o",
+        str(tmp_path / "cub.o"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
