@@ -136,9 +136,16 @@ def worker_pids(client: Client) -> list[int]:
 
 
 def kill_a_worker(client: Client, dead: list[int]) -> None:
-    """Kill a worker as the kernel does that has no memory left; ``dead`` are those that were."""
+    """Kill the worker that holds most results, as the kernel does without memory; ``dead`` are those that were."""
     wait_until(lambda: set(worker_pids(client)) - set(dead), "a worker that can be killed")
-    pid = next(pid for pid in worker_pids(client) if pid not in dead)
+    known = client.cluster.scheduler.workers
+
+    def held(nanny: Any) -> int:
+        state = known.get(nanny.worker_address)
+        return 0 if state is None else len(state.has_what)
+
+    found = [(held(nanny), nanny.pid) for nanny in client.cluster.workers.values()]
+    pid = max(one for one in found if one[1] and one[1] not in dead)[1]
     os.kill(pid, signal.SIGKILL)
     dead.append(pid)
 

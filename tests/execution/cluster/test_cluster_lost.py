@@ -77,7 +77,7 @@ def test_workers_that_are_killed_in_the_middle_change_nothing(
     mortal, long_run, kind, kills, fits, monkeypatch, fine, never_held
 ):
     """Where most are killed there are samples and bins to be lost as well."""
-    monkeypatch.setattr(cuts, "TASKS_PER_THREAD", 50)
+    monkeypatch.setattr(cuts, "TASKS_PER_THREAD", 50 if fits else 100)
     expected = gd.profile(long_run, **ASKED[kind])
     wait_until(lambda: len(mortal.nthreads()) == 4, "four workers", seconds=240)
     dead: list[int] = []
