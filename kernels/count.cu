@@ -43,7 +43,7 @@ million values a second, two thirds of the copy bandwidth of an H200 for float64
 
 static const int GD_ROWS_OF_A_FLUSH = 65536;
 
-/* One column of one batch. Built on the host as a structured array of the same layout (backends/cuda_launch.py). */
+/* One column of one batch. Built on the host as a structured array of the same layout (backends/cuda/launch.py). */
 struct GdColumn {
     const void* values;     // of row 0
     const gd_u8* validity;  // Arrow's bitmap, least significant bit first; null: all valid

@@ -1,7 +1,7 @@
 /*
 The slot rule as device code: which bin a number is in, and what it leaves there.
 
-Everything in here must agree to the bit with gpudrift/schema.py and with both CPU backends, so nothing may be
+Everything in here must agree to the bit with gpudrift/columns/schema.py and with both CPU backends, so nothing may be
 contracted or reassociated: differences and products are written as intrinsics that round once (__dsub_rn, __dmul_rn),
 and no conversion to an integer is made of a number that does not fit.
 

@@ -90,6 +90,8 @@ class ColumnCounts(NamedTuple):
 class State:
     """Counters of some columns: added to in place, taken once.
 
+    Where rows are added is said by :class:`WholeState` and :class:`GroupState`; here it is not implemented.
+
     Parameters
     ----------
     schema : Schema
