@@ -11,12 +11,7 @@ Cases, each written to ``cluster-<case>.json``:
 - ``overhead``: what a task, an opened file, a packet and a byte cost; makes gpudrift/data/rates.json, and feeds
   scale_model.py.
 
-*Reading* is the engine's own graph with the counting left out: the same cluster, cut, row groups and columns, through
-the same readers with footers kept, each batch dropped when the next one comes. That is the fastest bare read there is
-here: a ``ParquetFile`` opened anew in each task parses the footer each time.
-
-Peaks are what the kernel says of a process (VmHWM), set back before each measurement. The scheduler lives in the
-client's process. Network bytes are what crosses the loopback device, whoever sends it: heartbeats as well.
+What *reading* means, and what peaks and network bytes are: cluster_runs.py.
 """
 
 from __future__ import annotations
@@ -25,15 +20,11 @@ import argparse
 import json
 import multiprocessing
 import os
-import pickle
-import sys
 import tempfile
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -44,27 +35,34 @@ from typing import Any
 from unittest import mock
 
 import end_to_end
-import generate
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
+from cluster_costs import overhead_case
+from cluster_runs import (
+    QUICK,
+    Shape,
+    Sizes,
+    arithmetic,
+    count,
+    group,
+    local_cluster,
+    observed,
+    prepare,
+    profile,
+    ratios,
+    read,
+    same_bytes,
+    say,
+    summary,
+    table_entry,
+)
 
 import gpudrift as gd
 from gpudrift.api import engine
 from gpudrift.counts.packets import Packet, add_packets
 from gpudrift.execution import cuts
 from gpudrift.execution.cluster.dask import DaskCluster
-from gpudrift.execution.cluster.files import open_files, open_found
-from gpudrift.execution.cluster.graph import TaskName
 from gpudrift.execution.cluster.work import Opened, count_parts
-from gpudrift.execution.cuts import AT_ONCE, FAN_IN, column_slots, cut_columns, cut_for_cluster, obstacle
-from gpudrift.execution.forecast import Rates, plan_table
-from gpudrift.execution.sampling import fit_block
-from gpudrift.execution.settings import Settings
-from gpudrift.execution.threads import count_source
-from gpudrift.fitting.columns import FitOptions
-from gpudrift.fitting.samples import Sampled, take_sample
-from gpudrift.sources import find_source, open_source
+from gpudrift.sources import open_source
 from gpudrift.windows.grouping import WHOLE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -72,228 +70,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 RATES = ROOT / "gpudrift" / "data" / "rates.json"
 FORMAT = "gpudrift/cluster/1"
 MEMORY = Path("/proc/meminfo")
-
-# --- tables ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A table as files of so many rows, in row groups of so many.
-
-    Float columns take turns as in generate.py; every second one is rounded to two decimals, as prices and measurements
-    are, and takes 1 to 2 bytes a value in the file instead of up to 10.
-    """
-
-    rows: int
-    floats: int
-    strings: tuple[int, ...] = ()
-    file_rows: int = 1_000_000
-    group_rows: int = 250_000
-
-    @property
-    def files(self) -> int:
-        return -(-self.rows // self.file_rows)
-
-    def folder(self, within: Path) -> Path:
-        """Tables of other lengths share their files."""
-        return within / f"{self.floats}+{'-'.join(map(str, self.strings)) or 0}-{self.file_rows}-{self.group_rows}"
-
-
-def group(shape: Shape, rows: int, *seed: int) -> pa.Table:
-    """One row group."""
-    rng = np.random.default_rng([shape.floats, *seed])
-    columns = {}
-    for at in range(shape.floats):
-        values = generate.floats(rng, at, rows, 0.0)
-        columns[f"f{at}"] = pa.array(np.round(values, 2) if at % 2 else values)
-    for at, distinct in enumerate(shape.strings):
-        texts = pa.array([f"value-{i:06d}" for i in range(distinct)])
-        columns[f"s{at}"] = generate.strings(rng, texts, rows, 0.0)
-    return pa.table(columns)
-
-
-def write(shape: Shape, path: Path, number: int) -> None:
-    """Write one file, unless it is there."""
-    if path.exists():
-        return
-    temporary = path.with_suffix(".unfinished")
-    writer: pq.ParquetWriter | None = None
-    rows = min(shape.file_rows, shape.rows - number * shape.file_rows)
-    for start in range(0, rows, shape.group_rows):
-        piece = group(shape, min(shape.group_rows, rows - start), number, start)
-        writer = writer or pq.ParquetWriter(temporary, piece.schema)
-        writer.write_table(piece, row_group_size=piece.num_rows)
-    assert writer is not None
-    writer.close()
-    temporary.rename(path)
-
-
-WRITTEN_HERE = 2_000_000
-"""Values of a table up to which starting processes takes longer than writing it."""
-
-
-def prepare(shape: Shape, within: Path) -> list[str]:
-    """Paths of the files of a table, made unless they are there: a large one by processes of their own."""
-    folder = shape.folder(within)
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{number:05d}.parquet" for number in range(shape.files)]
-    missing = [number for number, path in enumerate(paths) if not path.exists()]
-    if missing and shape.rows * (shape.floats + len(shape.strings)) <= WRITTEN_HERE:
-        for number in missing:
-            write(shape, paths[number], number)
-    elif missing:
-        say(f"writing {len(missing)} files to {folder}")
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), mp_context=spawn) as pool:
-            done = [pool.submit(write, shape, paths[number], number) for number in missing]
-            for one in done:
-                one.result()
-    return [str(path) for path in paths]
-
-
-def table_entry(shape: Shape, paths: Sequence[str]) -> dict[str, Any]:
-    groups = sum(pq.read_metadata(path).num_row_groups for path in paths)
-    return {
-        "rows": shape.rows,
-        "floats": shape.floats,
-        "strings": list(shape.strings),
-        "files": len(paths),
-        "row_groups": groups,
-        "file_bytes": sum(Path(path).stat().st_size for path in paths),
-    }
-
-
-# --- clusters --------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def local_cluster(workers: int, threads: int = 1) -> Iterator[Any]:
-    """Worker processes on this machine, and a client of theirs that is nobody's default."""
-    from distributed import Client, LocalCluster
-
-    shape = {"n_workers": workers, "threads_per_worker": threads, "processes": True, "dashboard_address": ":0"}
-    with LocalCluster(host="127.0.0.1", **shape) as cluster, Client(cluster, set_as_default=False) as client:
-        yield client
-
-
-def peak_bytes() -> int:
-    """Peak memory of this process since it was last set back."""
-    return status_bytes("VmHWM")
-
-
-def resident_bytes() -> int:
-    return status_bytes("VmRSS")
-
-
-def status_bytes(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
-
-
-def forget_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def loopback_bytes() -> int:
-    """Bytes that were sent through the loopback device since the machine started."""
-    lines = Path("/proc/net/dev").read_text().splitlines()
-    return next((int(line.partition(":")[2].split()[8]) for line in lines if line.strip().startswith("lo:")), 0)
-
-
-def observed(client: Any, work: Callable[[], Any]) -> tuple[dict[str, Any], Any]:
-    """Do something on a cluster: seconds, peaks, what crossed the network, and what the profile says it took."""
-    client.run(forget_peak)
-    forget_peak()
-    before, start = loopback_bytes(), time.perf_counter()
-    result = work()
-    seconds = time.perf_counter() - start
-    entry = {"seconds": seconds, "network_bytes": loopback_bytes() - before}
-    entry |= {"worker_peak_bytes": max(client.run(peak_bytes).values()), "client_peak_bytes": peak_bytes()}
-    if isinstance(result, gd.Profile):
-        told = result.provenance["cluster"]
-        entry |= {name: told[name] for name in ("workers", "threads", "tasks", "bytes_counted", "bytes_sent")}
-        entry["share_sent"] = told["bytes_sent"] / told["bytes_counted"]
-        entry["share_network"] = entry["network_bytes"] / told["bytes_counted"]
-    else:
-        entry["bytes_read"] = result
-    return entry, result
-
-
-# --- what is measured ------------------------------------------------------------------------------------------------
-
-
-def profile(client: Any, paths: Sequence[str]) -> gd.Profile:
-    """Fit and count."""
-    return gd.profile(list(paths), client=client)
-
-
-def count(client: Any, paths: Sequence[str], schema: gd.Schema) -> gd.Profile:
-    """Count under a schema that is known, as the table is counted that is compared with a reference."""
-    return gd.profile(list(paths), schema=schema, client=client)
-
-
-def read(client: Any, paths: Sequence[str], schema: gd.Schema | None = None) -> int:
-    """The graph of :func:`count` (with a schema) or :func:`profile` with nothing but reading in it; bytes in memory."""
-    with DaskCluster(Settings(client=client)) as cluster:
-        files = open_files(cluster, list(paths), None)
-        source, fields = files.source, files.source.fields
-        sizes = [source.column_bytes(one.name) for one in fields if obstacle(one) is None]
-        whole = schema is None and max(sizes, default=0) <= cluster.budget
-        held = cluster.budget if whole else None
-        cut = cut_for_cluster(source, fields, column_slots(fields, schema), cluster.threads, held=held)
-        roots = [
-            cluster.task(TaskName("read", block, *run), read_parts, files.shared, span, run, whole)
-            for block, span in enumerate(cut.columns)
-            for run in cut.runs[block]
-        ]
-        return sum(size for _, size in cluster.results(cluster.start(roots)))
-
-
-def read_parts(opened: Opened, columns: tuple[int, int], parts: tuple[int, int], whole: bool) -> int:
-    """Read some columns of some parts as the tasks of the engine do, and drop them."""
-    source, run = opened.source, opened.source.parts[slice(*parts)]
-    names = [one.name for one in opened.fields[slice(*columns)] if obstacle(one) is None]
-    widest = max((part.rows or 0 for part in run), default=0) / max(source.rows or 1, 1)
-    sizes = [int(source.column_bytes(name) * widest) for name in names]
-    spans = [(0, len(names))] if whole else cut_columns(sizes, [0] * len(sizes), AT_ONCE, 1)
-    size = 0
-    for start, stop in spans:
-        for part in run:
-            for batch in source.batches(part, names[start:stop]):
-                size += batch.nbytes
-    return size
-
-
-def same_bytes(found: int, counted: int) -> None:
-    """A bare read that reads something else measures nothing."""
-    if found != counted:
-        sys.exit(f"the bare read took {found:,} bytes, counting {counted:,}")
-
-
-def arithmetic(client: Any, rounds: int) -> float:
-    """Seconds for two pieces of arithmetic within a core's own cache, however many workers share them."""
-    start = time.perf_counter()
-    client.gather([client.submit(sort_often, rounds, number, pure=False) for number in range(2)])
-    return time.perf_counter() - start
-
-
-def sort_often(rounds: int, number: int) -> int:
-    values = np.random.default_rng(number).normal(size=20_000)
-    return sum(int(np.sort(values).size) for _ in range(rounds))
-
-
-def summary(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Median seconds, the largest of all else."""
-    least = {name: max(run[name] for run in runs) for name in runs[0] if name != "seconds"}
-    seconds = [run["seconds"] for run in runs]
-    return {"seconds": median(seconds), "all_seconds": seconds, **least}
-
-
-def ratios(over: Sequence[float], under: Sequence[float]) -> dict[str, Any]:
-    """Ratios of neighbours, of the medians, and of the sums."""
-    pairs = [a / b for a, b in zip(over, under, strict=True)]
-    whole = sum(over) / sum(under)
-    return {"median": median(pairs), "all": pairs, "of_medians": median(over) / median(under), "of_sums": whole}
 
 
 # --- two workers beside one ------------------------------------------------------------------------------------------
@@ -539,345 +315,9 @@ def submitted(work: Callable[[], Any]) -> dict[str, Any]:
     return told
 
 
-# --- what each thing costs -------------------------------------------------------------------------------------------
-
-
-def overhead_case(given: argparse.Namespace) -> dict[str, Any]:
-    """Costs of tasks, files, packets and bytes, for scale_model.py; and the rates that ship with the package."""
-    entry: dict[str, Any] = {}
-    with local_cluster(2) as client:
-        entry["start"] = first_task(client, given)
-        entry["process_bytes"] = max(client.run(resident_bytes).values())
-        entry["reading"] = speeds(client, given)
-        entry["busy_process_bytes"] = beside_what_is_held(client, given)
-        entry["nothing"] = nothing_tasks(client, given)
-        entry["tiny"] = tiny_tasks(client, given)
-        entry["opening"] = openings(client, given)
-    with local_cluster(1) as client:
-        entry["reading_alone"] = speeds(client, given)
-    entry["packets"] = packets(given)
-    entry["columns"] = column_costs(given)
-    entry["costs"] = costs(entry)
-    rates = rates_of(entry, f"{end_to_end.machine()['cpu']}, {datetime.now(UTC).date().isoformat()}")
-    entry["rates"] = asdict(rates)
-    if given.rates is not None:
-        given.rates.write_text(json.dumps(asdict(rates), indent=1) + "\n")
-        say(f"wrote {given.rates}")
-    for name, value in entry["costs"].items():
-        say(f"{name:<28} {value:.4g}")
-    return entry
-
-
-def timed(work: Callable[[], Any], times: int = 1) -> float:
-    """Median seconds."""
-    seconds = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return median(seconds)
-
-
-def first_task(client: Any, given: argparse.Namespace) -> dict[str, float]:
-    """How long workers that have imported nothing yet take longer than others: imports, and Numba's compiled code."""
-    paths = prepare(given.sizes.tiny, given.folder)
-    first, second = timed(lambda: profile(client, paths)), timed(lambda: profile(client, paths), 3)
-    return {"first_seconds": first, "again_seconds": second}
-
-
-def speeds(client: Any, given: argparse.Namespace) -> dict[str, Any]:
-    """Bytes of columns in memory that each thread reads, and reads and counts, in a second, from the page cache."""
-    threads = sum(client.nthreads().values())
-    tiny = prepare(given.sizes.tiny, given.folder)
-    fixed = timed(lambda: profile(client, tiny), 3)
-    found: dict[str, Any] = {"threads": threads, "fixed_seconds": fixed}
-    for name, shape in (("float64", given.sizes.floats), ("string", given.sizes.texts)):
-        paths = prepare(shape, given.folder)
-        schema = profile(client, paths).schema
-        size = count(client, paths, schema).provenance["cluster"]["bytes_counted"]
-        seconds = {
-            "count": timed(partial(count, client, paths, schema), given.pairs),
-            "read": timed(partial(read, client, paths, schema), given.pairs),
-        }
-        found[name] = {"bytes": size, "table": table_entry(shape, paths)}
-        for job, its_seconds in seconds.items():
-            # A toy table can take less than the fixed part of it.
-            each = size / max(its_seconds - fixed, its_seconds / 10) / threads
-            found[name][job] = {"seconds": its_seconds, "bytes_per_second": each}
-            say(f"{name}: {job} {each / 1e6:.0f} MB/s a thread, {threads} busy")
-    return found
-
-
-def beside_what_is_held(client: Any, given: argparse.Namespace) -> float:
-    """Peak memory of a worker that counts, less what a plan says that it holds.
-
-    That is the process with all libraries and what allocators keep for the next use: after 32 row groups Arrow held
-    nothing, had held at most 14 MB, and gave 57 MB back to the system when asked to.
-    """
-    paths = prepare(given.sizes.floats, given.folder)
-    schema = profile(client, paths).schema
-    found, _ = observed(client, partial(count, client, paths, schema))
-    source = open_source(paths)
-    cut = cut_for_cluster(source, source.fields, column_slots(source.fields, schema), found["threads"])
-    plan = plan_table(source, source.fields, cut, workers=found["workers"], fits=False, held=False)
-    each = found["threads"] // found["workers"]
-    return float(max(found["worker_peak_bytes"] - each * plan.held, 0))
-
-
-def nothing(*_results: Any) -> None:
-    """The work of a task that is measured itself."""
-
-
-def nothing_tasks(client: Any, given: argparse.Namespace) -> dict[str, float]:
-    """Trees of tasks that do nothing: built, submitted, done."""
-    runs, blocks = given.sizes.nothing
-    with DaskCluster(Settings(client=client)) as cluster:
-        used, start = time.process_time(), time.perf_counter()
-        roots = []
-        for block in range(blocks):
-            places = [TaskName("count", block, at, at + 1) for at in range(runs)]
-            level, leaves = 0, cluster.many(places, nothing, [[]] * runs)
-            while len(leaves) > 1:
-                level += 1
-                leaves = [
-                    cluster.task(TaskName("add", block, level, at), nothing, *leaves[at : at + FAN_IN])
-                    for at in range(0, len(leaves), FAN_IN)
-                ]
-            roots += leaves
-        built = time.perf_counter()
-        futures = cluster.start(roots)
-        submitted = time.perf_counter()
-        for _ in cluster.results(futures):
-            pass
-        done = time.perf_counter()
-        number = cluster.submitted
-    return {
-        "tasks": number,
-        "build_seconds": built - start,
-        "submit_seconds": submitted - built,
-        "seconds": done - start,
-        "seconds_per_task": (done - start) / number,
-        "client_and_scheduler_cpu_per_task": (time.process_time() - used) / number,
-    }
-
-
-def lowered() -> Any:
-    """Let the engine cut as finely as there are parts."""
-    return mock.patch.multiple(cuts, BYTES_PER_SLOT=0, CLUSTER_TASK=1, SMALLEST_BLOCK=1)
-
-
-def tiny_tasks(client: Any, given: argparse.Namespace) -> dict[str, float]:
-    """Counting the same tiny row groups in thousands of tasks and in a few."""
-    paths = prepare(given.sizes.many_groups, given.folder)
-    schema = profile(client, paths).schema
-    few, few_seconds = count(client, paths, schema), timed(lambda: count(client, paths, schema), 3)
-    with lowered():
-        many, many_seconds = count(client, paths, schema), timed(lambda: count(client, paths, schema), 3)
-    numbers = [one.provenance["cluster"]["tasks"] for one in (few, many)]
-    if few.digest != many.digest:
-        sys.exit("the cut changed the counts")
-    return {
-        "few_tasks": numbers[0],
-        "few_seconds": few_seconds,
-        "many_tasks": numbers[1],
-        "many_seconds": many_seconds,
-        "seconds_per_task": max(many_seconds - few_seconds, 0.0) / max(numbers[1] - numbers[0], 1),
-    }
-
-
-def openings(client: Any, given: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """What it takes to read footers, which many tasks do, to put them together, which one does, and to send the source.
-
-    Seconds of this process's processor, since footers are read by several threads of a task.
-    """
-    found = {}
-    shapes = {
-        "tiny": given.sizes.tiny,
-        "files": given.sizes.many_files,
-        "parts": given.sizes.many_groups,
-        "chunks": given.sizes.many_columns,
-    }
-    for name, shape in shapes.items():
-        paths = prepare(shape, given.folder)
-        table = table_entry(shape, paths)
-        listed = find_source(paths)
-        footers = partial(listed.summaries, 0, len(listed.files))
-        join = partial(joined, paths, footers())
-        opened = join()
-        packed = pickle.dumps(opened, protocol=pickle.HIGHEST_PROTOCOL)
-        tracemalloc.start()
-        again = pickle.loads(packed)  # made above
-        held, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        del again
-        found[name] = {
-            "files": table["files"],
-            "parts": table["row_groups"],
-            "chunks": table["row_groups"] * (table["floats"] + len(table["strings"])),
-            "footer_seconds": busy(footers, 5),
-            "join_seconds": busy(join, 5),
-            "packed_bytes": len(packed),
-            "held_bytes": held,
-            "footer_bytes": footer_bytes(client, paths),
-        }
-    return found
-
-
-def joined(paths: Sequence[str], footers: Sequence[Any]) -> Opened:
-    """What is done once, after all footers were read: find the files, and make a source of everything."""
-    return open_found(find_source(paths), footers)
-
-
-def busy(work: Callable[[], Any], times: int) -> float:
-    """Median seconds of this process's processor."""
-    seconds = []
-    for _ in range(times):
-        start = time.process_time()
-        work()
-        seconds.append(time.process_time() - start)
-    return median(seconds)
-
-
-def footer_bytes(client: Any, paths: Sequence[str]) -> int:
-    """Memory that a worker takes for the footers of files that it has opened."""
-    return int(client.submit(opened_bytes, list(paths), pure=False).result())
-
-
-def opened_bytes(paths: list[str]) -> int:
-    import gc
-
-    gc.collect()
-    pa.default_memory_pool().release_unused()
-    before = resident_bytes()
-    footers = [pq.read_metadata(path) for path in paths for _ in range(4)]
-    after = resident_bytes()
-    return max(after - before, 0) // 4 if footers else 0
-
-
-def packets(given: argparse.Namespace) -> list[dict[str, float]]:
-    """Results of one task over more and more rows; what it costs to add them, and to make a profile of one."""
-    paths = prepare(given.sizes.floats, given.folder)
-    chosen = [one.name for one in open_source(paths).fields[:16]]
-    schema = gd.fit(paths, columns=chosen)
-    found, number = [], 1
-    while number <= len(paths):
-        counted = count_source(open_source(paths[:number]), schema, WHOLE, chosen, Settings())
-        one = Packet.of(counted, ((number, 2 * number),), 0)
-        sizes = {"rows": one.rows, "slots": one.slots, "bytes": one.nbytes}
-        found.append(sizes | {"bytes_per_slot": one.nbytes / one.slots})
-        number *= 2
-    several = [replace(one, parts=((at, at + 1),)) for at in range(FAN_IN)]
-    adding = timed(partial(add_packets, several), 5) / len(several)
-    unpacking = timed(partial(one.profile, schema, WHOLE), 5)
-    found[-1] |= {"add_seconds_per_slot": adding / one.slots, "profile_seconds_per_slot": unpacking / one.slots}
-    return found
-
-
-def column_costs(given: argparse.Namespace) -> dict[str, float]:
-    """What a column costs whatever its rows: fitting it from a full sample, and preparing it in a task."""
-    source = open_source(prepare(given.sizes.floats, given.folder))
-    fields = source.fields[:16]
-    batches = list(source.batches(source.parts[0], [one.name for one in fields]))
-    sampled: Sampled = {one.name: [] for one in fields}
-    take_sample(batches[0], np.arange(min(batches[0].num_rows, 65_536)), sampled)
-    fitting = timed(lambda: fit_block(fields, sampled, FitOptions()), 3) / len(fields)
-    schema = fit_block(fields, sampled, FitOptions())
-    few = pa.Table.from_batches(batches).slice(0, 10)
-    counting = timed(lambda: gd.profile(few, schema=schema, threads=1), 5) / len(fields)
-    return {"fit_seconds": fitting, "prepare_seconds": counting}
-
-
-def costs(entry: dict[str, Any]) -> dict[str, float]:
-    """The figures that scale_model.py takes, each in one unit of what it is for."""
-    opening, packed, reading = entry["opening"], entry["packets"], entry["reading"]
-    chunk = per_unit(opening, "chunks", "footer_seconds", {})
-    part = per_unit(opening, "parts", "footer_seconds", {"chunks": chunk})
-    join_part = per_unit(opening, "parts", "join_seconds", {})
-    part_bytes = per_unit(opening, "parts", "packed_bytes", {})
-    held = per_unit(opening, "parts", "held_bytes", {})
-    floats = reading["float64"]
-    return {
-        "bytes_per_second": floats["count"]["bytes_per_second"],
-        "read_bytes_per_second": floats["read"]["bytes_per_second"],
-        "string_bytes_per_second": reading["string"]["count"]["bytes_per_second"],
-        "string_read_bytes_per_second": reading["string"]["read"]["bytes_per_second"],
-        "stored_share": floats["table"]["file_bytes"] / floats["bytes"],
-        "start_seconds": entry["start"]["first_seconds"],
-        "task_seconds": entry["nothing"]["seconds_per_task"],
-        "fixed_seconds": reading["fixed_seconds"],
-        "footer_chunk_seconds": chunk,
-        "footer_part_seconds": part,
-        "footer_file_seconds": per_unit(opening, "files", "footer_seconds", {"chunks": chunk, "parts": part}),
-        "join_part_seconds": join_part,
-        "join_file_seconds": per_unit(opening, "files", "join_seconds", {"parts": join_part}),
-        "source_part_bytes": part_bytes,
-        "source_file_bytes": per_unit(opening, "files", "packed_bytes", {"parts": part_bytes}),
-        "held_part_bytes": held,
-        "held_file_bytes": per_unit(opening, "files", "held_bytes", {"parts": held}),
-        "footer_chunk_bytes": opening["chunks"]["footer_bytes"] / opening["chunks"]["chunks"],
-        "packet_rows": packed[-1]["rows"],
-        "packet_slot_bytes": packed[-1]["bytes_per_slot"],
-        "add_slot_seconds": packed[-1]["add_seconds_per_slot"],
-        "client_slot_seconds": packed[-1]["profile_seconds_per_slot"],
-        "fit_column_seconds": entry["columns"]["fit_seconds"],
-        "column_seconds": entry["columns"]["prepare_seconds"],
-        "process_bytes": entry["busy_process_bytes"],
-    }
-
-
-def per_unit(opening: dict[str, dict[str, float]], unit: str, what: str, known: dict[str, float]) -> float:
-    """What one more file, part or chunk takes, of the table that has most of them, once the known units are off."""
-    many, few = opening[unit], opening["tiny"]
-    rest = many[what] - few[what] - sum((many[one] - few[one]) * each for one, each in known.items())
-    return max(rest, 0.0) / max(many[unit] - few[unit], 1)
-
-
-def rates_of(entry: dict[str, Any], made_on: str) -> Rates:
-    """What plans take: a thread's speed while all cores are busy, which is how a cluster runs."""
-    found = entry["costs"]
-    return Rates(
-        bytes_per_second=round(found["bytes_per_second"]),
-        task_seconds=found["task_seconds"],
-        start_seconds=found["start_seconds"],
-        process_bytes=round(found["process_bytes"]),
-        made_on=made_on,
-    )
-
-
 # --- the command -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Tables of all cases; ``nothing`` is runs and blocks of tasks that do nothing."""
-
-    workers: Shape = Shape(16_000_000, 50, end_to_end.DISTINCT, 500_000, 125_000)
-    rounds: int = 5_000
-    wide: Shape = Shape(1_000_000, 5_000, (), 100_000, 100_000)
-    rows: tuple[Shape, ...] = tuple(Shape(rows, 20) for rows in (1_000_000, 10_000_000, 100_000_000))
-    graph: Shape = Shape(10_000, 5, (), 200, 1)
-    tiny: Shape = Shape(1_000, 2, (5,), 1_000, 1_000)
-    floats: Shape = Shape(4_000_000, 48, (), 500_000, 250_000)
-    texts: Shape = Shape(4_000_000, 0, end_to_end.DISTINCT, 500_000, 250_000)
-    nothing: tuple[int, int] = (10_000, 5)
-    many_groups: Shape = Shape(200_000, 5, (), 20_000, 100)
-    many_files: Shape = Shape(40_000, 5, (), 100, 100)
-    many_columns: Shape = Shape(3_200, 1_000, (), 800, 100)
-
-
-QUICK = Sizes(
-    workers=Shape(20_000, 6, (5, 500), 5_000, 2_500),
-    rounds=20,
-    wide=Shape(4_000, 120, (), 1_000, 1_000),
-    rows=tuple(Shape(rows, 4, (), 5_000, 1_250) for rows in (5_000, 20_000)),
-    graph=Shape(400, 5, (), 100, 1),
-    floats=Shape(80_000, 16, (), 20_000, 10_000),
-    texts=Shape(80_000, 0, (5, 500), 20_000, 10_000),
-    nothing=(40, 2),
-    many_groups=Shape(4_000, 5, (), 1_000, 100),
-    many_files=Shape(2_000, 5, (), 100, 100),
-    many_columns=Shape(400, 200, (), 200, 100),
-)
 CASES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "workers": workers_case,
     "wide": wide_case,
@@ -887,10 +327,6 @@ CASES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
 }
 PAIRS = {"workers": 5, "wide": 2, "rows": 1, "graph": 3, "overhead": 3}
 """Measurements of each, unless told otherwise."""
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
 
 
 def versions() -> dict[str, str]:

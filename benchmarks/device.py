@@ -36,8 +36,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import cluster
 import end_to_end
+from cluster_runs import Shape, prepare, table_entry
 
 import gpudrift as gd
 from gpudrift import bench
@@ -121,13 +121,13 @@ def measure_variants(*, quick: bool, repeat: int) -> list[dict[str, Any]]:
 class Case:
     """A table of one shape, in files, how often it is read, and of how many times these files it is made."""
 
-    shape: cluster.Shape
+    shape: Shape
     repeat: int = 5
     copies: int = 1
 
     def prepare(self, folder: Path) -> list[str]:
         """Write its files; those that are there again are links, which take no disk and no time."""
-        made = [Path(path) for path in cluster.prepare(self.shape, folder)]
+        made = [Path(path) for path in prepare(self.shape, folder)]
         links = [path.with_name(f"{copy}-{path.name}") for copy in range(1, self.copies) for path in made]
         for at, link in enumerate(links):
             link.hardlink_to(made[at % len(made)])
@@ -135,18 +135,18 @@ class Case:
 
 
 CASES = {
-    "1e6": Case(cluster.Shape(1_000_000, 50, file_rows=1_000_000, group_rows=1_000_000)),
-    "1e7": Case(cluster.Shape(10_000_000, 50, file_rows=1_000_000, group_rows=1_000_000)),
-    "1e8": Case(cluster.Shape(100_000_000, 20, file_rows=5_000_000, group_rows=1_000_000), repeat=3),
-    "1e9": Case(cluster.Shape(100_000_000, 2, file_rows=5_000_000, group_rows=1_000_000), repeat=1, copies=10),
-    "wide": Case(cluster.Shape(1_000_000, 5_000, file_rows=50_000, group_rows=50_000), repeat=3),
+    "1e6": Case(Shape(1_000_000, 50, file_rows=1_000_000, group_rows=1_000_000)),
+    "1e7": Case(Shape(10_000_000, 50, file_rows=1_000_000, group_rows=1_000_000)),
+    "1e8": Case(Shape(100_000_000, 20, file_rows=5_000_000, group_rows=1_000_000), repeat=3),
+    "1e9": Case(Shape(100_000_000, 2, file_rows=5_000_000, group_rows=1_000_000), repeat=1, copies=10),
+    "wide": Case(Shape(1_000_000, 5_000, file_rows=50_000, group_rows=50_000), repeat=3),
 }
 """0.4, 4, 16, 16 and 40 GB of float64 in memory, some 60 % of that on the disk, of 1e9 a tenth. The wide one in row
 groups of 2 GB: whole files of it are made by one process each, which hold them."""
 QUICK_CASES = {
-    "1e6": Case(cluster.Shape(2_000, 6, file_rows=1_000, group_rows=500), repeat=1),
-    "1e9": Case(cluster.Shape(1_000, 2, file_rows=500, group_rows=250), repeat=1, copies=3),
-    "wide": Case(cluster.Shape(500, 60, file_rows=250, group_rows=250), repeat=1),
+    "1e6": Case(Shape(2_000, 6, file_rows=1_000, group_rows=500), repeat=1),
+    "1e9": Case(Shape(1_000, 2, file_rows=500, group_rows=250), repeat=1, copies=3),
+    "wide": Case(Shape(500, 60, file_rows=250, group_rows=250), repeat=1),
 }
 
 
@@ -159,7 +159,7 @@ def measure_file_cases(cases: dict[str, Case], *, quick: bool, backend: str = "c
             paths = case.prepare(Path(folder))
             made = time.perf_counter() - start
             found = measure_files(paths, backend=backend, repeat=case.repeat, quick=quick)
-            table = cluster.table_entry(case.shape, paths)
+            table = table_entry(case.shape, paths)
         print(f"\n{name} (made in {made:.0f} s)", *lines(found), sep="\n", flush=True)
         table |= {"rows": case.shape.rows * case.copies, "copies": case.copies}
         told[name] = {"table": table, **found.document()}
@@ -169,7 +169,7 @@ def measure_file_cases(cases: dict[str, Case], *, quick: bool, backend: str = "c
 def measure_cluster(case: Case, *, quick: bool, backend: str = "cuda") -> dict[str, Any]:
     """The same counting by one worker of a cluster and by this process, in turn; warm, and equal to the bit."""
     with tempfile.TemporaryDirectory(prefix="gpudrift-device-") as folder:
-        paths = cluster.prepare(case.shape, Path(folder))
+        paths = prepare(case.shape, Path(folder))
         with open_cluster("local", 1, 1 if quick else 0, verbose=True) as client:
             workers = client.nthreads()
             schema = gd.profile(paths, client=client, backend=backend).schema
@@ -184,7 +184,7 @@ def measure_cluster(case: Case, *, quick: bool, backend: str = "cuda") -> dict[s
                     if number:  # the first round loads what there is to load
                         seconds.append(time.perf_counter() - start)
                     digests.add(found.digest)
-        table = cluster.table_entry(case.shape, paths)
+        table = table_entry(case.shape, paths)
     assert len(digests) == 1, f"the cluster and this process counted differently: {digests}"
     over = [a / b for a, b in zip(took["cluster"], took["process"], strict=True)]
     told = {

@@ -168,6 +168,19 @@ def test_the_same_once_more_tells_nothing_and_changes_nothing(history, rules):
     assert advance(state, [], rules) == ((), state)
 
 
+def test_an_event_has_one_id_on_every_processor_and_however_it_is_worded():
+    def told(number: float, reason: str) -> tuple[Event, ...]:
+        drift = Finding("drift", "psi", "age", "major", reason, number, limit=0.25, low=number, high=number)
+        after = dataclasses.replace(drift, severity="moderate")
+        starts = ("2026-11-01", "2026-11-02", "2026-11-03")
+        windows = [Window(start, inside) for start, inside in zip(starts, ((drift,), (after,), ()), strict=True)]
+        return advance(AlertState(), windows)[0]
+
+    here, elsewhere = told(0.4, "PSI 0.4"), told(math.nextafter(0.4, 1), "the PSI is 0.4")
+    assert [event.change for event in here] == ["opened", "shrank", "ended"]
+    assert [event.id for event in here] == [event.id for event in elsewhere]
+
+
 @settings(max_examples=100, deadline=None)
 @given(histories, rules, st.data())
 def test_the_order_of_findings_does_not_matter(history, rules, data):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from support.command import people
+from support.command import DONE, people, run, strict_json
 from support.layouts import weeks
+from support.monitored import AFTER, BEFORE, FEW, RULES, WEEKS
 
 import gpudrift as gd
 
@@ -62,3 +63,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pq.write_table(weeks(3000), place / "weeks.parquet", row_group_size=250)
     gd.profile(place / "weeks.parquet", time="when", every="1w", by="country").save(place / "weeks.profile")
     return place
+
+
+@pytest.fixture(scope="package")
+def bookings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``base`` holds the weeks of 2015, ``plain`` all of it, ``report`` the weeks of 2016 against it."""
+    place = tmp_path_factory.mktemp("monitor")
+    (place / "rules.toml").write_text(RULES)
+    assert run("profile", BEFORE, "-o", place / "base", *WEEKS, "--by", "hotel", *FEW).status == DONE
+    assert run("profile", BEFORE, "-o", place / "plain", *FEW).status == DONE
+    common = ("monitor", place / "base", AFTER, "--rules", place / "rules.toml", *FEW)
+    assert run(*common, "--json", place / "report.json", "--quiet").out == ""
+    return place
+
+
+@pytest.fixture(scope="package")
+def document(bookings: Path) -> dict[str, Any]:
+    return strict_json((bookings / "report.json").read_text())
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    path = tmp_path / "good.parquet"
+    pq.write_table(people(500), path)
+    return path

@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import partial
-from importlib import resources
 from typing import Any
 from unittest import mock
 
-import jsonschema
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from support import tables
+from support.watched import (
+    BASELINE,
+    BR_ROWS,
+    FIRST,
+    ROWS,
+    SHIFTED,
+    SPARSE,
+    VALIDATOR,
+    baseline,
+    days,
+    kinds,
+    label,
+    profile,
+    sometimes,
+    sparse,
+    watched,
+)
 
 import gpudrift as gd
-from gpudrift.alerts import Window
-from gpudrift.alerts.events import AlertState, advance
-from gpudrift.alerts.reports import document_windows
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.judging import monitoring
 from gpudrift.judging.monitoring import monitor_windows
@@ -31,97 +40,7 @@ from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.judging.windows import Monitoring
 from gpudrift.statistics import comparison
 from gpudrift.statistics.comparison import compare_profiles
-from gpudrift.vocabulary import STATISTICS
 from gpudrift.windows.grouping import NO_TIME
-
-FIRST = datetime.datetime(2026, 3, 1)
-ROWS = 400
-"""Of a day; enough for every column to be judged."""
-
-_TEXT = (resources.files("gpudrift") / "report" / "monitoring-1.schema.json").read_text("utf-8")
-VALIDATOR = jsonschema.Draft202012Validator(json.loads(_TEXT))
-
-profile = partial(gd.profile, backend="numpy")
-
-
-def day(number: int) -> str:
-    return (FIRST + datetime.timedelta(days=number)).date().isoformat()
-
-
-def label(number: int) -> str:
-    return f"{day(number)}T00:00:00"
-
-
-def days(
-    numbers: list[int], shifts: Mapping[str, Callable[[int], float]] | None = None, rows: int = ROWS, seed: int = 0
-) -> pa.Table:
-    """Rows of some days in no order; ``a``, ``b`` and ``c`` are of one distribution but for their shifts."""
-    random = np.random.default_rng(seed)
-    number = np.repeat(numbers, rows)
-    random.shuffle(number)
-    seconds = number * 86_400 + random.integers(0, 86_400, number.size)
-    start = np.datetime64(FIRST, "us")
-    columns: dict[str, Any] = {"ts": start + seconds.astype("timedelta64[s]")}
-    for name in "abc":
-        shift = (shifts or {}).get(name, lambda _: 0.0)
-        columns[name] = random.normal(np.array([shift(one) for one in number]), 1.0)
-    columns["country"] = random.choice(["AT", "BR", "CZ"], number.size, p=[0.6, 0.3, 0.1])
-    return pa.table(columns)
-
-
-def baseline(by: str | None = None) -> GroupedProfile:
-    more = {} if by is None else {"by": by}
-    return profile(days(list(range(-20, 0)), seed=1), time="ts", every="1d", **more)
-
-
-BASELINE = baseline()
-
-
-def watched(table: pa.Table, before: Any = BASELINE, **options: Any) -> Monitoring:
-    """The table judged; what holds of every result is checked."""
-    options.setdefault("now", (FIRST + datetime.timedelta(days=5000)).timestamp())
-    found = monitor_windows(before, profile(table, schema=before), **options)
-    document = json.loads(found.to_json())
-    VALIDATOR.validate(document)
-    summary = document["summary"]
-    assert summary["windows"] == len(found) == len(document["windows"])
-    assert sum(summary["findings"].values()) == len(found.findings)
-    # What is told and what is shown are the same windows, columns and segments.
-    drifts = [one for one in found.findings if one.kind in ("drift", "skew") and one.rule in STATISTICS]
-    assert summary["with_drift"] == len({one.window for one in drifts})
-    in_table = {one.window for one in drifts if one.segment is None}
-    assert summary["only_in_segments"] == len({one.window for one in drifts} - in_table)
-    assert set(found.drifted) == {one.column for one in drifts}
-    for entry in found.columns():
-        own = [one for one in drifts if one.column == entry["name"]]
-        assert entry["drifted"] == len({one.window for one in own if one.segment is None})
-        assert entry["drifted"] + entry["in_segments"] == len({one.window for one in own})
-        pairs = {(one.window, one.segment) for one in own if one.segment is not None}
-        assert entry["segments"] == Counter(segment for _, segment in pairs)
-        assert (entry["worst"] is None) == (not own)
-        assert own == [] or ("segment" in entry["worst"]) == (not entry["drifted"])
-    starts = [window.start for window in found]
-    assert starts == sorted(set(starts))
-    for window in found:
-        assert window.judged + len(window.unjudged) == len(found.compared) or window.rows == 0
-        assert {one.window for one in window.findings} <= {window.label}
-        assert not {one.column for one in window.drifted} & set(window.unjudged)
-    return found
-
-
-def kinds(found: Monitoring, number: int) -> dict[str, str]:
-    """The kind of finding of each column in a window, without segments."""
-    return {
-        one.column: one.kind for one in found[label(number)].findings if one.segment is None and one.column is not None
-    }
-
-
-def late(number: int) -> float:
-    return 2.0 if number >= 4 else 0.0
-
-
-SHIFTED = days(list(range(8)), {"a": lambda _: 2.0, "b": late})
-
 
 # --- drift and skew -----------------------------------------------------------------------------------------------
 
@@ -299,116 +218,6 @@ def test_a_gap_of_very_many_windows_is_told_and_not_walked_through():
     assert [gap.windows for gap in found.gaps] == [None]
     assert len(found) == 2
     assert [gap.windows for gap in watched(days([0, 901])).gaps] == [900]
-
-
-# --- segments, columns, thresholds --------------------------------------------------------------------------------
-
-
-def test_a_segment_that_moves_alone_is_found_in_it():
-    before = baseline(by="country")
-    table = days(list(range(4)), rows=1000)
-    shifted = np.where(
-        (np.array(table["country"]) == "BR") & (np.array(table["ts"]) >= np.datetime64(day(2))), 3.0, 0.0
-    )
-    table = table.set_column(1, "a", pa.array(np.array(table["a"]) + shifted))
-    found = watched(table, before)
-    of_segments = {(one.window, one.segment) for one in found.findings if one.column == "a" and one.segment is not None}
-    assert of_segments == {(label(2), "country=BR"), (label(3), "country=BR")}
-    assert all(one.kind == "drift" for one in found.findings if one.segment is not None)
-    entry = next(entry for entry in found.columns() if entry["name"] == "a")
-    assert entry["segments"] == {"country=BR": 2}  # windows, although several statistics tell of each
-    assert (entry["drifted"], entry["first"], entry["last"]) == (2, label(2), label(3))
-    assert watched(table, before).document() | {"created": ""} == found.document() | {"created": ""}
-
-
-def test_what_the_table_hides_is_told_of_its_segment():
-    """One row in twenty is of BR, and only there ``a`` moves; the table as a whole is calm."""
-    random = np.random.default_rng(5)
-    size = 3 * 4000
-    number, country = np.repeat(np.arange(3), 4000), random.choice(["AT", "BR", "DE"], size, p=[0.6, 0.05, 0.35])
-    moment = np.datetime64(day(0), "us") + (number * 86_400_000_000).astype("timedelta64[us]")
-    a = random.normal(size=size)
-    table = pa.table({"ts": moment, "a": a, "b": random.normal(size=size), "country": country})
-    before = profile(table, time="ts", every="1d", by=["country"])
-    moved = np.where((country == "BR") & (number > 0), a + 1.0, a)
-    found = watched(table.set_column(1, "a", pa.array(moved)), before)
-    assert not any(window.drifted for window in found)
-    assert [[one.column for one in window.in_segments] for window in found] == [[], ["a"], ["a"]]
-    assert {one.segment for window in found for one in window.in_segments} == {"country=BR"}
-    assert found.drifted == ("a",)
-    (entry,) = found.columns()
-    assert (entry["drifted"], entry["in_segments"], entry["first"]) == (0, 2, label(1))
-    assert entry["worst"]["segment"] == "country=BR"
-    assert repr(found).startswith("Monitoring(3 windows, 2 with drift")
-
-
-def sparse(numbers: list[int], rows: Callable[[int, int], int], shift: float = 0.0, seed: int = 0) -> pa.Table:
-    """So many rows on each day of each of three countries; ``a`` is shifted in BR."""
-    random = np.random.default_rng(seed)
-    each = [(number, place) for number in numbers for place in range(3) for _ in range(rows(number, place))]
-    number, place = np.array(each).T
-    seconds = number * 86_400 + random.integers(0, 86_400, number.size)
-    a = random.normal(np.where(place == 1, shift, 0.0))
-    columns = {
-        "ts": np.datetime64(FIRST, "us") + seconds.astype("timedelta64[s]"),
-        "a": a,
-        "b": random.normal(size=number.size),
-        "flag": random.integers(0, 2, number.size),
-        "country": np.array(["AT", "BR", "CZ"])[place],
-    }
-    return pa.table(columns)
-
-
-SPARSE = profile(sparse(list(range(-20, 0)), lambda *_: 200, seed=1), time="ts", every="1d", by="country")
-BR_ROWS = {0: 200, 1: 0, 2: 20, 3: 200, 4: 0, 5: 0, 6: 3}
-"""Of twenty rows a flag can be judged, a number cannot."""
-
-
-def sometimes(number: int, place: int) -> int:
-    return BR_ROWS[number] if place == 1 else 200
-
-
-def test_what_could_not_be_judged_in_a_segment_is_told():
-    found = watched(sparse(list(BR_ROWS), sometimes), SPARSE)
-    told = [window.unjudged_segments for window in found]
-    nothing, few = {"country=BR": None}, {"country=BR": ("a", "b")}
-    assert told == [{}, nothing, few, {}, nothing, nothing, nothing]
-    documents = [window.get("unjudged_segments") for window in found.document()["windows"]]
-    assert documents == [None, nothing, {"country=BR": ["a", "b"]}, None, nothing, nothing, nothing]
-    # Beyond what could not be judged in the table.
-    tiny = watched(sparse([0], lambda _, place: 8 if place else 4), SPARSE).windows[0]
-    assert tiny.unjudged == ("a", "b")
-    assert tiny.unjudged_segments == {"country=AT": None, "country=BR": ("flag",), "country=CZ": ("flag",)}
-
-
-def test_an_alert_of_a_segment_without_rows_is_one_alert():
-    """Opened once, from the report to the alerts; and over as soon as it could be seen that it is."""
-    drifted = sparse(list(BR_ROWS), sometimes, shift=2.0)
-    over = sparse([7], lambda *_: 200, seed=3)
-    found = watched(pa.concat_tables([drifted, over]), SPARSE, rolling=0)
-    document = json.loads(found.to_json())
-    events, state = advance(AlertState(), [Window(*one) for one in document_windows(document)])
-    of_segment = [
-        (event.change, event.window)
-        for event in events
-        for alert in event.alerts
-        if (alert.finding.rule, alert.finding.column, alert.finding.segment) == ("psi", "a", "country=BR")
-        and event.change in ("opened", "ended")
-    ]
-    assert of_segment == [("opened", label(0)), ("ended", label(7))]
-    assert not [key for key in state.alerts if key[3] == "country=BR"]
-
-
-def test_a_segment_that_had_drifted_before_is_no_skew():
-    """The window of today by itself is judged as among all others, in its segments too."""
-    tables = [sparse([0, 1], lambda *_: 200, seed=2), sparse([2, 3], lambda *_: 200, shift=2.0)]
-    table = pa.concat_tables(tables)
-    found = watched(table, SPARSE)
-    assert {one.kind for one in found[label(3)].findings if one.segment == "country=BR"} == {"drift"}
-    for number in range(4):
-        assert watched(table, SPARSE, judge=[found[label(number)].start]).windows == (found[label(number)],)
-    first_and_last = [found[label(number)].start for number in (0, 3)]
-    assert watched(table, SPARSE, judge=first_and_last).windows[1].findings == found[label(3)].findings
 
 
 # --- alpha --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from gpudrift.alerts.sending import send
+from gpudrift.alerts.settings import Address
+
+SECRET = "T012/B345/s3cr3tTOKEN"
 
 
 @dataclass
@@ -144,3 +150,21 @@ def samples(text: str) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
             assert key not in found, key
             found[key] = sample.value
     return found
+
+
+def unused_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def sent(url, *, retries=0, timeout=5.0, headers=None, pauses=None, **options):
+    send(
+        Address(url, headers or {}),
+        b"{}",
+        {"Content-Type": "application/json"},
+        retries=retries,
+        timeout=timeout,
+        pause=(pauses if pauses is not None else []).append,
+        **options,
+    )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from support.command import people
+from support.command import DONE, people, run
 
 
 def bad_files(folder: Path) -> dict[str, tuple[Path, type[Exception], str]]:
@@ -61,3 +62,16 @@ def ipc_of(table: pa.Table) -> bytes:
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
+
+
+def write(folder: Path, name: str, columns: Any) -> Path:
+    path = folder / f"{name}.parquet"
+    pq.write_table(columns if isinstance(columns, pa.Table) else pa.table(columns), path)
+    return path
+
+
+def columns_of(reference: Path, current: Path, *options: str) -> dict[str, dict[str, Any]]:
+    """The rows of the report by column, through the command line."""
+    outcome = run("compare", reference, current, "--json", "-", *options)
+    assert outcome.status == DONE, outcome.err
+    return {column["name"]: column for column in outcome.document["columns"]}

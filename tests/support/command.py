@@ -133,3 +133,29 @@ def assert_one_line(outcome: Outcome) -> None:
     else:
         assert outcome.status in (DONE, FOUND)
         assert outcome.err == ""
+
+
+def raising(error: BaseException) -> Any:
+    def stop(*_: Any, **__: Any) -> None:
+        raise error
+
+    return stop
+
+
+SLOW = """
+import sys, time
+from gpudrift.cli import main as cli, saying
+from gpudrift.execution import sampling
+real = sampling.fit_column
+def slow(*arguments):
+    {at_work}
+    time.sleep(0.1)
+    return real(*arguments)
+sampling.fit_column = slow
+saying.PATIENCE = 0.1
+cli.main([*sys.argv[1:], "--backend", "numpy"])
+"""
+
+
+def without_time(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != "created"}
