@@ -39,12 +39,12 @@ import numpy as np
 from cluster_costs import overhead_case
 from cluster_runs import (
     QUICK,
+    Clusters,
     Shape,
     Sizes,
     arithmetic,
     count,
     group,
-    local_cluster,
     observed,
     prepare,
     profile,
@@ -119,7 +119,7 @@ def workers_case(given: argparse.Namespace) -> dict[str, Any]:
     shape: Shape = given.sizes.workers
     paths = prepare(shape, given.folder)
     with ExitStack() as stack:
-        clients = {number: stack.enter_context(local_cluster(number)) for number in (1, 2)}
+        clients = {number: stack.enter_context(given.clusters.of(number)) for number in (1, 2)}
         schema = profile(clients[1], paths).schema
         jobs: dict[str, Callable[[Any], Any]] = {
             "profile": lambda client: profile(client, paths),
@@ -197,7 +197,7 @@ def wide_case(given: argparse.Namespace) -> dict[str, Any]:
     entry: dict[str, Any] = {"table": table_entry(shape, paths), "target": 1.5}
     entry["fits_into_memory"] = shape.rows * shape.floats * 8 < end_to_end.machine()["memory_bytes"]
     with ExitStack() as stack:
-        client = stack.enter_context(local_cluster(2))
+        client = stack.enter_context(given.clusters.of(2))
         if not entry["fits_into_memory"]:
             room = entry["table"]["file_bytes"] // 2
             entry["held_bytes"] = stack.enter_context(crowded(room))
@@ -239,7 +239,7 @@ def rows_case(given: argparse.Namespace) -> dict[str, Any]:
     for shape in given.sizes.rows:
         paths = prepare(shape, given.folder)
         found: dict[str, Any] = {"table": table_entry(shape, paths)}
-        with local_cluster(2) as client:
+        with given.clusters.of(2) as client:
             warm_up(client, given)
             found["profile"], counted = observed(client, partial(profile, client, paths))
             found["count"], _ = observed(client, partial(count, client, paths, counted.schema))
@@ -278,7 +278,7 @@ def graph_case(given: argparse.Namespace) -> dict[str, Any]:
     runs = []
     for _ in range(given.pairs):
         # A fresh one each time: a scheduler that has just dropped so many tasks is busy for a while.
-        with local_cluster(1) as client:
+        with given.clusters.of(1) as client:
             warm_up(client, given)
             most = entry["table"]["row_groups"] * shape.floats
             finest = {"BYTES_PER_SLOT": 0, "SMALLEST_BLOCK": 0, "TASKS_PER_THREAD": most, "MOST_TASKS": 10 * most}
@@ -364,6 +364,7 @@ def options() -> argparse.Namespace:
 def main() -> None:
     given = options()
     with ExitStack() as stack:
+        given.clusters = stack.enter_context(Clusters(kept=given.quick))
         given.folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gpudrift-")))
         for name in given.cases:
             given.pairs = given.asked or PAIRS[name]

@@ -20,7 +20,7 @@ import end_to_end
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from cluster_runs import count, local_cluster, observed, prepare, profile, read, resident_bytes, say, table_entry
+from cluster_runs import count, observed, prepare, profile, read, resident_bytes, say, table_entry
 
 import gpudrift as gd
 from gpudrift.counts.packets import Packet, add_packets
@@ -43,7 +43,7 @@ from gpudrift.windows.grouping import WHOLE
 def overhead_case(given: argparse.Namespace) -> dict[str, Any]:
     """Costs of tasks, files, packets and bytes, for scale_model.py; and the rates that ship with the package."""
     entry: dict[str, Any] = {}
-    with local_cluster(2) as client:
+    with given.clusters.of(2) as client:
         entry["start"] = first_task(client, given)
         entry["process_bytes"] = max(client.run(resident_bytes).values())
         entry["reading"] = speeds(client, given)
@@ -51,7 +51,7 @@ def overhead_case(given: argparse.Namespace) -> dict[str, Any]:
         entry["nothing"] = nothing_tasks(client, given)
         entry["tiny"] = tiny_tasks(client, given)
         entry["opening"] = openings(client, given)
-    with local_cluster(1) as client:
+    with given.clusters.of(1) as client:
         entry["reading_alone"] = speeds(client, given)
     entry["packets"] = packets(given)
     entry["columns"] = column_costs(given)

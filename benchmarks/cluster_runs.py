@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -137,6 +137,26 @@ def local_cluster(workers: int, threads: int = 1) -> Iterator[Any]:
     shape = {"n_workers": workers, "threads_per_worker": threads, "processes": True, "dashboard_address": ":0"}
     with LocalCluster(host="127.0.0.1", **shape) as cluster, Client(cluster, set_as_default=False) as client:
         yield client
+
+
+class Clusters(ExitStack):
+    """Clusters of this machine: a fresh one whenever one is wanted, or the same again where tables are toys."""
+
+    def __init__(self, *, kept: bool) -> None:
+        super().__init__()
+        self.kept = kept
+        self.clients: dict[int, Any] = {}
+
+    @contextmanager
+    def of(self, workers: int) -> Iterator[Any]:
+        """A client of so many workers of one thread each."""
+        if not self.kept:
+            with local_cluster(workers) as client:
+                yield client
+            return
+        if workers not in self.clients:
+            self.clients[workers] = self.enter_context(local_cluster(workers))
+        yield self.clients[workers]
 
 
 def peak_bytes() -> int:

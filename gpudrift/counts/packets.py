@@ -3,8 +3,10 @@
 Edges are as large as counts and the same in every result, so they stay behind. What is left are int64 whose upper
 bytes are mostly zero: taken byte by byte and compressed, a slot that held 12 bytes (a 32-bit count, a 64-bit sum)
 travels in 3.5 (340,000 normal rows in 1,700 slots), for 10 microseconds a column. Of a group with few rows nearly all
-slots are zero, and there may be thousands of groups: so numbers are squeezed a few megabytes at a time, of consecutive
-groups, and the sketches of all groups travel as a few arrays, not as thousands of small ones.
+slots are zero, and there may be thousands of groups: so a packet is cut into pieces of consecutive groups, each a few
+megabytes of numbers, and the sketches of a piece travel as a few arrays, not as thousands of small ones. Where time
+orders the rows, most groups are in one packet alone, and a sum takes over their pieces as they are: adding six packets
+of 3,710 groups and 56 columns in all took 1.8 s when everything was unpacked, and takes 0.2.
 
 A packet says which parts of the table it counted. Packets add like profiles, and two that share a part cannot be
 added: so whatever a scheduler repeats after it has lost a worker, nothing is counted twice, and at the end the parts
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -29,8 +32,9 @@ __all__ = ["Packet", "Spans", "add_packets", "groups_together", "join_spans"]
 
 Spans = tuple[tuple[int, int], ...]
 
-AT_ONCE = 8 << 20
-"""Bytes of numbers that are squeezed together: what they are copied into stays small against the counters."""
+AT_ONCE = 2 << 20
+"""Bytes of the numbers of a piece: what they are copied into stays small against the counters, and of the packets of
+neighbours most pieces share no group."""
 
 Tails = Mapping[tuple[int, int], Tail]
 
@@ -62,8 +66,8 @@ class PackedTails:
     length: int
 
     @classmethod
-    def of(cls, tails: Tails) -> PackedTails:
-        listed = sorted(tails.items())
+    def of(cls, listed: Sequence[tuple[tuple[int, int], Tail]]) -> PackedTails:
+        """Sketches by group and column position, in that order."""
         heads = np.array([(*key, len(tail.values), tail.size) for key, tail in listed], np.int64).reshape(-1, 4)
         values = [value for _, tail in listed for value in tail.values]
         hashes = np.concatenate([np.zeros(0, np.uint64), *(tail.hashes for _, tail in listed)])
@@ -98,6 +102,35 @@ class PackedTails:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """Some consecutive groups of a packet.
+
+    Parameters
+    ----------
+    groups : int
+    numbers : bytes
+        Counts and sums (slots each), low and high (columns each) of each group, squeezed.
+    tails : PackedTails
+        Groups are counted from the first one of the piece.
+    """
+
+    groups: int
+    numbers: bytes
+    tails: PackedTails
+
+    @property
+    def nbytes(self) -> int:
+        return len(self.numbers) + self.tails.nbytes
+
+    def unpacked(self, slots: int, columns: int) -> tuple[Integers, ...]:
+        """Counts, sums, low and high."""
+        widths = (slots, slots, columns, columns)
+        ends = np.cumsum([self.groups * width for width in widths])
+        flat = np.split(unsqueezed(self.numbers, int(ends[-1])), ends[:-1])
+        return tuple(array.reshape(self.groups, width) for array, width in zip(flat, widths, strict=True))
+
+
+@dataclass(frozen=True)
 class Packet:
     """What was counted of the groups in some parts of a table, under a schema and a grouping that are elsewhere.
 
@@ -115,10 +148,8 @@ class Packet:
         How many groups, and slots and columns of the schema.
     keys : bytes
         Start, segment and rows of each group, squeezed.
-    numbers : tuple of bytes
-        Counts and sums (slots each), low and high (columns each) of each group; so many groups at a time as fit into
-        ``AT_ONCE``, squeezed.
-    tails : PackedTails
+    pieces : tuple of Piece
+        All groups in ascending order.
     made : int
         Bytes of all packets that went into this one, itself included: the most that travelled for it.
     skipped, findings, seen : mapping
@@ -134,8 +165,7 @@ class Packet:
     slots: int
     columns: int
     keys: bytes
-    numbers: tuple[bytes, ...]
-    tails: PackedTails
+    pieces: tuple[Piece, ...]
     made: int
     skipped: Mapping[str, str] = field(default_factory=dict)
     findings: Mapping[str, str] = field(default_factory=dict)
@@ -150,33 +180,27 @@ class Packet:
             parts,
             (read, 0),
             (profile.groups, profile.rows),
-            numbers,
-            profile.tails,
+            (profile.schema.slots, len(profile.schema)),
+            _pieces(numbers, profile.tails),
             (profile.skipped, profile.findings, profile.seen),
         )
 
     @property
     def nbytes(self) -> int:
         """About as many bytes as travel."""
-        return _weight(self.keys, self.numbers, self.tails, self.skipped)
+        return _weight(self.keys, self.pieces, self.skipped)
 
     def names(self) -> tuple[Integers, Integers]:
         """Start and segment of each group, in ascending order, and its rows."""
         keys = unsqueezed(self.keys, 3 * self.groups).reshape(3, self.groups)
         return np.ascontiguousarray(keys[:2].T), keys[2]
 
-    def pieces(self) -> Iterator[tuple[slice, tuple[Integers, ...]]]:
-        """Counts, sums, low and high of consecutive groups, and which groups those are."""
-        step = _step(self.slots, self.columns)
-        widths = (self.slots, self.slots, self.columns, self.columns)
-        for start, text in zip(range(0, self.groups, step), self.numbers, strict=True):
-            size = min(step, self.groups - start)
-            ends = np.cumsum([size * width for width in widths])
-            flat = np.split(unsqueezed(text, int(ends[-1])), ends[:-1])
-            yield (
-                slice(start, start + size),
-                tuple(array.reshape(size, width) for array, width in zip(flat, widths, strict=True)),
-            )
+    def spans(self) -> Iterator[tuple[slice, Piece]]:
+        """Each piece, and which groups it has."""
+        start = 0
+        for piece in self.pieces:
+            yield slice(start, start + piece.groups), piece
+            start += piece.groups
 
     def profile(self, schema: Schema, grouping: Grouping) -> GroupedProfile:
         """The counts under their schema, in their windows and segments.
@@ -192,10 +216,11 @@ class Packet:
             raise ValueError("packet: it was counted in other windows or segments")
         groups, rows = self.names()
         arrays = _arrays(self.groups, self.slots, self.columns)
-        for own, piece in self.pieces():
-            for array, more in zip(arrays, piece, strict=True):
+        tails: dict[tuple[int, int], Tail] = {}
+        for own, piece in self.spans():
+            for array, more in zip(arrays, piece.unpacked(self.slots, self.columns), strict=True):
                 array[own] = more
-        tails = {(group, position): tail for group, position, tail in self.tails}
+            tails |= {(own.start + group, position): tail for group, position, tail in piece.tails}
         return GroupedProfile.blanked(
             schema, grouping, groups, rows, *arrays, tails, self.skipped, self.findings, self.seen
         )
@@ -220,21 +245,11 @@ def add_packets(packets: Iterable[Packet]) -> Packet:
             raise ValueError("packet: packets of different windows or segments cannot be added")
     parts = join_spans(span for packet in listed for span in packet.parts)
     groups, places = groups_together(listed)
-    rows = np.zeros(len(groups), np.int64)
-    counts, sums, low, high = arrays = _arrays(len(groups), first.slots, first.columns)
-    tails: dict[tuple[int, int], Tail] = {}
+    rows, owners = np.zeros(len(groups), np.int64), np.zeros(len(groups), np.int64)
     texts: tuple[Mapping[str, str], ...] = ({}, {}, {})
     for packet, place in zip(listed, places, strict=True):
         rows[place] += packet.names()[1]  # no place twice, so that adding in place is right
-        for own, piece in packet.pieces():
-            at = place[own]
-            counts[at] += piece[0]
-            sums[at] += piece[1]
-            low[at] = np.minimum(low[at], piece[2])
-            high[at] = np.maximum(high[at], piece[3])
-        for group, position, tail in packet.tails:
-            key = int(place[group]), position
-            tails[key] = tails[key] + tail if key in tails else tail
+        owners[place] += 1
         own_texts = (packet.skipped, packet.findings, packet.seen)
         texts = tuple(merged_text(mine, theirs) for mine, theirs in zip(texts, own_texts, strict=True))
     return _packed(
@@ -242,10 +257,45 @@ def add_packets(packets: Iterable[Packet]) -> Packet:
         parts,
         (sum(packet.read for packet in listed), sum(packet.made for packet in listed)),
         (groups, rows),
-        arrays,
-        tails,
+        (first.slots, first.columns),
+        _added(listed, places, owners),
         texts,
     )
+
+
+def _added(packets: Sequence[Packet], places: Sequence[Integers], owners: Integers) -> tuple[Piece, ...]:
+    """The pieces of the sum: those of one packet alone as they are, and others of what remains."""
+    slots, columns = packets[0].slots, packets[0].columns
+    least = _step(slots, columns) // 2  # smaller ones are put together, or there would be more and more of them
+    taken: dict[int, Piece] = {}
+    others: list[tuple[Integers, Piece]] = []
+    rest = np.ones(owners.size, np.bool_)
+    for packet, place in zip(packets, places, strict=True):
+        for own, piece in packet.spans():
+            at = place[own]
+            together = at[-1] - at[0] + 1 == at.size
+            if together and piece.groups > least and (owners[at] == 1).all():
+                taken[int(at[0])], rest[at] = piece, False
+            else:
+                others.append((at, piece))
+    remaining = np.flatnonzero(rest)
+    arrays = counts, sums, low, high = _arrays(remaining.size, slots, columns)
+    tails: dict[tuple[int, int], Tail] = {}
+    for at, piece in others:
+        inside = np.searchsorted(remaining, at)
+        numbers = piece.unpacked(slots, columns)
+        counts[inside] += numbers[0]
+        sums[inside] += numbers[1]
+        low[inside] = np.minimum(low[inside], numbers[2])
+        high[inside] = np.maximum(high[inside], numbers[3])
+        for group, position, tail in piece.tails:
+            key = int(inside[group]), position
+            tails[key] = tails[key] + tail if key in tails else tail
+    ends = np.flatnonzero(np.diff(remaining) > 1) + 1  # a piece that is taken over stands between them
+    made = _pieces(arrays, tails, ends.tolist())
+    starts = np.cumsum([0, *(piece.groups for piece in made)])
+    taken |= {int(remaining[start]): piece for start, piece in zip(starts, made, strict=False)}
+    return tuple(taken[start] for start in sorted(taken))
 
 
 def join_spans(spans: Iterable[tuple[int, int]]) -> Spans:
@@ -290,35 +340,47 @@ def _step(slots: int, columns: int) -> int:
     return max(1, AT_ONCE // max(16 * (slots + columns), 1))
 
 
+def _pieces(numbers: tuple[Integers, ...], tails: Tails, ends: Sequence[int] = ()) -> tuple[Piece, ...]:
+    """Pieces of these groups, none of which goes beyond one of the ends."""
+    size, slots, columns = len(numbers[0]), numbers[0].shape[1], numbers[2].shape[1]
+    step = _step(slots, columns)
+    listed = sorted(tails.items())
+    made, seen = [], 0
+    for start, stop in pairwise([0, *ends, size]):
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            own = []
+            while seen < len(listed) and listed[seen][0][0] < last:
+                (group, position), tail = listed[seen]
+                own.append(((group - first, position), tail))
+                seen += 1
+            text = squeezed(*(array[first:last].ravel() for array in numbers))
+            made.append(Piece(last - first, text, PackedTails.of(own)))
+    return tuple(made)
+
+
 def _packed(
     digests: tuple[str, str],
     parts: Spans,
     weights: tuple[int, int],
     named: tuple[Integers, Integers],
-    numbers: tuple[Integers, Integers, Integers, Integers],
-    tails: Tails,
+    widths: tuple[int, int],
+    pieces: tuple[Piece, ...],
     texts: Sequence[Mapping[str, str]],
 ) -> Packet:
-    """A packet of these arrays; ``weights`` are the bytes that were read, and those of packets that it is made of."""
+    """A packet of these pieces; ``weights`` are the bytes that were read, and those of packets that it is made of."""
     groups, rows = named
-    size, slots, columns = rows.size, numbers[0].shape[1], numbers[2].shape[1]
-    step = _step(slots, columns)
     keys = squeezed(np.ascontiguousarray(groups.T).ravel(), rows)
-    pieces = tuple(
-        squeezed(*(array[start : start + step].ravel() for array in numbers)) for start in range(0, size, step)
-    )
-    packed = PackedTails.of(tails)
     read, made = weights
-    made += _weight(keys, pieces, packed, texts[0])
+    made += _weight(keys, pieces, texts[0])
     skipped, findings, seen = map(dict, texts)
     return Packet(
-        *digests, int(rows.sum()), parts, read, size, slots, columns, keys, pieces, packed, made,
-        skipped, findings, seen,
-    )  # fmt: skip
+        *digests, int(rows.sum()), parts, read, rows.size, *widths, keys, pieces, made, skipped, findings, seen
+    )
 
 
-def _weight(keys: bytes, numbers: Sequence[bytes], tails: PackedTails, skipped: Mapping[str, str]) -> int:
-    return len(keys) + sum(map(len, numbers)) + tails.nbytes + sum(map(len, skipped.values()))
+def _weight(keys: bytes, pieces: Sequence[Piece], skipped: Mapping[str, str]) -> int:
+    return len(keys) + sum(piece.nbytes for piece in pieces) + sum(map(len, skipped.values()))
 
 
 def squeezed(*arrays: Integers) -> bytes:

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest
 
 LIMITS = settings(deadline=None, max_examples=40)
 INT64 = st.integers(-(2**63), 2**63 - 1)
-AT_ONCE = st.sampled_from([1, 5_000, 8 << 20])
+AT_ONCE = st.sampled_from([1, 5_000, 2 << 20])
 REQUEST = GroupRequest("at", 100, None, ("kind",), 3)
 
 
@@ -156,6 +157,51 @@ def test_packets_add_like_profiles_for_any_cut_order_and_tree(whole, change, dat
     assert add_packets(packets[:1]) is packets[0]
 
 
+@pytest.fixture(scope="module")
+def windows() -> GroupedProfile:
+    """Windows of a table that time orders, 200 of them, with sketches in each."""
+    return profiled(table_of(8_000, 3).sort_by("at"), GroupRequest("at", 10, None, (), 1))
+
+
+def cut_windows(windows: GroupedProfile, *rows: np.ndarray) -> list[GroupedProfile]:
+    table = table_of(8_000, 3).sort_by("at")
+    return [count(table.take(pa.array(own)), windows.schema, windows.grouping) for own in rows]
+
+
+def window_numbers() -> np.ndarray:
+    return pa.compute.fill_null(table_of(8_000, 3).sort_by("at")["at"], 0).to_numpy() // 10
+
+
+def added_in_pieces(windows: GroupedProfile, profiles: list[GroupedProfile], groups: int) -> tuple[int, int]:
+    """Packets of pieces of so many groups are added: pieces of the sum, and how many of them were packed again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "AT_ONCE", groups * 16 * (windows.schema.slots + len(windows.schema)))
+        packets = [packet_of(one, at, at + 1) for at, one in enumerate(profiles)]
+        added = add_packets([*packets[1::2], *packets[::2]])
+    assert_same(added, replace(windows, seen={}))
+    known = {id(piece) for packet in packets for piece in packet.pieces}
+    return len(added.pieces), sum(id(piece) not in known for piece in added.pieces)
+
+
+def test_groups_that_only_one_packet_has_are_not_packed_again(windows):
+    pieces, again = added_in_pieces(windows, cut_windows(windows, *np.split(np.arange(8_000), 4)), 8)
+    assert pieces > 20
+    # Neighbours share one window at most: what is packed again is around it, and where a packet ends.
+    assert 0 < again <= 8
+
+
+def test_groups_that_lie_between_those_of_others_are_put_in_order(windows):
+    """No group is in two packets, and yet no piece has consecutive groups of the sum."""
+    profiles = cut_windows(windows, *(np.flatnonzero(window_numbers() % 2 == odd) for odd in (0, 1)))
+    pieces, again = added_in_pieces(windows, profiles, 8)
+    assert again == pieces
+
+
+def test_small_pieces_are_put_together(windows):
+    profiles = cut_windows(windows, *(np.flatnonzero(window_numbers() // 2 == pair) for pair in range(100)))
+    assert added_in_pieces(windows, profiles, 8)[0] <= -(-len(windows) // 8)
+
+
 def test_a_table_that_is_cut_is_the_table(whole, cut):
     packets = [packet_of(profile, at, at + 1) for at, profile in enumerate(cut)]
     assert_same(add_packets(packets), replace(whole, seen={}))
@@ -257,5 +303,5 @@ def test_the_weight_of_a_packet_is_about_what_travels(cut):
     assert 0.9 * pickled - 1_000 < packet_of(cut[0]).nbytes < pickled
     texts = pa.table({"t": [f"value number {number}" for number in range(30_000)] * 2})
     packet = packet_of(count(texts, gd.fit(texts, kinds={"t": "categorical"})))
-    assert packet.tails.values > 1_000
+    assert sum(piece.tails.values for piece in packet.pieces) > 1_000
     assert 0.9 * packet.nbytes < len(pickle.dumps(packet)) < packet.nbytes + 1_000
