@@ -16,6 +16,8 @@ windows, shuffled       windows and segments of 4e6 rows x 14 columns in memory,
 cluster, cluster-wide   two workers of one thread: fitted and counted, then counted; 4e6 rows x 55 columns in 8 files,
                         2e5 rows x 2,000
 cluster-windows         the same as cluster, with windows and segments
+store-windows           windows and segments of 2e6 rows x 55 columns in 4 files, from a server that speaks S3 and lets
+                        each request wait for 50 ms: two threads, fitted and counted, then counted
 """
 
 from __future__ import annotations
@@ -77,6 +79,54 @@ if __name__ == "__main__":
     main()
 """
 
+STORE = """
+import http.server, multiprocessing, os, re, sys, time
+class Store(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_HEAD(self):
+        self.answer(b"", os.path.getsize(self.file), 200)
+    def do_GET(self):
+        first, last = map(int, re.fullmatch("bytes=([0-9]+)-([0-9]+)", self.headers["Range"]).groups())
+        with open(self.file, "rb") as opened:
+            opened.seek(first)
+            data = opened.read(last + 1 - first)
+        self.answer(data, len(data), 206)
+    @property
+    def file(self):
+        return self.path.removeprefix("/tables")
+    def answer(self, data, size, status):
+        time.sleep(0.05)
+        self.send_response(status)
+        self.send_header("Content-Length", str(size))
+        self.send_header("Last-Modified", "Mon, 23 Nov 2026 10:00:00 GMT")
+        self.end_headers()
+        self.wfile.write(data)
+    def log_message(self, *given):
+        pass
+def serve(pipe):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Store)
+    pipe.send(server.server_address[1])
+    server.serve_forever()
+def main():
+    global start
+    os.environ |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_EC2_METADATA_DISABLED": "true"}
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=serve, args=(there,), daemon=True)
+    process.start()
+    address = f"?scheme=http&endpoint_override=127.0.0.1:{here.recv()}&region=x"
+    import gpudrift as gd
+    local = [path for path in sys.argv[1:] if path.endswith(".parquet")]
+    paths = ["s3://tables" + path + address for path in local]
+    asked = {"time": "t", "every": "1d", "by": "s0"}
+    gd.profile(local[0], threads=2)
+    start = time.perf_counter()
+    own = gd.profile(paths, threads=2, **asked)
+    gd.profile(paths, schema=own, threads=2)
+    print(json.dumps(measured()), flush=True)
+if __name__ == "__main__":
+    main()
+"""
+
 MEASURE = """
 import json, resource, time
 def measured():
@@ -108,6 +158,7 @@ CASES = {
     "cluster-windows": Case(
         CLUSTER, tuple((500_000, 50, STRINGS, bool(at % 2)) for at in range(8)), ("windows",), timed=True
     ),
+    "store-windows": Case(STORE, tuple((500_000, 50, STRINGS, bool(at % 2)) for at in range(4)), timed=True),
 }
 
 TIMED = """

@@ -125,7 +125,7 @@ TABLES = {
 class MadeUp:
     """A source that has no data: what the cut asks for, and nothing else."""
 
-    columnar = True
+    columnar, remote = True, False
     label = "made up"
 
     def __init__(self, table: Table) -> None:

@@ -8,8 +8,9 @@ the table is cut into stripes of rows with counters of their own, which are adde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +22,7 @@ from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.execution.asked import segment_columns
 from gpudrift.execution.pool import Loading, Tally
-from gpudrift.execution.reading import READING_ERRORS
+from gpudrift.execution.reading import READING_ERRORS, Read, reading_ahead
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.tasks import (
     Fitted,
@@ -156,9 +157,9 @@ class Chains:
             held, chain.held = chain.held, None
             self.loading.waited(chain.bytes)
             chain.bytes = 0
-            read = self.source.batches if held is None else lambda part, _names: iter(held[part.index])
-            with self.settings.timing("count"):
-                count_piece(read, run, chain.piece, self.groups, self._state(chain))
+            state = self._state(chain)
+            with self._reading(chain, run, held) as read, self.settings.timing("count"):
+                count_piece(read, run, chain.piece, self.groups, state)
         except READING_ERRORS as error:
             self.loading.waited(chain.bytes)
             chain.bytes, chain.held = 0, None
@@ -170,6 +171,16 @@ class Chains:
             with self.settings.timing("count"):
                 self._state(chain).settle()  # others may have the memory of the device that it had
         return sum(part.rows or 0 for part in run)
+
+    def _reading(
+        self, chain: _Chain, run: Sequence[Part], held: Mapping[int, Sequence[pa.RecordBatch]] | None
+    ) -> AbstractContextManager[Read]:
+        """What reads the columns of a chain, of which some batches may be here."""
+        if held is not None:
+            return nullcontext(lambda part, _names: iter(held[part.index]))
+        if chain.piece.keys:  # each of its parts is read when its groups are asked for
+            return nullcontext(self.source.batches)
+        return reading_ahead(self.source, run, [n for n in chain.piece.names if n not in self._state(chain).skipped])
 
     def _read(self, chain: _Chain, run: Sequence[Part]) -> bool:
         """Read a run to be counted later, if there is time and memory for it."""

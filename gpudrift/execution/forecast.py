@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpudrift.execution.cuts import AT_ONCE, FAN_IN, FILES_AT_ONCE, Cut
+from gpudrift.execution.cuts import AT_ONCE, FAN_IN, FILES_AT_ONCE, REQUESTS, Cut
 from gpudrift.sources import Field, Source
 
 TRAVELLING, EDGES = 4, 8
@@ -174,7 +174,9 @@ def plan_table(source: Source, fields: Sequence[Field], cut: Cut, *, workers: in
     slots = max(cut.slots, default=0)
     widest = max((part.rows or 0 for part in source.parts), default=0)
     at_once = [source.column_bytes(one.name) * widest // max(source.rows or 1, 1) for one in fields]
-    reads = largest if held else READING * max(AT_ONCE, *at_once, 0)
+    # Each part that is on its way is a batch that waits and one that is being read.
+    ahead = 2 * REQUESTS if source.remote and source.columnar else 0
+    reads = largest if held else (READING + ahead) * max(AT_ONCE, *at_once, 0)
     sent = 0
     if workers:
         sent = sum(

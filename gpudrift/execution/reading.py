@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager
 from dataclasses import replace
-from queue import Empty, Queue
-from threading import Event, Thread
+from threading import Condition, Thread
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow as pa
 from gpudrift.backends import device_reader, gpu_column
 from gpudrift.columns.schema import Schema
 from gpudrift.errors import SourceChangedError
-from gpudrift.execution.cuts import AT_ONCE, DEVICE_BLOCK, DEVICE_COLUMNS, cut_columns
+from gpudrift.execution.cuts import AT_ONCE, DEVICE_BLOCK, DEVICE_COLUMNS, REQUESTS, cut_columns
 from gpudrift.fitting.samples import StreamSampler
 from gpudrift.sources import CsvTypesChanged, Field, Part, Source, open_source, read_onto
 
@@ -116,6 +115,8 @@ class Reading:
             yield batch
 
 
+Read = Callable[[Part, Sequence[str]], Iterator[pa.RecordBatch]]
+"""Reads some columns of a part."""
 Step = tuple[Part, int]
 """A part, and which piece of the columns is read of it."""
 
@@ -164,45 +165,75 @@ class ReadAhead:
 
 
 class DistantReadAhead(ReadAhead):
-    """The same from a store that answers slowly, or onto a GPU: a thread reads while the batches before are counted."""
+    """The same from a store that answers slowly, or onto a GPU: threads read while the batches before are counted.
 
-    depth = 1
-    """Batches that wait to be taken; one more is being read."""
+    Parameters
+    ----------
+    readers : int
+        Threads, each of which reads a step of its own: what they wait for, they wait for at the same time. Each holds
+        a batch that waits to be taken, and one that is being read.
+    """
+
+    def __init__(
+        self, source: Source, pieces: Sequence[Sequence[str]], steps: Sequence[Step], readers: int = 1
+    ) -> None:
+        super().__init__(source, pieces, steps)
+        self.changed, self.stopped = Condition(), False
+        self.begun = iter(range(len(steps)))
+        self.waiting: dict[int, pa.RecordBatch | BaseException | None] = {}
+        """By step: a batch, what went wrong, or None at its end."""
+        self.readers = [
+            Thread(target=self._read, name="gpudrift-read", daemon=True) for _ in range(min(readers, len(steps)))
+        ]
 
     def __enter__(self) -> DistantReadAhead:
-        self.queue: Queue[tuple[int, pa.RecordBatch | BaseException | None]] = Queue(self.depth)
-        self.stopped = Event()
-        self.thread = Thread(target=self._read, name="gpudrift-read", daemon=True)
-        self.thread.start()
+        for reader in self.readers:
+            reader.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self.stopped.set()
-        while self.thread.is_alive():
-            with suppress(Empty):
-                self.queue.get(timeout=0.01)
+        with self.changed:
+            self.stopped = True
+            self.changed.notify_all()
+        for reader in self.readers:
+            reader.join()
 
     def _read(self) -> None:
-        for at, (part, piece) in enumerate(self.steps):
+        while True:
+            with self.changed:
+                at = next(self.begun, None)
+            if at is None:
+                return
+            part, piece = self.steps[at]
             end: BaseException | None = None
             try:
                 for batch in self.source.batches(part, self.pieces[piece]):
-                    self.queue.put((at, batch))
-                    if self.stopped.is_set():
-                        return
+                    if not self._put(at, batch):
+                        break
             except BaseException as error:
                 end = error
-            self.queue.put((at, end))
-            if self.stopped.is_set():
-                return
+            self._put(at, end)
+
+    def _put(self, at: int, item: pa.RecordBatch | BaseException | None) -> bool:
+        """Have an item taken; whether anybody wants more of its step."""
+        with self.changed:
+            self.changed.wait_for(lambda: at not in self.waiting or self.stopped)
+            if wanted := at >= self.at and not self.stopped:
+                self.waiting[at] = item
+                self.changed.notify_all()
+            return wanted
 
     def batches(self, part: Part, piece: int) -> Iterator[pa.RecordBatch]:
         """The batches of one step; what remains of those before is dropped."""
-        wanted = self._found(part, piece)
+        with self.changed:
+            at = self._found(part, piece)
+            self.waiting = {step: item for step, item in self.waiting.items() if step >= at}
+            self.changed.notify_all()
         while True:
-            at, item = self.queue.get()
-            if at < wanted:
-                continue
+            with self.changed:
+                self.changed.wait_for(lambda: at in self.waiting)
+                item = self.waiting.pop(at)
+                self.changed.notify_all()
             if isinstance(item, BaseException):
                 raise item
             if item is None:
@@ -210,9 +241,28 @@ class DistantReadAhead(ReadAhead):
             yield item
 
 
+@contextmanager
+def reading_ahead(source: Source, parts: Sequence[Part], names: Sequence[str]) -> Iterator[Read]:
+    """Read some columns of some parts, one after the other; from a store, those that follow are on their way."""
+    if not source.remote or source.on_device:
+        yield source.batches
+        return
+    with read_ahead(source, [names], [(part, 0) for part in parts]) as ahead:
+
+        def read(part: Part, asked: Sequence[str]) -> Iterator[pa.RecordBatch]:
+            # Columns that were given up meanwhile are not asked for.
+            return ahead.batches(part, 0) if [*asked] == [*names] else source.batches(part, asked)
+
+        yield read
+
+
 def read_ahead(source: Source, pieces: Sequence[Sequence[str]], steps: Sequence[Step]) -> ReadAhead:
     """Steps of work as their source is read best."""
-    return (DistantReadAhead if source.remote or source.on_device else ReadAhead)(source, pieces, steps)
+    if source.on_device:
+        return DistantReadAhead(source, pieces, steps)
+    if source.remote:
+        return DistantReadAhead(source, pieces, steps, REQUESTS if source.columnar else 1)
+    return ReadAhead(source, pieces, steps)
 
 
 def columns_at_once(source: Source, parts: Sequence[Part], sizes: Sequence[int]) -> list[tuple[int, int]]:

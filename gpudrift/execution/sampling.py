@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.execution.cuts import Block, obstacle
-from gpudrift.execution.reading import READING_ERRORS, unreadable_columns
+from gpudrift.execution.reading import READING_ERRORS, reading_ahead, unreadable_columns
 from gpudrift.fitting.columns import FitOptions, fit_column
 from gpudrift.fitting.samples import Sample, Sampled, take_sample
 from gpudrift.sources import Field, Part, Source
@@ -44,11 +44,15 @@ def sample_parts(
 def _sampled(source: Source, parts: Sequence[Part], names: Sequence[str], sample: Sample) -> Sampled:
     sampled: Sampled = {name: [] for name in names}
     start = sum(part.rows or 0 for part in source.parts[: parts[0].index]) if parts else 0
+    held: list[tuple[Part, int]] = []
     for part in parts:
         stop = start + (part.rows or 0)
         if sample.positions(start, stop).size:
-            sample_batches(source.batches(part, names), sample, sampled, start)
+            held.append((part, start))
         start = stop
+    with reading_ahead(source, [part for part, _ in held], names) as read:
+        for part, first in held:
+            sample_batches(read(part, names), sample, sampled, first)
     return sampled
 
 
@@ -108,4 +112,7 @@ def fit_held_block(
 
 
 def _all_parts(source: Source, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    return (batch for part in source.joined(source.parts) for batch in source.batches(part, names))
+    parts = source.joined(source.parts)
+    with reading_ahead(source, parts, names) as read:
+        for part in parts:
+            yield from read(part, names)

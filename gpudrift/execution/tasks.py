@@ -37,6 +37,7 @@ from gpudrift.execution.cuts import (
 )
 from gpudrift.execution.reading import (
     READING_ERRORS,
+    Read,
     Reading,
     columns_at_once,
     counted_names,
@@ -76,7 +77,6 @@ BLOCK = LARGEST_BLOCK // 2
 
 Fitted = tuple[Schema, Grouping]
 """What a table is counted under."""
-Read = Callable[[Part, Sequence[str]], Iterator[pa.RecordBatch]]
 
 
 # --- which columns are counted together ------------------------------------------------------------------------------

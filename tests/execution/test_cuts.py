@@ -42,6 +42,7 @@ class MadeUp:
     files: tuple[str, ...] = ()
     columnar: bool = True
     on_device: bool = False
+    remote: bool = False
 
     @property
     def rows(self) -> int | None:
