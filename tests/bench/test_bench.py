@@ -94,6 +94,7 @@ def test_columns_are_the_same_each_time(shape, dtype):
     assert np.array_equal(first, again, equal_nan=first.dtype.kind == "f")
 
 
+@pytest.mark.slow
 def test_cub_builds(tmp_path):
     if shutil.which("nvcc") is None:
         pytest.skip("there is no nvcc here")

@@ -19,6 +19,8 @@ from gpudrift import bench
 from gpudrift.backends import why_not_cuda
 from gpudrift.backends.cuda import launch as cuda_launch
 
+pytestmark = pytest.mark.slow
+
 
 def test_device_says_why_nothing_can_be_measured(tmp_path):
     if why_not_cuda() is None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from support.scripts import made_up_costs, run
 
+pytestmark = pytest.mark.slow
+
 CLUSTER_CASES = ("workers", "wide", "rows", "graph", "overhead")
 
 

@@ -59,6 +59,7 @@ def environment(**more: str) -> dict[str, str]:
 # --- schedulers that cannot be reached --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["closed port", "says nothing", "no such host"])
 def test_a_scheduler_that_does_not_answer_is_3_in_time(folder, tmp_path, monkeypatch, case):
     """A process has to end, too, with Dask's threads in it: one of them is one."""
@@ -210,6 +211,7 @@ def test_errors_are_those_of_threads(cluster, folder):
         assert fails(*arguments, "--scheduler", cluster.scheduler_address, status=USAGE) == here
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_says_nothing_but_its_report(cluster, folder, tmp_path):
     """Also where Dask finds that packages differ, which it says in a table."""
     (tmp_path / "toolz-0.0.1.dist-info").mkdir()
@@ -241,6 +243,7 @@ def test_profiles_are_equal(cluster, folder, tmp_path, words):
     assert_idle(cluster)
 
 
+@pytest.mark.slow
 def test_local_workers_count_the_same_and_leave_nothing(folder, tmp_path):
     arguments = "compare", folder / "a.parquet", folder / "b.parquet", "--json", "-", "--fail-on", "drift"
     here = run(*arguments)
@@ -304,6 +307,7 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["starting", "working", "closing"])
 def test_control_c_ends_local_workers_without_a_word_of_theirs(folder, tmp_path, when):
     """A terminal sends the signal to all processes of the command."""
@@ -403,6 +407,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return place / "certificate.pem", place / "key.pem"
 
 
+@pytest.mark.slow
 def test_tls_through_the_configuration_of_dask(folder, certificate):
     cert, key = map(str, certificate)
     roles = {

@@ -90,6 +90,7 @@ complete -C "gpudrift compare --backend nu"
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_real_shell_loads_the_script_and_completes(shell, tmp_path):
     program = shutil.which(shell)

@@ -14,6 +14,8 @@ from support.examples import EXAMPLES, ROOT, call, run
 
 from gpudrift.judging.rules.reading import CHECKS
 
+pytestmark = pytest.mark.slow
+
 DATA = ROOT / "gpudrift" / "data"
 
 

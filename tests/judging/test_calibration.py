@@ -456,6 +456,7 @@ def run(script: str, folder: Path, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_benchmark_of_false_alarms(tmp_path):
     output = tmp_path / "alarms.json"
     printed = run("benchmarks/false_alarms.py", tmp_path, "--quick", "--output", output)

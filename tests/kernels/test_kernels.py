@@ -423,6 +423,7 @@ def checked(folder):
         yield {fault: pool.submit(tried, fault) for fault in (None, *SANITIZED_FAULTS)}
 
 
+@pytest.mark.slow
 def test_sanitizers_find_nothing(checked):
     done = checked[None].result()
     assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr[-3000:]

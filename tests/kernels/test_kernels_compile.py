@@ -21,6 +21,8 @@ import pytest
 from gpudrift.backends.cuda.device import OPTIONS
 from gpudrift.backends.cuda.launch import STORED, THREADS, kernel_source
 
+pytestmark = pytest.mark.slow
+
 ARCHITECTURES = (75, 80, 86, 87, 88, 89, 90, 100, 103, 110, 120, 121)
 """What CUDA 13 compiles for; RAPIDS begins with 75 too. As a script this module compiles for all of them."""
 TESTED = (75, 90, 120)

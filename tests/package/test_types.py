@@ -11,6 +11,8 @@ import pytest
 
 import gpudrift
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 from typing import assert_type
 

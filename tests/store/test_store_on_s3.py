@@ -18,6 +18,8 @@ from gpudrift.counts.groups import GroupedProfile
 from gpudrift.store.storage import open_storage
 from gpudrift.store.store import Store
 
+pytestmark = pytest.mark.slow
+
 SPAWN = multiprocessing.get_context("spawn")
 BUCKET = "s3://bucket"
 

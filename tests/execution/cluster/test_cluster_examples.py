@@ -24,6 +24,8 @@ from support.examples import EXAMPLES, ROOT, call, run
 
 import gpudrift as gd
 
+pytestmark = pytest.mark.slow
+
 BEFORE, AFTER = (ROOT / "gpudrift" / "data" / f"hotel_bookings_{year}.parquet" for year in (2015, 2016))
 LOCAL = {"host": "127.0.0.1", "dashboard_address": ":0"}  # None would open port 8787, and warn where it is taken
 

@@ -440,6 +440,7 @@ def test_so_many_of_the_gpus(local_gpus, path, expected):
         pass
 
 
+@pytest.mark.slow
 def test_workers_that_dask_cuda_worker_starts(plain, path, expected, fine):
     pytest.importorskip("dask_cuda")
     command = [
