@@ -47,6 +47,7 @@ def folder(tmp_path_factory):
     return sessions.make_folder(tmp_path_factory.mktemp("pages"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_page_is_current(page):
     """Its blocks, and the outputs of its examples, which are run."""

@@ -155,6 +155,7 @@ def test_the_zoo(name):
         assert figures["w_error"] <= shape.wasserstein * figures["w"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, shape in ZOO.items() if shape.smooth])
 def test_ks_of_smooth_shapes_at_a_million_rows(name):
     before, after = (arrow(side) for side in ZOO[name](np.random.default_rng(7), 1_000_000))
@@ -163,6 +164,7 @@ def test_ks_of_smooth_shapes_at_a_million_rows(name):
     assert abs(column.ks.value - exact) <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not tables.available(), reason="the real tables (shared/data) are not here")
 @pytest.mark.parametrize("comparison", tables.COMPARISONS, ids=lambda comparison: comparison.id)
 def test_real_tables(comparison):

@@ -196,6 +196,7 @@ def test_the_rate_holds_for_whatever_distribution(windows, rate, method, tail):
         assert alarms.mean() >= 0.5 * rate, "nor is it bought by never saying anything"
 
 
+@pytest.mark.slow
 def test_false_alarms_of_a_stream_without_drift():
     tables = stream(60, rows=150, columns=25, seed=3)
     rate, reference = 0.05, 30

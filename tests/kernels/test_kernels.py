@@ -429,6 +429,7 @@ def test_sanitizers_find_nothing(checked):
     assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr[-3000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", SANITIZED_FAULTS)
 def test_sanitizers_find_planted_faults(checked, fault):
     message = SANITIZED_FAULTS[fault][1]

@@ -258,6 +258,7 @@ HALVES = {f"{name}-halves" for name in ("nycflights_planes", "nycflights_weather
 REAL = [one for one in tables.COMPARISONS if not one.id.endswith("-halves") or one.id in HALVES]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not tables.available(), reason="the real tables are not here (GPUDRIFT_DATA names another place)")
 @pytest.mark.parametrize("comparison", REAL, ids=lambda comparison: comparison.id)
 def test_real_tables(comparison):

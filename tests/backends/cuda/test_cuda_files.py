@@ -83,6 +83,7 @@ REAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not tables.available(), reason="the shared tables are not here")
 @pytest.mark.parametrize("name", REAL)
 def test_real_tables(plc, name, monkeypatch):

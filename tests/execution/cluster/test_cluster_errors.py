@@ -389,6 +389,7 @@ def small() -> Iterator[LocalCluster]:
         yield made
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_for_its_memory(small, tmp_path):
     """One row group of texts that take 400 MB in memory and few on the disk."""
     path, out = tmp_path / "large.parquet", tmp_path / "out.json"

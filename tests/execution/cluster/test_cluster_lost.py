@@ -72,6 +72,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "kills", "fits"), [("whole", 1, False), ("whole", 5, True), ("windows", 2, True)])
 def test_workers_that_are_killed_in_the_middle_change_nothing(
     mortal, long_run, kind, kills, fits, monkeypatch, fine, never_held

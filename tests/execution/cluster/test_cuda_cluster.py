@@ -404,6 +404,7 @@ def local_gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return asked
 
 
+@pytest.mark.slow
 def test_a_local_cluster_has_a_worker_for_each_gpu(local_gpus, path, expected):
     with dask_scheduler.open_cluster("local", backend="auto") as client:
         seen = client.run(os.getenv, "CUDA_VISIBLE_DEVICES")

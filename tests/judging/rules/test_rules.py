@@ -197,6 +197,7 @@ def test_a_wrong_unit_is_told_from_drift_and_found_beside_it(factor):
     assert abs(math.log(found[0].limit / factor)) < 0.1 or factor == 3600
 
 
+@pytest.mark.slow
 @needs_tables
 def test_no_real_drift_passes_for_a_wrong_unit():
     seen = 0
