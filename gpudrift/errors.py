@@ -47,8 +47,8 @@ class SchemaMismatchError(ValueError):
 class SourceChangedError(ValueError):
     """A file changed, or is gone, while a run read it: what was counted is not one state of the data.
 
-    Files are compared by size and modification time, before and after each part that is read. Let whoever writes the
-    file finish and run again.
+    Files are compared by size and modification time, before and after each part that is read, in a store afterwards
+    alone. Let whoever writes the file finish and run again.
     """
 
 

@@ -19,8 +19,8 @@ left alone, and whoever counts them decides. In CSV files the texts that pandas 
 Files that change
 -----------------
 A file must stay as it was when it was found. Whoever reads a part compares the file's size and modification time
-before and after; what changed or is gone is a `SourceChangedError`. What this cannot see: a change that keeps both,
-and one that is made and undone between the two looks.
+before and after, in a store, where each look is a request, afterwards alone; what changed or is gone is a
+`SourceChangedError`. What this cannot see: a change that keeps both, and one that is made and undone between two looks.
 
 Pickles
 -------
