@@ -334,6 +334,7 @@ def faulty(folder):
         yield {fault: pool.submit(tried, fault) for fault in FAULTS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_faults_are_caught(faulty, fault):
     done = faulty[fault].result()

@@ -16,6 +16,7 @@ ZIPF = 1 / np.arange(1, 13) / np.sum(1 / np.arange(1, 13))
 RARE = np.array([0.5, 0.3, 0.19, 0.01])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", [np.ones(10) / 10, ZIPF, RARE], ids=["equal", "zipf", "rare"])
 @pytest.mark.parametrize(("n", "m"), [(3_000, 100), (3_000, 200), (100, 3_000), (200, 200), (3_000, 500)])
 @pytest.mark.parametrize("alpha", [0.02, 0.002])

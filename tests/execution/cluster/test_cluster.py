@@ -102,6 +102,7 @@ def test_the_windows_of_the_table_are_many(windows):
     assert (len(windows.starts), windows.segments) == (14, (0, 1, 2, 3, 4, 5))
 
 
+@pytest.mark.slow
 def test_one_two_and_four_workers_give_the_same_profile(client, mortal, folder, later, asked, expected, fine):
     wait_until(lambda: len(mortal.nthreads()) == 4, "four workers")
     with local_cluster(1, processes=False) as single:

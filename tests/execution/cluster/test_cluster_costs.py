@@ -87,6 +87,7 @@ def fitted(running, large) -> dict[str, Any]:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [COUNTED, ["c1", "c6"]], ids=["all columns", "two columns"])
 @pytest.mark.parametrize("cut", ["coarse", "fine"])
 @pytest.mark.parametrize("kind", LARGE)
