@@ -237,6 +237,15 @@ def test_the_sign_of_zero_is_lost_in_every_group(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("values", [[-0.0], [-0.0, 1.0], [-1.0, -0.0]])
+def test_the_sign_of_zero_is_lost(backend, values):
+    table = pa.table({"x": values})
+    found = gd.profile(table, schema=Schema((real(),)), backend=backend)["x"]
+    assert (found.low, found.high) == (min(values), max(values))
+    assert {math.copysign(1, end) for end in (found.low, found.high) if end == 0} == {1}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @settings(deadline=None, max_examples=25)
 @given(several(1, max_rows=60), st.integers(1, 9), st.integers(1, 20))
 def test_packed_words_that_are_full_are_emptied_in_time(backend, drawn, most, size):

@@ -17,6 +17,7 @@ from support.grouped import DAILY, chosen, coarse, count, made, plain, rows_of_g
 from gpudrift.counts.groups import Group, GroupedProfile
 from gpudrift.counts.profiles import Profile, total
 from gpudrift.counts.tails import Tail
+from gpudrift.errors import SchemaMismatchError
 from gpudrift.windows.calendar import Windows
 from gpudrift.windows.grouping import NO_TIME, WHOLE, Grouping
 
@@ -137,6 +138,16 @@ def test_blocks_of_columns_stand_side_by_side(drawn, data):
         fewer = profile.take(np.arange(len(profile)) > 0)
         with pytest.raises(ValueError, match="different windows or segments"):
             GroupedProfile.concatenate([profile, fewer])
+
+
+def test_profiles_of_other_windows_or_columns_are_not_added():
+    table = made(300)
+    schema = coarse(table)
+    one, none = (count(table, schema, Grouping(by=("kind",), segments=segments)) for segments in ((("a",),), ()))
+    with pytest.raises(SchemaMismatchError, match="segments"):
+        one + none
+    with pytest.raises(SchemaMismatchError):
+        one + one.select(schema.names[:1])
 
 
 def test_blocks_of_other_rows_do_not_stand_side_by_side():

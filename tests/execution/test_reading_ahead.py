@@ -15,7 +15,7 @@ from gpudrift.execution.cuts import REQUESTS
 from gpudrift.execution.reading import DistantReadAhead, reading_ahead
 from gpudrift.sources import Part
 
-WAIT = 60
+WAIT = 20
 """Seconds after which a test that hangs fails."""
 
 

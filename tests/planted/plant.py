@@ -61,6 +61,10 @@ def main() -> None:
         checkout.mkdir()
         for name in COPIED:
             subprocess.run(["cp", "-r", str(ROOT / name), str(checkout)], check=True)
+        for test in dict.fromkeys(fault.test for fault in wanted):
+            passed, first = tested(checkout, test)
+            if not passed:
+                sys.exit(f"{test} fails without any fault: {first}")
         for fault in wanted:
             path = checkout / fault.file
             before = path.read_text("utf-8")
