@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from threading import local
+from threading import Lock, local
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -135,34 +135,39 @@ class Work:
     def __init__(self, late: bool) -> None:
         self.late = late
         self.begun: list[Any] = []
+        self.lock = Lock()
+        """A thread that waits waits for kernels, too, that another one is running."""
         self.memory: list[Pointer] = []
         """Kept: a pool would not hand it on before they are done, and another thread may be about to begin one."""
 
     def begin(self, kernel: Any) -> None:
         if self.late:
-            self.begun.append((CURRENT.streams[-1], kernel))
+            with self.lock:
+                self.begun.append((CURRENT.streams[-1], kernel))
         else:
             kernel()
 
     def wait(self, stream: PlainStream, other: PlainStream) -> None:
         """What comes on a stream waits for what was begun on another one."""
         if self.late:
-            self.begun.append((stream, other))
+            with self.lock:
+                self.begun.append((stream, other))
 
     def finish(self, stream: Any = None) -> None:
         """Run what was begun on a stream and what that waits for, or all of it."""
-        begun, self.begun = self.begun, []
-        waited = {stream}
-        wanted = []
-        for own, kernel in reversed(begun):
-            wanted.append(stream is None or own in waited)
-            if wanted[-1] and isinstance(kernel, PlainStream):
-                waited.add(kernel)
-        for (own, kernel), its in zip(begun, reversed(wanted), strict=True):
-            if not its:
-                self.begun.append((own, kernel))
-            elif not isinstance(kernel, PlainStream):
-                kernel()
+        with self.lock:
+            begun, self.begun = self.begun, []
+            waited = {stream}
+            wanted = []
+            for own, kernel in reversed(begun):
+                wanted.append(stream is None or own in waited)
+                if wanted[-1] and isinstance(kernel, PlainStream):
+                    waited.add(kernel)
+            for (own, kernel), its in zip(begun, reversed(wanted), strict=True):
+                if not its:
+                    self.begun.append((own, kernel))
+                elif not isinstance(kernel, PlainStream):
+                    kernel()
 
 
 def made(
