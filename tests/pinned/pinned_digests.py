@@ -116,13 +116,15 @@ def real_statistics(real: Real) -> Digests:
 
 
 def numbers_digest(document: Any) -> str:
-    """SHA-256 of a report without its words."""
+    """SHA-256 of a report without its words, reals to six digits."""
     return hashlib.sha256(json.dumps(_numbers(document), sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _numbers(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _numbers(inner) for name, inner in value.items() if name not in NO_NUMBERS}
+    if isinstance(value, float):
+        return float(f"{value:.6g}")  # the last bits of sums are those of the processor: see pinned_documents.ROUNDING
     return [_numbers(inner) for inner in value] if isinstance(value, list) else value
 
 
