@@ -35,13 +35,18 @@ global memory. A value takes a word of the guide, 1.2 to 1.7 edges of two words,
 meet in a bank 3.5 times a word, so a warp's values take about 22 cycles: on 132 multiprocessors at 1.75 GHz 340 thousand
 million values a second, two thirds of the copy bandwidth of an H200 for float64 and one third for float32.
 */
+#include "memory.cuh"
 #include "slots.cuh"
 
-#ifndef GD_SHARED  // the emulation has its own
-#define GD_SHARED(NAME) extern __shared__ __align__(16) unsigned char NAME[]
-#endif
 
-static const int GD_ROWS_OF_A_FLUSH = 65536;
+static const gd_i64 GD_ROWS_OF_A_COPY = 65536, GD_ROWS_OF_COPIES = 49152;
+
+/* What is worth its place depends on the shared memory of the device; backends/cuda/layout.py says which are which.
+   GD_RUNS      a thread adds up the residuals of consecutive rows of one bin in a register: few copies of the sums fit
+   GD_SCALES    blocks have a table of scales; without it they are made of the edges */
+#if !defined(GD_RUNS) || !defined(GD_SCALES)
+#error "compile with -DGD_RUNS=0 or 1 and -DGD_SCALES=0 or 1"
+#endif
 
 /* One column of one batch. Built on the host as a structured array of the same layout (backends/cuda/launch.py). */
 struct GdColumn {
@@ -50,7 +55,7 @@ struct GdColumn {
     gd_i64 validity_bit;    // of row 0
     gd_i64 rows;
     const void* edges;      // bins + 1 of double or int64
-    const gd_u16* guide;    // 2 half + 1
+    const gd_u32* guide;    // 2 half + 1
     const gd_u16* scales;   // bins
     gd_u64* counts;
     gd_u64* sums;
@@ -60,7 +65,8 @@ struct GdColumn {
     int nan_is_null;
 };
 
-/* What a stored value is: how many bytes, what it is ranked by (cheap to compare), and the number that is counted. */
+/* What a stored value is: how many bytes, the number that is counted, and what that is ranked by: compared with edges,
+   and kept as smallest and largest. */
 struct GdFloat64 {
     typedef double Stored, Rank, Number;
     static __device__ __forceinline__ Rank rank(Stored x) { return x; }
@@ -74,17 +80,7 @@ struct GdFloat16 {
     typedef gd_u16 Stored;
     typedef float Rank;
     typedef double Number;
-    // Without cuda_fp16.h, which the emulation does not have. Exact: subnormals are multiples of 2^-24.
-    static __device__ __forceinline__ Rank rank(Stored x)
-    {
-        const gd_u32 sign = (gd_u32)(x & 0x8000) << 16, exponent = (x >> 10) & 31, fraction = x & 0x3FF;
-        if (exponent == 0) {
-            const float small = __fmul_rn((float)fraction, 5.9604644775390625e-8f);
-            return sign ? -small : small;
-        }
-        const gd_u32 biased = exponent == 31 ? 255 : exponent + 112;
-        return __uint_as_float(sign | biased << 23 | fraction << 13);
-    }
+    static __device__ __forceinline__ Rank rank(Stored x) { return gd_from_half(x); }
 };
 template <class Integer, class Wide>
 struct GdInteger {
@@ -117,119 +113,223 @@ struct alignas(16) GdPack {
     Stored values[SIZE];
 };
 
-/* The private counters of a block. */
-template <class Number>
+/* Where the tables and counters of a block are in shared memory, and what else is the same for all its rows. */
+template <class Type>
 struct GdBlock {
-    const Number* edges;
-    const gd_u16* guide;
-    const gd_u16* scales;
-    gd_u32* counts;
-    gd_u32* sums;
-    int copies;
+    typedef typename Type::Number Number;
+    typedef typename Type::Rank Rank;
+    gd_u32 edges;   // Number[bins + 1]
+    gd_u32 limits;  // Rank[bins + 1]; of values of 64 bits these are the edges
+    gd_u32 guide;   // gd_u32[2 half + 1]
+    gd_u32 scales;  // gd_u32[bins], as the guide has them, or none
+    gd_u32 counts;  // gd_u32[bins + GD_SPECIALS]
+    gd_u32 sums;    // gd_u32[bins][copies]
+    gd_u32 centre;  // of the guide
+    gd_u32 own;     // of the sums of the first bin, the copy of this thread
+    gd_u32 stride;  // from bin to bin
+    int bins, copies;
+    bool nan_is_null;
+    GdMapping mapping;
+
+    __device__ __forceinline__ GdBlock(const unsigned char* shared, const GdColumn& column, int copies_)
+    {
+        bins = column.bins, copies = copies_, nan_is_null = column.nan_is_null, mapping = column.mapping;
+        const bool narrow = sizeof(Rank) < sizeof(Number);
+        edges = gd_kept(gd_shared_address(shared));
+        limits = gd_kept(narrow ? edges + (bins + 1) * (gd_u32)sizeof(Number) : edges);
+        guide = limits + (bins + 1) * (gd_u32)sizeof(Rank);
+        scales = gd_kept(guide + 4 * (2 * mapping.half + 1));
+        counts = gd_kept(scales + (GD_SCALES ? 4 * bins : 0));
+        sums = counts + 4 * (bins + GD_SPECIALS);
+        centre = gd_kept(guide + 4 * mapping.half);
+        own = gd_kept(sums + 4 * (threadIdx.x & (copies - 1)));
+        stride = gd_kept(4 * copies);
+    }
 };
 
 /* What a thread keeps in registers: the smallest and largest finite value so far (low is above high where there is none),
-   and the residuals of its last rows, which all were in one bin. */
+   and, where runs are kept, the residuals of its last rows, which all were in one bin. */
 template <class Rank>
 struct GdSeen {
     Rank low, high;
-    int slot;
+#if GD_RUNS
+    int bin;
     gd_u32 residuals;
+#endif
 };
 
-template <class Number, class Rank>
-__device__ __forceinline__ void gd_end_run(int bins, const GdBlock<Number>& block, GdSeen<Rank>& seen)
+template <class Rank>
+__device__ __forceinline__ GdSeen<Rank> gd_seen(Rank low, Rank high)
 {
-    if (seen.residuals)
-        atomicAdd(&block.sums[seen.slot + bins * (threadIdx.x & (block.copies - 1))], seen.residuals);
-    seen.residuals = 0;
+    GdSeen<Rank> seen;
+    seen.low = low, seen.high = high;
+#if GD_RUNS
+    seen.bin = 0, seen.residuals = 0;
+#endif
+    return seen;
 }
-
 __device__ __forceinline__ GdSeen<double> gd_nothing(double)
 {
-    return {__longlong_as_double(0x7FF0000000000000LL), -__longlong_as_double(0x7FF0000000000000LL), -1, 0};
+    return gd_seen(__longlong_as_double(0x7FF0000000000000LL), __longlong_as_double(0xFFF0000000000000LL));
 }
 __device__ __forceinline__ GdSeen<float> gd_nothing(float)
 {
-    return {__uint_as_float(0x7F800000u), -__uint_as_float(0x7F800000u), -1, 0};
+    return gd_seen(__uint_as_float(0x7F800000u), __uint_as_float(0xFF800000u));
 }
-__device__ __forceinline__ GdSeen<int> gd_nothing(int) { return {0x7FFFFFFF, -0x7FFFFFFF - 1, -1, 0}; }
-__device__ __forceinline__ GdSeen<gd_i64> gd_nothing(gd_i64) { return {GD_LARGEST_INTEGER, GD_SMALLEST_INTEGER, -1, 0}; }
+__device__ __forceinline__ GdSeen<int> gd_nothing(int) { return gd_seen(0x7FFFFFFF, -0x7FFFFFFF - 1); }
+__device__ __forceinline__ GdSeen<gd_i64> gd_nothing(gd_i64)
+{
+    return gd_seen(GD_LARGEST_INTEGER, GD_SMALLEST_INTEGER);
+}
 
-__device__ __forceinline__ int gd_special(double x)
+template <class Type>
+__device__ __forceinline__ void gd_end_run(const GdBlock<Type>& block, GdSeen<typename Type::Rank>& seen)
 {
-    return fabs(x) <= GD_LARGEST ? -1 : x != x ? GD_NAN : x < 0 ? GD_NEGATIVE_INFINITY : GD_POSITIVE_INFINITY;
+#if GD_RUNS
+    if (seen.residuals)
+        gd_add_to(block.own + seen.bin * block.stride, seen.residuals);
+    seen.residuals = 0;
+#endif
 }
-__device__ __forceinline__ int gd_special(float x)
-{
-    return fabsf(x) <= 3.402823466e38f ? -1 : x != x ? GD_NAN : x < 0 ? GD_NEGATIVE_INFINITY : GD_POSITIVE_INFINITY;
-}
-__device__ __forceinline__ int gd_special(gd_i64) { return -1; }
-__device__ __forceinline__ int gd_special(int) { return -1; }
 
-template <class Number, class Rank>
-__device__ __forceinline__ void gd_count_one(
-    Rank rank, bool valid, const GdColumn& column, const GdBlock<Number>& block, GdSeen<Rank>& seen)
+/* The bin of a value whose cell has more edges than the one that it has reached: `bin` or a later one. */
+template <class Type>
+__device__ __forceinline__ int gd_search(
+    typename Type::Rank rank, int cell, gd_u32 entry, int bin, const GdBlock<Type>& block)
 {
-    const int special = valid ? gd_special(rank) : (int)GD_NULL;
-    int slot;
-    if (special >= 0) {
-        slot = column.bins + (special == GD_NAN && column.nan_is_null ? (int)GD_NULL : special);
-    } else {
-        const Number x = (Number)rank;
-        slot = gd_bin(x, block.edges, block.guide, gd_cell((double)rank, column.mapping));
-        seen.low = min(seen.low, rank);
-        seen.high = max(seen.high, rank);
-        if (slot != seen.slot)
-            gd_end_run(column.bins, block, seen);
-        seen.slot = slot;
-        seen.residuals += gd_residual(x, block.edges[slot], block.scales[slot]);
+    const int named = entry & GD_BIN_MASK, within = (entry & GD_EDGES_MASK) / GD_EDGE;
+    int high = named + within;
+    if (within == (int)GD_MANY) {
+        gd_u32 after;
+        gd_load(after, block.centre + 4 * (cell + 1));
+        high = after & GD_BIN_MASK;
     }
-    atomicAdd(&block.counts[slot], 1u);
+    while (bin < high) {
+        const int middle = (bin + high + 1) >> 1;
+        typename Type::Rank limit;
+        gd_load(limit, block.limits + (gd_u32)sizeof(limit) * middle);
+        if (gd_reaches(rank, limit))
+            bin = middle;
+        else
+            high = middle - 1;
+    }
+    return bin;
+}
+
+/* Count a value. The usual way has one branch, past the values that are rare; what is not to be done is done by no lane. */
+template <class Type, bool MASKED>
+__device__ __forceinline__ void gd_count_one(
+    typename Type::Rank rank, bool valid, const GdBlock<Type>& block, GdSeen<typename Type::Rank>& seen)
+{
+    const bool counted = (!MASKED || valid) && gd_finite(rank);
+    const int cell = gd_cell(rank, block.mapping);  // NaN has one, too
+    gd_u32 entry = 0;
+    gd_load_if(!MASKED || counted, entry, block.centre + 4 * cell);
+    const int named = entry & GD_BIN_MASK;
+    // Random lanes of a warp meet in a bank of shared memory 3.5 times for each word: those without an edge in their cell,
+    // and that are three of four, do not load one.
+    const bool near = (entry & GD_EDGES_MASK) != 0;
+    typename Type::Rank limit = rank;
+    gd_load_if(near, limit, block.limits + (gd_u32)sizeof(limit) * (named + 1));
+    const bool reached = near && gd_reaches(rank, limit);
+    int bin = reached ? named + 1 : named, slot = bin;
+    if ((reached && (entry & (GD_EDGES_MASK - GD_EDGE)) != 0) || !counted) {
+        if (counted)
+            slot = bin = gd_search<Type>(rank, cell, entry, bin, block);
+        else
+            slot = block.bins + (MASKED && !valid ? (int)GD_NULL : gd_special(rank, block.nan_is_null));
+    }
+    // Of the bin that it names the guide has the scale as well.
+    gd_u32 scale = entry;
+    typename Type::Number edge;
+    gd_load(edge, block.edges + (gd_u32)sizeof(edge) * bin);
+#if GD_SCALES
+    gd_load_if(bin != named, scale, block.scales + 4 * bin);
+#else
+    if (bin != named) {
+        typename Type::Number next;
+        gd_load(next, block.edges + (gd_u32)sizeof(next) * (bin + 1));
+        scale = gd_scale(edge, next, bin == block.bins - 1) << GD_SCALE_BIT;
+    }
+#endif
+    const gd_u32 left = gd_kept(gd_residual(rank, edge, scale)), residual = counted ? left : 0;
+    if (counted) {
+        seen.low = gd_smaller(seen.low, rank);
+        seen.high = gd_larger(seen.high, rank);
+    }
+#if GD_RUNS
+    if (counted) {
+        if (bin != seen.bin)
+            gd_end_run(block, seen);
+        seen.bin = bin;
+        seen.residuals += residual;
+    }
+#else
+    gd_add_to(block.own + bin * block.stride, residual);
+#endif
+    gd_add_one_to(block.counts + 4 * slot);
+}
+
+/* Validity of a pack's rows, the first one in the lowest bit; whole bytes that no row is in are not read. */
+template <int SIZE>
+__device__ __forceinline__ gd_u32 gd_valid_rows(const gd_u8* validity, gd_i64 bit)
+{
+    const gd_u8* octet = validity + (bit >> 3);
+    const int skipped = (int)(bit & 7);
+    gd_u32 bits = octet[0];
+    if (skipped + SIZE > 8)
+        bits |= (gd_u32)octet[1] << 8;
+    if (SIZE > 8 && skipped + SIZE > 16)
+        bits |= (gd_u32)octet[2] << 16;
+    return bits >> skipped;
 }
 
 /* Rows first to last - 1: 16 bytes at a time between the first and the last boundary of 16 bytes, the rest one by one. */
-template <class Type>
+template <class Type, bool MASKED>
 __device__ __forceinline__ void gd_count_rows(
-    const GdColumn& column, gd_i64 first, gd_i64 last, const GdBlock<typename Type::Number>& block,
-    GdSeen<typename Type::Rank>& seen)
+    const GdColumn& column, gd_i64 first, gd_i64 last, const GdBlock<Type>& block, GdSeen<typename Type::Rank>& seen)
 {
     typedef typename Type::Stored Stored;
     typedef GdPack<Stored> Pack;
-    const Stored* values = (const Stored*)column.values;
-    const auto valid = [&](gd_i64 row) {
-        const gd_i64 bit = column.validity_bit + row;
-        return column.validity == nullptr || (column.validity[bit >> 3] >> (bit & 7) & 1) != 0;
-    };
+    const Stored* values = gd_global((const Stored*)column.values);
+    const gd_u8* validity = MASKED ? gd_global(column.validity) : nullptr;
+    const gd_i64 validity_bit = MASKED ? column.validity_bit : 0;
     const gd_i64 misplaced = (gd_i64)((gd_u64)(values + first) / sizeof(Stored)) & (Pack::SIZE - 1);
     const gd_i64 head = min(first + ((Pack::SIZE - misplaced) & (Pack::SIZE - 1)), last);
-    const gd_i64 packs = (last - head) / Pack::SIZE, tail = head + packs * Pack::SIZE;
-    for (gd_i64 row = first + threadIdx.x; row < head; row += blockDim.x)
-        gd_count_one(Type::rank(values[row]), valid(row), column, block, seen);
+    const int packs = (int)((last - head) / Pack::SIZE);
     const Pack* packed = (const Pack*)(values + head);
     Pack next = {};
-    if (threadIdx.x < packs)
+    if ((int)threadIdx.x < packs)
         next = packed[threadIdx.x];
-    for (gd_i64 at = threadIdx.x; at < packs; at += blockDim.x) {
+    for (int at = threadIdx.x; at < packs; at += blockDim.x) {
         const Pack pack = next;
-        if (at + blockDim.x < packs)
+        if (at + (int)blockDim.x < packs)
             next = packed[at + blockDim.x];
+        gd_u32 valid = ~0u;
+        if (MASKED)
+            valid = gd_valid_rows<Pack::SIZE>(validity, validity_bit + head + (gd_i64)at * Pack::SIZE);
 #pragma unroll
         for (int lane = 0; lane < Pack::SIZE; ++lane)
-            gd_count_one(Type::rank(pack.values[lane]), valid(head + at * Pack::SIZE + lane), column, block, seen);
+            gd_count_one<Type, MASKED>(Type::rank(pack.values[lane]), valid >> lane & 1, block, seen);
     }
-    for (gd_i64 row = tail + threadIdx.x; row < last; row += blockDim.x)
-        gd_count_one(Type::rank(values[row]), valid(row), column, block, seen);
-    gd_end_run(column.bins, block, seen);
+    // At most one less than a pack before the first of them, and as many behind the last.
+    const gd_i64 tail = head + (gd_i64)packs * Pack::SIZE;
+    const int before = (int)(head - first), rest = before + (int)(last - tail);
+    for (int at = threadIdx.x; at < rest; at += blockDim.x) {
+        const gd_i64 row = at < before ? first + at : tail + (at - before);
+        const bool valid = !MASKED || (gd_valid_rows<1>(validity, validity_bit + row) & 1);
+        gd_count_one<Type, MASKED>(Type::rank(values[row]), valid, block, seen);
+    }
+    gd_end_run(block, seen);
 }
 
 /* Smallest and largest of a warp, then of the column. */
-template <class Type>
-__device__ __forceinline__ void gd_keep_bounds(const GdSeen<typename Type::Rank>& seen, gd_i64* bounds)
+template <class Rank>
+__device__ __forceinline__ void gd_keep_bounds(const GdSeen<Rank>& seen, gd_i64* bounds)
 {
-    typedef typename Type::Number Number;
-    gd_i64 low = seen.low <= seen.high ? gd_key((Number)seen.low) : GD_LARGEST_INTEGER;
-    gd_i64 high = seen.low <= seen.high ? gd_key((Number)seen.high) : GD_SMALLEST_INTEGER;
+    const bool any = gd_reaches(seen.high, seen.low);
+    gd_i64 low = any ? gd_key(seen.low) : GD_LARGEST_INTEGER;
+    gd_i64 high = any ? gd_key(seen.high) : GD_SMALLEST_INTEGER;
     for (int distance = 16; distance; distance >>= 1) {
         low = min(low, __shfl_xor_sync(0xFFFFFFFFu, low, distance));
         high = max(high, __shfl_xor_sync(0xFFFFFFFFu, high, distance));
@@ -245,75 +345,78 @@ __device__ __forceinline__ void gd_keep_bounds(const GdSeen<typename Type::Rank>
 template <class Type>
 __device__ __forceinline__ void gd_count(
     const GdColumn* columns, const gd_i64* groups, gd_i64 slots_of_a_group, gd_i64 bounds_of_a_group,
-    gd_i64 first_group, gd_i64 rows_of_a_block, int copies, int carries)
+    gd_i64 first_group, gd_i64 rows_of_a_block, int copies)
 {
     typedef typename Type::Number Number;
+    typedef typename Type::Rank Rank;
     GD_SHARED(shared);
-    const GdColumn column = columns[blockIdx.y];
+    const GdColumn& column = gd_global(columns)[blockIdx.y];  // what is needed at the end is read at the end
     const gd_i64 begin = (groups ? groups[blockIdx.z] : 0) + blockIdx.x * rows_of_a_block;
     const gd_i64 end = min(begin + rows_of_a_block, groups ? groups[blockIdx.z + 1] : column.rows);
     if (begin >= end)
         return;  // all threads of the block alike
-    const int bins = column.bins, cells = 2 * column.mapping.half + 1;
-    Number* edges = (Number*)shared;
-    gd_u32* counts = (gd_u32*)(edges + bins + 1);
-    gd_u32* carried = counts + bins + GD_SPECIALS;
-    gd_u32* sums = carried + (carries ? bins : 0);
-    gd_u16* guide = (gd_u16*)(sums + bins * copies);
-    gd_u16* scales = guide + cells;
-    for (int at = threadIdx.x; at <= bins; at += blockDim.x)
-        edges[at] = ((const Number*)column.edges)[at];
+    const GdBlock<Type> block(shared, column, copies);
+    const Number* all_edges = gd_global((const Number*)column.edges);
+    const gd_u32* whole_guide = gd_global(column.guide);
+    const gd_u16* all_scales = gd_global(column.scales);
+    const int bins = block.bins, cells = 2 * block.mapping.half + 1;
+    for (int at = threadIdx.x; at <= bins; at += blockDim.x) {
+        const Number edge = all_edges[at];
+        gd_store(edge, block.edges + (gd_u32)sizeof(edge) * at);
+        if (sizeof(Rank) < sizeof(Number))
+            gd_store(gd_limit(Rank(), edge), block.limits + (gd_u32)sizeof(Rank) * at);
+    }
     for (int at = threadIdx.x; at < cells; at += blockDim.x)
-        guide[at] = column.guide[at];
-    for (int at = threadIdx.x; at < bins; at += blockDim.x)
-        scales[at] = column.scales[at];
+        gd_store(whole_guide[at], block.guide + 4 * at);
+    for (int at = threadIdx.x; at < bins && GD_SCALES; at += blockDim.x)
+        gd_store((gd_u32)all_scales[at] << GD_SCALE_BIT, block.scales + 4 * at);
     for (int at = threadIdx.x; at < bins + GD_SPECIALS; at += blockDim.x)
-        counts[at] = 0;
-    for (int at = threadIdx.x; at < bins && carries; at += blockDim.x)
-        carried[at] = 0;
+        gd_store(0u, block.counts + 4 * at);
     for (int at = threadIdx.x; at < bins * copies; at += blockDim.x)
-        sums[at] = 0;
+        gd_store(0u, block.sums + 4 * at);
     __syncthreads();  // counters are zero
 
-    const GdBlock<Number> block = {edges, guide, scales, counts, sums, copies};
-    gd_u64* all_counts = column.counts + (first_group + blockIdx.z) * slots_of_a_group;
-    gd_u64* all_sums = column.sums + (first_group + blockIdx.z) * slots_of_a_group;
-    GdSeen<typename Type::Rank> seen = gd_nothing(typename Type::Rank());
-    for (gd_i64 first = begin; first < end; first += GD_ROWS_OF_A_FLUSH) {
-        gd_count_rows<Type>(column, first, min(first + GD_ROWS_OF_A_FLUSH, end), block, seen);
+    const gd_i64 group = first_group + blockIdx.z;
+    const gd_i64 step = copies == 1 ? GD_ROWS_OF_A_COPY : copies * GD_ROWS_OF_COPIES;
+    GdSeen<Rank> seen = gd_nothing(Rank());
+    for (gd_i64 first = begin; first < end; first += step) {
+        const gd_i64 last = min(first + step, end);
+        if (column.validity)
+            gd_count_rows<Type, true>(column, first, last, block, seen);
+        else
+            gd_count_rows<Type, false>(column, first, last, block, seen);
         __syncthreads();  // rows are counted
-        for (int bin = threadIdx.x; bin < bins; bin += blockDim.x)
+        for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) {
+            gd_u64 sum = 0;
             for (int copy = 0; copy < copies; ++copy) {
-                const int at = bin + bins * copy;
-                if (carries)
-                    carried[bin] += sums[at] >> 16;
-                else if (sums[at] >> 16)
-                    atomicAdd(&all_sums[bin], (gd_u64)(sums[at] & 0xFFFF0000u));
-                sums[at] &= 0xFFFF;
+                const gd_u32 address = block.sums + 4 * (bin * copies + copy);
+                gd_u32 own;
+                gd_load(own, address);
+                gd_store(0u, address);
+                sum += own;
             }
+            if (sum)
+                atomicAdd(gd_global(column.sums) + group * slots_of_a_group + bin, sum);
+        }
         __syncthreads();  // sums have room
     }
 
-    for (int at = threadIdx.x; at < bins + GD_SPECIALS; at += blockDim.x)
-        if (counts[at])
-            atomicAdd(&all_counts[at], (gd_u64)counts[at]);
-    for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) {
-        gd_u64 sum = carries ? (gd_u64)carried[bin] << 16 : 0;
-        for (int copy = 0; copy < copies; ++copy)
-            sum += sums[bin + bins * copy];
-        if (sum)
-            atomicAdd(&all_sums[bin], sum);
+    for (int at = threadIdx.x; at < bins + GD_SPECIALS; at += blockDim.x) {
+        gd_u32 count;
+        gd_load(count, block.counts + 4 * at);
+        if (count)
+            atomicAdd(gd_global(column.counts) + group * slots_of_a_group + at, (gd_u64)count);
     }
-    gd_keep_bounds<Type>(seen, column.bounds + (first_group + blockIdx.z) * bounds_of_a_group);
+    gd_keep_bounds(seen, gd_global(column.bounds) + group * bounds_of_a_group);
 }
 
-#define GD_KERNEL(NAME, ...)                                                                                        \
-    extern "C" __global__ void __launch_bounds__(512, 2) gd_count_##NAME(                                           \
-        const GdColumn* columns, const gd_i64* groups, gd_i64 slots_of_a_group, gd_i64 bounds_of_a_group,           \
-        gd_i64 first_group, gd_i64 rows_of_a_block, int copies, int carries)                                        \
-    {                                                                                                               \
-        gd_count<__VA_ARGS__>(                                                                                      \
-            columns, groups, slots_of_a_group, bounds_of_a_group, first_group, rows_of_a_block, copies, carries);   \
+#define GD_KERNEL(NAME, ...)                                                                              \
+    extern "C" __global__ void __launch_bounds__(512, 2) gd_count_##NAME(                                 \
+        const GdColumn* columns, const gd_i64* groups, gd_i64 slots_of_a_group, gd_i64 bounds_of_a_group, \
+        gd_i64 first_group, gd_i64 rows_of_a_block, int copies)                                           \
+    {                                                                                                     \
+        gd_count<__VA_ARGS__>(                                                                            \
+            columns, groups, slots_of_a_group, bounds_of_a_group, first_group, rows_of_a_block, copies);  \
     }
 
 GD_KERNEL(float16, GdFloat16)
@@ -329,45 +432,58 @@ GD_KERNEL(uint32, GdInteger<gd_u32, gd_i64>)
 GD_KERNEL(uint64, GdUint64)
 GD_KERNEL(decimal128, GdDecimal128)
 
-/* What finds the bins of a column, built from its edges by one block. */
+/* What finds the bins of a column for values of one rank, built from its edges by one block. */
 struct GdGuide {
     const void* edges;  // bins + 1 of double or int64; the last one is no beginning of a bin
-    gd_u16* guide;      // 2 half + 1
+    gd_u32* guide;      // 2 half + 1
     gd_u16* scales;     // bins
     GdMapping mapping;
     int bins;
-    int integer;
+    int rank;           // 0 double, 1 float, 2 int64, 3 int
 };
 
-template <class Number>
+template <class Number, class Rank>
 __device__ __forceinline__ void gd_build_guide(const GdGuide& column)
 {
-    const Number* edges = (const Number*)column.edges;
+    const Number* edges = gd_global((const Number*)column.edges);
+    gd_u32* guide = gd_global(column.guide);
     const int bins = column.bins, cells = 2 * column.mapping.half + 1;
-    // Cells after the one of the edge before, up to that of this edge, have `bin` edges in lower cells. The last of them
-    // is the edge's own and is written here for all edges in it: for the next ones there are no such cells.
-    for (int bin = threadIdx.x; bin <= bins; bin += blockDim.x) {
-        const int from = bin == 0 ? 0 : gd_cell((double)edges[bin - 1], column.mapping) + 1;
-        const int to = bin == bins ? cells - 1 : gd_cell((double)edges[bin], column.mapping);
+    const auto cell_of = [&](int bin) {
+        return gd_cell(gd_limit(Rank(), edges[bin]), column.mapping) + column.mapping.half;
+    };
+    // Cells after the one of the edge before, up to that of this edge, have `bin` - 1 inner edges in lower cells. The last
+    // of them is the edge's own and is written here for all edges in it: for the next ones there are no such cells. An
+    // edge that no value reaches is in no cell.
+    for (int bin = 1 + threadIdx.x; bin <= bins; bin += blockDim.x) {
+        const bool last = bin == bins || gd_beyond(Rank(), edges[bin]);
+        if (last && bin > 1 && gd_beyond(Rank(), edges[bin - 1]))
+            continue;
+        const int from = bin == 1 ? 0 : cell_of(bin - 1) + 1;
+        const int to = last ? cells - 1 : cell_of(bin);
+        const gd_u32 scale = gd_scale(edges[bin - 1], edges[bin], bin == bins) << GD_SCALE_BIT;
         for (int cell = from; cell <= to; ++cell) {
-            int within = 0;
-            while (cell == to && bin + within < bins && within < GD_MANY &&
-                   gd_cell((double)edges[bin + within], column.mapping) == cell)
+            gd_u32 within = 0;
+            while (!last && cell == to && bin + (int)within < bins && within < GD_MANY &&
+                   !gd_beyond(Rank(), edges[bin + within]) && cell_of(bin + within) == cell)
                 ++within;
-            column.guide[cell] = (gd_u16)(bin | within << GD_BIN_BITS);
+            guide[cell] = (gd_u32)(bin - 1) | within * GD_EDGE | scale;
         }
     }
     for (int bin = threadIdx.x; bin < bins; bin += blockDim.x)
-        column.scales[bin] = (gd_u16)gd_scale(edges[bin], edges[bin + 1], bin == bins - 1);
+        gd_global(column.scales)[bin] = (gd_u16)gd_scale(edges[bin], edges[bin + 1], bin == bins - 1);
 }
 
 extern "C" __global__ void __launch_bounds__(512) gd_build_guides(const GdGuide* columns)
 {
     const GdGuide column = columns[blockIdx.x];
-    if (column.integer)
-        gd_build_guide<gd_i64>(column);
+    if (column.rank == 0)
+        gd_build_guide<double, double>(column);
+    else if (column.rank == 1)
+        gd_build_guide<double, float>(column);
+    else if (column.rank == 2)
+        gd_build_guide<gd_i64, gd_i64>(column);
     else
-        gd_build_guide<double>(column);
+        gd_build_guide<gd_i64, int>(column);
 }
 
 template <class Word>

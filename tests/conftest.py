@@ -37,7 +37,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
-    return emulated_gpu.shared(tmp_path_factory)
+    return emulated_gpu.shared(tmp_path_factory, emulated_gpu.FLUSH)
 
 
 @pytest.fixture

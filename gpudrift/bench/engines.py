@@ -171,7 +171,7 @@ class _Cuda:
     def details(self) -> Mapping[str, Any]:
         return {
             "multiprocessors": self.own.multiprocessors,
-            "shared_bytes_of_a_block": self.own.shared_bytes,
+            "shared_bytes_of_a_block": self.own.shared_memory.block,
             **self.own.versions(),
         }
 

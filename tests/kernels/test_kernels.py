@@ -20,7 +20,8 @@ from support.zoo import ZOO
 
 import gpudrift as gd
 from gpudrift.backends import load_backend
-from gpudrift.backends.cuda.launch import STORED, Counters, device_values, shared_bytes
+from gpudrift.backends.cuda.launch import STORED, Counters, device_values
+from gpudrift.backends.cuda.layout import shared_bytes
 from gpudrift.backends.cuda.staging import SlabPool, Stager
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import MAX_BINS, SPECIAL_SLOTS, Column, Schema
@@ -31,9 +32,25 @@ ORDERS = {"forward": emulated_gpu.FORWARD, "reverse": emulated_gpu.REVERSE, "shu
 BUDGET = 1 << 20
 
 
+COMPILED = {
+    "as CuPy compiles": (emulated_gpu.FLUSH,),
+    "without flushing": (),
+    "sm_86": (emulated_gpu.FLUSH, emulated_gpu.RTX),
+    "sm_75": (emulated_gpu.T4,),
+}
+"""The kernels as devices get them; those of sm_90 with and without flush to zero of what C++ does with float32."""
+
+
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("emulation")
+
+
+@pytest.fixture(params=COMPILED, scope="session")
+def library(request, tmp_path_factory) -> Path:
+    given = COMPILED[request.param]
+    room = next((one for one in given if not isinstance(one, str)), emulated_gpu.H200)
+    return emulated_gpu.shared(tmp_path_factory, *[one for one in given if isinstance(one, str)], room=room)
 
 
 def count(table: pa.Table, schema: Schema, library: Path, order: str = "forward", budget: int = BUDGET) -> Profile:
@@ -121,6 +138,32 @@ def test_skewed_columns_longer_than_a_flush(library, order):
     assert same(found, expected(table, schema))
 
 
+INT32 = np.iinfo(np.int32)
+
+
+@MORE
+@given(data=st.data())
+def test_edges_that_a_narrow_type_does_not_have(library, data):
+    """Integers of 32 bits against edges of 64, at their limits and beyond; float32 between and beyond its numbers."""
+    near = [INT32.min, INT32.min + 1, -1, 0, 1, INT32.max - 1, INT32.max]
+    integers = st.sampled_from(near) | st.integers(INT32.min, INT32.max)
+    wide = st.sampled_from([*near, INT32.min - 1, INT32.max + 1, 2**40, -(2**40), 2**63 - 2]) | integers
+    single = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    real = st.floats(allow_nan=False, allow_infinity=False) | single.map(lambda x: float(np.nextafter(x, np.inf)))
+    largest = float(np.finfo(np.float32).max)
+    kinds = [
+        ("integer", "int32", integers, wide, [INT32.min, INT32.max]),
+        ("real", "float32", single, real | single, [-largest, largest, 1e-45, -0.0]),
+    ]
+    family, dtype, values, inner, always = data.draw(st.sampled_from(kinds))
+    edges = data.draw(st.lists(inner, min_size=1, max_size=40))
+    rows = np.array([*always, *data.draw(st.lists(values, max_size=60))], dtype)
+    full = strategies.full_edges(np.array(edges, np.int64 if family == "integer" else np.float64), family)
+    schema = Schema((Column("x", family, "integer" if family == "integer" else "float", None, full),))
+    table = pa.table({"x": rows})
+    assert same(count(table, schema, library), expected(table, schema))
+
+
 # --- steps -------------------------------------------------------------------------------------------------------
 
 
@@ -171,35 +214,32 @@ def test_columns_of_a_type_share_a_launch(library):
     assert [columns for _, columns, _ in grids] == [40]
 
 
-@pytest.mark.parametrize("most", [64 << 10, 99 << 10, 227 << 10])
-def test_the_most_bins_fit_the_shared_memory_of_every_architecture(library, most):
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int64"])
+def test_the_most_bins_fit_the_shared_memory_of_every_architecture(library, dtype):
     """sm_75 has 64 KiB a block, sm_86 and sm_120 99, sm_90 and sm_100 227."""
-    inner = np.sort(np.random.default_rng(0).normal(size=MAX_BINS - 3))
-    table = pa.table({"x": np.random.default_rng(1).normal(size=200_000)})
-    schema = gd.fit(table, edges={"x": inner})
+    inner, values = np.random.default_rng(0).normal(size=MAX_BINS - 3), np.random.default_rng(1).normal(size=200_000)
+    unit = 1e8 if dtype.startswith("int") else 1.0
+    table = pa.table({"x": (unit * values).astype(dtype)})
+    schema = gd.fit(table, edges={"x": np.unique((unit * inner).astype(dtype))})
     assert schema.columns[0].bins > 3000
-    device = emulated_gpu.EmulatedDevice(library, shared_bytes=most)
+    device = emulated_gpu.EmulatedDevice(library)
     assert same(count_on(device, table, schema, 16 << 20), expected(table, schema))
-    counters = Counters(device, schema)
-    assert bool(counters.ways[0][2]) == (most > 64 << 10)
-    needed = shared_bytes(
-        schema.columns[0].bins, 2 * int(counters.columns[0]["mapping"]["half"]) + 1, 1, carries=most > 64 << 10
-    )
-    assert needed <= counters.ways[0][0] <= most
+    assert max(shared for _, _, _, shared in device.launched) <= device.shared_memory.block
 
 
 def test_narrow_columns_take_little_shared_memory(library):
     values = np.random.default_rng(0).normal(size=10_000)
     schema = gd.fit({"x": values}, edges={"x": [-1.0, 0.0, 1.0]})
-    counters = Counters(emulated_gpu.EmulatedDevice(library), schema)
-    assert counters.ways[0][0] == 4 << 10
+    device = emulated_gpu.EmulatedDevice(library)
+    assert same(count_on(device, pa.table({"x": values}), schema, BUDGET), expected(pa.table({"x": values}), schema))
+    assert max(shared for _, _, _, shared in device.launched) < 4 << 10
 
 
-@pytest.mark.parametrize("copies", [1, 2, 4])
+@pytest.mark.parametrize("copies", [1, 2, 8, 32])
 @pytest.mark.parametrize("threads", [32, 64, 256, 512])
 def test_any_block_and_number_of_copies(library, monkeypatch, threads, copies):
     monkeypatch.setattr("gpudrift.backends.cuda.launch.THREADS", threads)
-    monkeypatch.setattr("gpudrift.backends.cuda.launch.COPIES", copies)
+    monkeypatch.setattr("gpudrift.backends.cuda.layout.COPIES", copies)
     table = pa.table(skewed(70_000))
     schema = gd.fit(table)
     assert same(count(table, schema, library, "shuffled"), expected(table, schema))
@@ -277,7 +317,7 @@ def test_each_group_equals_its_rows_alone(library, data, order):
 
 
 def test_a_group_that_counts_into_another_is_caught(folder):
-    fault = replaced("count.cu", "column.counts + (first_group + blockIdx.z)", "column.counts + first_group")
+    fault = replaced("count.cu", "group = first_group + blockIdx.z", "group = first_group")
     values = np.random.default_rng(0).normal(size=100)
     device = emulated_gpu.EmulatedDevice(emulated_gpu.build_fault(folder, fault))
     schema = gd.fit({"x": values})
@@ -308,30 +348,47 @@ FAULTS = {
     "no barrier after zeroing": ("count.cu", "    __syncthreads();  // counters are zero\n", ""),
     "no barrier before emptying": ("count.cu", "        __syncthreads();  // rows are counted\n", ""),
     "no barrier after emptying": ("count.cu", "        __syncthreads();  // sums have room\n", ""),
-    "a wrong slot at an edge": ("slots.cuh", "x >= edges[", "x > edges[", 2),
-    "counters that are not flushed": ("count.cu", "atomicAdd(&all_counts[at], (gd_u64)counts[at]);", ";"),
+    "a wrong slot at an edge": ("arithmetic.cuh", "gd_reaches(double a, double b) { return a >= b; }",
+                                "gd_reaches(double a, double b) { return a > b; }"),
+    "no edge in a cell": ("count.cu", "near = (entry & GD_EDGES_MASK) != 0;", "near = false;"),
+    "one edge in a crowded cell": ("count.cu", "(entry & (GD_EDGES_MASK - GD_EDGE)) != 0", "false"),
+    "a crowd that ends too early": ("count.cu", "high = middle - 1;", "high = middle - 2;"),
+    "a scale of the bin before": ("count.cu", "gd_load_if(bin != named, scale", "gd_load_if(false, scale"),
+    "counters that are not flushed": ("count.cu", " + at, (gd_u64)count);", " + at, 0ull);"),
     "a counter that is not flushed": (
         "count.cu",
-        "at < bins + GD_SPECIALS; at += blockDim.x)\n        if",
-        "at < bins + GD_SPECIALS - 2; at += blockDim.x)\n        if",
+        "at < bins + GD_SPECIALS; at += blockDim.x) {\n",
+        "at < bins + GD_SPECIALS - 2; at += blockDim.x) {\n",
     ),
-    "a residual that overflows": ("count.cu", "GD_ROWS_OF_A_FLUSH = 65536", "GD_ROWS_OF_A_FLUSH = 65538"),
-    "a run that is not ended": ("count.cu", "    gd_end_run(column.bins, block, seen);\n}", "}"),
-    "sums that are not carried": ("count.cu", "carried[bin] += sums[at] >> 16;", ";"),
-    "a guide that is too high": ("count.cu", "        guide[at] = ", "        guide[at] = 1 + "),
+    "a residual that overflows": ("count.cu", "GD_ROWS_OF_A_COPY = 65536", "GD_ROWS_OF_A_COPY = 65538"),
+    "a copy that overflows": ("count.cu", "GD_ROWS_OF_COPIES = 49152", "GD_ROWS_OF_COPIES = 66560"),
+    "a run that is not ended": ("count.cu", "    gd_end_run(block, seen);\n}", "}"),
+    "sums that are not emptied": ("count.cu", "                gd_store(0u, address);\n", ""),
+    "a guide that is too high": ("count.cu", "gd_store(whole_guide[at],", "gd_store(1 + whole_guide[at],"),
     "bounds of one lane": ("count.cu", "low = min(low, __shfl_xor_sync(0xFFFFFFFFu, low, distance));", ""),
+    "a float32 widened by C++": ("slots.cuh", "__dsub_rn(gd_widened(x), edge)", "__dsub_rn((double)x, edge)"),
+    "a smallest float32 of C++": ("count.cu", "gd_smaller(seen.low, rank)", "min(seen.low, rank)"),
+    "a float32 compared by C++": ("count.cu", "if (gd_reaches(rank, limit))", "if (rank >= limit)"),
+    "a limit rounded by C++": ("slots.cuh", "return gd_rounded_up(edge);", "return (float)edge;"),
 }  # fmt: skip
+SINGLE = [fault for fault in FAULTS if "float32" in fault or "limit" in fault]
+"""Of what is done with float32."""
+
+
+def faulted(folder: Path, fault: str | None, stored: str = "") -> subprocess.CompletedProcess[str]:
+    """Kernels with a fault, as CuPy compiles them, on the tables that show it."""
+    stored = stored or ("float32" if fault in SINGLE else "float64")
+    room = emulated_gpu.RTX if fault == "a run that is not ended" else emulated_gpu.H200
+    change = replaced(*FAULTS[fault]) if fault else lambda name, text: text
+    library = emulated_gpu.build_fault(folder, change, emulated_gpu.FLUSH, room=room, stored=stored)
+    return process("faulty_kernels.py", library, stored)
 
 
 @pytest.fixture(scope="module")
 def faulty(folder):
     """All of them at work on all cores: a second for each to be built and tried."""
-
-    def tried(fault: str) -> subprocess.CompletedProcess[str]:
-        return process("faulty_kernels.py", emulated_gpu.build_fault(folder, replaced(*FAULTS[fault])))
-
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {fault: pool.submit(tried, fault) for fault in FAULTS}
+        yield {fault: pool.submit(faulted, folder, fault) for fault in FAULTS}
 
 
 @pytest.mark.slow
@@ -342,8 +399,9 @@ def test_planted_faults_are_caught(faulty, fault):
     assert done.stdout == "different\n" or done.returncode != 0
 
 
-def test_without_a_fault_nothing_differs(folder):
-    done = process("faulty_kernels.py", emulated_gpu.build_fault(folder, lambda name, text: text))
+@pytest.mark.parametrize("stored", ["float64", "float32"])
+def test_without_a_fault_nothing_differs(folder, stored):
+    done = faulted(folder, None, stored)
     assert (done.returncode, done.stdout) == (0, "same\n"), done.stderr
 
 
@@ -396,11 +454,12 @@ def sanitized(library: Path, *types: str) -> subprocess.CompletedProcess[str]:
 
 SANITIZED_FAULTS = {
     "beyond shared memory": (
-        ("count.cu", "        scales[at] = ", "        scales[at + 1] = "),
+        ("count.cu", "        gd_store(0u, block.sums + 4 * at);", "        gd_store(0u, block.sums + 4 * at + 4);"),
         "AddressSanitizer: heap-buffer-overflow",
     ),
     "a number that does not fit an integer": (
-        ("count.cu", "return fabs(x) <= GD_LARGEST ? -1", "return fabs(x) <= GD_LARGEST || x > 0 ? -1"),
+        ("slots.cuh", "return min(__double2uint_rz(__dmul_rn(__dsub_rn(x, edge), gd_power(scale))),",
+         "return min((gd_u32)__dmul_rn(x, 1e10),"),
         "is outside the range of representable values",
     ),
     "values that are not aligned": (
@@ -443,14 +502,16 @@ def test_sanitizers_find_planted_faults(checked, fault):
 
 
 def test_shared_memory_is_as_large_as_it_is_said_to_be():
-    assert shared_bytes(bins=3, cells=9, copies=2) == 8 * 4 + 4 * 8 + 4 * 3 + 4 * 6 + 2 * 9 + 2 * 3
-    assert shared_bytes(bins=3, cells=9, copies=2, carries=False) == 8 * 4 + 4 * 8 + 4 * 6 + 2 * 9 + 2 * 3
+    words = 4 * 9 + 4 * 3 + 4 * 8 + 4 * 6
+    assert shared_bytes(bins=3, cells=9, copies=2, narrow=False) == 8 * 4 + words
+    assert shared_bytes(bins=3, cells=9, copies=2, narrow=True) == 12 * 4 + words
+    assert shared_bytes(bins=3, cells=9, copies=2, narrow=False, scales=False) == 8 * 4 + words - 4 * 3
 
 
 def test_a_bin_fits_the_guide():
     text = (emulated_gpu.KERNELS / "slots.cuh").read_text()
-    assert "GD_BIN_BITS = 12" in text
-    assert MAX_BINS < 2**12
+    assert "GD_BIN_MASK = 0xFFF" in text
+    assert MAX_BINS <= 0xFFF
 
 
 def test_there_is_a_kernel_for_every_stored_type():

@@ -5,21 +5,22 @@ NVRTC is what compiles them where they run (CuPy calls it); nvcc says the same w
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 import pytest
+from support.scripts import BENCHMARKS
 
 from gpudrift.backends.cuda.device import OPTIONS
 from gpudrift.backends.cuda.launch import STORED, THREADS, kernel_source
+
+sys.path.insert(0, str(BENCHMARKS))
+import machine_code
 
 pytestmark = pytest.mark.slow
 
@@ -33,22 +34,8 @@ KERNELS = {
 }
 REGISTERS = 65_536
 """Of a multiprocessor."""
-
-
-def resources(told: str) -> dict[str, dict[str, int]]:
-    """What ptxas -v says of each kernel."""
-    found = {}
-    for block in told.split("Compiling entry function '")[1:]:
-        numbers = {
-            "registers": r"Used (\d+) registers",
-            "stack": r"(\d+) bytes stack frame",
-            "spill_stores": r"(\d+) bytes spill stores",
-            "spill_loads": r"(\d+) bytes spill loads",
-        }
-        matches = {what: re.search(pattern, block) for what, pattern in numbers.items()}
-        assert all(matches.values()), block
-        found[block.split("'")[0]] = {what: int(match[1]) for what, match in matches.items() if match}
-    return found
+MOST_INSTRUCTIONS = 75
+"""For a float32 without a bitmap, in a cell with at most two edges; see benchmarks/machine_code.py."""
 
 
 def check(found: dict[str, dict[str, int]]) -> None:
@@ -61,53 +48,25 @@ def check(found: dict[str, dict[str, int]]) -> None:
 def with_nvcc(folder: Path, architecture: int) -> str:
     source = folder / "count.cu"
     source.write_text(kernel_source("count.cu"))
-    command = ["nvcc", "-cubin", f"-arch=sm_{architecture}", "-Xptxas", "-v", *OPTIONS, "-Werror", "all-warnings"]
+    options = [*OPTIONS, *machine_code.memory_of(architecture).options, "-ftz=true"]
+    command = ["nvcc", "-cubin", f"-arch=sm_{architecture}", "-Xptxas", "-v", *options, "-Werror", "all-warnings"]
     output = ["-o", str(folder / "count.cubin")]
     done = subprocess.run([*command, str(source), *output], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
 
-def nvrtc_library() -> Path | None:
-    """NVRTC's library in its wheel."""
-    try:
-        listed = files("nvidia-cuda-nvrtc") or []
-    except PackageNotFoundError:
-        return None
-    return next((Path(str(one.locate())) for one in listed if re.fullmatch(r"libnvrtc\.so\.\d+", one.name)), None)
-
-
-def with_nvrtc(library: Path, architecture: int) -> tuple[str, bytes]:
-    """The compiler's words, and the machine code."""
-    nvrtc = ctypes.CDLL(str(library))
-    program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    source = kernel_source("count.cu").encode()
-    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"count.cu", 0, None, None) == 0
-    # CuPy prefixes nothing to the code; it adds the architecture to the options.
-    options = [f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v", *OPTIONS]
-    given = (ctypes.c_char_p * len(options))(*[one.encode() for one in options])
-    failed = nvrtc.nvrtcCompileProgram(program, len(options), given)
-    assert nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size)) == 0
-    told = ctypes.create_string_buffer(size.value)
-    assert nvrtc.nvrtcGetProgramLog(program, told) == 0
-    assert not failed, told.value.decode()
-    assert nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size)) == 0
-    code = ctypes.create_string_buffer(size.value)
-    assert nvrtc.nvrtcGetCUBIN(program, code) == 0
-    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return told.value.decode(), code.raw
-
-
-FOR_NVCC = TESTED if nvrtc_library() is None else TESTED[:1]
+nvrtc = machine_code.nvrtc_library()
+FOR_NVCC = TESTED if nvrtc is None else TESTED[:1]
 
 
 @pytest.fixture(scope="module")
 def compiling(tmp_path_factory):
     """Both compilers at work on all cores: four seconds for each architecture."""
-    nvrtc, found = nvrtc_library(), {}
+    found = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         if nvrtc is not None:
-            found |= {("nvrtc", one): pool.submit(with_nvrtc, nvrtc, one) for one in TESTED}
+            found |= {("nvrtc", one): pool.submit(machine_code.with_nvrtc, nvrtc, one) for one in TESTED}
         if shutil.which("nvcc") is not None:
             folders = {one: tmp_path_factory.mktemp("nvcc") for one in FOR_NVCC}
             found |= {("nvcc", one): pool.submit(with_nvcc, folders[one], one) for one in FOR_NVCC}
@@ -118,7 +77,7 @@ def compiling(tmp_path_factory):
 def test_nothing_spills_with_nvcc(compiling, architecture):
     if ("nvcc", architecture) not in compiling:
         pytest.skip("there is no nvcc here")
-    check(resources(compiling["nvcc", architecture].result()))
+    check(machine_code.resources(compiling["nvcc", architecture].result()))
 
 
 @pytest.mark.parametrize("architecture", TESTED)
@@ -126,12 +85,12 @@ def test_nothing_spills_with_nvrtc(compiling, architecture):
     if ("nvrtc", architecture) not in compiling:
         pytest.skip("there is no NVRTC here")
     told, code = compiling["nvrtc", architecture].result()
-    check(resources(told))
+    check(machine_code.resources(told))
     assert all(name.encode() in code for name in KERNELS)
 
 
 def test_a_compiler_was_there():
-    assert shutil.which("nvcc") or nvrtc_library() or sys.platform != "linux"
+    assert shutil.which("nvcc") or nvrtc or sys.platform != "linux"
 
 
 def test_a_spill_is_seen():
@@ -140,19 +99,94 @@ ptxas info    : Function properties for gd_count_float32
     16 bytes stack frame, 12 bytes spill stores, 12 bytes spill loads
 ptxas info    : Used 128 registers, used 1 barriers
 """
-    found = resources(told)
+    found = machine_code.resources(told)
     assert found == {"gd_count_float32": {"registers": 128, "stack": 16, "spill_stores": 12, "spill_loads": 12}}
     with pytest.raises(AssertionError):
         check(found)
 
 
+# --- machine code ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=TESTED)
+def code(request, compiling):
+    if nvrtc is None or machine_code.disassembler() is None:
+        pytest.skip("there is no NVRTC here, or no nvdisasm")
+    return machine_code.disassembled(compiling["nvrtc", request.param].result()[1])
+
+
+def test_no_option_flushes_a_value(code):
+    """CuPy compiles with -ftz=true; nothing that is done with a float32 may hear of it.
+
+    (What copies rows divides sizes by means of float32; no value is in there.)
+    """
+    assert set(code) == KERNELS
+    for name in KERNELS - {"gd_take", "gd_take_bits"}:
+        flushed = [one.text for one in code[name] if ".FTZ" in one.text]
+        assert not flushed, (name, flushed)
+
+
+def test_float32_of_cpp_would_be_flushed(compiling):
+    """The check can fail: without the PTX of arithmetic.cuh."""
+    if nvrtc is None or machine_code.disassembler() is None:
+        pytest.skip("there is no NVRTC here, or no nvdisasm")
+    source = kernel_source("count.cu")
+    changed = source.replace("__dsub_rn(gd_widened(x), edge)", "__dsub_rn((double)x, edge)")
+    assert changed != source
+    code = machine_code.disassembled(machine_code.with_nvrtc(nvrtc, 90, changed)[1])
+    assert any(".FTZ" in one.text for one in code["gd_count_float32"])
+
+
+def test_pointers_are_known_to_be_global(code):
+    for name in KERNELS:
+        if name.startswith("gd_count"):
+            generic = [one.text for one in code[name] if machine_code.GENERIC.match(one.name)]
+            assert not generic, (name, generic)
+
+
+def test_counts_are_the_atomics_that_merge_lanes(code, request):
+    for name in KERNELS:
+        if name.startswith("gd_count"):
+            names = {one.name for one in code[name] if one.name.startswith("ATOMS")}
+            assert not any("CAS" in one or "CAST" in one for one in names), (name, names)
+            if "75" not in request.node.name:
+                assert any("POPC.INC" in one for one in names), (name, names)
+
+
+def test_instructions_of_a_value(compiling):
+    if nvrtc is None or machine_code.disassembler() is None:
+        pytest.skip("there is no NVRTC here, or no nvdisasm")
+    code = machine_code.disassembled(compiling["nvrtc", 90].result()[1])
+    loops = {
+        stored: machine_code.loop_of(code[f"gd_count_{stored}"], size) for stored, size in machine_code.PACK.items()
+    }
+    assert loops["float32"].two_edges <= MOST_INSTRUCTIONS
+    for stored, loop in loops.items():
+        assert 20 < loop.usual <= loop.two_edges < 100, (stored, loop)
+
+
+def test_the_shortest_way_is_counted():
+    text = ["A", "@P0 BRA 4", "B", "C", "D", "@P1 BRA 0", "EXIT"]
+    code = [
+        machine_code.Instruction(at, one.rstrip("0 4") if "BRA" in one else one, int(one[-1]) if "BRA" in one else None)
+        for at, one in enumerate(text)
+    ]
+    assert machine_code.shortest(code, 0, [4], 0) == 4
+    assert machine_code.shortest(code, 0, [2, 4], 0) == 6
+    with pytest.raises(ValueError, match="no such way"):
+        machine_code.shortest(code, 6, [], 0)
+
+
 def table() -> None:
     """Print the registers of every kernel on every architecture; spills and stack are 0 where this returns."""
-    library = nvrtc_library()
-    assert library is not None, "pip install nvidia-cuda-nvrtc"
-    found = {architecture: resources(with_nvrtc(library, architecture)[0]) for architecture in ARCHITECTURES}
-    for one in found.values():
-        check(one)
+    assert nvrtc is not None, "pip install nvidia-cuda-nvrtc"
+    found = {}
+    for architecture in ARCHITECTURES:
+        found[architecture] = machine_code.resources(machine_code.with_nvrtc(nvrtc, architecture)[0])
+        try:
+            check(found[architecture])
+        except AssertionError as error:
+            sys.exit(f"sm_{architecture}: {error}")
     registers = {f"sm_{at}": {name: one["registers"] for name, one in sorted(own.items())} for at, own in found.items()}
     sys.stdout.write(json.dumps(registers, indent=1) + "\n")
 

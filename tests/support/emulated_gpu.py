@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from gpudrift.backends.counters import count_frame
 from gpudrift.backends.cuda import launch as cuda_launch
+from gpudrift.backends.cuda.layout import SharedMemory
 from gpudrift.backends.cuda.staging import DeviceState, SlabPool
 from gpudrift.backends.numpy import NumpyKernels
 from gpudrift.columns.schema import Schema
@@ -36,14 +37,24 @@ ONE_AT_A_TIME = Lock()
 """The emulation has one set of fibers."""
 
 
-def build(folder: Path, *more: str, change: Callable[[str, str], str] | None = None) -> Path:
+H200, RTX, T4 = SharedMemory(227 << 10, 228 << 10), SharedMemory(99 << 10, 100 << 10), SharedMemory(64 << 10, 64 << 10)
+"""Shared memory of sm_90, of sm_86 and sm_120, of sm_75; kernels are compiled for it."""
+FLUSH = "-DGD_FLUSH"
+"""As CuPy has them compiled: subnormals of float32 are zero to whatever C++ does with them."""
+ROOMS: dict[Path, SharedMemory] = {}
+"""Of libraries that were built in this process."""
+
+
+def build(folder: Path, *more: str, room: SharedMemory = H200, change: Callable[[str, str], str] | None = None) -> Path:
     """Compile the kernels to a shared library; ``change`` gets the name and text of each file and gives its text."""
     sources = {path.name: path.read_text() for path in sorted(KERNELS.glob("*.cu*"))}
     if change is not None:
         sources = {name: change(name, text) for name, text in sources.items()}
+    more = (*room.options, *more)
     key = hashlib.sha256(repr((sources, more)).encode()).hexdigest()[:16]
     own = folder / key
     library = own / "kernels.so"
+    ROOMS[library] = room
     if not library.exists():
         own.mkdir(parents=True, exist_ok=True)
         for name, text in sources.items():
@@ -54,22 +65,24 @@ def build(folder: Path, *more: str, change: Callable[[str, str], str] | None = N
     return library
 
 
-def build_fault(folder: Path, fault: Callable[[str, str], str], *more: str) -> Path:
-    """Compile a planted fault, of the counting kernels only the one for float64: in a quarter of the time."""
+def build_fault(
+    folder: Path, fault: Callable[[str, str], str], *more: str, room: SharedMemory = H200, stored: str = "float64"
+) -> Path:
+    """Compile a planted fault, of the counting kernels only one: in a quarter of the time."""
 
     def change(name: str, text: str) -> str:
-        return fault(name, re.sub(r"^GD_KERNEL\((?!float64\b).*\n", "", text, flags=re.MULTILINE))
+        return fault(name, re.sub(rf"^GD_KERNEL\((?!{stored}\b).*\n", "", text, flags=re.MULTILINE))
 
-    return build(folder, "-O1", "-DONLY_FLOAT64", *more, change=change)
+    return build(folder, "-O1", f"-DONLY=gd_count_{stored}", *more, room=room, change=change)
 
 
-def shared(factory: pytest.TempPathFactory) -> Path:
-    """The kernels as they are, compiled once for all processes of a test run; two seconds of a core."""
+def shared(factory: pytest.TempPathFactory, *more: str, room: SharedMemory = H200) -> Path:
+    """The kernels as they are, compiled once for all processes of a test run; three seconds of a core."""
     own = factory.getbasetemp()
     folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
     with (folder / "emulation.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return build(folder / "emulation")
+        return build(folder / "emulation", *more, room=room)
 
 
 class Array:
@@ -133,11 +146,9 @@ class Kernels:
 class EmulatedDevice:
     """Implements `Device` of gpudrift.backends.cuda.launch, and `Memory` of gpudrift.columns.device."""
 
-    def __init__(
-        self, library: Path, order: int = FORWARD, memory: int = 1 << 40, shared_bytes: int = 99 << 10
-    ) -> None:
+    def __init__(self, library: Path, order: int = FORWARD, memory: int = 1 << 40) -> None:
         self.kernels = Kernels(library, order)
-        self.multiprocessors, self.shared_bytes = 2, shared_bytes
+        self.multiprocessors, self.shared_memory = 2, ROOMS.get(library, H200)
         self.memory = memory
         self.launched: list[tuple[str, tuple[int, int, int], int, int]] = []
 
@@ -178,7 +189,7 @@ class EmulatedDevice:
         arguments: Sequence[Any],
         slab: Slab | None = None,
     ) -> None:
-        assert shared <= self.shared_bytes
+        assert shared <= self.shared_memory.block
         given = [np.uint64(one.pointer) if hasattr(one, "pointer") else one for one in arguments]
         self.kernels.launch(kernel, grid, threads, shared, given)
         self.launched.append((kernel, grid, threads, shared))

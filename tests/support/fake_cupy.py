@@ -78,6 +78,7 @@ class Function:
     def __init__(self, kernels: emulated_gpu.Kernels, name: str, told: list[Any], work: Work) -> None:
         self.kernels, self.name, self.told, self.work = kernels, name, told, work
         self.max_dynamic_shared_size_bytes = 48 << 10
+        self.preferred_shared_memory_carveout = -1
 
     def __call__(self, grid: tuple, block: tuple, args: Sequence[Any], *, shared_mem: int = 0) -> None:
         assert CURRENT.streams, "kernels are launched on a stream of their own"
@@ -175,7 +176,6 @@ def made(
     *,
     devices: int = 1,
     memory: int = 1 << 30,
-    shared: int = 227 << 10,
     place: int = 0,
     late: bool = False,
     uuid: bytes = bytes(16),
@@ -198,7 +198,11 @@ def made(
     class Device:
         def __init__(self, number: int = 0) -> None:
             self.id = number
-            self.attributes = {"MultiProcessorCount": 3, "MaxSharedMemoryPerBlockOptin": shared}
+            self.attributes = {
+                "MultiProcessorCount": 3,
+                "MaxSharedMemoryPerBlockOptin": emulated_gpu.H200.block,
+                "MaxSharedMemoryPerMultiprocessor": emulated_gpu.H200.multiprocessor,
+            }
 
         def __enter__(self) -> Device:
             return self
@@ -209,7 +213,7 @@ def made(
     class RawModule:
         def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
             assert "#include" not in code
-            assert "--fmad=false" in options
+            assert {"--fmad=false", *emulated_gpu.H200.options} <= set(options)
 
         def get_function(self, name: str) -> Function:
             return Function(kernels, name, told, work)

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 import gpudrift as gd
 from gpudrift.backends import load_backend
-from gpudrift.backends.cuda import launch as cuda_launch
 from support import emulated_gpu
 from support.zoo import ZOO
 
@@ -36,7 +35,6 @@ def tables() -> list[pa.Table]:
 
 
 def main() -> None:
-    cuda_launch.SHARED_STEPS = range(cuda_launch.USUAL_SHARED)  # no byte more than a column needs
     library = Path(sys.argv[1])
     numpy = load_backend("numpy")
     for table in tables():

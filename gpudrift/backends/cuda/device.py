@@ -28,6 +28,7 @@ from gpudrift.backends.counters import State
 from gpudrift.backends.cuda.cudf import Cudf
 from gpudrift.backends.cuda.groups import CounterRoom, DeviceGroupState
 from gpudrift.backends.cuda.launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
+from gpudrift.backends.cuda.layout import SharedMemory
 from gpudrift.backends.cuda.staging import DeviceState, SlabPool
 from gpudrift.columns.device import ColumnReader, DeviceColumn, DeviceTexts, device_column
 from gpudrift.columns.schema import Schema
@@ -301,10 +302,13 @@ class CupyDevice:
         with cupy.cuda.Device(number) as own:
             attributes = own.attributes
             self.multiprocessors = int(attributes["MultiProcessorCount"])
-            self.shared_bytes = int(attributes["MaxSharedMemoryPerBlockOptin"])
+            names = "MaxSharedMemoryPerBlockOptin", "MaxSharedMemoryPerMultiprocessor"
+            self.shared_memory = SharedMemory(*(int(attributes[name]) for name in names))
             self._stream = cupy.cuda.Stream(non_blocking=True)
             # CuPy compiles for this very device and keeps what it compiled in its cache on disk.
-            self._module = cupy.RawModule(code=kernel_source("count.cu"), options=OPTIONS)
+            self._module = cupy.RawModule(
+                code=kernel_source("count.cu"), options=(*OPTIONS, *self.shared_memory.options)
+            )
         self._kernels: dict[str, Any] = {}
         self._largest: dict[str, int] = {}
         self._lock = Lock()
@@ -488,6 +492,8 @@ class CupyDevice:
         with self._lock:
             if name not in self._kernels:
                 self._kernels[name] = self._module.get_function(name)
+                # Else the driver decides how much of the cache is shared memory, maybe too little for a second block.
+                self._kernels[name].preferred_shared_memory_carveout = 100
             kernel = self._kernels[name]
             if shared > self._largest.get(name, USUAL_SHARED):
                 kernel.max_dynamic_shared_size_bytes = self._largest[name] = shared

@@ -6,7 +6,7 @@ one that runs the same kernels on the CPU, so that everything here is tested on 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Schema
+from gpudrift.backends.cuda.layout import MAPPING, SharedMemory, layout_of, rows_of_a_block
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
 
 __all__ = [
     "COLUMN",
@@ -29,13 +30,11 @@ __all__ = [
     "device_values",
     "kernel_file",
     "kernel_source",
-    "shared_bytes",
     "take_bits",
     "take_rows",
     "valid_texts",
 ]
 
-MAPPING = np.dtype([("centre", "f8"), ("spread", "f4"), ("shift", "i4"), ("base", "i4"), ("half", "i4")], align=True)
 COLUMN = np.dtype(
     [
         ("values", "u8"),
@@ -56,7 +55,7 @@ COLUMN = np.dtype(
 )
 """GdColumn of kernels/count.cu."""
 GUIDE = np.dtype(
-    [("edges", "u8"), ("guide", "u8"), ("scales", "u8"), ("mapping", MAPPING), ("bins", "i4"), ("integer", "i4")],
+    [("edges", "u8"), ("guide", "u8"), ("scales", "u8"), ("mapping", MAPPING), ("bins", "i4"), ("rank", "i4")],
     align=True,
 )
 """GdGuide of kernels/count.cu."""
@@ -80,23 +79,14 @@ STORED = (
 )
 """Types of stored values that there are kernels for; of 16 bytes or a power of two below."""
 
-OCTAVES = 10
-"""Doublings of the distance from the centre that a guide resolves."""
-FEWEST_BITS, MOST_BITS = 3, 8
-"""Of an octave's cells: a guide of 8 bits takes 10 kB of shared memory, one of 3 bits 320 bytes."""
-SMALLEST_SPREAD = 2.0**-100
-"""Of a mapping in float32; larger than its inverse, or smaller, the guide is of no use and 1 is taken."""
+NARROW = np.array([stored in ("float16", "float32", "int8", "int16", "int32", "uint8", "uint16") for stored in STORED])
+"""Whether values of a stored type are compared with limits of 32 bits."""
 THREADS = 512
+"""Of a block; two of them are on a multiprocessor at a time, by their registers."""
 MOST_COLUMNS = MOST_GROUPS = 65_535
 """Of a launch: the second and third axis of a grid."""
-LEAST_ROWS = 1 << 15
-"""Of a block, so that filling and emptying its shared memory does not count."""
-COPIES = 4
-"""Of the sums of residuals, where they fit: lanes that meet in a bin wait for each other."""
 USUAL_SHARED = 48 << 10
 """Bytes of shared memory that a block has without being asked for."""
-SHARED_STEPS = (4 << 10, 8 << 10, 16 << 10, 32 << 10, USUAL_SHARED)
-"""Columns whose blocks need up to so many bytes share a launch: narrow ones leave room for more blocks."""
 
 
 class DeviceArray(Protocol):
@@ -128,8 +118,8 @@ class Device(Protocol):
     """What counting asks of a GPU. Calls that need memory raise MemoryError where there is none."""
 
     multiprocessors: int
-    shared_bytes: int
-    """Most that a block can have."""
+    shared_memory: SharedMemory
+    """Its shared memory."""
 
     def array(self, contents: npt.NDArray[Any]) -> DeviceArray:
         """An array of these contents."""
@@ -175,36 +165,21 @@ def kernel_file(name: str) -> Traversable:
 
 
 def kernel_source(name: str) -> str:
-    """A file of kernels/, its own includes put in their place: so that it compiles as one string."""
-    lines = kernel_file(name).read_text("utf-8").splitlines()
-    whole = []
-    for line in lines:
+    """A file of kernels/, what it includes put in its place once: so that it compiles as one string."""
+    return "\n".join(_lines(name, set())) + "\n"
+
+
+def _lines(name: str, before: set[str]) -> Iterator[str]:
+    before.add(name)
+    for number, line in enumerate(kernel_file(name).read_text("utf-8").splitlines(), 1):
         if line.startswith('#include "'):
-            whole += [f'#line 1 "{line.split(chr(34))[1]}"', kernel_source(line.split('"')[1]), f'#line 1 "{name}"']
+            included = line.split('"')[1]
+            if included not in before:
+                yield f'#line 1 "{included}"'
+                yield from _lines(included, before)
+                yield f'#line {number + 1} "{name}"'
         elif line != "#pragma once":
-            whole.append(line)
-    return "\n".join(whole) + "\n"
-
-
-def shared_bytes(bins: int, cells: int, copies: int, *, carries: bool = True) -> int:
-    """Shared memory of a block that counts a column; see the table in kernels/count.cu."""
-    sums = 4 * bins * copies + 4 * bins * carries
-    return 8 * (bins + 1) + 4 * (bins + len(SPECIAL_SLOTS)) + sums + 2 * cells + 2 * bins
-
-
-def mapping_of(edges: npt.NDArray[Any], most_shared: int) -> npt.NDArray[Any]:
-    """How a guide maps numbers to cells: fine where most of the edges are."""
-    low, centre, high = (float(edges[(edges.size - 1) * part // 4]) for part in (1, 2, 3))
-    spread = high / 4 - low / 4
-    sensible = SMALLEST_SPREAD < spread < 1 / SMALLEST_SPREAD and abs(centre) < 1 / SMALLEST_SPREAD
-    centre, spread = (centre, float(np.float32(spread))) if sensible else (0.0, 1.0)
-    bins = edges.size - 1
-    bits = min(max(bins.bit_length() - 2, FEWEST_BITS), MOST_BITS)
-    while bits > FEWEST_BITS and shared_bytes(bins, 2 * (OCTAVES << bits) + 1, 1, carries=False) > most_shared:
-        bits -= 1
-    shift = 23 - bits
-    base = int(np.float32(spread).view(np.int32)) >> shift
-    return np.array((centre, spread, shift, base, OCTAVES << bits), MAPPING)
+            yield line
 
 
 def take_rows(
@@ -269,53 +244,56 @@ class Counters:
     def __init__(self, device: Device, schema: Schema, groups: int = 1) -> None:
         self.device, self.schema, self.groups = device, schema, groups
         numeric = [at for at, column in enumerate(schema.columns) if column.is_numeric]
-        edges = [schema.columns[at].edges for at in numeric]
-        words = [one.view(np.int64) for one in edges if one is not None]
-        mappings = np.array([mapping_of(one, device.shared_bytes) for one in edges if one is not None], MAPPING)
+        words = [edges.view(np.int64) for at in numeric if (edges := schema.columns[at].edges) is not None]
         starts = _starts([one.size for one in words])
-        cells = _starts(2 * mappings["half"] + 1)
-        bins = np.array([one.size - 1 for one in words], np.int64)
         self.slots = max(schema.slots, 1)
         self.edges = device.array(np.concatenate([*words, np.zeros(1, np.int64)]))
-        self.guides = device.zeros(2 * int(cells[-1]) + 2)
-        self.scales = device.zeros(2 * int(starts[-1]) + 2)
         self.counts = device.zeros(8 * groups * self.slots)
         self.sums = device.zeros(8 * groups * self.slots)
         nothing = np.array([LARGEST_INTEGER, SMALLEST_INTEGER], np.int64)
         self.bounds = device.array(np.tile(nothing, groups * max(len(schema), 1)))
 
-        guides = np.zeros(len(numeric), GUIDE)
-        guides["edges"] = self.edges.pointer + 8 * starts[:-1]
-        guides["guide"] = self.guides.pointer + 2 * cells[:-1]
-        guides["scales"] = self.scales.pointer + 2 * starts[:-1]
-        guides["mapping"], guides["bins"] = mappings, bins
-        guides["integer"] = [schema.columns[at].family == "integer" for at in numeric]
-        self.columns = np.zeros(len(schema), COLUMN)
-        """As kernels get them, without values."""
-        offsets = schema.offsets[numeric].astype(np.uint64)
-        for name in ("edges", "guide", "scales", "mapping", "bins"):
-            self.columns[name][numeric] = guides[name]
-        self.columns["counts"][numeric] = self.counts.pointer + 8 * offsets
-        self.columns["sums"][numeric] = self.sums.pointer + 8 * offsets
-        self.columns["bounds"][numeric] = self.bounds.pointer + 16 * np.array(numeric, np.uint64)
-        how = [self._how(*sizes) for sizes in zip(bins.tolist(), np.diff(cells).tolist(), strict=True)]
-        self.ways = sorted(set(how))
-        """Shared memory of a column's blocks, copies of its sums, and whether these are carried in it."""
-        self.way = np.zeros(len(schema), np.int64)
-        self.way[numeric] = [self.ways.index(one) for one in how]
-        if numeric:
-            device.launch("gd_build_guides", (len(numeric), 1, 1), THREADS, 0, [device.array(guides)])
+        self.columns = np.zeros((2, len(schema)), COLUMN)
+        """As kernels get them, without values; first for values of 64 bits, then for those of 32 bits and fewer."""
+        self.columns["edges"][:, numeric] = self.edges.pointer + 8 * starts[:-1]
+        self.columns["counts"][:, numeric] = self.counts.pointer + 8 * schema.offsets[numeric].astype(np.uint64)
+        self.columns["sums"][:, numeric] = self.sums.pointer + 8 * schema.offsets[numeric].astype(np.uint64)
+        self.columns["bounds"][:, numeric] = self.bounds.pointer + 16 * np.array(numeric, np.uint64)
+        self.columns["bins"][:, numeric] = np.diff(starts.astype(np.int64)) - 1
+        self.ways: list[tuple[int, int]] = []
+        """Copies of the sums, and blocks that a multiprocessor has at a time: of columns that share a launch."""
+        self.shared: list[int] = []
+        """Shared memory of each of these ways: what the largest column needs."""
+        self.way = np.full((2, len(schema)), -1, np.int64)
+        """Of each column, as `columns`; -1 where no values of it came yet."""
+        self.guides: list[DeviceArray] = []
+        """And scales."""
 
-    def _how(self, bins: int, cells: int) -> tuple[int, int, bool]:
-        for copies in (COPIES, 1):
-            size = shared_bytes(bins, cells, copies)
-            step = next((step for step in SHARED_STEPS if size <= step), None)
-            if step is not None:
-                return step, copies, True
-        most = self.device.shared_bytes
-        if size <= most:
-            return min(-(-size // 8192) * 8192, most), 1, True
-        return most, 1, False
+    def _prepare(self, narrow: int, positions: npt.NDArray[np.int64]) -> None:
+        """Build what finds the bins of some columns, for values of 64 bits or for narrow ones."""
+        columns, own = [self.schema.columns[at] for at in positions], self.columns[narrow]
+        guides = np.zeros(positions.size, GUIDE)
+        for at, column in enumerate(columns):
+            assert column.edges is not None
+            guides["mapping"][at], layout = layout_of(column.edges, self.device.shared_memory, narrow=bool(narrow))
+            way = layout.copies, layout.blocks
+            if way not in self.ways:
+                self.ways.append(way)
+                self.shared.append(0)
+            number = self.way[narrow, positions[at]] = self.ways.index(way)
+            self.shared[number] = max(self.shared[number], layout.shared)
+        cells = _starts(2 * guides["mapping"]["half"] + 1)
+        bins = _starts(own["bins"][positions])
+        tables = [self.device.zeros(4 * int(cells[-1])), self.device.zeros(2 * int(bins[-1]))]
+        self.guides += tables
+        guides["guide"] = tables[0].pointer + 4 * cells[:-1]
+        guides["scales"] = tables[1].pointer + 2 * bins[:-1]
+        for name in ("edges", "bins"):
+            guides[name] = own[name][positions]
+        for name in ("guide", "scales", "mapping"):
+            own[name][positions] = guides[name]
+        guides["rank"] = [narrow + 2 * (column.family == "integer") for column in columns]
+        self.device.launch("gd_build_guides", (positions.size, 1, 1), THREADS, 0, [self.device.array(guides)])
 
     def add(
         self,
@@ -341,40 +319,45 @@ class Counters:
         # 5,000 columns of a million rows take a GPU 5 ms: of records, take() is 10 times as fast as an index.
         if not values["rows"].all():
             values = values.take(np.flatnonzero(values["rows"]))
-        keys = values["stored"] * len(self.ways) + self.way[values["position"]]
+        narrow = NARROW[values["stored"]].astype(np.intp)
+        for kind in (0, 1):
+            new = values["position"][(narrow == kind) & (self.way[narrow, values["position"]] < 0)]
+            if new.size:
+                self._prepare(kind, np.unique(new))
+        keys = values["stored"] * len(self.ways) + self.way[narrow, values["position"]]
         launches = np.flatnonzero(np.bincount(keys)).tolist()
         for key in launches:
             own = values.take(np.flatnonzero(keys == key)) if len(launches) > 1 else values
             stored, way = divmod(key, len(self.ways))
             for start in range(0, own.size, MOST_COLUMNS):
-                self._launch(STORED[stored], self.ways[way], own[start : start + MOST_COLUMNS], slab, groups, first)
+                self._launch(stored, way, own[start : start + MOST_COLUMNS], slab, groups, first)
 
     def _launch(
         self,
-        stored: str,
-        how: Sequence[int],
+        stored: int,
+        way: int,
         values: npt.NDArray[Any],
         slab: Slab | None,
         groups: npt.NDArray[np.int64] | None,
         begin: int,
     ) -> None:
-        described = self.columns.take(values["position"])
+        described = self.columns[int(NARROW[stored])].take(values["position"])
         for name in ("values", "validity", "validity_bit", "rows", "nan_is_null"):
             described[name] = values[name]
         columns = self.device.array(described)
         if groups is None:
-            self._launch_groups(stored, how, (columns, values.size), int(values["rows"].max()), slab)
+            self._launch_groups(STORED[stored], way, (columns, values.size), int(values["rows"].max()), slab)
             return
         for first in range(0, groups.size - 1, MOST_GROUPS):
             some = np.ascontiguousarray(groups[first : first + MOST_GROUPS + 1])
             longest = int(np.diff(some).max())
             if longest:
-                self._launch_groups(stored, how, (columns, values.size), longest, slab, begin + first, some)
+                self._launch_groups(STORED[stored], way, (columns, values.size), longest, slab, begin + first, some)
 
     def _launch_groups(
         self,
         stored: str,
-        how: Sequence[int],
+        way: int,
         columns: tuple[DeviceArray, int],
         longest: int,
         slab: Slab | None,
@@ -382,17 +365,14 @@ class Counters:
         starts: npt.NDArray[np.int64] | None = None,
     ) -> None:
         described, number = columns
-        shared, copies, carries = how
+        copies, blocks = self.ways[way]
         many = 1 if starts is None else starts.size - 1
-        # About eight blocks for each multiprocessor, all columns and groups together.
-        blocks = max(1, -(-8 * self.device.multiprocessors // (number * many)))
-        rows = max(LEAST_ROWS, -(-longest // blocks))
-        rows = -(-rows // 1024) * 1024
+        rows = rows_of_a_block(longest, number * many, blocks * self.device.multiprocessors)
         grid = (-(-longest // rows), number, many)
         ends = self.device.array(starts) if starts is not None else np.uint64(0)
         strides = [np.int64(self.slots), np.int64(2 * max(len(self.schema), 1)), np.int64(first)]
-        arguments = [described, ends, *strides, np.int64(rows), np.int32(copies), np.int32(carries)]
-        self.device.launch(f"gd_count_{stored}", grid, THREADS, shared, arguments, slab)
+        arguments = [described, ends, *strides, np.int64(rows), np.int32(copies)]
+        self.device.launch(f"gd_count_{stored}", grid, THREADS, self.shared[way], arguments, slab)
 
     def read(self, groups: int | None = None) -> tuple[npt.NDArray[np.int64], ...]:
         """Counts and sums, shape (groups, slots), low and high, shape (groups, columns), as profiles have them.

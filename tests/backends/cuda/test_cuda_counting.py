@@ -392,7 +392,7 @@ def test_without_a_gpu_it_says_so(monkeypatch):
         ("from = first", "from = first"),
         ("from = first + rows[8 * at + bit]", "from = first + 8 * at + bit"),
         ("source + (rows ? rows[at] : at) * stride", "source + at * stride"),
-        ("column.bounds + (first_group + blockIdx.z)", "column.bounds + (blockIdx.z)"),
+        ("gd_global(column.bounds) + group", "gd_global(column.bounds) + blockIdx.z"),
     ],
 )
 def test_kernels_that_are_wrong_are_caught(tmp_path, monkeypatch, old, new):

@@ -11,6 +11,7 @@ between blocks, limits of the hardware (registers, shared memory): those are ask
 */
 #pragma once
 
+#include <cfenv>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -242,12 +243,13 @@ inline std::string launch(
 
 }  // namespace emulated
 
+#define GD_EMULATED
 #define __global__
 #define __device__
 #define __host__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
-#define GD_SHARED(NAME) unsigned char* NAME = emulated::shared_memory
+#define GD_SHARED(NAME) const unsigned char* NAME = emulated::shared_memory
 #define threadIdx (emulated::current->thread)
 #define blockIdx (emulated::block_index)
 #define blockDim (emulated::block_size)
@@ -255,26 +257,136 @@ inline std::string launch(
 #define __syncthreads() emulated::wait(emulated::AT_BARRIER, __LINE__)
 #define __shfl_xor_sync(MASK, VALUE, DISTANCE) emulated::shuffle_xor(MASK, VALUE, DISTANCE, __LINE__)
 
-// Compiled with -ffp-contract=off: each of these rounds once.
-inline double __dsub_rn(double a, double b) { return a - b; }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline float __double2float_rn(double a) { return static_cast<float>(a); }
+namespace emulated {
+
 template <class To, class From>
-inline To emulated_bits(From from)
+inline To bits(From from)
 {
     static_assert(sizeof(To) == sizeof(From), "bits of another size");
     To to;
     std::memcpy(&to, &from, sizeof(to));
     return to;
 }
-inline long long __double_as_longlong(double a) { return emulated_bits<long long>(a); }
-inline double __longlong_as_double(long long a) { return emulated_bits<double>(a); }
-inline unsigned __float_as_uint(float a) { return emulated_bits<unsigned>(a); }
-inline float __uint_as_float(unsigned a) { return emulated_bits<float>(a); }
+
+/* A float as NVRTC makes it of C++ under -ftz=true, which CuPy asks for: whatever is done with it takes subnormals for
+   zero, and makes zero of them; only its bits can be moved. PTX without .ftz is what the functions named gd_… are. */
+struct Single {
+    float number;
+    Single() = default;
+    Single(float given) : number(given) {}
+    Single(double given) : number(flushed(static_cast<float>(given))) {}
+    Single(int given) : number(static_cast<float>(given)) {}
+    Single(unsigned given) : number(static_cast<float>(given)) {}
+    Single(long long given) : number(static_cast<float>(given)) {}
+    static float flushed(float given) { return std::fabs(given) < 1.17549435e-38f ? std::copysign(0.0f, given) : given; }
+    float read() const { return flushed(number); }
+    explicit operator double() const { return read(); }
+    explicit operator int() const { return static_cast<int>(read()); }
+    Single operator-() const { return -read(); }
+    friend Single operator+(Single a, Single b) { return flushed(a.read() + b.read()); }
+    friend Single operator-(Single a, Single b) { return flushed(a.read() - b.read()); }
+    friend Single operator*(Single a, Single b) { return flushed(a.read() * b.read()); }
+    friend bool operator<(Single a, Single b) { return a.read() < b.read(); }
+    friend bool operator<=(Single a, Single b) { return a.read() <= b.read(); }
+    friend bool operator>(Single a, Single b) { return a.read() > b.read(); }
+    friend bool operator>=(Single a, Single b) { return a.read() >= b.read(); }
+    friend bool operator==(Single a, Single b) { return a.read() == b.read(); }
+    friend bool operator!=(Single a, Single b) { return a.read() != b.read(); }
+};
+inline float raw(float a) { return a; }
+inline float raw(Single a) { return a.number; }
+
+}  // namespace emulated
+
+inline emulated::Single fabsf(emulated::Single a) { return std::fabs(a.read()); }
+
+#ifdef GD_FLUSH
+#define float emulated::Single
+#endif
+
+// Compiled with -ffp-contract=off: each of these rounds once.
+inline double __dsub_rn(double a, double b) { return a - b; }
+inline double __dadd_rn(double a, double b) { return a + b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __fma_rd(double a, double b, double c)
+{
+    const int before = std::fegetround();
+    std::fesetround(FE_DOWNWARD);
+    volatile double factor = a;  // read between the two
+    volatile double found = std::fma(factor, b, c);
+    std::fesetround(before);
+    return found;
+}
+inline unsigned __double2uint_rz(double a)  // saturates; NaN is 0
+{
+    return !(a > 0) ? 0u : a >= 4294967296.0 ? 0xFFFFFFFFu : static_cast<unsigned>(a);
+}
+inline double __ll2double_rn(long long a) { return static_cast<double>(a); }
+inline float __int2float_rn(int a) { return a; }
+inline float __fadd_rn(float a, float b) { return a + b; }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline float __double2float_rn(double a) { return static_cast<float>(a); }
+inline long long __double_as_longlong(double a) { return emulated::bits<long long>(a); }
+inline double __longlong_as_double(long long a) { return emulated::bits<double>(a); }
+inline unsigned __float_as_uint(float a) { return emulated::bits<unsigned>(emulated::raw(a)); }
+inline float __uint_as_float(unsigned a) { return emulated::bits<float>(a); }
+#undef float
+
+// arithmetic.cuh
+inline float gd_from_half(unsigned short bits)
+{
+    const int exponent = bits >> 10 & 31, fraction = bits & 0x3FF;
+    const float size = exponent == 31 ? (fraction ? NAN : INFINITY)
+                                      : std::ldexp(static_cast<float>(fraction + (exponent ? 1024 : 0)),
+                                                   (exponent ? exponent : 1) - 25);
+    return bits & 0x8000 ? -size : size;
+}
+inline float gd_nearest(double a) { return static_cast<float>(a); }
+inline float gd_rounded_up(double a)
+{
+    const float nearest = static_cast<float>(a);
+    return nearest < a ? std::nextafter(nearest, INFINITY) : nearest;
+}
+#ifdef GD_FLUSH
+#define float emulated::Single
+#endif
+inline float gd_add(float a, float b) { return emulated::raw(a) + emulated::raw(b); }
+inline float gd_absolute(float a) { return std::fabs(emulated::raw(a)); }
+inline float gd_smaller(float a, float b) { return std::fmin(emulated::raw(a), emulated::raw(b)); }
+inline float gd_larger(float a, float b) { return std::fmax(emulated::raw(a), emulated::raw(b)); }
+inline bool gd_reaches(float a, float b) { return emulated::raw(a) >= emulated::raw(b); }
+inline double gd_widened(float a) { return emulated::raw(a); }
 inline int __clzll(long long a) { return a ? __builtin_clzll(static_cast<unsigned long long>(a)) : 64; }
+
+// memory.cuh: addresses of shared memory count from its beginning
+template <class Value>
+inline Value* gd_global(Value* pointer)
+{
+    return pointer;
+}
+inline unsigned gd_kept(unsigned number) { return number; }
+inline unsigned gd_shared_address(const unsigned char*) { return 0; }
+template <class Word>
+inline void gd_load(Word& word, unsigned address)
+{
+    word = *reinterpret_cast<Word*>(emulated::shared_memory + address);
+}
+template <class Word>
+inline void gd_load_if(bool wanted, Word& word, unsigned address)
+{
+    if (wanted)
+        gd_load(word, address);
+}
+template <class Word>
+inline void gd_store(Word word, unsigned address)
+{
+    *reinterpret_cast<Word*>(emulated::shared_memory + address) = word;
+}
+inline void gd_add_to(unsigned address, unsigned more)
+{
+    *reinterpret_cast<unsigned*>(emulated::shared_memory + address) += more;
+}
+inline void gd_add_one_to(unsigned address) { gd_add_to(address, 1); }
 
 template <class T>
 inline T min(T a, T b)

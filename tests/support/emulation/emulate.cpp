@@ -33,9 +33,10 @@ struct Named {
 };
 
 #define NAMED(NAME) {#NAME, &run<&NAME>}
+#define NAMED_AS(NAME) NAMED(NAME)  // of a macro, its value
 const Named kernels[] = {
-#ifdef ONLY_FLOAT64
-    NAMED(gd_count_float64), NAMED(gd_build_guides), NAMED(gd_take), NAMED(gd_take_bits),
+#ifdef ONLY
+    NAMED_AS(ONLY), NAMED(gd_build_guides), NAMED(gd_take), NAMED(gd_take_bits),
 #else
     NAMED(gd_count_float16), NAMED(gd_count_float32), NAMED(gd_count_float64), NAMED(gd_count_int8),
     NAMED(gd_count_int16),   NAMED(gd_count_int32),   NAMED(gd_count_int64),   NAMED(gd_count_uint8),
