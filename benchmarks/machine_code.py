@@ -8,8 +8,8 @@ Needs no GPU. Kernels are compiled as CuPy has them compiled, with -ftz=true beh
 *Instructions a value* are those of the shortest way once around the loop over packs of 16 bytes without a bitmap, that
 passes the load of each value's edge (so all of them are counted), over the values of a pack. Every instruction is
 issued for a whole warp, whatever its predicate says, so predicated ones count. The shortest way is the usual one:
-values with at most one edge in their cell, none of them NaN or infinite. *With two edges* is the same where a value
-also goes once around the loop of the search, which one in a cell with two edges does at most.
+values with at most two edges in their cell, none of them NaN or infinite. *Searched* is the same where a value also
+goes once around the loop of the search, which one in a cell with three or four edges does at most.
 """
 
 from __future__ import annotations
@@ -208,12 +208,12 @@ class Loop:
 
     Parameters
     ----------
-    usual, two_edges : float
+    usual, searched : float
         Instructions a value; see the head of this module.
     """
 
     usual: float
-    two_edges: float
+    searched: float
 
 
 def loop_of(code: Sequence[Instruction], size: int) -> Loop:
@@ -256,7 +256,7 @@ def is_search(code: Sequence[Instruction], at: int) -> bool:
 
 def told_of(code: Mapping[str, Sequence[Instruction]], used: Mapping[str, Mapping[str, int]]) -> list[str]:
     """A table of what there is, for people."""
-    head = f"{'kernel':<12} {'a value':>8} {'two edges':>10} {'registers':>10} {'spills':>7} {'.FTZ':>5} {'generic':>8}"
+    head = f"{'kernel':<12} {'a value':>8} {'searched':>10} {'registers':>10} {'spills':>7} {'.FTZ':>5} {'generic':>8}"
     rows = [head]
     for stored in SHOWN:
         name = f"gd_count_{stored}"
@@ -265,7 +265,7 @@ def told_of(code: Mapping[str, Sequence[Instruction]], used: Mapping[str, Mappin
         generic = sum(GENERIC.match(one.name) is not None for one in code[name])
         spills = own["spill_stores"] + own["spill_loads"] + own["stack"]
         numbers = (
-            f"{loop.usual:>8.1f} {loop.two_edges:>10.1f} {own['registers']:>10} {spills:>7} {flushed:>5} {generic:>8}"
+            f"{loop.usual:>8.1f} {loop.searched:>10.1f} {own['registers']:>10} {spills:>7} {flushed:>5} {generic:>8}"
         )
         rows.append(f"{stored:<12} {numbers}")
     return rows

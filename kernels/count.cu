@@ -192,7 +192,7 @@ __device__ __forceinline__ void gd_end_run(const GdBlock<Type>& block, GdSeen<ty
 #endif
 }
 
-/* The bin of a value whose cell has more edges than the one that it has reached: `bin` or a later one. */
+/* The bin of a value whose cell has more edges than those that it has reached: `bin` or a later one. */
 template <class Type>
 __device__ __forceinline__ int gd_search(
     typename Type::Rank rank, int cell, gd_u32 entry, int bin, const GdBlock<Type>& block)
@@ -232,8 +232,12 @@ __device__ __forceinline__ void gd_count_one(
     typename Type::Rank limit = rank;
     gd_load_if(near, limit, block.limits + (gd_u32)sizeof(limit) * (named + 1));
     const bool reached = near && gd_reaches(rank, limit);
-    int bin = reached ? named + 1 : named, slot = bin;
-    if ((reached && (entry & (GD_EDGES_MASK - GD_EDGE)) != 0) || !counted) {
+    // A value that repeats has a bin of its own, of two edges: so those who reached one look for a second.
+    const bool nearer = reached && (entry & (GD_EDGES_MASK - GD_EDGE)) != 0;
+    gd_load_if(nearer, limit, block.limits + (gd_u32)sizeof(limit) * (named + 2));
+    const bool passed = nearer && gd_reaches(rank, limit);
+    int bin = passed ? named + 2 : reached ? named + 1 : named, slot = bin;
+    if ((passed && (entry & GD_EDGES_MASK) > 2 * GD_EDGE) || !counted) {
         if (counted)
             slot = bin = gd_search<Type>(rank, cell, entry, bin, block);
         else

@@ -39,8 +39,8 @@ def tables(kind: str) -> list[tuple[Schema, pa.Table]]:
 
 
 def main() -> None:
-    # One block counts all rows of a column, with one copy of its sums or two.
-    layout.LEAST_ROWS = 1 << 30
+    # One block counts all rows of a column, with one copy of its sums or two; few cells, so that some are crowded.
+    layout.LEAST_ROWS, layout.CELLS = 1 << 30, 64
     numpy = load_backend("numpy")
     for schema, table in tables(sys.argv[2]):
         wanted = numpy(table.to_batches(), schema)
