@@ -46,8 +46,7 @@ def install(library, monkeypatch):
 
     def put(**options):
         cupy = fake_cupy.made(library, **options)
-        monkeypatch.setitem(sys.modules, "cupy", cupy)
-        fake_cupy.forget()
+        fake_cupy.put(cupy, monkeypatch.setitem)
         return cupy
 
     yield put

@@ -294,7 +294,7 @@ def test_slabs_come_back_after_an_error(library):
 
 
 def test_pinned_memory_that_is_missing_is_an_error_of_memory(install):
-    install(memory=100_000)
+    install(locked=60_000)
     with pytest.raises(MemoryError, match="page-locked"):
         gd.profile(numbers(), backend="cuda")
 
