@@ -209,8 +209,12 @@ class DeviceColumn:
         return replace(self, rows=stop - start, pointer=pointer, validity_bit=bit, texts=texts)
 
     def packed(self) -> DeviceColumn:
-        """The same with its values one after the other; a copy on the device where they are not."""
-        if self.stride == self.width:
+        """The same with its values one after the other, as kernels read them; a copy on the device where they are not.
+
+        A GPU reads numbers only at multiples of their size: at any other address it stops, for good. The copy is byte
+        by byte where it must be, and begins where it may.
+        """
+        if self.stride == self.width and self.pointer % self.width == 0:
             return self
         copied = self.memory.rows(self.pointer, self.width, self.stride, self.rows)
         return replace(self, pointer=copied.pointer, stride=self.width, owner=copied)
