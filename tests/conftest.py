@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from support import emulated_gpu, fake_cupy, fake_pylibcudf
+from support import emulated_gpu, fake_cupy, fake_pylibcudf, installed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,6 +14,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests marked gpu fail where there is no GPU, instead of being skipped",
     )
+    parser.addoption(
+        "--require-packages",
+        action="store_true",
+        help="tests that need a package fail where it is not installed, instead of being skipped",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    installed.REQUIRED[0] = config.getoption("--require-packages")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -98,6 +98,10 @@ class PlainStream:
     def record(self) -> PlainStream:
         return self
 
+    def begin(self, work: Callable[[], object]) -> None:
+        """Run something on it, as libraries other than CuPy do."""
+        self.work.begin(work, self)
+
     def wait_event(self, event: PlainStream) -> None:
         assert isinstance(event, PlainStream)
 
@@ -193,7 +197,7 @@ class Work:
         self.live: dict[int, int] = {}
         """Bytes of what is not freed."""
         self.freed: deque[tuple[PlainStream, np.ndarray]] = deque()
-        """Not overwritten yet: what is let go may be so in any thread at any time, also in the middle of a call here."""
+        """Not overwritten yet: it may be let go in any thread at any time, also in the middle of a call of this."""
 
     def begin(self, work: Callable[[], object], stream: PlainStream | None = None) -> None:
         """Run something on a stream, or on the current one of the thread."""

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import fake_pylibcudf, strategies, tables
 from support.device_tables import AS_A_WHOLE_AND_IN_GROUPS, dated, everything, numbers, read_by, same, write
+from support.installed import installed
 
 import gpudrift as gd
 from gpudrift.backends.cuda.groups import DeviceGroupState
@@ -292,7 +293,7 @@ def test_nan_of_pandas_is_null(cupy, asked):
 
 
 def test_stores_are_read_by_their_own_file_system(plc, tmp_path, monkeypatch):
-    fsspec = pytest.importorskip("fsspec")
+    fsspec = installed("fsspec")
     monkeypatch.setattr(on_device, "REMOTE_PIECE", 5_000)
     memory = fsspec.filesystem("memory")
     path = write(tmp_path / "a.parquet", everything())
