@@ -71,9 +71,9 @@ def cupy(install):
 def with_cudf(install, monkeypatch):
     """Put doubles in the places of CuPy and pylibcudf."""
 
-    def put(memory=1 << 40, **options):
+    def put(memory=1 << 40, wide=False, **options):
         install(**options)
-        plc = fake_pylibcudf.made(memory=memory)
+        plc = fake_pylibcudf.made(memory=memory, wide=wide)
         monkeypatch.setitem(sys.modules, "pylibcudf", plc)
         return plc
 
