@@ -278,8 +278,8 @@ def made(
             work.wait(self, event)
 
     class Device:
-        def __init__(self, number: int = 0) -> None:
-            self.id = number
+        def __init__(self, device: int = 0) -> None:
+            self.id = device
             self.attributes = {"MultiProcessorCount": 3, "MaxSharedMemoryPerBlockOptin": shared}
 
         def __enter__(self) -> Device:
@@ -313,37 +313,37 @@ def made(
             raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
         return (ctypes.c_uint8 * size)()
 
-    def memcpy_async(target: int, source: int, size: int, kind: int, stream: int) -> None:
+    def memcpy_async(dst: int, src: int, size: int, kind: int, stream: int) -> None:
         assert kind in (1, 2, 3)
-        work.begin(partial(ctypes.memmove, target, source, size), STREAMS[stream])
+        work.begin(partial(ctypes.memmove, dst, src, size), STREAMS[stream])
 
-    def memset_async(target: int, value: int, size: int, stream: int) -> None:
-        work.begin(partial(ctypes.memset, target, value, size), STREAMS[stream])
+    def memset_async(ptr: int, value: int, size: int, stream: int) -> None:
+        work.begin(partial(ctypes.memset, ptr, value, size), STREAMS[stream])
 
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Stream=Stream,
         Event=Event,
-        get_elapsed_time=lambda start, end: 1000 * (end.time - start.time),
+        get_elapsed_time=lambda start_event, end_event: 1000 * (end_event.time - start_event.time),
         alloc=alloc,
         alloc_pinned_memory=alloc_pinned_memory,
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             getDeviceCount=lambda: devices,
-            getDeviceProperties=lambda number: {"name": b"Emulated GPU", "major": 9, "minor": 0, "uuid": uuid},
-            deviceGetPCIBusId=lambda number: "0000:01:00.0",
+            getDeviceProperties=lambda device: {"name": b"Emulated GPU", "major": 9, "minor": 0, "uuid": uuid},
+            deviceGetPCIBusId=lambda device: "0000:01:00.0",
             memGetInfo=lambda: (memory, memory),
             driverGetVersion=lambda: 13000,
             runtimeGetVersion=lambda: 13000,
             memcpyAsync=memcpy_async,
             memsetAsync=memset_async,
-            deviceSynchronize=work.finish,
-            pointerGetAttributes=lambda pointer: SimpleNamespace(device=place),
+            deviceSynchronize=partial(work.finish, None),
+            pointerGetAttributes=lambda ptr: SimpleNamespace(device=place),
         ),
     )
     cupy.RawModule = RawModule
     cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
-    cupy.from_dlpack = lambda tensor: Array(tensor.values)
+    cupy.from_dlpack = lambda array: Array(array.values)
     cupy.told = told
     cupy.pathfinder = ModuleType("cuda.pathfinder")
     cupy.pathfinder.find_nvidia_header_directory = lambda name: {"cudart": "include"}[name] if headers else None

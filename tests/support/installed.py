@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-REQUIRED = [False]
+required = False
 """Whether a test fails where its package is missing; ``--require-packages`` says so."""
 
 
 def installed(name: str) -> Any:
     """A package; where it is not installed the test is skipped, where it cannot be imported it fails."""
-    if find_spec(name) is None:
+    if find_spec(name.partition(".")[0]) is None:
         why = f"{name} is not installed"
-        if REQUIRED[0]:
+        if required:
             pytest.fail(f"--require-packages: {why}", pytrace=False)
         pytest.skip(why)
     return import_module(name)

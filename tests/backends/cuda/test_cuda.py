@@ -377,24 +377,6 @@ def test_auto_is_a_cpu_engine(without_cupy):
     assert gd.profile({"x": [1.0, 2.0]}).provenance["backend"] == "numba"
 
 
-# --- the double is like CuPy -------------------------------------------------------------------------------------
-
-
-def test_what_the_double_has_cupy_has(library):
-    real = pytest.importorskip("cupy", reason="CuPy is not installed")
-    fake = fake_cupy.made(library)
-    for name in ("RawModule", "get_default_memory_pool", "from_dlpack"):
-        assert hasattr(real, name) and hasattr(fake, name)
-    for name in vars(fake.cuda):
-        assert hasattr(real.cuda, name), name
-    for name in vars(fake.cuda.runtime):
-        assert hasattr(real.cuda.runtime, name), name
-    assert hasattr(real.RawKernel, "max_dynamic_shared_size_bytes")
-    assert issubclass(real.cuda.memory.OutOfMemoryError, MemoryError)
-    for name in ("synchronize", "record", "wait_event"):
-        assert hasattr(real.cuda.Stream, name)
-
-
 def test_nothing_of_a_count_is_left_behind(cupy, monkeypatch):
     waited = []
     monkeypatch.setattr(cuda._Slab, "wait", lambda self: waited.append(self))  # noqa: PLW0108 - a method

@@ -174,21 +174,6 @@ def test_sliced_series_of_cudf(cudf_of, backend):
     assert gd.profile(there, backend=backend) == gd.profile(sliced)
 
 
-def test_the_double_has_what_the_real_one_has():
-    plc = pytest.importorskip("pylibcudf")
-    double = fake_pylibcudf.made()
-    assert callable(plc.io.parquet.ChunkedParquetReader)
-    assert callable(plc.io.parquet_metadata.FileMetaData.from_bytes)
-    assert callable(plc.io.types.SourceInfo)
-    for name, own in vars(double).items():
-        if not name.startswith("_") and name != "told":
-            assert hasattr(plc, name), name
-            for inner in vars(own) if isinstance(own, SimpleNamespace) else ():
-                assert hasattr(getattr(plc, name), inner), (name, inner)
-    for kind in fake_pylibcudf.TypeId:
-        assert hasattr(plc.TypeId, kind.name)
-
-
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
