@@ -73,7 +73,7 @@ def rates_of(documents: Sequence[Mapping[str, Any]]) -> dict[str, Rate]:
         cases = [case for case in document.get("files", {}).values() if case["library"].startswith("cudf")]
         if cases:
             widest = max(cases, key=lambda case: case["tables"]["reference"]["columns"])
-            [read] = [one for one in widest["measured"] if key_of(one) == ("read", "both", "cudf.read_parquet")]
+            [read] = [one for one in widest["measured"] if key_of(one) == ("read", "both", "pylibcudf.read_parquet")]
             found["decode"] = Rate(read["bytes_per_second"], True, f"{made}, from the page cache")
     return found
 
