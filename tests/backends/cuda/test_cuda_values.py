@@ -50,9 +50,11 @@ def test_floats_of_whole_numbers_in_a_column_of_codes(plc, tmp_path):
     same(write(tmp_path / "a.parquet", floats), schema=schema)
 
 
-@pytest.mark.parametrize("good", [5, 20_000])
-def test_a_text_that_is_no_text_is_unreadable(plc, tmp_path, good):
-    """Whether it would be among those that come to the host or not."""
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("good", [5, 20_000, 20_001])
+def test_a_text_that_is_no_text_is_unreadable(with_cudf, tmp_path, good, wide):
+    """Whether it would be among those that come to the host or not; offsets are of 32 bits or of 64."""
+    with_cudf(wide=wide)
     schema = gd.fit({"s": [f"t{at}" for at in range(5_000)]}, kinds={"s": "categorical"})
     path = write(tmp_path / "a.parquet", pa.table({"s": not_utf8(good, b"\xc3")}), row_group_size=30_000)
     found = same(path, schema=schema)
