@@ -31,7 +31,7 @@ def raised(monkeypatch, where: str, error: Exception, only=lambda _what: True, t
             calls.append(what)
             raise error
 
-    monkeypatch.setattr(fake_pylibcudf, "TROUBLE", [trouble])
+    monkeypatch.setitem(fake_pylibcudf.TROUBLE, "call", trouble)
     return calls
 
 
