@@ -9,7 +9,7 @@ Parts, all of them or those of ``--only``, each of which takes less than ten min
 - ``variants``: one constant of gpudrift/backends/cuda/launch.py is changed at a time, on float32 columns of three
   shapes, so that what was kept can be told from what was tried;
 - ``files``: ``gpudrift bench --files`` on tables that are generated, each deleted before the next: from Parquet to a
-  report beside ``cudf.read_parquet``, and the peak of GPU memory beside the budget (``--cases`` takes some of them);
+  report beside ``pylibcudf.read_parquet``, and the peak of memory beside the budget (``--cases`` takes some of them);
 - ``cluster``: the same counting by a cluster of one worker on this GPU and by this process, in turn, to the same bit.
 
 One JSON holds device, driver, versions, commit, date and what was measured; update_readme.py takes the newest result of

@@ -363,7 +363,7 @@ GPU_LINES: tuple[tuple[str, str, str, Callable[[dict[str, Document]], str]], ...
         idle_share,
     ),
     (
-        "Parquet to profile, time over that of `cudf.read_parquet` of the same columns",
+        "Parquet to profile, time over that of `pylibcudf.read_parquet` of the same columns",
         "≤ 1.1 ×",
         "files",
         beside_bare_read(wide=False),

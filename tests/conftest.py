@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-from support import emulated_gpu, fake_cupy, fake_pylibcudf
+from support import emulated_gpu, fake_cupy, fake_pylibcudf, installed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,6 +14,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests marked gpu fail where there is no GPU, instead of being skipped",
     )
+    parser.addoption(
+        "--require-packages",
+        action="store_true",
+        help="tests that need a package fail where it is not installed, instead of being skipped",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    installed.required = config.getoption("--require-packages")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -46,8 +55,7 @@ def install(library, monkeypatch):
 
     def put(**options):
         cupy = fake_cupy.made(library, **options)
-        monkeypatch.setitem(sys.modules, "cupy", cupy)
-        fake_cupy.forget()
+        fake_cupy.put(cupy, monkeypatch.setitem)
         return cupy
 
     yield put
@@ -63,9 +71,9 @@ def cupy(install):
 def with_cudf(install, monkeypatch):
     """Put doubles in the places of CuPy and pylibcudf."""
 
-    def put(memory=1 << 40, **options):
+    def put(memory=1 << 40, wide=False, **options):
         install(**options)
-        plc = fake_pylibcudf.made(memory=memory)
+        plc = fake_pylibcudf.made(memory=memory, wide=wide)
         monkeypatch.setitem(sys.modules, "pylibcudf", plc)
         return plc
 

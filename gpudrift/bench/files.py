@@ -4,7 +4,7 @@ Measured in turn, several times, after a whole run and a library's read that are
 
 read        every column of a table is read and dropped, by two readers: by the *engine's*, which is the engine itself
             (its reader, blocks of columns, runs of row groups and threads) with the counting left out; and by a
-            *library* alone, ``cudf.read_parquet`` on a GPU, ``pyarrow.parquet.read_table`` on cores with its own
+            *library* alone, pylibcudf's ``read_parquet`` on a GPU, ``pyarrow.parquet.read_table`` on cores with its own
             threads. A library reads whole tables; where these take too much memory, file by file.
 profile     the reference: bins are chosen and all is counted; the current table: all is counted in these bins
 compare     the two profiles are compared and judged, and the report is made as ``gpudrift compare`` shows it: the 20
@@ -193,7 +193,7 @@ class _Files:
 
     def library(self, found: FilesResult) -> dict[str, Work]:
         """What reads each table with a library alone, if one is there and has the memory; tried once."""
-        name = "cudf.read_parquet" if self.on_gpu else "pyarrow.parquet.read_table"
+        name = "pylibcudf.read_parquet" if self.on_gpu else "pyarrow.parquet.read_table"
         works, how = {}, ""
         try:
             for side, table in self.tables.items():

@@ -73,7 +73,7 @@ def bench(
     \b
     With --files:
     x engine   time relative to only reading all columns, with the same reader
-    x library  time relative to cudf.read_parquet, or on a CPU to
+    x library  time relative to pylibcudf.read_parquet, or on a CPU to
                pyarrow.parquet.read_table
     share      share of the time of all threads: opening files, reading row
                groups, copying columns to the GPU, choosing bins (fit),

@@ -7,6 +7,7 @@ nothing is copied until somebody asks for it. Batches of such columns look like 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.columns.buffers import numbers
+from gpudrift.errors import IncompatibleColumnError
 
 __all__ = [
     "ColumnReader",
@@ -27,6 +29,7 @@ __all__ = [
     "device_column",
     "host_array",
     "host_batch",
+    "of_column",
     "on_gpu",
     "reads",
 ]
@@ -209,8 +212,12 @@ class DeviceColumn:
         return replace(self, rows=stop - start, pointer=pointer, validity_bit=bit, texts=texts)
 
     def packed(self) -> DeviceColumn:
-        """The same with its values one after the other; a copy on the device where they are not."""
-        if self.stride == self.width:
+        """The same with its values one after the other, as kernels read them; a copy on the device where they are not.
+
+        A GPU reads numbers only at multiples of their size: at any other address it stops, for good. The copy is byte
+        by byte where it must be, and begins where it may.
+        """
+        if self.stride == self.width and self.pointer % self.width == 0:
             return self
         copied = self.memory.rows(self.pointer, self.width, self.stride, self.rows)
         return replace(self, pointer=copied.pointer, stride=self.width, owner=copied)
@@ -329,7 +336,20 @@ class DeviceBatch:
 
     def take(self, indices: pa.Array) -> pa.RecordBatch:
         """Some rows, on the host."""
-        return pa.RecordBatch.from_arrays([one.take(indices) for one in self.columns], schema=self.schema)
+        taken = []
+        for name, one in zip(self.schema.names, self.columns, strict=True):
+            with of_column(name):
+                taken.append(one.take(indices))
+        return pa.RecordBatch.from_arrays(taken, schema=self.schema)
+
+
+@contextmanager
+def of_column(name: str) -> Iterator[None]:
+    """Say of which column it is that cuDF cannot bring rows to the host."""
+    try:
+        yield
+    except IncompatibleColumnError as error:
+        raise ValueError(f"column {name!r}: {error.reason}") from error
 
 
 def host_array(array: Any) -> Any:
@@ -341,7 +361,11 @@ def host_batch(batch: Any) -> pa.RecordBatch:
     """A batch as Arrow has it, its columns on the host."""
     if not isinstance(batch, DeviceBatch):
         return batch
-    return pa.RecordBatch.from_arrays([host_array(one) for one in batch.columns], schema=batch.schema)
+    arrays = []
+    for name, one in zip(batch.schema.names, batch.columns, strict=True):
+        with of_column(name):
+            arrays.append(host_array(one))
+    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
 
 
 class ColumnReader(Protocol):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from gpudrift.columns.buffers import arrow_integers
-from gpudrift.columns.device import host_array, host_batch
+from gpudrift.columns.device import host_array, host_batch, of_column
 
 __all__ = [
     "Sample",
@@ -80,7 +80,9 @@ def take_sample(batch: pa.RecordBatch, positions: npt.NDArray[np.int64], into: S
     for index, described in enumerate(batch.schema):
         if described.name in into and positions.size:
             array = batch.column(index)
-            into[described.name].append((host_array(array) if indices is None else array.take(indices), described))
+            with of_column(described.name):
+                taken = host_array(array) if indices is None else array.take(indices)
+            into[described.name].append((taken, described))
     for name in into.keys() - set(batch.schema.names) if positions.size else ():
         into[name].append((pa.nulls(positions.size), pa.field(name, pa.null())))  # chunks stand side by side
 

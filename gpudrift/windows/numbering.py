@@ -150,7 +150,13 @@ class GroupNumbering:
         if self.grouping.windows is None or self.grouping.time is None:
             return None
         place = batch.schema.get_field_index(self.grouping.time)
-        return None if place < 0 else host_array(batch.column(place))
+        try:
+            return None if place < 0 else host_array(batch.column(place))
+        except IncompatibleColumnError as error:
+            raise self._unusable_time(error) from None
+
+    def _unusable_time(self, error: IncompatibleColumnError) -> ValueError:
+        return ValueError(f"time: column {self.grouping.time!r}: {error.finding}: {error.reason}")
 
     def _windows(self, times: pa.Array | None, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The windows of some rows, at least one, and which of them each is in."""
@@ -162,7 +168,7 @@ class GroupNumbering:
         try:
             starts, valid = grouping.windows.starts(times)
         except IncompatibleColumnError as error:
-            raise ValueError(f"time: column {grouping.time!r}: {error.finding}: {error.reason}") from None
+            raise self._unusable_time(error) from None
         if not valid.all():
             starts = np.where(valid, starts, NO_TIME)
         first = np.flatnonzero(starts[1:] != starts[:-1]) + 1

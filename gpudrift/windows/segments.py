@@ -94,10 +94,10 @@ def _values(column: Column, array: pa.Array) -> tuple[npt.NDArray[np.int64], lis
 
 
 def _coded(column: Column, array: Any) -> Any:
-    array = host_array(array)
-    if column.type == "null":  # the first file has only nulls
-        column = segment_column(column.name, array.type, "")
     try:
+        array = host_array(array)
+        if column.type == "null":  # the first file has only nulls
+            column = segment_column(column.name, array.type, "")
         return coded_values(array, column)
     except IncompatibleColumnError as error:
         raise ValueError(f"segments: column {column.name!r}: {error.finding}: {error.reason}") from None

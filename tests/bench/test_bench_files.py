@@ -120,9 +120,9 @@ def test_on_a_gpu(cupy, tables, tmp_path, capsys):
     path = tmp_path / "bench.json"
     run("--files", *tables, "--repeat", "1", "--json", str(path))
     document = json.loads(path.read_text())
-    check(document, tables, "cuda", "cudf.read_parquet")
+    check(document, tables, "cuda", "pylibcudf.read_parquet")
     assert document["device"] == "Emulated GPU"
-    assert document["missing"] == {"cudf.read_parquet": "not installed"}
+    assert document["missing"] == {"pylibcudf.read_parquet": "not installed"}
     memory = document["memory"]
     pool = cuda.device().pool
     assert memory["gpu_peak_bytes"] == pool.made * 2 * pool.size > 0
@@ -134,15 +134,17 @@ def test_on_a_gpu(cupy, tables, tmp_path, capsys):
     assert "GPU memory " in printed
 
 
-def test_beside_cudf(cupy, tables, monkeypatch):
-    """cuDF reads the same columns of the same files, and the time is taken when it has ended."""
+def test_beside_cudf(plc, tables, monkeypatch):
+    """libcudf reads the same columns of the same files, and the time is taken when it has ended.
+
+    Nobody imports cudf in the middle of it: that points CuPy at RMM, for the rest of the process.
+    """
     calls = []
-    cudf = ModuleType("cudf")
-    cudf.read_parquet = lambda paths, columns: calls.append((paths, columns))
-    monkeypatch.setitem(sys.modules, "cudf", cudf)
+    monkeypatch.setattr(plc.io.parquet, "read_parquet", lambda asked: calls.append((asked.sources, asked.names)))
+    monkeypatch.setitem(sys.modules, "cudf", None)
     monkeypatch.setattr(cuda_bench, "synchronize", lambda: calls.append("end"))
     found = files.measure_files(tables[0], backend="cuda", repeat=1)
-    assert found.library == "cudf.read_parquet, at once"
+    assert found.library == "pylibcudf.read_parquet, at once"
     assert not found.missing
     read = ([f"{tables[0]}/0.parquet", f"{tables[0]}/1.parquet"], ["x", "n", "s"])
     both = [read, "end"] * 2
@@ -156,15 +158,13 @@ def test_beside_cudf(cupy, tables, monkeypatch):
     assert calls == [(["a"], ["x"]), (["b"], ["x"]), "end"]
 
 
-def test_a_library_that_fails_is_said_to_be_missing(cupy, tables, monkeypatch):
-    def fail(paths, columns):
+def test_a_library_that_fails_is_said_to_be_missing(plc, tables, monkeypatch):
+    def fail(options):
         raise MemoryError("std::bad_alloc: out_of_memory\nand more")
 
-    cudf = ModuleType("cudf")
-    cudf.read_parquet = fail
-    monkeypatch.setitem(sys.modules, "cudf", cudf)
+    monkeypatch.setattr(plc.io.parquet, "read_parquet", fail)
     found = files.measure_files(tables[0], backend="cuda", repeat=1)
-    assert found.missing == {"cudf.read_parquet": "std::bad_alloc: out_of_memory"}
+    assert found.missing == {"pylibcudf.read_parquet": "std::bad_alloc: out_of_memory"}
     assert all(one.over_library is None for one in found.measured)
     assert found.library == ""
 

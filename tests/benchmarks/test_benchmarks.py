@@ -74,7 +74,7 @@ def test_gpu_figures_are_made_of_results_of_device(device, update_readme, monkey
     monkeypatch.setattr(update_readme.committed, "results", lambda made: [kernels, head | {"files": cases}, later])
     shown = update_readme.gpu()
     assert "2,000 × 6: fit and count " in shown
-    assert "the engine's own read; not measured beside cudf.read_parquet: not installed" in shown
+    assert "the engine's own read; not measured beside pylibcudf.read_parquet: not installed" in shown
     assert "500 × 5,000: fit and count " in shown
     assert "from files: Emulated GPU, driver 13000; python" in shown
     # And in the notebook.
@@ -87,7 +87,7 @@ def ours_of(found: bench.Result) -> list:
     return [one for one in found.measured if one.who == "gpudrift"]
 
 
-def made_up_case(rows: int, columns: int, *, over: float, peak: int, library: str = "cudf.read_parquet") -> dict:
+def made_up_case(rows: int, columns: int, *, over: float, peak: int, library: str = "pylibcudf.read_parquet") -> dict:
     """Of files, as much as is shown."""
     measured = [
         {
@@ -103,7 +103,7 @@ def made_up_case(rows: int, columns: int, *, over: float, peak: int, library: st
         "tables": {"reference": {"rows": rows, "columns": columns}},
         "measured": measured,
         "library": library,
-        "missing": {} if library else {"cudf.read_parquet": "not installed"},
+        "missing": {} if library else {"pylibcudf.read_parquet": "not installed"},
         "memory": {"gpu_peak_bytes": peak, "gpu_budget_bytes": 500_000_000, "gpu_peak_over_budget": peak / 5e8},
         "device": "a GPU",
         "versions": {"cudf": "26"},
@@ -125,11 +125,11 @@ def test_figures_from_files_are_shown(update_readme, monkeypatch):
     shown = update_readme.gpu().splitlines()
     narrow = "1,000,000 × 50: fit and count 2.07 ×, count 1.07 ×; 10,000,000 × 50: fit and count 2.03 ×, count 1.03 ×"
     assert (
-        f"| Parquet to profile, time over that of `cudf.read_parquet` of the same columns | {narrow} | ≤ 1.1 × |"
+        f"| Parquet to profile, time over that of `pylibcudf.read_parquet` of the same columns | {narrow} | ≤ 1.1 × |"
         in shown
     )
     own = "fit and count 7.00 × the engine's own read, count 7.00 × the engine's own read"
-    missing = "not measured beside cudf.read_parquet: not installed"
+    missing = "not measured beside pylibcudf.read_parquet: not installed"
     assert f"| the same, 5,000 columns | 1,000,000 × 5,000: {own}; {missing} | ≤ 1.1 × |" in shown
     memory = "0.90 (450 MB of 500 MB, 1,000,000 × 50)"
     assert f"| the same: peak of GPU memory over the budget | {memory} | ≤ 1 |" in shown
@@ -159,7 +159,7 @@ def test_notebook_shows_what_device_measured(update_readme, monkeypatch):
     read = {"what": "read", "table": "both", "seconds": 2.0, "over_engine": 1.0, "over_library": 1.0}
     case["measured"] += [
         read | {"who": "engine", "bytes_per_second": 1e9},
-        read | {"who": "cudf.read_parquet", "bytes_per_second": 25e9},
+        read | {"who": "pylibcudf.read_parquet", "bytes_per_second": 25e9},
         read | {"what": "to profile", "who": "gpudrift", "seconds": 3.0, "over_library": 1.5, "bytes_per_second": 2e10},
     ]
     case["split"] = {"share": {"read": 0.75, "count": 0.25}, "seconds": {"merge": 0.0035}}

@@ -66,8 +66,8 @@ def test_gpu_model_takes_what_was_measured(scale_model, tmp_path):
     assert rates == gpu_model.ASSUMED
     assert not any(rate.measured for rate in rates.values())
     count = {"part": "shapes", "who": "gpudrift", "dtype": "float64", "shape": "normal", "bytes_per_second": 2e12}
-    bare = {"what": "read", "table": "both", "who": "cudf.read_parquet", "bytes_per_second": 3e10}
-    case = {"library": "cudf.read_parquet, at once", "measured": [bare], "tables": {"reference": {"columns": 50}}}
+    bare = {"what": "read", "table": "both", "who": "pylibcudf.read_parquet", "bytes_per_second": 3e10}
+    case = {"library": "pylibcudf.read_parquet, at once", "measured": [bare], "tables": {"reference": {"columns": 50}}}
     wide = case | {"measured": [bare | {"bytes_per_second": 2e10}], "tables": {"reference": {"columns": 5_000}}}
     head = {"quick": False, "device": "a GPU"}
     (tmp_path / "device-a.json").write_text(

@@ -94,6 +94,7 @@ CONDA_NAMES = {
     "prometheus_client": "prometheus-client",
     "cupy-core": "cupy-cuda13x",
     "cuda-nvrtc": "nvidia-cuda-nvrtc",
+    "cuda-cudart-dev": "nvidia-cuda-runtime",
     "cudf": "cudf-cu13",
     "dask-cudf": "dask-cudf-cu13",
 }
@@ -118,11 +119,13 @@ def test_the_cuda_extras_differ_in_their_cuda_alone_and_exclude_each_other():
     packages = {extra: [Requirement(one) for one in extras[extra]] for extra in ("cuda13", "cuda12")}
     names = {extra: [one.name for one in listed] for extra, listed in packages.items()}
     rapids = ["cudf-cu13", "dask-cudf-cu13", "dask-cuda"]
-    assert names["cuda13"] == ["cupy-cuda13x", "nvidia-cuda-nvrtc", *rapids]
-    assert names["cuda12"] == ["cupy-cuda12x", "nvidia-cuda-nvrtc-cu12", *(one.replace("13", "12") for one in rapids)]
-    for at in (0, 2, 3, 4):
+    libraries = ["nvidia-cuda-nvrtc", "nvidia-cuda-runtime"]  # what compiles, and the headers that CuPy looks for
+    assert names["cuda13"] == ["cupy-cuda13x", *libraries, *rapids]
+    twelve = [*(f"{one}-cu12" for one in libraries), *(one.replace("13", "12") for one in rapids)]
+    assert names["cuda12"] == ["cupy-cuda12x", *twelve]
+    for at in (0, 3, 4, 5):
         assert packages["cuda13"][at].specifier == packages["cuda12"][at].specifier
-    assert {str(one.specifier) for one in packages["cuda13"][2:]} == {"==26.10.*"}  # they pin each other
+    assert {str(one.specifier) for one in packages["cuda13"][3:]} == {"==26.10.*"}  # they pin each other
     assert project["tool"]["uv"]["conflicts"] == [[{"extra": "cuda13"}, {"extra": "cuda12"}]]
 
 

@@ -1,14 +1,27 @@
 """CuPy as far as gpudrift uses it, on a machine without a GPU: memory is the host's, kernels run by the emulation.
 
-What is asked of it here must exist in CuPy: test_cuda.py compares the names with the real one where that is installed.
-Streams do nothing but check that what they are asked for makes sense; copies are made at once.
+What is asked of it here must exist in CuPy: test_real_packages.py compares it with the real one where that is
+installed. Where ``late``, kernels, copies and fillings run when somebody waits for their stream and not before, in its
+order: a copy then reads the host's memory as it is by that time. Memory that is freed is overwritten, as by whoever has
+it next: behind what its stream was asked for before, and at once where nothing is late.
+
+What it does not do, so that no test of this kind can fail for it:
+
+* refuse code that does not compile: tests/kernels compile all of it with CUDA's own compiler;
+* wait, as ``free_all_blocks`` and page-locked memory that is freed may: what a test sees is what is not waited for;
+* hand on the addresses of freed memory: they are overwritten instead, which shows the same mistakes;
+* run two kernels at a time, of one stream or of two; blocks of a kernel run one after the other.
 """
 
 from __future__ import annotations
 
 import ctypes
+import re
+import sys
 import time
-from collections.abc import Sequence
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock, local
@@ -18,7 +31,18 @@ from typing import Any
 import numpy as np
 
 from gpudrift.backends.cuda import device as cuda
+from gpudrift.backends.cuda.launch import COLUMN
 from support import emulated_gpu
+
+NO_HEADERS = (
+    "Failed to find CUDA headers. Please install CUDA toolkit headers (e.g., pip install cupy-cuda12x[ctk]) or specify "
+    "CUDA_PATH environment variable."
+)
+POISON = 0xCD
+ALIGNED = 512
+"""Bytes, of which the address of each piece of memory is a multiple."""
+WIDTHS = {f"{kind}{bits}": bits // 8 for kind in ("int", "uint", "float") for bits in (8, 16, 32, 64)}
+WIDTHS["decimal128"] = 16
 
 
 class CUDARuntimeError(RuntimeError):
@@ -30,9 +54,13 @@ class OutOfMemoryError(MemoryError):
 
 
 class Pointer:
-    def __init__(self, size: int) -> None:
-        self.memory = np.full(size, 0xCD, np.uint8)
-        self.ptr = self.memory.ctypes.data
+    """Memory of a stream, which gets it back."""
+
+    def __init__(self, size: int, stream: PlainStream, work: Work) -> None:
+        memory = np.full(size + ALIGNED, POISON, np.uint8)
+        self.ptr = -(-memory.ctypes.data // ALIGNED) * ALIGNED
+        work.live[id(self)] = size
+        weakref.finalize(self, work.free, id(self), stream, memory)
 
 
 class Current(local):
@@ -45,9 +73,17 @@ class Current(local):
 CURRENT = Current()
 
 
+STREAMS: weakref.WeakValueDictionary[int, PlainStream] = weakref.WeakValueDictionary()
+"""By the number that C code knows them by."""
+
+
 class PlainStream:
+    work: Work
+
     def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
+        assert non_blocking, "others wait for the default stream, and it for them"
         self.ptr = id(self)
+        STREAMS[self.ptr] = self
 
     def __enter__(self) -> PlainStream:
         CURRENT.streams.append(self)
@@ -61,6 +97,10 @@ class PlainStream:
 
     def record(self) -> PlainStream:
         return self
+
+    def begin(self, work: Callable[[], object]) -> None:
+        """Run something on it, as libraries other than CuPy do."""
+        self.work.begin(work, self)
 
     def wait_event(self, event: PlainStream) -> None:
         assert isinstance(event, PlainStream)
@@ -84,8 +124,18 @@ class Function:
         assert CURRENT.streams, "kernels are launched on a stream of their own"
         assert shared_mem <= self.max_dynamic_shared_size_bytes
         assert all(isinstance(one, np.generic) for one in args)
-        self.work.begin(partial(self.kernels.launch, self.name, grid, block[0], shared_mem, args))
+        self.work.begin(partial(self._run, grid, block[0], shared_mem, args))
         self.told.append((self.name, grid, shared_mem))
+
+    def _run(self, grid: tuple, threads: int, shared: int, args: Sequence[Any]) -> None:
+        """Run it, unless it would read numbers at addresses where a GPU has none: those are no multiples of a size."""
+        if self.name.startswith("gd_count_"):
+            columns = np.frombuffer(ctypes.string_at(int(args[0]), grid[1] * COLUMN.itemsize), COLUMN)
+            width = WIDTHS[self.name.removeprefix("gd_count_")]
+            assert not (columns["values"] % width).any(), f"{self.name}: misaligned address"
+        if self.name == "gd_check_texts":
+            assert int(args[1]) % (8 if args[2] else 4) == 0, f"{self.name}: misaligned address"
+        self.kernels.launch(self.name, grid, threads, shared, args)
 
 
 class Array:
@@ -124,6 +174,13 @@ class Tensor:
         raise NotImplementedError
 
 
+def put(cupy: ModuleType, into: Callable[[dict, str, Any], None] = dict.__setitem__) -> None:
+    """Put the double, and what it finds CUDA's headers with, in the place of the real ones; tests do by monkeypatch."""
+    into(sys.modules, "cupy", cupy)
+    into(sys.modules, "cuda.pathfinder", cupy.pathfinder)
+    forget()
+
+
 def forget() -> None:
     """Have gpudrift look again whether there is a GPU."""
     cuda.why_not.cache_clear()
@@ -131,32 +188,50 @@ def forget() -> None:
 
 
 class Work:
-    """Kernels that were begun; where ``late``, they run when somebody waits for them and not before."""
+    """Kernels and copies that were begun; where ``late``, they run when somebody waits for them and not before."""
 
     def __init__(self, late: bool) -> None:
         self.late = late
         self.begun: list[Any] = []
         self.lock = Lock()
         """A thread that waits waits for kernels, too, that another one is running."""
-        self.memory: list[Pointer] = []
-        """Kept: a pool would not hand it on before they are done, and another thread may be about to begin one."""
+        self.live: dict[int, int] = {}
+        """Bytes of what is not freed."""
+        self.freed: deque[tuple[PlainStream, np.ndarray]] = deque()
+        """Not overwritten yet: it may be let go in any thread at any time, also in the middle of a call of this."""
 
-    def begin(self, kernel: Any) -> None:
+    def begin(self, work: Callable[[], object], stream: PlainStream | None = None) -> None:
+        """Run something on a stream, or on the current one of the thread."""
         if self.late:
             with self.lock:
-                self.begun.append((CURRENT.streams[-1], kernel))
+                self._take_freed()
+                self.begun.append((stream or CURRENT.streams[-1], work))
         else:
-            kernel()
+            work()
+
+    def free(self, number: int, stream: PlainStream, memory: np.ndarray) -> None:
+        del self.live[number]
+        if self.late:
+            self.freed.append((stream, memory))
+        else:
+            memory.fill(POISON)
+
+    def _take_freed(self) -> None:
+        while self.freed:
+            stream, memory = self.freed.popleft()
+            self.begun.append((stream, partial(memory.fill, POISON)))
 
     def wait(self, stream: PlainStream, other: PlainStream) -> None:
         """What comes on a stream waits for what was begun on another one."""
         if self.late:
             with self.lock:
+                self._take_freed()
                 self.begun.append((stream, other))
 
     def finish(self, stream: Any = None) -> None:
         """Run what was begun on a stream and what that waits for, or all of it."""
         with self.lock:
+            self._take_freed()
             begun, self.begun = self.begun, []
             waited = {stream}
             wanted = []
@@ -176,18 +251,25 @@ def made(
     *,
     devices: int = 1,
     memory: int = 1 << 30,
+    locked: int = 1 << 30,
     place: int = 0,
     late: bool = False,
     uuid: bytes = bytes(16),
+    headers: bool = True,
 ) -> ModuleType:
-    """The module, with so many devices and bytes of memory; arrays lie on device ``place``."""
+    """The module, with so many devices and bytes of memory, and of page-locked memory; arrays lie on device ``place``.
+
+    ``pathfinder`` is what it looks for CUDA's headers with, and whether it finds any; see :func:`put`.
+    """
     cupy = ModuleType("cupy")
     kernels = emulated_gpu.Kernels(library)
     told: list[Any] = []
-    room = [memory]
     work = Work(late)
+    made_work = work
 
     class Stream(PlainStream):
+        work = made_work
+
         def synchronize(self) -> None:
             work.finish(self)
 
@@ -196,8 +278,8 @@ def made(
             work.wait(self, event)
 
     class Device:
-        def __init__(self, number: int = 0) -> None:
-            self.id = number
+        def __init__(self, device: int = 0) -> None:
+            self.id = device
             self.attributes = {
                 "MultiProcessorCount": 3,
                 "MaxSharedMemoryPerBlockOptin": emulated_gpu.H200.block,
@@ -212,59 +294,62 @@ def made(
 
     class RawModule:
         def __init__(self, *, code: str, options: tuple[str, ...] = ()) -> None:
+            assert isinstance(options, tuple)
             assert "#include" not in code
             assert {"--fmad=false", *emulated_gpu.H200.options} <= set(options)
+            # Those that a macro makes have their type there, behind the rest of the name.
+            self.names = set(re.findall(r"\w+", code))
 
         def get_function(self, name: str) -> Function:
+            if not headers:
+                raise RuntimeError(NO_HEADERS)
+            assert {name, name.rpartition("_")[2]} & self.names, f"CUDA_ERROR_NOT_FOUND: {name}"
             return Function(kernels, name, told, work)
 
     def alloc(size: int) -> Pointer:
         assert CURRENT.streams, "memory is taken on the stream that uses it"
-        if size > room[0]:
+        if size + sum(list(work.live.values())) > memory:
             raise OutOfMemoryError(f"Out of memory allocating {size} bytes")
-        made = Pointer(size)
-        if late:
-            work.memory.append(made)
-        return made
+        return Pointer(size, CURRENT.streams[-1], work)
 
     def alloc_pinned_memory(size: int) -> Any:
-        if 2 * size > memory:
+        if size > locked:
             raise CUDARuntimeError("cudaErrorMemoryAllocation: out of memory")
         return (ctypes.c_uint8 * size)()
 
-    def memcpy_async(target: int, source: int, size: int, kind: int, stream: int) -> None:
+    def memcpy_async(dst: int, src: int, size: int, kind: int, stream: int) -> None:
         assert kind in (1, 2, 3)
-        if kind == 2:
-            work.finish()
-        ctypes.memmove(target, source, size)
+        work.begin(partial(ctypes.memmove, dst, src, size), STREAMS[stream])
 
-    def memset_async(target: int, value: int, size: int, stream: int) -> None:
-        ctypes.memset(target, value, size)
+    def memset_async(ptr: int, value: int, size: int, stream: int) -> None:
+        work.begin(partial(ctypes.memset, ptr, value, size), STREAMS[stream])
 
     cupy.cuda = SimpleNamespace(
         Device=Device,
         Stream=Stream,
         Event=Event,
-        get_elapsed_time=lambda start, end: 1000 * (end.time - start.time),
+        get_elapsed_time=lambda start_event, end_event: 1000 * (end_event.time - start_event.time),
         alloc=alloc,
         alloc_pinned_memory=alloc_pinned_memory,
         runtime=SimpleNamespace(
             CUDARuntimeError=CUDARuntimeError,
             getDeviceCount=lambda: devices,
-            getDeviceProperties=lambda number: {"name": b"Emulated GPU", "major": 9, "minor": 0, "uuid": uuid},
-            deviceGetPCIBusId=lambda number: "0000:01:00.0",
+            getDeviceProperties=lambda device: {"name": b"Emulated GPU", "major": 9, "minor": 0, "uuid": uuid},
+            deviceGetPCIBusId=lambda device: "0000:01:00.0",
             memGetInfo=lambda: (memory, memory),
             driverGetVersion=lambda: 13000,
             runtimeGetVersion=lambda: 13000,
             memcpyAsync=memcpy_async,
             memsetAsync=memset_async,
-            deviceSynchronize=work.finish,
-            pointerGetAttributes=lambda pointer: SimpleNamespace(device=place),
+            deviceSynchronize=partial(work.finish, None),
+            pointerGetAttributes=lambda ptr: SimpleNamespace(device=place),
         ),
     )
     cupy.RawModule = RawModule
     cupy.get_default_memory_pool = lambda: SimpleNamespace(free_all_blocks=lambda: None)
-    cupy.from_dlpack = lambda tensor: Array(tensor.values)
+    cupy.from_dlpack = lambda array: Array(array.values)
     cupy.told = told
+    cupy.pathfinder = ModuleType("cuda.pathfinder")
+    cupy.pathfinder.find_nvidia_header_directory = lambda name: {"cudart": "include"}[name] if headers else None
     cupy.__version__ = "14.0.0"
     return cupy

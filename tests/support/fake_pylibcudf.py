@@ -1,12 +1,22 @@
 """pylibcudf as far as gpudrift uses it, made of Arrow: columns lie in host memory, as in the double of CuPy.
 
-What is asked of it here must exist in pylibcudf: test_cuda_files.py compares the names with the real one where that is
-installed. Memory of a column that nobody holds any more is overwritten, as somebody else's would be.
+What is asked of it here must exist in pylibcudf, with the same parameters: test_real_packages.py compares the two where
+that is installed. As there, a slice is a view at an offset, there is no mask where there are no nulls, an empty column
+has data that begins nowhere, Arrow gets decimals of 38 digits, times without a zone and long texts where offsets are of
+64 bits, and neither groups nor the smallest values are in any order. Memory of a column that nobody holds any more is
+overwritten, as somebody else's would be. What is read is there when its stream has been waited for, if CuPy's double is
+late.
+
+What it does not do, so that no test of this kind can fail for it:
+
+* wait for a stream, or not: all but what is read is done at once, as if on the default stream, which gpudrift uses and
+  whose results it asks for on the host, and that waits;
+* raise what libcudf raises by itself: tests say what shall be raised and where (``TROUBLE``);
+* take memory, apart from chunks and what it takes to make them.
 """
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from importlib.machinery import ModuleSpec
@@ -20,128 +30,25 @@ import pyarrow.parquet as pq
 import xxhash
 
 from gpudrift.sources.parquet import leaves_of
+from support import fake_cupy
+from support.fake_columns import BYTES, TROUBLE, Column, DataType, TypeId, as_bytes, as_text, no_trouble
 
-TypeId = IntEnum(
-    "TypeId",
-    [
-        *("EMPTY", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "FLOAT32", "FLOAT64"),
-        *("BOOL8", "TIMESTAMP_DAYS", "TIMESTAMP_SECONDS", "TIMESTAMP_MILLISECONDS", "TIMESTAMP_MICROSECONDS"),
-        *("TIMESTAMP_NANOSECONDS", "DURATION_DAYS", "DURATION_SECONDS", "DURATION_MILLISECONDS"),
-        *("DURATION_MICROSECONDS", "DURATION_NANOSECONDS", "DICTIONARY32", "STRING", "LIST", "DECIMAL32"),
-        *("DECIMAL64", "DECIMAL128", "STRUCT"),
-    ],
-    start=0,
-)
 NullPolicy = IntEnum("NullPolicy", ["EXCLUDE", "INCLUDE"], start=0)
 Order = IntEnum("Order", ["ASCENDING", "DESCENDING"], start=0)
 OutOfBoundsPolicy = IntEnum("OutOfBoundsPolicy", ["DONT_CHECK", "NULLIFY"], start=0)
 UnaryOperator = IntEnum("UnaryOperator", ["NOT"], start=0)
 BinaryOperator = IntEnum("BinaryOperator", ["LESS_EQUAL"], start=0)
-UNITS = {"s": "SECONDS", "ms": "MILLISECONDS", "us": "MICROSECONDS", "ns": "NANOSECONDS"}
-
-
-class DataType:
-    def __init__(self, type_id: Any, scale: int = 0) -> None:
-        self._id, self._scale = type_id, scale
-
-    def id(self) -> Any:
-        return self._id
-
-    def scale(self) -> int:
-        return self._scale
-
-
-def type_of(given: pa.DataType) -> DataType:
-    types = pa.types
-    if types.is_timestamp(given):
-        return DataType(TypeId[f"TIMESTAMP_{UNITS[given.unit]}"])
-    if types.is_duration(given) or types.is_time(given):
-        return DataType(TypeId[f"DURATION_{UNITS[given.unit]}"])
-    if types.is_decimal(given):
-        return DataType(TypeId.DECIMAL128, -given.scale)
-    if types.is_string(given) or types.is_large_string(given):
-        return DataType(TypeId.STRING)
-    named = {"bool": "BOOL8", "float": "FLOAT32", "double": "FLOAT64", "date32[day]": "TIMESTAMP_DAYS"}
-    return DataType(TypeId[named.get(str(given), str(given).upper())])
-
-
-def poison(buffers: Sequence[np.ndarray]) -> None:
-    for one in buffers:
-        one.view(np.uint8)[:] = 0xCD
-
-
-class Column:
-    """An Arrow array; its values, texts and bitmap copied to memory of their own, from ``offset`` on."""
-
-    def __init__(self, array: pa.Array) -> None:
-        if isinstance(array, pa.ChunkedArray):
-            array = array.combine_chunks()
-        if pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        if pa.types.is_large_string(array.type):
-            array = array.cast(pa.string())
-        self.array = array
-        self.first = array.offset
-        bitmap, *others = array.buffers()
-        self.mask = np.frombuffer(bitmap, np.uint8).copy() if bitmap is not None else None
-        if pa.types.is_boolean(array.type):
-            bits = np.unpackbits(np.frombuffer(others[0], np.uint8), bitorder="little") if others[0] else np.zeros(0)
-            others = [bits.astype(np.uint8)]
-        self.values = [np.frombuffer(b"" if one is None else one, np.uint8).copy() for one in others]
-        held = [*self.values, *([self.mask] if self.mask is not None else [])]
-        weakref.finalize(self, poison, held)
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    @staticmethod
-    def from_arrow(array: pa.Array) -> Column:
-        return Column(array)
-
-    def type(self) -> DataType:
-        return type_of(self.array.type)
-
-    def size(self) -> int:
-        return len(self.array)
-
-    def null_count(self) -> int:
-        return self.array.null_count
-
-    def offset(self) -> int:
-        return self.first
-
-    def data(self) -> Any:
-        return span(self.values[-1]) if len(self.values[-1]) else None
-
-    def null_mask(self) -> Any:
-        return span(self.mask) if self.mask is not None else None
-
-    def child(self, index: int) -> Any:
-        assert index == 0
-        starts = SimpleNamespace(type=lambda: DataType(TypeId.INT32), data=lambda: span(self.values[0]))
-        starts.offset, starts.held = (lambda: 0), self
-        return starts
-
-    def device_buffer_size(self) -> int:
-        return sum(one.nbytes for one in self.values)
-
-    def to_arrow(self) -> pa.Array:
-        return self.array
-
-
-def span(memory: np.ndarray) -> Any:
-    return SimpleNamespace(ptr=memory.ctypes.data, size=memory.nbytes)
 
 
 class Table:
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], num_rows: int | None = None) -> None:
         self._columns = tuple(columns)
 
     def columns(self) -> tuple[Column, ...]:
         return self._columns
 
     def num_rows(self) -> int:
-        return len(self._columns[0])
+        return len(self._columns[0].array)
 
 
 class Scalar:
@@ -149,9 +56,17 @@ class Scalar:
         self.value = value
 
     @classmethod
-    def from_numpy(cls, value: np.generic) -> Scalar:
-        assert value.dtype == np.uint64
-        return cls(value)
+    def from_numpy(cls, np_val: np.generic, stream: Any = None, mr: Any = None) -> Scalar:
+        assert np_val.dtype == np.uint64
+        return cls(np_val)
+
+
+def without_order(array: pa.Array) -> np.ndarray:
+    """Places of all values, in no order that anybody may count on."""
+    return np.random.default_rng(len(array)).permutation(len(array))
+
+
+# --- by value ----------------------------------------------------------------------------------------------------
 
 
 class GroupByRequest:
@@ -161,163 +76,210 @@ class GroupByRequest:
 
 
 class GroupBy:
-    def __init__(self, keys: Table, null_handling: Any = NullPolicy.EXCLUDE) -> None:
+    def __init__(
+        self,
+        keys: Table,
+        null_handling: Any = NullPolicy.EXCLUDE,
+        keys_are_sorted: Any = None,
+        column_order: Any = None,
+        null_precedence: Any = None,
+    ) -> None:
         assert null_handling == NullPolicy.EXCLUDE
         (self.key,) = keys.columns()
 
-    def aggregate(self, requests: list[GroupByRequest]) -> tuple[Table, list[Table]]:
+    def aggregate(
+        self, requests: list[GroupByRequest], stream: Any = None, mr: Any = None
+    ) -> tuple[Table, list[Table]]:
+        TROUBLE["call"]("aggregate", requests)
         assert requests[0].values is self.key
-        found = self.key.to_arrow()
-        if pa.types.is_string(found.type):
-            found = found.cast(pa.binary())  # Arrow would mind what is not UTF-8
-        counted = found.drop_null().value_counts()
-        values, counts = counted.field("values"), counted.field("counts")
-        if pa.types.is_binary(values.type):
-            values = pa.Array.from_buffers(pa.string(), len(values), values.buffers())
-        return Table([Column(values)]), [Table([Column(counts.cast(pa.int32()))])]
+        counted = as_bytes(self.key.array).drop_null().value_counts()
+        order = without_order(counted)
+        values, counts = counted.field("values").take(order), counted.field("counts").take(order)
+        return Table([Column(as_text(values))]), [Table([Column(counts.cast(pa.int32()))])]
 
 
 def taken(table: Table, rows: pa.Array) -> Table:
-    return Table([Column(as_text(as_bytes(one.to_arrow()).take(rows), one)) for one in table.columns()])
+    return Table([Column(as_text(as_bytes(one.array).take(rows))) for one in table.columns()])
 
 
-def as_bytes(array: pa.Array) -> pa.Array:
-    return array.cast(pa.binary()) if pa.types.is_string(array.type) else array
+def apply_boolean_mask(source_table: Table, boolean_mask: Column, stream: Any = None, mr: Any = None) -> Table:
+    return taken(source_table, pc.indices_nonzero(boolean_mask.array))
 
 
-def as_text(array: pa.Array, like: Column) -> pa.Array:
-    if not pa.types.is_string(like.to_arrow().type):
-        return array
-    return pa.Array.from_buffers(pa.string(), len(array), array.buffers(), offset=array.offset)
+def gather(source_table: Table, gather_map: Column, bounds_policy: Any, stream: Any = None, mr: Any = None) -> Table:
+    TROUBLE["call"]("gather", gather_map)
+    assert bounds_policy == OutOfBoundsPolicy.DONT_CHECK
+    return taken(source_table, gather_map.array)
 
 
-def apply_boolean_mask(table: Table, mask: Column) -> Table:
-    return taken(table, pc.indices_nonzero(mask.to_arrow()))
-
-
-def gather(table: Table, rows: Column, policy: Any) -> Table:
-    assert policy == OutOfBoundsPolicy.DONT_CHECK
-    return taken(table, rows.to_arrow())
-
-
-def slice_(column: Column, indices: list[int]) -> list[Column]:
+def slice_(input: Column, indices: list[int], stream: Any = None) -> list[Column]:
+    TROUBLE["call"]("slice", indices)
     start, stop = indices
-    return [Column(column.to_arrow().slice(start, stop - start))]
+    if not 0 <= start <= stop <= len(input.array):
+        raise IndexError("CUDF failure at: slice.cu: Slice range out of bounds.")
+    return [Column(input.array.slice(start, stop - start), input.memory)]
 
 
-def xxhash_64(table: Table, seed: int) -> Column:
-    (texts,) = table.columns()
+def xxhash_64(input: Table, seed: int = 0, stream: Any = None, mr: Any = None) -> Column:
+    (texts,) = input.columns()
     assert texts.null_count() == 0
-    hashes = [xxhash.xxh64_intdigest(one, seed) for one in as_bytes(texts.to_arrow()).to_pylist()]
+    hashes = [xxhash.xxh64_intdigest(one, seed) for one in as_bytes(texts.array).to_pylist()]
     return Column(pa.array(hashes, pa.uint64()))
 
 
-def contains(haystack: Column, needles: Column) -> Column:
-    return Column(pc.is_in(as_bytes(needles.to_arrow()), value_set=as_bytes(haystack.to_arrow())))
+def contains(haystack: Column, needles: Column, stream: Any = None, mr: Any = None) -> Column:
+    listed, sought = (as_bytes(one.array).cast(pa.large_binary()) for one in (haystack, needles))
+    return Column(pc.is_in(sought, value_set=listed))
 
 
-def top_k(column: Column, k: int, order: Any) -> Column:
-    assert order == Order.ASCENDING
-    return Column(pa.array(np.sort(np.array(column.to_arrow()))[:k]))
+def top_k(col: Column, k: int, sort_order: Any = Order.DESCENDING, stream: Any = None, mr: Any = None) -> Column:
+    assert sort_order == Order.ASCENDING
+    smallest = pa.array(np.sort(np.array(col.array))[:k])
+    return Column(smallest.take(without_order(smallest)))
 
 
-def unary_operation(column: Column, operator: Any) -> Column:
-    assert operator == UnaryOperator.NOT
-    return Column(pc.invert(column.to_arrow()))
+def unary_operation(input: Column, op: Any, stream: Any = None, mr: Any = None) -> Column:
+    assert op == UnaryOperator.NOT
+    return Column(pc.invert(input.array))
 
 
-def binary_operation(left: Column, right: Scalar, operator: Any, dtype: DataType) -> Column:
-    assert operator == BinaryOperator.LESS_EQUAL
-    assert dtype.id() == TypeId.BOOL8
-    return Column(pc.less_equal(left.to_arrow(), pa.scalar(right.value, left.to_arrow().type)))
+def binary_operation(
+    lhs: Column, rhs: Scalar, op: Any, output_type: DataType, stream: Any = None, mr: Any = None
+) -> Column:
+    assert op == BinaryOperator.LESS_EQUAL
+    assert output_type.id() == TypeId.BOOL8
+    return Column(pc.less_equal(lhs.array, pa.scalar(rhs.value, lhs.array.type)))
 
 
-def concatenate(tables: list[Table]) -> Table:
-    pairs = zip(*(one.columns() for one in tables), strict=True)
-    return Table([Column(pa.concat_arrays([one.to_arrow() for one in pair])) for pair in pairs])
+def concatenate(objects: list[Table], stream: Any = None, mr: Any = None) -> Table:
+    pairs = zip(*(one.columns() for one in objects), strict=True)
+    return Table([Column(pa.concat_arrays([one.array for one in pair])) for pair in pairs])
+
+
+def from_integers(integers: Column, stream: Any = None, mr: Any = None) -> Column:
+    return Column(integers.array.cast(pa.string()))
+
+
+def count(null_handling: Any = NullPolicy.INCLUDE) -> str:
+    assert null_handling == NullPolicy.EXCLUDE
+    return "count"
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
 
 
 class SourceInfo:
-    def __init__(self, sources: Sequence[str | bytes]) -> None:
-        (self.source,) = sources
-        assert type(self.source) in (str, bytes)
+    def __init__(self, sources: Sequence[str] | Sequence[bytes]) -> None:
+        self.sources = list(sources)
+        assert {type(one) for one in sources} in ({str}, {bytes})
 
 
-class Options:
-    """ParquetReaderOptions and its builder."""
-
+class ParquetReaderOptions:
     def __init__(self, source: SourceInfo) -> None:
-        self.source = source.source
+        self.sources = source.sources
 
     @staticmethod
-    def builder(source: SourceInfo) -> Options:
-        return Options(source)
-
-    def column_indices(self, places: list[int]) -> Options:
-        assert places == sorted(set(places))
-        self.places = places
-        return self
-
-    def use_pandas_metadata(self, val: bool) -> Options:
-        assert not val
-        return self
-
-    def convert_strings_to_categories(self, val: bool) -> Options:
-        assert not val
-        return self
-
-    def decimal_width(self, width: Any) -> Options:
-        assert width == TypeId.DECIMAL128
-        return self
-
-    def build(self) -> Options:
-        return self
+    def builder(source: SourceInfo) -> ParquetReaderOptionsBuilder:
+        return ParquetReaderOptionsBuilder(ParquetReaderOptions(source))
 
     def set_row_groups(self, row_groups: list[list[int]]) -> None:
         (self.groups,) = row_groups
+
+
+class ParquetReaderOptionsBuilder:
+    def __init__(self, options: ParquetReaderOptions) -> None:
+        self.options = options
+
+    def column_indices(self, col_indices: list[int]) -> ParquetReaderOptionsBuilder:
+        assert col_indices == sorted(set(col_indices))
+        self.options.places = col_indices
+        return self
+
+    def column_names(self, col_names: list[str]) -> ParquetReaderOptionsBuilder:
+        assert type(col_names) is list
+        self.options.names = col_names
+        return self
+
+    def use_pandas_metadata(self, val: bool) -> ParquetReaderOptionsBuilder:
+        assert not val
+        return self
+
+    def convert_strings_to_categories(self, val: bool) -> ParquetReaderOptionsBuilder:
+        assert not val
+        return self
+
+    def decimal_width(self, width: Any) -> ParquetReaderOptionsBuilder:
+        assert width == TypeId.DECIMAL128
+        return self
+
+    def build(self) -> ParquetReaderOptions:
+        return self.options
 
 
 class FileMetaData:
     parsed = 0
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Any:
+    def from_bytes(cls, footer_bytes: bytes) -> Any:
+        TROUBLE["call"]("footer", footer_bytes)
         cls.parsed += 1
-        whole = b"PAR1" + content + len(content).to_bytes(4, "little") + b"PAR1"
+        whole = b"PAR1" + footer_bytes + len(footer_bytes).to_bytes(4, "little") + b"PAR1"
         return pq.read_metadata(pa.BufferReader(whole))
 
 
-def made(*, memory: int = 1 << 40) -> ModuleType:
-    """The module, with room for chunks and scratch of so many bytes together.
+def no_memory(number: int, text: str) -> Exception:
+    """What says that there is none, in one form after the other: of RMM, of the CUDA runtime, of Thrust."""
+    return (
+        MemoryError(f"std::bad_alloc: out_of_memory: {text}"),
+        RuntimeError(f"CUDA error at: cuda_async.hpp:94: cudaErrorMemoryAllocation out of memory ({text})"),
+        RuntimeError(f"CUDF failure at: reduce.cu:1: for_each: failed to synchronize: out of memory ({text})"),
+    )[number % 3]
 
-    ``told`` says what was read: (row groups, places, limits) of each reader, and rows of each chunk.
+
+def made(*, memory: int = 1 << 40, wide: bool = False) -> ModuleType:
+    """The module, with room for chunks and scratch of so many bytes together; texts with wide offsets, or narrow ones.
+
+    ``told`` says what was read: (row groups, places, limits) of each reader, and rows of each chunk. A reader without
+    enough memory finds out where it is made, where it is asked whether there is more, or where it reads.
     """
     plc = ModuleType("pylibcudf")
     plc.__spec__ = ModuleSpec("pylibcudf", None)
     told: list[Any] = []
+    TROUBLE["call"] = no_trouble
 
     class ChunkedParquetReader:
         def __init__(
             self,
-            options: Options,
+            options: ParquetReaderOptions,
             stream: Any = None,
-            *,
+            mr: Any = None,
             chunk_read_limit: int = 0,
-            pass_read_limit: int = 0,
-            parquet_metadatas: Sequence[Any],
+            pass_read_limit: int = 1_024_000_000,
+            parquet_metadatas: Sequence[Any] | None = None,
         ) -> None:
-            assert stream.__cuda_stream__()[0] == 0
+            version, number = stream.__cuda_stream__()
+            assert version == 0
+            self.stream, self.owner = fake_cupy.STREAMS[number], stream
             assert chunk_read_limit > 0 < pass_read_limit, "without limits whole files are decompressed at once"
-            (metadata,) = parquet_metadatas
+            told.append((list(options.groups), options.places, (chunk_read_limit, pass_read_limit)))
+            TROUBLE["call"]("reader", options)
+            (metadata,), (stored,) = parquet_metadatas, options.sources
+            self.options = options
             self.needed = chunk_read_limit + pass_read_limit
-            source = options.source if isinstance(options.source, str) else pa.BufferReader(options.source)
+            self.number = len(told)
+            self.begun = 0
+            self._take(0)
+            source = stored if isinstance(stored, str) else pa.BufferReader(stored)
             file = pq.ParquetFile(source, metadata=metadata, pre_buffer=False)
             self.chunks = self._cut(file, options, chunk_read_limit)
             self.ahead: Any = None
-            self.begun = 0
-            told.append((list(options.groups), options.places, (chunk_read_limit, pass_read_limit)))
 
-        def _cut(self, file: Any, options: Options, limit: int) -> Iterator[pa.Table]:
+        def _take(self, place: int) -> None:
+            # Two chunks of a try that fails are read, so that some rows must be skipped by the next one.
+            if self.needed > memory and self.number % 3 == place and (place == 0 or self.begun > 1 or memory < 1 << 16):
+                raise no_memory(self.number // 3, f"{self.needed} bytes")
+
+        def _cut(self, file: Any, options: ParquetReaderOptions, limit: int) -> Iterator[pa.Table]:
             # By place: of a flat column "a.b" and a struct "a" with a member "b" only the one that is asked for.
             ranges = list(leaves_of(file.schema_arrow).values())
             leaves = [ranges[place].start for place in options.places]
@@ -329,26 +291,49 @@ def made(*, memory: int = 1 << 40) -> ModuleType:
                     yield table.slice(start, step)
 
         def has_next(self) -> bool:
+            TROUBLE["call"]("has_next", self.options)
+            self._take(1)
             if self.ahead is None:
                 self.ahead = next(self.chunks, None)
             return self.ahead is not None
 
-        def read_chunk(self) -> Any:
+        def read_chunk(self, mr: Any = None) -> Any:
+            TROUBLE["call"]("read_chunk", self.options)
             self.begun += 1
-            if self.needed > memory and (self.begun > 1 or memory < 1 << 16):
-                raise MemoryError(f"std::bad_alloc: out_of_memory: {self.needed} bytes")
+            self._take(2)
             table, self.ahead = self.ahead, None
             told.append(table.num_rows)
-            return SimpleNamespace(tbl=Table([Column(column) for column in table.columns]))
+            columns = [self._column(column.combine_chunks()) for column in table.columns]
+            return SimpleNamespace(tbl=Table(columns))
+
+        def _column(self, array: pa.Array) -> Column:
+            """From row 0 on, as all that is not a slice."""
+            if pa.types.is_dictionary(array.type):
+                array = array.dictionary_decode()
+            array = as_bytes(array).take(pa.array(np.arange(len(array))))
+            array = array.cast(pa.large_binary() if wide else pa.binary()) if array.type in BYTES.values() else array
+            made = Column(as_text(array))
+            made.memory.arrive(self.stream)
+            return made
+
+    def read_parquet(options: Any, stream: Any = None, mr: Any = None, parquet_metadatas: Any = None) -> Any:
+        TROUBLE["call"]("read_parquet", options)
+        tables = [pq.read_table(path, columns=options.names) for path in options.sources]
+        return SimpleNamespace(tbl=Table([Column(one) for one in pa.concat_tables(tables).columns]))
 
     plc.TypeId, plc.DataType, plc.Column, plc.Table, plc.Scalar = TypeId, DataType, Column, Table, Scalar
     plc.types = SimpleNamespace(NullPolicy=NullPolicy, Order=Order)
     plc.io = SimpleNamespace(
-        parquet=SimpleNamespace(ParquetReaderOptions=Options, ChunkedParquetReader=ChunkedParquetReader),
+        parquet=SimpleNamespace(
+            ParquetReaderOptions=ParquetReaderOptions,
+            ParquetReaderOptionsBuilder=ParquetReaderOptionsBuilder,
+            ChunkedParquetReader=ChunkedParquetReader,
+            read_parquet=read_parquet,
+        ),
         parquet_metadata=SimpleNamespace(FileMetaData=FileMetaData),
         types=SimpleNamespace(SourceInfo=SourceInfo),
     )
-    plc.aggregation = SimpleNamespace(count=lambda null_handling: "count")
+    plc.aggregation = SimpleNamespace(count=count)
     plc.groupby = SimpleNamespace(GroupBy=GroupBy, GroupByRequest=GroupByRequest)
     plc.copying = SimpleNamespace(slice=slice_, gather=gather, OutOfBoundsPolicy=OutOfBoundsPolicy)
     plc.stream_compaction = SimpleNamespace(apply_boolean_mask=apply_boolean_mask)
@@ -358,7 +343,8 @@ def made(*, memory: int = 1 << 40) -> ModuleType:
     plc.unary = SimpleNamespace(unary_operation=unary_operation, UnaryOperator=UnaryOperator)
     plc.binaryop = SimpleNamespace(binary_operation=binary_operation, BinaryOperator=BinaryOperator)
     plc.concatenate = SimpleNamespace(concatenate=concatenate)
-    integers = SimpleNamespace(from_integers=lambda column: Column(column.to_arrow().cast(pa.string())))
-    plc.strings = SimpleNamespace(convert=SimpleNamespace(convert_integers=integers))
+    plc.strings = SimpleNamespace(
+        convert=SimpleNamespace(convert_integers=SimpleNamespace(from_integers=from_integers))
+    )
     plc.told = told
     return plc

@@ -19,5 +19,6 @@ CUPY = fake_cupy.made(
     uuid=os.environ.get("CUDA_VISIBLE_DEVICES", os.environ.get("EMULATED_NAME", "")).encode(),
 )
 cuda._cupy = lambda: CUPY
+sys.modules["cuda.pathfinder"] = CUPY.pathfinder
 if "EMULATED_CUDF" in os.environ:
     sys.modules["pylibcudf"] = fake_pylibcudf.made()

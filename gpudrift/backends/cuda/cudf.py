@@ -1,12 +1,16 @@
 """What cuDF does for the CUDA engine: it reads Parquet into GPU memory, and groups what is counted by value.
 
-Everything goes through pylibcudf, whose calls are those of libcudf. It is imported when it is asked for.
+Everything goes through pylibcudf, whose calls are those of libcudf. It is imported when it is asked for. What libcudf
+raises is one of three things to the engine: MemoryError, upon which steps are made smaller; ValueError where it cannot
+read columns; and IncompatibleColumnError where it cannot do something with one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpudrift.backends.cuda.launch import Device, valid_texts
+from gpudrift.backends.cuda.memory import first_line, memory_missing
 from gpudrift.columns.buffers import arrow_integers, arrow_texts, numbers
 from gpudrift.columns.conversion import INVALID_UTF8
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, Grouped, Memory
@@ -28,6 +33,31 @@ IO_THREADS = "8"
 """Of KvikIO, which alone uses one or four: one NVMe disk or a page cache is as fast as it gets with eight."""
 SETTINGS = {"KVIKIO_NTHREADS": IO_THREADS, "KVIKIO_COMPAT_MODE": "AUTO"}
 """Environment of libcudf's input, where nobody has set it otherwise. AUTO is GPUDirect Storage where it works."""
+FOREIGN = (RuntimeError, ValueError, TypeError, IndexError, ArithmeticError, OSError)
+"""What pylibcudf makes of the exceptions of libcudf and of the libraries below it, MemoryError apart."""
+
+
+@contextmanager
+def libcudf(trouble: Callable[[str], ValueError] = ValueError) -> Iterator[None]:
+    """Raise what libcudf raises as the engine has it; a file that is not there stays what it is.
+
+    Parameters
+    ----------
+    trouble : callable
+        Makes the error of one line, where it is not that memory is missing.
+    """
+    try:
+        yield
+    except (FileNotFoundError, IncompatibleColumnError):
+        raise
+    except FOREIGN as error:
+        line = first_line(error)
+        if memory_missing(error):
+            raise MemoryError(line) from error
+        raise trouble(f"cuDF: {line}") from error
+
+
+_unreadable = partial(IncompatibleColumnError, "unreadable")
 
 
 class CudfDevice(Device, Memory, Protocol):
@@ -73,7 +103,8 @@ class Cudf:
     # --- reading ---
 
     def footer(self, content: bytes) -> Any:
-        return self.plc.io.parquet_metadata.FileMetaData.from_bytes(content)
+        with libcudf():
+            return self.plc.io.parquet_metadata.FileMetaData.from_bytes(content)
 
     def read(
         self,
@@ -85,23 +116,24 @@ class Cudf:
     ) -> Iterator[list[DeviceColumn | DeviceTexts]]:
         plc, stream = self.plc, self.device.stream_of()
         places = sorted({place for place, _ in columns})
-        builder = plc.io.parquet.ParquetReaderOptions.builder(plc.io.types.SourceInfo([stored]))
-        # By place, not by name: "a.b" may be a column or a member of one. Decimals of one width, as Arrow has them.
-        builder = builder.column_indices(places).use_pandas_metadata(False).convert_strings_to_categories(False)
-        options = builder.decimal_width(plc.TypeId.DECIMAL128).build()
-        options.set_row_groups([list(groups)])
         chunk, scratch = limits
-        try:
+        with libcudf():
+            builder = plc.io.parquet.ParquetReaderOptions.builder(plc.io.types.SourceInfo([stored]))
+            # By place, not by name: "a.b" may be a column or a member of one. Decimals of one width, as Arrow has them.
+            builder = builder.column_indices(places).use_pandas_metadata(False).convert_strings_to_categories(False)
+            options = builder.decimal_width(plc.TypeId.DECIMAL128).build()
+            options.set_row_groups([list(groups)])
             reader = plc.io.parquet.ChunkedParquetReader(
                 options, stream, chunk_read_limit=chunk, pass_read_limit=scratch, parquet_metadatas=[footer]
             )
-            while reader.has_next():
+        while True:
+            with libcudf():
+                if not reader.has_next():
+                    return
                 table = reader.read_chunk().tbl
                 stream.synchronize()
-                made = dict(zip(places, table.columns(), strict=True))
-                yield [self.column(made[place], given) for place, given in columns]
-        except (RuntimeError, TypeError, OverflowError) as error:
-            raise ValueError(f"cuDF: {(str(error).splitlines() or [type(error).__name__])[0]}") from error
+            made = dict(zip(places, table.columns(), strict=True))
+            yield [self.column(made[place], given) for place, given in columns]
 
     def column(self, column: Any, given: pa.DataType) -> DeviceColumn | DeviceTexts:
         """A column as the engine has them.
@@ -155,6 +187,13 @@ class Cudf:
 
     def series(self, series: Any) -> DeviceColumn | DeviceTexts | str:
         """A cuDF Series, or why it is brought to the host."""
+        try:
+            with libcudf(_unreadable):
+                return self._series(series)
+        except IncompatibleColumnError as error:
+            return error.reason
+
+    def _series(self, series: Any) -> DeviceColumn | DeviceTexts | str:
         if str(series.dtype) == "category":
             codes, _ = series.cat.codes.to_pylibcudf()
             texts = series.cat.categories.to_arrow()
@@ -177,39 +216,45 @@ class Cudf:
     # --- by value ---
 
     def slice(self, column: Any, start: int, stop: int) -> Any:
-        return self.plc.copying.slice(column, [start, stop])[0]
+        with libcudf(_unreadable):
+            return self.plc.copying.slice(column, [start, stop])[0]
 
     def take(self, column: Any, chosen: npt.NDArray[np.int64], type_: pa.DataType) -> pa.Array:
         plc = self.plc
-        rows = plc.Column.from_arrow(arrow_integers(chosen))
-        taken = plc.copying.gather(plc.Table([column]), rows, plc.copying.OutOfBoundsPolicy.DONT_CHECK)
+        with libcudf(_unreadable):
+            rows = plc.Column.from_arrow(arrow_integers(chosen))
+            taken = plc.copying.gather(plc.Table([column]), rows, plc.copying.OutOfBoundsPolicy.DONT_CHECK)
         return self.to_arrow(taken.columns()[0], type_)
 
     def to_arrow(self, column: Any, type_: pa.DataType) -> pa.Array:
-        found = column.to_arrow()
-        return found if found.type == type_ else found.cast(type_)
+        with libcudf(_unreadable):
+            found = column.to_arrow()
+            return found if found.type == type_ else found.cast(type_)
 
     def grouped(self, column: Any, listed: Sequence[bytes], keep: int) -> Grouped:
         plc = self.plc
         valid = int(column.size()) - int(column.null_count())
         if not valid:
             return Grouped(pa.array([], pa.string()), np.zeros(0, np.int64))
-        count = plc.aggregation.count(plc.types.NullPolicy.EXCLUDE)
-        groups = plc.groupby.GroupBy(plc.Table([column]), plc.types.NullPolicy.EXCLUDE)
-        keys, (counted,) = groups.aggregate([plc.groupby.GroupByRequest(column, [count])])
+        with libcudf(_unreadable):
+            count = plc.aggregation.count(plc.types.NullPolicy.EXCLUDE)
+            groups = plc.groupby.GroupBy(plc.Table([column]), plc.types.NullPolicy.EXCLUDE)
+            keys, (counted,) = groups.aggregate([plc.groupby.GroupByRequest(column, [count])])
         (values,), (counts,) = keys.columns(), counted.columns()
-        if values.size() > max(FEW_VALUES, keep):
-            values, counts = self._chosen(values, counts, listed, keep)
-        found = _numbers(counts)
-        return Grouped(values.to_arrow(), found, valid - int(found.sum()))
+        many = values.size() > max(FEW_VALUES, keep)
+        if many and values.type().id() == plc.TypeId.STRING and not self._valid(values):
+            raise IncompatibleColumnError("unreadable", INVALID_UTF8)
+        with libcudf(_unreadable):
+            if many:
+                values, counts = self._chosen(values, counts, listed, keep)
+            found = _numbers(counts)
+            return Grouped(values.to_arrow(), found, valid - int(found.sum()))
 
     def _chosen(self, values: Any, counts: Any, listed: Sequence[bytes], keep: int) -> tuple[Any, Any]:
         """Of many values those that are listed, and of the others those of smallest hash."""
         plc = self.plc
         if values.type().id() != plc.TypeId.STRING:
             values = plc.strings.convert.convert_integers.from_integers(values)
-        elif not self._valid(values):
-            raise IncompatibleColumnError("unreadable", INVALID_UTF8)
         table, known = plc.Table([values, counts]), None
         if listed:
             wanted = plc.Column.from_arrow(arrow_texts(listed).cast(pa.large_string()))

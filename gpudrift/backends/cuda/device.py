@@ -9,11 +9,10 @@ One process counts on one device: CUDA's first, of those that ``CUDA_VISIBLE_DEV
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache, cached_property, wraps
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from socket import gethostname
@@ -29,6 +28,10 @@ from gpudrift.backends.cuda.cudf import Cudf
 from gpudrift.backends.cuda.groups import CounterRoom, DeviceGroupState
 from gpudrift.backends.cuda.launch import USUAL_SHARED, DeviceArray, Slab, kernel_source, take_rows
 from gpudrift.backends.cuda.layout import SharedMemory
+from gpudrift.backends.cuda.memory import TO_DEVICE, Lent, asked_budget, first_line, memory_missing, use_pool
+from gpudrift.backends.cuda.memory import Array as _Array
+from gpudrift.backends.cuda.memory import Slab as _Slab
+from gpudrift.backends.cuda.memory import Stream as _Stream
 from gpudrift.backends.cuda.staging import DeviceState, SlabPool
 from gpudrift.columns.device import ColumnReader, DeviceColumn, DeviceTexts, device_column
 from gpudrift.columns.schema import Schema
@@ -47,11 +50,9 @@ MOST_STAGED = 512 << 20
 page-locked host memory is taken."""
 LEAST = 16 << 20
 """Bytes below which the budget is not halved any more: whoever lacks those lacks all."""
-BUDGET = "GPUDRIFT_GPU_MEMORY"
-"""Environment variable that says otherwise, for instance 2GB."""
-UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
-TO_DEVICE, TO_HOST, ON_DEVICE = 1, 2, 3
+TO_HOST, ON_DEVICE = 2, 3
 """cudaMemcpyKind."""
+INSTALL = "pip install 'gpudrift[cuda13]', or cuda12 for drivers older than 580"
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -64,12 +65,23 @@ def why_not() -> str | None:
     except ImportError as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "cupy"
         why = "CuPy is not installed" if missing else f"CuPy cannot be imported ({error})"
-        return f"{why}: pip install 'gpudrift[cuda13]', or cuda12 for drivers older than 580"
+        return f"{why}: {INSTALL}"
     try:
         devices = cupy.cuda.runtime.getDeviceCount()
     except Exception as error:  # of the driver, and of libraries that it lacks
-        return f"no GPU can be used ({str(error).splitlines()[0]})"
-    return None if devices else "this machine has no GPU"
+        return f"no GPU can be used ({first_line(error)})"
+    if not devices:
+        return "this machine has no GPU"
+    return None if _has_headers() else f"CuPy finds no headers of CUDA and compiles nothing without them: {INSTALL}"
+
+
+def _has_headers() -> bool:
+    """Whether CuPy will find what it will not compile without, even where nothing is included: so since version 14."""
+    try:
+        found: Any = import_module("cuda.pathfinder")
+        return found.find_nvidia_header_directory("cudart") is not None
+    except Exception:  # another version, which looks for them in another way, and will say what it lacks
+        return True
 
 
 def probe() -> Gpu:
@@ -89,12 +101,12 @@ def probe() -> Gpu:
             capability=f"{found['major']}.{found['minor']}",
             versions=f"driver {driver // 1000}.{driver % 1000 // 10}, CuPy {cupy.__version__}, {_cudf_version()}",
             free=int(free),
-            budget=_asked() or int(SHARE * free),
+            budget=asked_budget() or int(SHARE * free),
             # CuPy cuts a UUID at its first zero byte, and slices of a GPU (MIG) have its bus in common.
             place=f"{gethostname()} {runtime.deviceGetPCIBusId(0)} {found['uuid'].hex()}",
         )
     except Exception as error:  # a device that is busy with another process alone, or broken, or a budget of no size
-        return Gpu(f"no GPU can be used ({(str(error).splitlines() or [type(error).__name__])[0]})")
+        return Gpu(f"no GPU can be used ({first_line(error)})")
 
 
 def _cudf_version() -> str:
@@ -105,23 +117,6 @@ def _cudf_version() -> str:
         with suppress(PackageNotFoundError):
             return f"cuDF {version(name)}"
     return "cuDF"
-
-
-def _asked() -> int | None:
-    """Bytes that the environment asks for.
-
-    Raises
-    ------
-    ValueError
-        If it says something that is no size.
-    """
-    asked = os.environ.get(BUDGET)
-    if not asked:
-        return None
-    read = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kMG]|[KMG]i|)B?", asked.strip())
-    if read is None:
-        raise ValueError(f"{BUDGET}: expected a size such as 512MB or 2GiB, got {asked!r}")
-    return int(float(read[1]) * UNITS[read[2]])
 
 
 def state(schema: Schema, *, grouped: bool) -> State:
@@ -166,7 +161,7 @@ def column_of(values: Any) -> DeviceColumn | DeviceTexts | str:
         else:
             column = device_column(_cupy().from_dlpack(values), device())
     except (BufferError, RuntimeError, TypeError) as error:  # a tensor that wants its gradient, for instance
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        return first_line(error)
     if isinstance(column, DeviceColumn) and column.rows:
         device().check_place(column.pointer)
     return column
@@ -216,70 +211,22 @@ def _device() -> CupyDevice:
 
 
 def _there(function: _Function) -> _Function:
-    """The same with the device as the current one of the thread, whose memory comes from the device's own stream."""
+    """The same with the device as the current one of the thread, whose memory comes from the device's own stream.
+
+    That there is none is a MemoryError, of which CuPy says so only where its pool finds out.
+    """
 
     @wraps(function)
     def called(self: CupyDevice, *arguments: Any, **options: Any) -> Any:
-        with self._cupy.cuda.Device(self.number), self._stream:
-            return function(self, *arguments, **options)
+        try:
+            with self._cupy.cuda.Device(self.number), self._stream:
+                return function(self, *arguments, **options)
+        except RuntimeError as error:
+            if memory_missing(error):
+                raise MemoryError(first_line(error)) from error
+            raise
 
     return cast("_Function", called)
-
-
-class _Array:
-    """See :class:`gpudrift.backends.cuda.launch.DeviceArray`."""
-
-    def __init__(self, device: CupyDevice, memory: Any, size: int) -> None:
-        self.device, self.memory, self.size = device, memory, size
-
-    @property
-    def pointer(self) -> int:
-        return int(self.memory.ptr)
-
-    def read(self) -> npt.NDArray[np.uint8]:
-        return self.device.fetch(self.pointer, self.size)
-
-
-class _Slab:
-    """See :class:`gpudrift.backends.cuda.launch.Slab`; copies and kernels of a slab have a stream of their own."""
-
-    def __init__(self, cupy: Any, size: int) -> None:
-        self.stream = cupy.cuda.Stream(non_blocking=True)
-        self._cupy = cupy
-        self._memory = cupy.cuda.alloc(size)
-        try:
-            self._locked = cupy.cuda.alloc_pinned_memory(size)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise MemoryError(f"{size} bytes of page-locked host memory: {error}") from error
-        self.host = np.frombuffer(self._locked, np.uint8, size)
-        self.alive: list[Any] = []
-        """What kernels of this stream still read."""
-
-    @property
-    def pointer(self) -> int:
-        return int(self._memory.ptr)
-
-    def send(self, size: int) -> None:
-        runtime = self._cupy.cuda.runtime
-        runtime.memcpyAsync(self.pointer, self.host.ctypes.data, size, TO_DEVICE, self.stream.ptr)
-
-    def wait(self) -> None:
-        self.stream.synchronize()
-        self.alive.clear()
-
-
-class _Stream:
-    """A stream of CuPy's as cuDF takes it."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-
-    def __cuda_stream__(self) -> tuple[int, int]:
-        return 0, int(self.stream.ptr)
-
-    def synchronize(self) -> None:
-        """Wait for all work that was begun on it."""
-        self.stream.synchronize()
 
 
 class CupyDevice:
@@ -312,7 +259,8 @@ class CupyDevice:
         self._kernels: dict[str, Any] = {}
         self._largest: dict[str, int] = {}
         self._lock = Lock()
-        self.budget = _asked() or self._share()
+        self._lent = Lent()
+        self.budget = asked_budget() or self._share()
         self.pool = self._slabs()
         self.room = CounterRoom(self.budget // 4)
 
@@ -335,6 +283,7 @@ class CupyDevice:
             If it is not installed.
         """
         with self._cupy.cuda.Device(self.number):
+            use_pool(self.number, self.budget)
             return Cudf(self)
 
     @_there
@@ -343,7 +292,8 @@ class CupyDevice:
         return _Stream(self._cupy.cuda.Stream(non_blocking=True))
 
     def finish(self) -> None:
-        self._stream.synchronize()
+        with self._lent.waited():
+            self._stream.synchronize()
 
     @_there
     def shrink(self) -> int:
@@ -393,9 +343,11 @@ class CupyDevice:
     def array(self, contents: npt.NDArray[Any]) -> _Array:
         flat = np.ascontiguousarray(contents)
         made = self.empty(flat.nbytes)
-        if flat.nbytes:  # from pageable memory: copied to a staging buffer before this returns
+        if flat.nbytes:
             runtime = self._cupy.cuda.runtime
             runtime.memcpyAsync(made.pointer, flat.ctypes.data, flat.nbytes, TO_DEVICE, self._stream.ptr)
+            if self._lent.add(flat):
+                self.finish()
         return made
 
     @_there
@@ -408,7 +360,7 @@ class CupyDevice:
     @_there
     def slab(self, size: int) -> _Slab:
         # Memory that the pool hands on may still be read by kernels of our stream, and slabs have streams of their own.
-        self._stream.synchronize()
+        self.finish()
         # What a pool holds back may be what is missing.
         self._cupy.get_default_memory_pool().free_all_blocks()
         return _Slab(self._cupy, size)
@@ -416,7 +368,7 @@ class CupyDevice:
     @_there
     def fetch(self, pointer: int, size: int) -> npt.NDArray[np.uint8]:
         runtime = self._cupy.cuda.runtime
-        runtime.deviceSynchronize()
+        self.synchronize()
         host = np.empty(size, np.uint8)
         if size:
             runtime.memcpyAsync(host.ctypes.data, pointer, size, TO_HOST, self._stream.ptr)
@@ -430,7 +382,7 @@ class CupyDevice:
 
     def synchronize(self) -> None:
         """Wait for all work that was begun."""
-        with self._cupy.cuda.Device(self.number):
+        with self._cupy.cuda.Device(self.number), self._lent.waited():
             self._cupy.cuda.runtime.deviceSynchronize()
 
     # --- for benchmarks ---
@@ -491,10 +443,27 @@ class CupyDevice:
     def _kernel(self, name: str, shared: int) -> Any:
         with self._lock:
             if name not in self._kernels:
-                self._kernels[name] = self._module.get_function(name)
+                self._kernels[name] = self._compiled(name)
                 # Else the driver decides how much of the cache is shared memory, maybe too little for a second block.
                 self._kernels[name].preferred_shared_memory_carveout = 100
             kernel = self._kernels[name]
             if shared > self._largest.get(name, USUAL_SHARED):
                 kernel.max_dynamic_shared_size_bytes = self._largest[name] = shared
             return kernel
+
+    def _compiled(self, name: str) -> Any:
+        """A kernel of the module, which CuPy compiles when the first one is asked for.
+
+        Raises
+        ------
+        RuntimeError
+            If it cannot be compiled; most often because a library or headers of CUDA are missing.
+        """
+        try:
+            return self._module.get_function(name)
+        except Exception as error:  # of CuPy, its compiler, and the driver
+            if memory_missing(error):
+                raise
+            raise RuntimeError(
+                f"backend cuda: its kernels cannot be compiled ({first_line(error)}): {INSTALL}"
+            ) from error

@@ -398,8 +398,7 @@ def test_without_a_gpu_it_says_so(monkeypatch):
 def test_kernels_that_are_wrong_are_caught(tmp_path, monkeypatch, old, new):
     """Built like the faults and without one (the first), they are right."""
     broken = emulated_gpu.build_fault(tmp_path, replaced("count.cu", old, new))
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy.made(broken))
-    fake_cupy.forget()
+    fake_cupy.put(fake_cupy.made(broken), monkeypatch.setitem)
     try:
         there, here = both(300, names=("masked", "f8"))
         schema = gd.fit(pa.Table.from_batches([here]))

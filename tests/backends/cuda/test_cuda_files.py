@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import fake_pylibcudf, strategies, tables
 from support.device_tables import AS_A_WHOLE_AND_IN_GROUPS, dated, everything, numbers, read_by, same, write
+from support.installed import installed
 
 import gpudrift as gd
 from gpudrift.backends.cuda.groups import DeviceGroupState
@@ -244,15 +245,18 @@ def test_a_file_that_changes_is_said(plc, tmp_path):
         list(source.batches(source.parts[0], ["x"]))
 
 
-def test_batches_are_on_the_device_and_in_row_order(plc, tmp_path):
+@pytest.mark.parametrize("wide", [False, True])
+def test_batches_are_on_the_device_and_in_row_order(with_cudf, tmp_path, wide):
+    """With Arrow's own types, whether cuDF has offsets of 32 bits or of 64."""
+    with_cudf(wide=wide)
     table = everything()
     source = readable_by(open_source(write(tmp_path / "a.parquet", table)), "cuda")
     (part,) = source.joined(source.parts)
     assert part.rows == table.num_rows
-    names = ["price", "half", "text", "x"]
+    names = ["price", "half", "text", "large", "x"]
     batches = list(source.batches(part, names))
     kinds = [[type(one) for one in batch.columns] for batch in batches]
-    assert {tuple(one) for one in kinds} == {(DeviceColumn, pa.HalfFloatArray, DeviceTexts, DeviceColumn)}
+    assert {tuple(one) for one in kinds} == {(DeviceColumn, pa.HalfFloatArray, DeviceTexts, DeviceTexts, DeviceColumn)}
     read = pa.concat_tables(
         pa.table(dict(zip(names, map(host_array, batch.columns), strict=True))) for batch in batches
     )
@@ -292,7 +296,7 @@ def test_nan_of_pandas_is_null(cupy, asked):
 
 
 def test_stores_are_read_by_their_own_file_system(plc, tmp_path, monkeypatch):
-    fsspec = pytest.importorskip("fsspec")
+    fsspec = installed("fsspec")
     monkeypatch.setattr(on_device, "REMOTE_PIECE", 5_000)
     memory = fsspec.filesystem("memory")
     path = write(tmp_path / "a.parquet", everything())

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import strategies
+from support.installed import installed
 from support.numbered import counted, groups_of, orders
 from support.zoo import ZOO
 
@@ -77,7 +78,7 @@ def test_the_most_bins():
 
 
 def test_columns_in_gpu_memory():
-    cupy = pytest.importorskip("cupy")
+    cupy = installed("cupy")
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(500_000, 4)).astype(np.float32)
     there = cupy.asarray(matrix)
@@ -89,7 +90,7 @@ def test_columns_in_gpu_memory():
 
 
 def test_cudf_columns():
-    cudf = pytest.importorskip("cudf")
+    cudf = installed("cudf")
     rng = np.random.default_rng(0)
     table = pa.table(
         {
@@ -124,7 +125,7 @@ def test_more_rows_than_32_bits_hold():
 
 @pytest.mark.parametrize("order", ["ascending", "any"])
 def test_groups_in_any_order_and_with_room_for_few(order):
-    cupy = pytest.importorskip("cupy")
+    cupy = installed("cupy")
     rng = np.random.default_rng(0)
     rows = 3_000_000
     table = pa.table(

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import device_tables, tables
 from support.device_tables import AS_A_WHOLE_AND_IN_GROUPS, same
+from support.installed import installed
 
 import gpudrift as gd
 from gpudrift.backends.cuda.device import device
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.gpu
 
 @pytest.fixture(autouse=True)
 def _cudf():
-    pytest.importorskip("pylibcudf")
+    installed("pylibcudf")
 
 
 @pytest.mark.skipif(not tables.available(), reason="the shared tables are not here")
@@ -56,7 +57,7 @@ def test_many_values_and_texts_that_are_none(tmp_path):
 
 
 def test_frames_of_cudf(tmp_path):
-    cudf = pytest.importorskip("cudf")
+    cudf = installed("cudf")
     table = device_tables.everything(20_000).select(["x", "f", "n", "u", "t", "text", "large", "flag", "a.b"])
     frame = cudf.DataFrame.from_arrow(table)
     frame["coded"] = frame["text"].astype("category")
@@ -68,7 +69,7 @@ def test_frames_of_cudf(tmp_path):
 @pytest.mark.parametrize("rows", [1_000_000, 100_000_000])
 def test_long_tables_within_the_budget(tmp_path, monkeypatch, rows):
     """The peak that RMM and CuPy record together is below what was allowed, however long the table is."""
-    rmm = pytest.importorskip("rmm")
+    rmm = installed("rmm")
     path = str(tmp_path / "a.parquet")
     rng = np.random.default_rng(0)
     step = min(rows, 10_000_000)

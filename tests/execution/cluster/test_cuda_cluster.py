@@ -32,6 +32,7 @@ from support.blocked import BLOCKED, indented, on_workers
 from support.clusters import assert_nothing_left, recorded, wait_until
 from support.command import run
 from support.gpu_workers import GPU_WORKER, budget_of, fresh_gpu, processes, read_since, with_gpu
+from support.installed import installed
 
 import gpudrift as gd
 from gpudrift.counts.profiles import Profile
@@ -387,7 +388,7 @@ def test_a_worker_with_a_gpu_that_dies_again_and_again_is_named(mixed, path, exp
 @pytest.fixture
 def local_gpus(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """This machine seems to have two GPUs; the options that dask-cuda's cluster is started with."""
-    dask_cuda = pytest.importorskip("dask_cuda")
+    dask_cuda = installed("dask_cuda")
     asked: list[dict[str, Any]] = []
 
     def make(**options: Any) -> Any:
@@ -422,7 +423,7 @@ def test_a_local_cluster_has_a_worker_for_each_gpu(local_gpus, path, expected):
 
 
 def test_the_asynchronous_allocator_is_used_where_rmm_is(monkeypatch):
-    dask_cuda = pytest.importorskip("dask_cuda")
+    dask_cuda = installed("dask_cuda")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: find("json" if name == "rmm" else name))
@@ -443,7 +444,7 @@ def test_so_many_of_the_gpus(local_gpus, path, expected):
 
 @pytest.mark.slow
 def test_workers_that_dask_cuda_worker_starts(plain, path, expected, fine):
-    pytest.importorskip("dask_cuda")
+    installed("dask_cuda")
     command = [
         "dask",
         "cuda",

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from distributed import Client
 from support.clusters import assert_nothing_left, recorded, wait_until
+from support.installed import installed
 
 import gpudrift as gd
 from gpudrift.backends import Gpu, probe
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.gpu
 @pytest.fixture(scope="module")
 def local() -> Iterator[Client]:
     """dask-cuda's cluster on the first GPU, as ``--scheduler local --backend cuda --workers 1`` starts it."""
-    pytest.importorskip("dask_cuda")
+    installed("dask_cuda")
     with open_cluster("local", workers=1, backend="cuda") as client:
         yield client
 
@@ -91,7 +92,7 @@ def test_dask_cudas_cluster_has_one_worker_and_one_thread(client):
 
 
 def test_rmm_gives_the_memory_where_it_is_installed(client):
-    pytest.importorskip("rmm")
+    installed("rmm")
     [(kind, allocator)] = client.run(allocators).values()
     assert kind == "CudaAsyncMemoryResource"
     assert allocator == "rmm_cupy_allocator"
