@@ -47,7 +47,8 @@ def adopt_orphans() -> None:
 
 def environment() -> dict[str, str]:
     """For processes that shall find the package and these scripts, installed or not, and say at once what they say."""
-    paths = [str(ROOT), str(ROOT / "benchmarks"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    given = [str(Path(one).resolve()) for one in os.environ.get("PYTHONPATH", "").split(os.pathsep) if one]
+    paths = [str(ROOT), str(ROOT / "benchmarks"), *given]
     return os.environ | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONUNBUFFERED": "1"}
 
 

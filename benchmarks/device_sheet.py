@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,19 @@ __all__ = ["FORMAT", "Sheet", "code_of", "head_of", "on_path", "path_of", "remov
 FORMAT = "gpudrift/device/1"
 SAME = ("format", "part", "code", "quick", "repeat", "device")
 """What of the head must be the same for figures to be taken over. The commit need not: pages may have changed."""
-CODE = ("gpudrift/**/*.py", "kernels/*.cu*", "benchmarks/device*.py", "benchmarks/wavefronts.cu")
+CODE = (
+    "gpudrift/**/*.py",
+    "kernels/*.cu*",
+    "benchmarks/device*.py",
+    "benchmarks/wavefronts.cu",
+    "benchmarks/cluster_runs.py",
+)
 OF_TESTS = ("tests/conftest.py", "tests/support/**/*", "tests/**/test_gpu*.py", "pyproject.toml")
 UNFINISHED = ".gpudrift-*.tmp"
 """What write_whole leaves where it is killed."""
 
 
+@cache
 def code_of(part: str) -> str:
     """A digest of the files that a figure depends on."""
     patterns = CODE + (OF_TESTS if part == "tests" else ())

@@ -209,10 +209,12 @@ def share_of(dtype: str) -> Callable[[dict[str, Document]], str]:
             for one in newest["bench"]["bench"]["measured"]
             if (one["part"], one["who"], one["dtype"]) == ("shapes", "gpudrift", dtype)
         }
-        return ", ".join(
+        known = [shape for shape in ("uniform", "normal") if shape in found]
+        told = [
             f"{shape} {found[shape]['values_per_second'] / 1e9:,.0f} G values/s, {found[shape]['share']:.0%}"
-            for shape in ("uniform", "normal")
-        )
+            for shape in known
+        ]
+        return ", ".join(told) or NOT_MEASURED
 
     return told
 
@@ -279,7 +281,7 @@ def counting_rate(newest: dict[str, Document]) -> str:
         for one in newest["bench"]["bench"]["measured"]
         if (one["part"], one["who"]) == ("widths", "gpudrift")
     ]
-    return f"{median(widths):.2f} TB/s, the median of widths"
+    return f"{median(widths):.2f} TB/s, the median of widths" if widths else NOT_MEASURED
 
 
 Entry = tuple[str, str, Callable[[dict[str, Document]], str], Callable[[], str]]
