@@ -43,7 +43,7 @@ class TestFile:
 
 
 TEST_FILES = (
-    TestFile("tests/backends/cuda/test_gpu.py", ("hypothesis",), 140, "the_most_bins or the_zoo and (tiny or empty)"),
+    TestFile("tests/backends/cuda/test_gpu.py", ("hypothesis",), 140, "the_zoo and (tiny or empty)"),
     TestFile("tests/backends/cuda/test_gpu_files.py", ("pylibcudf",), 80, "test_encodings"),
     TestFile("tests/execution/cluster/test_gpu_cluster.py", ("distributed", "dask_cuda"), 60, "none_of_them"),
 )

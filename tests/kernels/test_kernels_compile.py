@@ -31,6 +31,7 @@ KERNELS = {
     *(f"gd_count_{stored}" for stored in STORED),
     *("gd_build_guides", "gd_take", "gd_take_bits", "gd_check_texts"),
 }
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 REGISTERS = 65_536
 """Of a multiprocessor."""
 
@@ -58,9 +59,9 @@ def check(found: dict[str, dict[str, int]]) -> None:
         assert one["registers"] * THREADS <= REGISTERS // 2, f"{name}: two blocks shall fit a multiprocessor"
 
 
-def with_nvcc(folder: Path, architecture: int) -> str:
+def with_nvcc(folder: Path, architecture: int, code: str = "") -> str:
     source = folder / "count.cu"
-    source.write_text(kernel_source("count.cu"))
+    source.write_text(code or kernel_source("count.cu"))
     command = ["nvcc", "-cubin", f"-arch=sm_{architecture}", "-Xptxas", "-v", *OPTIONS, "-Werror", "all-warnings"]
     output = ["-o", str(folder / "count.cubin")]
     done = subprocess.run([*command, str(source), *output], capture_output=True, text=True, check=False)
@@ -77,11 +78,11 @@ def nvrtc_library() -> Path | None:
     return next((Path(str(one.locate())) for one in listed if re.fullmatch(r"libnvrtc\.so\.\d+", one.name)), None)
 
 
-def with_nvrtc(library: Path, architecture: int) -> tuple[str, bytes]:
+def with_nvrtc(library: Path, architecture: int, code: str = "") -> tuple[str, bytes]:
     """The compiler's words, and the machine code."""
     nvrtc = ctypes.CDLL(str(library))
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
-    source = kernel_source("count.cu").encode()
+    source = (code or kernel_source("count.cu")).encode()
     assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"count.cu", 0, None, None) == 0
     # CuPy prefixes nothing to the code; it adds the architecture to the options.
     options = [f"--gpu-architecture=sm_{architecture}", "--ptxas-options=-v", *OPTIONS]
@@ -92,10 +93,10 @@ def with_nvrtc(library: Path, architecture: int) -> tuple[str, bytes]:
     assert nvrtc.nvrtcGetProgramLog(program, told) == 0
     assert not failed, told.value.decode()
     assert nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size)) == 0
-    code = ctypes.create_string_buffer(size.value)
-    assert nvrtc.nvrtcGetCUBIN(program, code) == 0
+    made = ctypes.create_string_buffer(size.value)
+    assert nvrtc.nvrtcGetCUBIN(program, made) == 0
     nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return told.value.decode(), code.raw
+    return told.value.decode(), made.raw
 
 
 FOR_NVCC = TESTED if nvrtc_library() is None else TESTED[:1]
@@ -128,6 +129,21 @@ def test_nothing_spills_with_nvrtc(compiling, architecture):
     told, code = compiling["nvrtc", architecture].result()
     check(resources(told))
     assert all(name.encode() in code for name in KERNELS)
+
+
+def test_the_kernels_that_measure_a_device_compile(tmp_path):
+    """benchmarks/wavefronts.cu, with what CuPy adds: their loops are there, and two blocks fit a multiprocessor."""
+    code = (BENCHMARKS / "wavefronts.cu").read_text()
+    wanted = {f"wf_{name}" for name in ("load32", "load64", "atomic_literal", "atomic_variable", "float_to_double")}
+    wanted |= {"wf_double_to_float", "wf_double_to_unsigned", "wf_fma_double"}
+    told = [with_nvcc(tmp_path, 90, code)] if shutil.which("nvcc") else []
+    nvrtc = nvrtc_library()
+    told += [with_nvrtc(nvrtc, 90, code)[0]] if nvrtc else []
+    for found in map(resources, told):
+        assert set(found) == wanted
+        for one in found.values():
+            assert one["spill_stores"] == one["spill_loads"] == one["stack"] == 0
+            assert one["registers"] <= REGISTERS // (2 * 512)
 
 
 def test_a_compiler_was_there():
