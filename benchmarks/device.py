@@ -70,7 +70,7 @@ PARTS = {
     part.name: part
     for part in (
         Part("probe", 180, 90, "do kernels compile and count right; cycles of the hardware; sanitizers"),
-        Part("tests", 300, 150, "the three files of tests"),
+        Part("tests", 300, 170, "three files: 170, 70 and 50 s at most"),
         Part("kernels", 420, 200, "37 figures, 2 s each; 60 s for columns; 60 s for nvcc and ncu"),
         Part("variants", 240, 120, "42 figures, 2.5 s each; 15 s for columns"),
         Part("cudf", 240, 40, "a read and a group-by of a million rows"),

@@ -63,13 +63,17 @@ def measure_kernels(sheet: Sheet, *, quick: bool, repeat: int) -> None:
         measured, missing = document.get("measured", []), document.get("missing", {})
         have = sum(one["step"] == step for one in measured) + (len(missing) if step == "peers" else 0)
 
-        def begin(found: bench.Result) -> None:
+        begun: list[bench.Result] = []
+
+        def begin(found: bench.Result, begun: list[bench.Result] = begun) -> None:
+            begun.append(found)
             if "bench" not in sheet.document:
                 sheet.document["bench"] = found.document()
                 print(f"{found.device}: a copy {found.copy_bytes_per_second / 1e9:,.0f} GB/s", flush=True)
 
-        def tell(one: bench.Measured, step: str = step) -> None:
+        def tell(one: bench.Measured, step: str = step, begun: list[bench.Result] = begun) -> None:
             sheet.document["bench"]["measured"].append({"step": step, **one.described()})
+            sheet.document["bench"]["missing"] |= begun[0].missing
             sheet.add()
             print(f"{one.part} {one.who} {one.dtype} {one.shape}: {one.share:.1%}", flush=True)
 

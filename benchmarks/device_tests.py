@@ -43,9 +43,9 @@ class TestFile:
 
 
 TEST_FILES = (
-    TestFile("tests/backends/cuda/test_gpu.py", ("hypothesis",), 140, "the_zoo and (tiny or empty)"),
-    TestFile("tests/backends/cuda/test_gpu_files.py", ("pylibcudf",), 80, "test_encodings"),
-    TestFile("tests/execution/cluster/test_gpu_cluster.py", ("distributed", "dask_cuda"), 60, "none_of_them"),
+    TestFile("tests/backends/cuda/test_gpu.py", ("hypothesis",), 170, "the_zoo and (tiny or empty)"),
+    TestFile("tests/backends/cuda/test_gpu_files.py", ("pylibcudf",), 70, "test_encodings"),
+    TestFile("tests/execution/cluster/test_gpu_cluster.py", ("distributed", "dask_cuda"), 50, "none_of_them"),
 )
 """In this order; a test in tests/benchmarks says whether any is missing here. The quick ones are those that an emulated
 GPU can run: a cluster takes NVIDIA's driver."""

@@ -254,6 +254,34 @@ def test_a_variant_that_cannot_run_says_why(parts, sheet, monkeypatch):
     assert sheet.document["failed_variants"] == {f"THREADS = {one}": why for one in sorted({before, 1024})}
 
 
+def test_peers_are_taken_up_where_they_were(parts, sheet, monkeypatch):
+    """One is missing, one is measured, and at the third one it is killed."""
+
+    def missing(values, edges):
+        raise RuntimeError("not installed")
+
+    def killed(values, edges):
+        raise KeyboardInterrupt
+
+    def works(values, edges):
+        return lambda: None
+
+    peers = [bench.Peer(name, how) for name, how in (("one", missing), ("two", works), ("three", killed))]
+    monkeypatch.setattr(parts, "KERNEL_STEPS", (("peers", {"parts": ["peers"]}),))
+    monkeypatch.setattr(bench, "peers_of", lambda backend: peers)
+    with pytest.raises(KeyboardInterrupt):
+        parts.measure_kernels(sheet, quick=True, repeat=1)
+    before = json.loads(sheet.path.read_text())["bench"]
+    assert [one["who"] for one in before["measured"]] == ["two"]
+    assert before["missing"] == {"one": "not installed"}
+    peers[2] = bench.Peer("three", works)
+    parts.measure_kernels(sheet, quick=True, repeat=1)
+    after = json.loads(sheet.path.read_text())["bench"]
+    assert after["measured"][0] == before["measured"][0]
+    assert [one["who"] for one in after["measured"]] == ["two", "three"]
+    assert after["missing"] == before["missing"]
+
+
 def test_the_probe_says_what_is_wrong(parts, monkeypatch):
     import device_probe
 
