@@ -203,7 +203,10 @@ def run_supervised(name: str, path: Path, device: str, given: argparse.Namespace
     command = [sys.executable, str(Path(__file__).resolve()), "--part", name, *options]
     ended = run_limited(command, limit, tell=lambda line: print(line, flush=True))
     sheet, _ = Sheet.open(path, head_for(name, device, given))
-    if ended.why:
+    sheet.document["seconds"] = sheet.document.get("seconds", 0.0) + ended.seconds
+    if not ended.why:
+        sheet.save()
+    else:
         sheet.ended("cut" if ended.status is None else "crashed", ended.why, ended.end[-4000:])
     return "" if sheet.state == "done" else f"{sheet.state}: {sheet.document.get('why', '')}"
 
@@ -227,9 +230,10 @@ def summary(became: dict[str, str], device: str, given: argparse.Namespace) -> t
     lines = ["", f"--- {device}: {given.folder}"]
     for name, why in became.items():
         sheet = Sheet.read(path_of(given.folder, device, name))
-        figures = sheet.document.get("figures", 0) if sheet is not None else 0
-        lines.append(f"{name:<9} {figures:>4} figures  {why or 'done'}")
-        end = sheet.document.get("end", "") if sheet is not None else ""
+        document = sheet.document if sheet is not None else {}
+        figures, seconds = document.get("figures", 0), document.get("seconds", 0.0)
+        lines.append(f"{name:<9} {figures:>4} figures in {seconds:>4.0f} s  {why or 'done'}")
+        end = document.get("end", "")
         if why and end:
             lines += [f"    {line}" for line in end.splitlines()[-8:]]
     failed = failed_of(given.folder, device, given)

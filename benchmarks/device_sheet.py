@@ -87,7 +87,8 @@ class Sheet:
     """The JSON of a part; everything but its head is what the part puts in.
 
     ``state`` is "running" until the part has ended, then "done", "cut" (its time was up), "crashed" or "left out";
-    ``why`` and ``end``, the end of its output, say more. ``figures`` counts what was measured.
+    ``why`` and ``end``, the end of its output, say more. ``figures`` counts what was measured, ``seconds`` are those of
+    all processes that measured it, but for one that was killed together with its parent.
     """
 
     def __init__(self, path: Path, document: dict[str, Any]) -> None:

@@ -137,8 +137,8 @@ def test_a_part_that_hangs_or_crashes_does_not_stop_the_others(trouble, limits, 
     status, told = run(arguments, environment)
     assert status == 1, told
     summary = told.partition("--- Emulated GPU: ")[2]
-    assert re.search(rf"^kernels +\d+ figures  {said}", summary, re.MULTILINE), told
-    assert re.search(r"^cudf +2 figures  done$", summary, re.MULTILINE), told
+    assert re.search(rf"^kernels +\d+ figures in +\d+ s  {said}", summary, re.MULTILINE), told
+    assert re.search(r"^cudf +2 figures in +\d+ s  done$", summary, re.MULTILINE), told
     assert "    a launch in trouble" in summary, "the end of its output"
     before = sheet_of(folder, "kernels")
     assert before["state"] == said.partition(":")[0]
