@@ -39,7 +39,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from device_processes import ROOT, adopt_orphans, run_limited
+from device_processes import ROOT, adopt_orphans, run_limited, scratch
 from device_sheet import Sheet, head_of, path_of, remove_unfinished, stamp_tests
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -201,7 +201,8 @@ def run_supervised(name: str, path: Path, device: str, given: argparse.Namespace
     options += ["--cases", ",".join(given.cases)]
     options += ["--commit", given.commit] if given.commit else []
     command = [sys.executable, str(Path(__file__).resolve()), "--part", name, *options]
-    ended = run_limited(command, limit, tell=lambda line: print(line, flush=True))
+    with scratch() as folder:
+        ended = run_limited(command, limit, tell=lambda line: print(line, flush=True), TMPDIR=folder)
     sheet, _ = Sheet.open(path, head_for(name, device, given))
     sheet.document["seconds"] = sheet.document.get("seconds", 0.0) + ended.seconds
     if not ended.why:

@@ -14,23 +14,27 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ROOT", "Ended", "adopt_orphans", "die_with_parent", "environment", "run_limited"]
+__all__ = ["ROOT", "Ended", "adopt_orphans", "die_with_parent", "environment", "run_limited", "scratch"]
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT)]
 DIE_WITH_PARENT, ADOPT_ORPHANS = 1, 36
 """PR_SET_PDEATHSIG and PR_SET_CHILD_SUBREAPER."""
 KEPT_LINES = 40
+SCRATCH = "gpudrift-device-"
+"""Folders of temporary files; the number of the process follows."""
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -54,17 +58,18 @@ def environment() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its status (None where it was stopped at its limit), seconds, and the end of its output."""
+    """How a process ended: its status (None: stopped at its limit), seconds, the end of its output, and its limit."""
 
     status: int | None
     seconds: float
     end: str
+    limit: float
 
     @property
     def why(self) -> str:
         """Nothing where it ended well."""
         if self.status is None:
-            return f"stopped after {self.seconds:.0f} s"
+            return f"stopped after {self.limit:.0f} s"
         if self.status < 0:
             return f"killed by {signal.Signals(-self.status).name} after {self.seconds:.0f} s"
         return f"exit status {self.status} after {self.seconds:.0f} s" if self.status else ""
@@ -105,7 +110,31 @@ def run_limited(
         end_all(running)
     # What it started may hold its output open where nobody adopts orphans.
     listener.join(timeout=5)
-    return Ended(status, time.monotonic() - start, "\n".join(kept))
+    return Ended(status, time.monotonic() - start, "\n".join(kept), limit)
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[str]:
+    """A folder for the temporary files of a process, which is gone when that is: tables take 24 GB and more.
+
+    Folders of processes like this one that were killed are removed, too.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"{SCRATCH}[0-9]*-*"):
+        owner = path.name.removeprefix(SCRATCH).partition("-")[0]
+        if owner.isdecimal() and not is_alive(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{SCRATCH}{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+        yield folder
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def end_all(running: subprocess.Popen[str]) -> None:

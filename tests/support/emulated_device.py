@@ -87,7 +87,7 @@ def killed(command: Sequence[str], environment: dict[str, str], when: Callable[[
         cwd="/",
     )
     try:
-        wait(when, 60, lambda: running.poll() is None)
+        wait(when, 120, lambda: running.poll() is None)
     finally:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()
