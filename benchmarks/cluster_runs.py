@@ -27,6 +27,7 @@ import generate
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from device_processes import die_with_parent
 
 import gpudrift as gd
 from gpudrift.execution.cluster.dask import DaskCluster
@@ -107,7 +108,7 @@ def prepare(shape: Shape, within: Path) -> list[str]:
     elif missing:
         say(f"writing {len(missing)} files to {folder}")
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), mp_context=spawn) as pool:
+        with ProcessPoolExecutor(min(len(missing), os.cpu_count() or 1), spawn, die_with_parent) as pool:
             done = [pool.submit(write, shape, paths[number], number) for number in missing]
             for one in done:
                 one.result()

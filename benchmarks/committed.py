@@ -24,11 +24,17 @@ def results(made: str) -> list[Document]:
 
 
 def newest_parts() -> dict[str, Document]:
-    """The newest result of device.py that has each part; of files, each case for itself, as "files CASE"."""
+    """The newest result of device.py that has each part; of files, each case for itself, as "files CASE".
+
+    A part that was cut is taken where none is complete. Of a run whose tests failed only the tests are taken.
+    """
     newest: dict[str, Document] = {}
-    for document in results("gpudrift/device/1"):
+    found = results("gpudrift/device/1")
+    for document in sorted(found, key=lambda one: one.get("state", "done") == "done"):
         parts = [part for part in ("tests", "bench", "variants", "cluster") if part in document]
-        parts += [f"files {case}" for case in document.get("files", ())]
+        parts += [f"files {case}" for case, one in document.get("files", {}).items() if one.get("whole", True)]
+        if document.get("tests_failed"):
+            parts = [part for part in parts if part == "tests"]
         newest |= dict.fromkeys(parts, document)
     return newest
 

@@ -1,276 +1,339 @@
-"""Everything that takes a GPU, in one command: tests of the backend, kernels, variants, files, a cluster of one GPU.
+"""Everything that takes a GPU, in one command: the first half hour on a device, each figure kept.
 
-    python benchmarks/device.py [--only kernels] [--output benchmarks/results/device-NAME.json] [--quick]
+    python benchmarks/device.py [--folder DIR] [--only kernels,variants] [--quick] [--seconds 580]
+    python benchmarks/device.py --plan
 
-Parts, all of them or those of ``--only``, each of which takes less than ten minutes:
+Parts, in the order that brings back most first, each a process of its own under a time limit of its own:
 
-- ``tests``: ``pytest -m gpu --require-gpu``, one after the other; if one fails nothing else is measured;
-- ``kernels``: ``gpudrift bench``;
-- ``variants``: one constant of gpudrift/backends/cuda/launch.py is changed at a time, on float32 columns of three
+- ``probe``: versions; every kernel compiled, with its registers; float32 subnormals, a column of each type and a launch
+  above 48 KiB of shared memory beside NumPy; cycles of shared loads, atomics and conversions; compute-sanitizer;
+- ``tests``: every file of tests that needs a GPU, one after the other;
+- ``kernels``: ``gpudrift bench``, and counters of ncu where that is there and permitted;
+- ``variants``: one constant of gpudrift/backends/cuda is changed at a time, on float32 columns of three
   shapes, so that what was kept can be told from what was tried;
+- ``cudf``: one read and one group-by by cuDF beside the CPU, where it is installed;
 - ``files``: ``gpudrift bench --files`` on tables that are generated, each deleted before the next: from Parquet to a
-  report beside ``pylibcudf.read_parquet``, and the peak of memory beside the budget (``--cases`` takes some of them);
+  report beside cuDF's read, and the peak of GPU memory beside the budget (``--cases``; 1e9 only if asked for);
+- ``wide``: the same with 5,000 columns, which makes 24 GB of files;
 - ``cluster``: the same counting by a cluster of one worker on this GPU and by this process, in turn, to the same bit.
 
-One JSON holds device, driver, versions, commit, date and what was measured; update_readme.py takes the newest result of
-each part. The parts of ``--only`` name the file.
+Each part has one JSON in the folder, ``device-NAME-PART.json``, which is written whole after every figure: whatever
+ends a run leaves all figures so far. Run again with the same folder, it measures what is missing; what other code,
+another device or other options measured is measured anew, which one line says. A part that crashes or is stopped does
+not keep the next ones from running, and failed tests do not either: but then every JSON names them, and no page shows
+figures of it. The package need not be installed; the parts probe and kernels take its dependencies and CuPy alone.
 
-Exit status: 0 done, 1 tests failed (the JSON says which), 3 there is no GPU that can be used.
+Exit status: 0 all chosen parts are done and right, 1 tests failed, something was counted wrongly, or a part is not
+done, 2 the options make no sense, 3 there is no GPU that can be used.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
-import subprocess
 import sys
-import tempfile
 import time
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import end_to_end
-from cluster_runs import Shape, prepare, table_entry
+from device_processes import ROOT, adopt_orphans, run_limited, scratch
+from device_sheet import Sheet, head_of, path_of, remove_unfinished, stamp_tests
 
-import gpudrift as gd
-from gpudrift import bench
-from gpudrift.backends import why_not_cuda
-from gpudrift.backends.cuda import launch as cuda_launch
-from gpudrift.bench.files import measure_files
-from gpudrift.bench.files_result import lines
-from gpudrift.execution.cluster.scheduler import open_cluster
-from gpudrift.files import write_whole
-
-ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-FORMAT = "gpudrift/device/1"
-VARIANTS: dict[str, tuple[int, ...]] = {
-    "THREADS": (128, 256, 512),
-    "COPIES": (1, 2, 4, 8),
-    "MOST_BITS": (5, 6, 7, 8, 9, 10),
-    "LEAST_ROWS": (1 << 13, 1 << 15, 1 << 17),
-}
-VARIED_SHAPES = ("normal", "drifted to a bin", "zipf")
-
-
-def run_tests() -> dict[str, Any]:
-    """Numbers of tests by outcome, and what failed, with the first line of the reason."""
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "tests.xml"
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-n",
-            "0",
-            "-m",
-            "gpu",
-            "--require-gpu",
-            f"--junitxml={report}",
-        ]
-        done = subprocess.run([*command, "tests/backends/cuda/test_gpu.py"], cwd=ROOT, check=False)
-        suite = ElementTree.parse(report).getroot().find("testsuite")
-    assert suite is not None
-    failed = {}
-    for case in suite.iter("testcase"):
-        for problem in (*case.iter("failure"), *case.iter("error")):
-            failed[f"{case.get('name')}"] = (problem.get("message") or "").partition("\n")[0]
-    outcomes = {name: int(suite.get(name) or 0) for name in ("tests", "failures", "errors", "skipped")}
-    return outcomes | {"status": done.returncode, "failed": failed}
-
-
-@contextmanager
-def changed(constant: str, value: int) -> Iterator[None]:
-    """A constant of cuda_launch that is another one for a while."""
-    before = getattr(cuda_launch, constant)
-    setattr(cuda_launch, constant, value)
-    try:
-        yield
-    finally:
-        setattr(cuda_launch, constant, before)
-
-
-def measure_variants(*, quick: bool, repeat: int) -> list[dict[str, Any]]:
-    told = []
-    for constant, values in VARIANTS.items():
-        kept = getattr(cuda_launch, constant)
-        for value in values:
-            with changed(constant, value):
-                found = bench.run(
-                    "cuda", parts=["shapes"], shapes=VARIED_SHAPES, dtypes=["float32"], quick=quick, repeat=repeat
-                )
-            for one in found.measured:
-                entry = {"constant": constant, "value": value, "kept": value == kept, **one.described()}
-                told.append(entry | {"copy_bytes_per_second": found.copy_bytes_per_second})
-                print(f"{constant} = {value}: {one.shape} {one.share:.1%} of the copy", flush=True)
-    return told
-
-
-# --- from files ------------------------------------------------------------------------------------------------------
+NEEDED = ("numpy", "scipy", "pyarrow", "numba", "click", "rich")
+"""Those of the package itself; CuPy is asked after them, and says more."""
+WHO_SECONDS = 120.0
+"""To find the device: the first import of CuPy on a fresh machine, and the driver's start."""
+FILE_CASES = ("1e6", "1e7", "1e8")
+ASKED_CASES = ("1e9",)
+"""That are left out unless somebody asks for them."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """A table of one shape, in files, how often it is read, and of how many times these files it is made."""
+class Part:
+    """A part: the seconds after which it is stopped, and those that it is estimated to take.
 
-    shape: Shape
-    repeat: int = 5
-    copies: int = 1
+    Estimates are of what the host does, as measured on a core (2**26 values of a shape are made in 0.1 to 8 s, 16
+    million values a second are written to Parquet), on 16 cores with a margin; what the GPU does is short beside it.
+    """
 
-    def prepare(self, folder: Path) -> list[str]:
-        """Write its files; those that are there again are links, which take no disk and no time."""
-        made = [Path(path) for path in prepare(self.shape, folder)]
-        links = [path.with_name(f"{copy}-{path.name}") for copy in range(1, self.copies) for path in made]
-        for at, link in enumerate(links):
-            link.hardlink_to(made[at % len(made)])
-        return [str(path) for path in (*made, *links)]
+    name: str
+    limit: float
+    estimate: float
+    about: str
 
 
-CASES = {
-    "1e6": Case(Shape(1_000_000, 50, file_rows=1_000_000, group_rows=1_000_000)),
-    "1e7": Case(Shape(10_000_000, 50, file_rows=1_000_000, group_rows=1_000_000)),
-    "1e8": Case(Shape(100_000_000, 20, file_rows=5_000_000, group_rows=1_000_000), repeat=3),
-    "1e9": Case(Shape(100_000_000, 2, file_rows=5_000_000, group_rows=1_000_000), repeat=1, copies=10),
-    "wide": Case(Shape(1_000_000, 5_000, file_rows=50_000, group_rows=50_000), repeat=3),
-}
-"""0.4, 4, 16, 16 and 40 GB of float64 in memory, some 60 % of that on the disk, of 1e9 a tenth. The wide one in row
-groups of 2 GB: whole files of it are made by one process each, which hold them."""
-QUICK_CASES = {
-    "1e6": Case(Shape(2_000, 6, file_rows=1_000, group_rows=500), repeat=1),
-    "1e9": Case(Shape(1_000, 2, file_rows=500, group_rows=250), repeat=1, copies=3),
-    "wide": Case(Shape(500, 60, file_rows=250, group_rows=250), repeat=1),
+PARTS = {
+    part.name: part
+    for part in (
+        Part("probe", 180, 90, "do kernels compile and count right; cycles of the hardware; sanitizers"),
+        Part("tests", 300, 170, "three files: 170, 70 and 50 s at most"),
+        Part("kernels", 420, 200, "37 figures, 2 s each; 60 s for columns; 60 s for nvcc and ncu"),
+        Part("variants", 240, 120, "42 figures, 2.5 s each; 15 s for columns"),
+        Part("cudf", 240, 40, "a read and a group-by of a million rows"),
+        Part("files", 360, 200, "0.4, 4 and 16 GB: 80 s to write, 120 s for 5, 5 and 3 rounds"),
+        Part("wide", 420, 280, "40 GB: 130 s to write, 150 s for 3 rounds"),
+        Part("cluster", 240, 60, "a worker, and 6 rounds of 0.4 GB"),
+    )
 }
 
 
-def measure_file_cases(cases: dict[str, Case], *, quick: bool, backend: str = "cuda") -> dict[str, Any]:
-    """``gpudrift bench --files`` on each table, beside itself; the table is deleted before the next one is made."""
-    told = {}
-    for name, case in cases.items():
-        with tempfile.TemporaryDirectory(prefix="gpudrift-device-") as folder:
-            start = time.perf_counter()
-            paths = case.prepare(Path(folder))
-            made = time.perf_counter() - start
-            found = measure_files(paths, backend=backend, repeat=case.repeat, quick=quick)
-            table = table_entry(case.shape, paths)
-        print(f"\n{name} (made in {made:.0f} s)", *lines(found), sep="\n", flush=True)
-        table |= {"rows": case.shape.rows * case.copies, "copies": case.copies}
-        told[name] = {"table": table, **found.document()}
-    return told
+# --- one part, in a process of its own -------------------------------------------------------------------------------
 
 
-def measure_cluster(case: Case, *, quick: bool, backend: str = "cuda") -> dict[str, Any]:
-    """The same counting by one worker of a cluster and by this process, in turn; warm, and equal to the bit."""
-    with tempfile.TemporaryDirectory(prefix="gpudrift-device-") as folder:
-        paths = prepare(case.shape, Path(folder))
-        with open_cluster("local", 1, 1 if quick else 0, verbose=True) as client:
-            workers = client.nthreads()
-            schema = gd.profile(paths, client=client, backend=backend).schema
-            took: dict[str, list[float]] = {"cluster": [], "process": []}
-            digests = set()
-            for number in range(case.repeat + 1):
-                for who, seconds in took.items():
-                    start = time.perf_counter()
-                    found = gd.profile(
-                        paths, schema=schema, client=client if who == "cluster" else None, backend=backend
-                    )
-                    if number:  # the first round loads what there is to load
-                        seconds.append(time.perf_counter() - start)
-                    digests.add(found.digest)
-        table = table_entry(case.shape, paths)
-    assert len(digests) == 1, f"the cluster and this process counted differently: {digests}"
-    over = [a / b for a, b in zip(took["cluster"], took["process"], strict=True)]
-    told = {
-        "table": table,
-        "workers": len(workers),
-        "threads": sum(workers.values()),
-        "digest": digests.pop(),
-        "seconds": {who: median(all_of_them) for who, all_of_them in took.items()},
-        "all_seconds": took,
-        "ratio": median(over),
-    }
-    print(f"a cluster of one: {told['seconds']['cluster']:.2f} s, {told['ratio']:.2f} x this process", flush=True)
-    return told
+def run_part(name: str, sheet: Sheet, given: argparse.Namespace) -> None:
+    """Measure what the sheet does not have."""
+    adopt_orphans()
+    sheet.ended("running")
+    options = {"quick": given.quick, "repeat": given.repeat}
+    if name == "probe":
+        from device_probe import run_probe
+
+        run_probe(sheet, quick=given.quick)
+    elif name == "tests":
+        from device_tests import run_tests, unfinished
+
+        run_tests(sheet, quick=given.quick)
+        why = unfinished(sheet.document["tests"])
+        if why:
+            sheet.ended("cut" if sheet.document["tests"]["outcomes"] else "left out", why)
+            return
+    else:
+        import device_parts as parts
+
+        quick = given.quick
+        if name == "kernels":
+            parts.measure_kernels(sheet, **options)
+        elif name == "variants":
+            parts.measure_variants(sheet, **options)
+        elif name == "cudf":
+            parts.measure_cudf(sheet, quick=quick)
+        elif name == "files":
+            known = parts.QUICK_CASES if quick else parts.CASES
+            cases = {case: known[case] for case in given.cases if case in known}
+            parts.measure_file_cases(sheet, cases, quick=quick)
+        elif name == "wide":
+            parts.measure_file_cases(sheet, parts.QUICK_WIDE if quick else parts.WIDE, quick=quick)
+        elif name == "cluster":
+            why = parts.measure_cluster(sheet, (parts.QUICK_CASES if quick else parts.CASES)["1e6"], quick=quick)
+            if why:
+                sheet.ended("left out", why)
+                return
+    sheet.ended("done")
+
+
+def who() -> dict[str, str]:
+    """The name of the device, or why none can be used; asked in a process of its own, which a driver may hang."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        return {"why": f"not installed: {', '.join(missing)}"}
+    from gpudrift.backends.cuda.device import probe
+
+    found = probe()
+    return {"why": found.why_not} if found.why_not else {"name": found.name}
+
+
+# --- all of them -----------------------------------------------------------------------------------------------------
+
+
+def is_done(name: str, sheet: Sheet | None, given: argparse.Namespace) -> bool:
+    if sheet is None or sheet.document.get("state") != "done":
+        return False
+    there = sheet.document.get("files", {})
+    return name != "files" or all(there.get(case, {}).get("whole") for case in wanted_cases(given))
+
+
+def wanted_cases(given: argparse.Namespace) -> list[str]:
+    """Toy tables are not made of every size."""
+    return [case for case in given.cases if not given.quick or case in ("1e6", "1e9")]
+
+
+def failed_of(folder: Path, device: str, given: argparse.Namespace) -> list[str] | None:
+    """Tests that failed and what the probe found wrong in this run, by name; None where no test has run."""
+    from device_probe import wrong_in
+    from device_tests import failed_in
+
+    found: list[str] | None = None
+    for name, failed in (("tests", failed_in), ("probe", wrong_in)):
+        path = path_of(folder, device, name)
+        sheet, different = Sheet.open(path, head_for(name, device, given))
+        if not different and path.exists():
+            some = failed(sheet.document)
+            found = [*(found or []), *some] if some or name == "tests" else found
+    return found
+
+
+def head_for(name: str, device: str, given: argparse.Namespace) -> dict[str, Any]:
+    return head_of(name, device=device, quick=given.quick, repeat=given.repeat, commit=given.commit)
+
+
+def supervise(names: Sequence[str], device: str, given: argparse.Namespace) -> dict[str, str]:
+    """Run parts one after the other; what became of each, in words, empty where it is done."""
+    folder, start = given.folder, time.monotonic()
+    became: dict[str, str] = {}
+    for name in names:
+        part, path = PARTS[name], path_of(folder, device, name)
+        sheet, different = Sheet.open(path, head_for(name, device, given))
+        if different:
+            print(f"{name}: measured anew: {different}", flush=True)
+        elif is_done(name, sheet, given):
+            print(f"{name}: there already, {sheet.document['figures']} figures", flush=True)
+            became[name] = ""
+            continue
+        limit, left = given.limits.get(name, part.limit), given.seconds - (time.monotonic() - start)
+        if left < min(part.estimate, limit):
+            became[name] = f"left out: takes about {part.estimate:.0f} s, and {max(left, 0):.0f} s are left"
+            print(f"{name}: {became[name]}", flush=True)
+            continue
+        print(f"\n--- {name}, at most {min(limit, left):.0f} s", flush=True)
+        became[name] = run_supervised(name, path, device, given, min(limit, left))
+        remove_unfinished(folder)
+        stamp_tests(folder, device, PARTS, failed_of(folder, device, given))
+    return became
+
+
+def run_supervised(name: str, path: Path, device: str, given: argparse.Namespace, limit: float) -> str:
+    options = ["--folder", str(given.folder), "--device", device, "--repeat", str(given.repeat)]
+    options += ["--quick"] if given.quick else []
+    options += ["--cases", ",".join(given.cases)]
+    options += ["--commit", given.commit] if given.commit else []
+    command = [sys.executable, str(Path(__file__).resolve()), "--part", name, *options]
+    with scratch() as folder:
+        ended = run_limited(command, limit, tell=lambda line: print(line, flush=True), TMPDIR=folder)
+    sheet, _ = Sheet.open(path, head_for(name, device, given))
+    sheet.document["seconds"] = sheet.document.get("seconds", 0.0) + ended.seconds
+    if not ended.why:
+        sheet.save()
+    else:
+        sheet.ended("cut" if ended.status is None else "crashed", ended.why, ended.end[-4000:])
+    return "" if sheet.state == "done" else f"{sheet.state}: {sheet.document.get('why', '')}"
+
+
+def plan(names: Sequence[str], given: argparse.Namespace) -> str:
+    """Parts with their limits and estimates, which need no GPU."""
+    chosen = [PARTS[name] for name in names]
+    lines = [f"{'part':<9} {'limit':>6} {'estimate':>9}"]
+    lines += [
+        f"{one.name:<9} {given.limits.get(one.name, one.limit):>4.0f} s {one.estimate:>7.0f} s  {one.about}"
+        for one in chosen
+    ]
+    longest = max(chosen, key=lambda one: one.estimate)
+    total = sum(one.estimate for one in chosen)
+    lines.append(f"about {total / 60:.0f} minutes in all; the longest part is {longest.name}: {longest.estimate:.0f} s")
+    return "\n".join(lines)
+
+
+def summary(became: dict[str, str], device: str, given: argparse.Namespace) -> tuple[str, bool]:
+    """What became of each part, with the end of the output of those that were cut, and whether all is well."""
+    lines = ["", f"--- {device}: {given.folder}"]
+    for name, why in became.items():
+        sheet = Sheet.read(path_of(given.folder, device, name))
+        document = sheet.document if sheet is not None else {}
+        figures, seconds = document.get("figures", 0), document.get("seconds", 0.0)
+        lines.append(f"{name:<9} {figures:>4} figures in {seconds:>4.0f} s  {why or 'done'}")
+        end = document.get("end", "")
+        if why and end:
+            lines += [f"    {line}" for line in end.splitlines()[-8:]]
+    failed = failed_of(given.folder, device, given)
+    if failed:
+        lines += [
+            "",
+            f"!!! {len(failed)} FAILED: no figure of this run may be shown",
+            *(f"    {one}" for one in failed[:20]),
+        ]
+    elif failed is None:
+        lines.append("no tests of this code have run in this folder")
+    return "\n".join(lines), not failed and not any(became.values())
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
 
-PARTS = ("tests", "kernels", "variants", "files", "cluster")
-
-
-def measure(parts: Sequence[str], cases: dict[str, Case], *, quick: bool, repeat: int) -> dict[str, Any]:
-    """What the parts find, by their names in the JSON."""
-    found: dict[str, Any] = {}
-    if "tests" in parts:
-        found["tests"] = run_tests()
-        if found["tests"]["status"]:
-            return found
-    if "kernels" in parts:
-        result = bench.run(
-            "cuda",
-            quick=quick,
-            repeat=repeat,
-            begin=lambda result: print(f"{result.device}: a copy {result.copy_bytes_per_second / 1e9:,.0f} GB/s"),
-            tell=lambda one: print(f"{one.part} {one.who} {one.dtype} {one.shape}: {one.share:.1%}", flush=True),
-        )
-        found["bench"] = result.document()
-    if "variants" in parts:
-        found["variants"] = measure_variants(quick=quick, repeat=repeat)
-    if "files" in parts:
-        found["files"] = measure_file_cases(cases, quick=quick)
-    if "cluster" in parts:
-        found["cluster"] = measure_cluster((QUICK_CASES if quick else CASES)["1e6"], quick=quick)
-    return found
-
 
 def chosen(text: str | None, known: Sequence[str], parser: argparse.ArgumentParser, option: str) -> list[str]:
+    """Some of what is known, in the order in which it is known."""
     names = text.split(",") if text else list(known)
     unknown = [name for name in names if name not in known]
     if unknown:
         parser.error(f"{option}: unknown {unknown[0]!r}; choose from {', '.join(known)}")
-    return names
+    return [name for name in known if name in names]
 
 
-def main() -> None:
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results")
     parser.add_argument("--only", metavar="A,B", help=f"some of {', '.join(PARTS)}; all by default")
-    parser.add_argument("--cases", metavar="A,B", help=f"of files: some of {', '.join(CASES)}; all by default")
-    parser.add_argument("--output", type=Path, help="default: device-NAME.json in benchmarks/results")
+    parser.add_argument("--cases", metavar="A,B", help=f"of files: some of {', '.join(FILE_CASES + ASKED_CASES)}")
     parser.add_argument("--quick", action="store_true", help="small columns, to see that it works")
     parser.add_argument("--repeat", type=int, default=5, help="measurements of each figure (default 5)")
-    given = parser.parse_args()
-    parts = chosen(given.only, PARTS, parser, "--only")
-    known = QUICK_CASES if given.quick else CASES
-    cases = {name: known[name] for name in chosen(given.cases, tuple(known), parser, "--cases")}
-    why = why_not_cuda()
-    if why is not None:
-        print(f"device.py: nothing can be measured here: {why}", file=sys.stderr)
-        sys.exit(3)
-    from gpudrift.backends.cuda.device import device
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="for all of it: what no longer fits is left out"
+    )
+    parser.add_argument("--limits", metavar="A=S,B=S", default="", help="other time limits of parts, in seconds")
+    parser.add_argument("--plan", action="store_true", help="print the parts with their limits, and end")
+    parser.add_argument("--commit", help="that is measured, where the checkout does not say")
+    parser.add_argument("--part", choices=PARTS, help="measure one part in this very process, without a limit")
+    parser.add_argument("--device", metavar="NAME", help="the name of the GPU, where it is known")
+    parser.add_argument("--who", action="store_true", help="print as JSON which GPU is used, and end")
+    given = parser.parse_args(arguments)
+    given.folder = given.folder.resolve()  # processes are started in the root of the repository
+    given.only = chosen(given.only, tuple(PARTS), parser, "--only")
+    usual = given.cases or ",".join(FILE_CASES)
+    given.cases = chosen(usual, FILE_CASES + ASKED_CASES, parser, "--cases")
+    if given.repeat < 1:
+        parser.error(f"--repeat: expected at least 1, got {given.repeat}")
+    try:
+        given.limits = {
+            name: float(seconds) for name, _, seconds in (one.partition("=") for one in given.limits.split(",") if one)
+        }
+    except ValueError:
+        parser.error(f"--limits: expected PART=SECONDS, got {given.limits!r}")
+    chosen(",".join(given.limits), tuple(PARTS), parser, "--limits")
+    return given
 
-    document: dict[str, Any] = {
-        "format": FORMAT,
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": end_to_end.commit(),
-        "quick": given.quick,
-        "device": device().name,
-        **measure(parts, cases, quick=given.quick, repeat=given.repeat),
-    }
-    failed = document.get("tests", {}).get("status", 0) != 0
-    name = "failed" if failed else re.sub("[^a-z0-9]+", "-", device().name.lower()).strip("-")
-    some = "" if given.only is None else "-" + "-".join(parts)
-    some += "" if given.cases is None else "-" + "-".join(cases)
-    output = given.output or RESULTS / f"device-{name}{some}.json"
-    write_whole(output, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
-    print(f"wrote {output}")
-    sys.exit(1 if failed else 0)
+
+def device_name(given: argparse.Namespace) -> str:
+    """Of the GPU; the command ends where there is none."""
+    if given.device:
+        return str(given.device)
+    ended = run_limited([sys.executable, str(Path(__file__).resolve()), "--who"], WHO_SECONDS)
+    try:
+        found = json.loads(ended.end.splitlines()[-1])
+    except (ValueError, IndexError):
+        found = {"why": f"{ended.why or 'no answer'}: {ended.end[-500:]}"}
+    if "name" not in found:
+        print(f"device.py: nothing can be measured here: {found['why']}", file=sys.stderr)
+        sys.exit(3)
+    return str(found["name"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = options(arguments)
+    if given.who:
+        print(json.dumps(who()))
+        return
+    if given.plan:
+        print(plan(given.only, given))
+        return
+    adopt_orphans()
+    device = device_name(given)
+    if given.part is not None:
+        head = head_for(given.part, device, given)
+        sheet, _ = Sheet.open(path_of(given.folder, device, given.part), head)
+        sheet.document["tests_failed"] = failed_of(given.folder, device, given)
+        run_part(given.part, sheet, given)
+        return
+    if given.commit is None:
+        import end_to_end
+
+        given.commit = end_to_end.commit()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(given.folder)
+    told, well = summary(supervise(given.only, device, given), device, given)
+    print(told)
+    sys.exit(0 if well else 1)
 
 
 if __name__ == "__main__":

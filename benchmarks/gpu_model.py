@@ -70,7 +70,8 @@ def rates_of(documents: Sequence[Mapping[str, Any]]) -> dict[str, Rate]:
         for one in document.get("bench", {}).get("measured", ()):
             if (one["part"], one["who"], one["dtype"], one["shape"]) == ("shapes", "gpudrift", "float64", "normal"):
                 found["count"] = Rate(one["bytes_per_second"], True, made)
-        cases = [case for case in document.get("files", {}).values() if case["library"].startswith("pylibcudf")]
+        whole = [case for case in document.get("files", {}).values() if case.get("whole", True)]
+        cases = [case for case in whole if case["library"].startswith("pylibcudf")]
         if cases:
             widest = max(cases, key=lambda case: case["tables"]["reference"]["columns"])
             [read] = [one for one in widest["measured"] if key_of(one) == ("read", "both", "pylibcudf.read_parquet")]

@@ -10,7 +10,7 @@ import end_to_end
 import scale_model
 from committed import NOT_MEASURED, Document, table
 
-from gpudrift.backends.cuda import launch as cuda_launch
+from gpudrift.backends.cuda import launch, layout
 
 __all__ = ["BLOCKS"]
 
@@ -209,10 +209,12 @@ def share_of(dtype: str) -> Callable[[dict[str, Document]], str]:
             for one in newest["bench"]["bench"]["measured"]
             if (one["part"], one["who"], one["dtype"]) == ("shapes", "gpudrift", dtype)
         }
-        return ", ".join(
+        known = [shape for shape in ("uniform", "normal") if shape in found]
+        told = [
             f"{shape} {found[shape]['values_per_second'] / 1e9:,.0f} G values/s, {found[shape]['share']:.0%}"
-            for shape in ("uniform", "normal")
-        )
+            for shape in known
+        ]
+        return ", ".join(told) or NOT_MEASURED
 
     return told
 
@@ -234,7 +236,7 @@ def variants_of(constant: str) -> Callable[[dict[str, Document]], str]:
 
 
 def kept(constant: str) -> str:
-    return f"{getattr(cuda_launch, constant):,}"
+    return f"{getattr(layout if hasattr(layout, constant) else launch, constant):,}"
 
 
 def file_figures(figure: Callable[[Document], float | None], form: str) -> Callable[[dict[str, Document]], str]:
@@ -279,7 +281,7 @@ def counting_rate(newest: dict[str, Document]) -> str:
         for one in newest["bench"]["bench"]["measured"]
         if (one["part"], one["who"]) == ("widths", "gpudrift")
     ]
-    return f"{median(widths):.2f} TB/s, the median of widths"
+    return f"{median(widths):.2f} TB/s, the median of widths" if widths else NOT_MEASURED
 
 
 Entry = tuple[str, str, Callable[[dict[str, Document]], str], Callable[[], str]]
@@ -287,10 +289,10 @@ TUNING: tuple[Entry, ...] = (
     ("float64 on an H200, 1,024 bins with sums", "340 G values/s, two thirds of the copy", share_of("float64"), str),
     ("float32, the same", "340 G values/s, one third of the copy", share_of("float32"), str),
     (
-        "`MOST_BITS`, cells of the guide",
-        "finer: fewer cells with an edge, so fewer words read, until blocks take too much shared memory",
-        variants_of("MOST_BITS"),
-        lambda: kept("MOST_BITS"),
+        "`CELLS` of the guide",
+        "more: fewer cells with an edge, so fewer words read, until blocks take too much shared memory",
+        variants_of("CELLS"),
+        lambda: kept("CELLS"),
     ),
     (
         "`COPIES` of the sums",

@@ -399,9 +399,10 @@ def load(folder: Path) -> tuple[Costs, dict[str, dict[str, Any]], list[str]]:
 
 
 def device_results(folder: Path) -> list[dict[str, Any]]:
-    """What device.py has measured, the oldest first; toy runs are none."""
+    """What device.py has measured, the oldest first; toy runs are none, and those whose tests failed."""
     found = [json.loads(path.read_text()) for path in folder.glob("device-*.json")]
-    return sorted((one for one in found if not one["quick"]), key=lambda one: one["date"])
+    wanted = [one for one in found if not one["quick"] and not one.get("tests_failed")]
+    return sorted(wanted, key=lambda one: one["date"])
 
 
 def prediction(table: Table, costs: Costs, threads_each: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, on w
 - ``pages``: the other pages, each with the sentence in its head that says what it is for;
 - ``speed``, ``cases``: the newest result of each case of end_to_end.py among benchmarks/results/*.json;
 - ``cluster``: the newest result there of each case of cluster.py, and what scale_model.py makes of them;
-- ``gpu``: the newest result there of device.py, "not measured" where there is none;
+- ``gpu``: the newest results there of device.py, "not measured" where there are none;
 - ``accuracy``: some shapes of the newest result there of statistics_error.py;
 - ``windows``, ``known``, ``falsealarms``, ``segmentalarms``: the newest results of windows.py and false_alarms.py;
 - and the others of notebook.py.
@@ -32,6 +32,8 @@ import notebook
 import sessions
 import window_blocks
 from committed import NOT_MEASURED, ROOT, Document
+
+from gpudrift.bench.shapes import SHAPES
 
 FOLDERS = (
     "gpudrift/cli",
@@ -262,7 +264,9 @@ def model_rows(document: dict[str, Any]) -> list[tuple[str, str]]:
 def outcomes(newest: dict[str, Document]) -> str:
     tests = newest["tests"]["tests"]
     passed = tests["tests"] - tests["failures"] - tests["errors"] - tests["skipped"]
-    return f"{passed} pass, {tests['failures']} fail, {tests['skipped']} skipped"
+    said = [f"{passed} pass, {tests['failures'] + tests['errors']} fail, {tests['skipped']} skipped"]
+    files = {Path(path).name: one["state"] for path, one in tests.get("files", {}).items()}
+    return "; ".join([*said, *(f"{name}: {state}" for name, state in files.items() if state != "done")])
 
 
 def ours_of(newest: dict[str, Document], part: str) -> list[Document]:
@@ -275,23 +279,28 @@ def shares(newest: dict[str, Document]) -> dict[tuple[str, str], float]:
 
 def usual_shares(dtype: str) -> Callable[[dict[str, Document]], str]:
     def told(newest: dict[str, Document]) -> str:
-        found = shares(newest)
-        return f"{found[dtype, 'uniform']:.0%}, {found[dtype, 'normal']:.0%}"
+        found = [shares(newest).get((dtype, shape)) for shape in ("uniform", "normal")]
+        return ", ".join(NOT_MEASURED if share is None else f"{share:.0%}" for share in found)
 
     return told
 
 
 def worst_share(newest: dict[str, Document]) -> str:
-    share, shape = min((share, shape) for (dtype, shape), share in shares(newest).items() if dtype == "float32")
+    """Of all shapes: where some are missing the worst one may be among them."""
+    found = [(share, shape) for (dtype, shape), share in shares(newest).items() if dtype == "float32"]
+    if len(found) < len(SHAPES):
+        return f"{NOT_MEASURED}: {len(found)} of {len(SHAPES)} shapes"
+    share, shape = min(found)
     return f"{share:.0%} ({shape})"
 
 
 def beside_peer(name: str) -> Callable[[dict[str, Document]], str]:
     def told(newest: dict[str, Document]) -> str:
         document = newest["bench"]["bench"]
-        same = next(one for one in ours_of(newest, "shapes") if (one["dtype"], one["shape"]) == ("float32", "normal"))
+        ours = {(one["dtype"], one["shape"]): one for one in ours_of(newest, "shapes")}
+        same = ours.get(("float32", "normal"))
         peers = {one["who"]: one["seconds"] / one["rows"] for one in document["measured"] if one["part"] == "peers"}
-        if name not in peers:
+        if name not in peers or same is None:
             return f"{NOT_MEASURED}: {document['missing'].get(name, 'not there')}"
         return f"{peers[name] / (same['seconds'] / same['rows']):.1f} ×"
 
@@ -299,7 +308,9 @@ def beside_peer(name: str) -> Callable[[dict[str, Document]], str]:
 
 
 def idle_share(newest: dict[str, Document]) -> str:
-    wide = max(ours_of(newest, "widths"), key=lambda one: one["columns"])
+    wide = max(ours_of(newest, "widths"), key=lambda one: one["columns"], default=None)
+    if wide is None:
+        return NOT_MEASURED
     return f"{wide['host']:.1%} ({wide['columns']:,} × {wide['rows']:,})"
 
 

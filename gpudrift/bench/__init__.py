@@ -19,6 +19,8 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -149,6 +151,7 @@ def run(
     quick: bool = False,
     tell: Callable[[Measured], None] = lambda measured: None,
     begin: Callable[[Result], None] = lambda result: None,
+    skip: int = 0,
 ) -> Result:
     """Measure, part by part.
 
@@ -173,6 +176,8 @@ def run(
         Called with each figure as it comes.
     begin : callable
         Called with what is known before the first one.
+    skip : int
+        Figures that are left out, the first ones: what an earlier run has, peers that are missing among them.
 
     Raises
     ------
@@ -193,9 +198,11 @@ def run(
     found = Result(engine.device, backend, engine.copy_bandwidth(), engine.details, repeat, quick)
     begin(found)
     bench = _Bench(engine, rows, shapes, dtypes, repeat, quick, found)
-    for measured in bench.figures(parts):
-        found.measured.append(measured)
-        tell(measured)
+    for figure in islice(bench.figures(parts), skip, None):
+        measured = figure()
+        if measured is not None:
+            found.measured.append(measured)
+            tell(measured)
     return found
 
 
@@ -209,25 +216,29 @@ class _Bench:
     quick: bool
     result: Result
 
-    def figures(self, parts: Sequence[str]) -> Iterator[Measured]:
+    def figures(self, parts: Sequence[str]) -> Iterator[Callable[[], Measured | None]]:
+        """What measures each figure, in the order in which they are told; None is made of a peer that is missing."""
         if "shapes" in parts:
             for dtype in self.dtypes:
                 for shape in self.shapes:
-                    yield self.ours("shapes", dtype, shape, USUAL_BINS)
+                    yield partial(self.ours, "shapes", dtype, shape, USUAL_BINS)
         if "dtypes" in parts:
             for dtype in DTYPES:
-                yield self.ours("dtypes", dtype, "normal", USUAL_BINS)
+                yield partial(self.ours, "dtypes", dtype, "normal", USUAL_BINS)
         if "bins" in parts:
             for bins in BINS:
-                yield self.ours("bins", "float32", "normal", bins)
+                yield partial(self.ours, "bins", "float32", "normal", bins)
         if "widths" in parts:
             for columns, times in WIDTHS:
-                rows = max(1, min(WIDE_ROWS, self.rows * times // columns, self.engine.room // (4 * columns)))
-                yield self.ours(
-                    "widths", "float32", "normal", USUAL_BINS, rows, min(columns, 50) if self.quick else columns
-                )
+                yield partial(self.wide, columns, times)
         if "peers" in parts:
-            yield from self.peers()
+            for peer in peers_of(self.engine.name):
+                yield partial(self.peer, peer)
+
+    def wide(self, columns: int, times: int) -> Measured:
+        rows = max(1, min(WIDE_ROWS, self.rows * times // columns, self.engine.room // (4 * columns)))
+        columns = min(columns, 50) if self.quick else columns
+        return self.ours("widths", "float32", "normal", USUAL_BINS, rows, columns)
 
     def ours(self, part: str, dtype: str, shape: str, bins: int, rows: int = 0, columns: int = 0) -> Measured:
         values = column_of(shape, dtype, rows or self.rows)
@@ -241,24 +252,25 @@ class _Bench:
         made = schema.columns[0].bins
         return Measured(part, "gpudrift", dtype, shape, made, values.size, columns, seconds, size, share, host)
 
-    def peers(self) -> Iterator[Measured]:
+    @cached_property
+    def of_peers(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """Values and edges that peers get."""
         values = column_of("normal", "float32", self.rows)
-        schema = schema_of(values, USUAL_BINS)
-        inner = schema.columns[0].edges
+        inner = schema_of(values, USUAL_BINS).columns[0].edges
         assert inner is not None
-        edges = np.unique(inner[np.abs(inner) < 1e30].astype(np.float32))
-        for peer in peers_of(self.engine.name):
-            try:
-                seconds, _ = self.timed(peer.counting(values, edges))
-            except Exception as error:  # whatever a library that is not ours does
-                self.result.missing[peer.name] = (str(error).splitlines() or [type(error).__name__])[0]
-                continue
-            yield self.peer(peer, values, edges.size - 1, seconds)
+        return values, np.unique(inner[np.abs(inner) < 1e30].astype(np.float32))
 
-    def peer(self, peer: Peer, values: npt.NDArray[Any], bins: int, seconds: float) -> Measured:
+    def peer(self, peer: Peer) -> Measured | None:
+        values, edges = self.of_peers
+        try:
+            seconds, _ = self.timed(peer.counting(values, edges))
+        except Exception as error:  # whatever a library that is not ours does
+            self.result.missing[peer.name] = (str(error).splitlines() or [type(error).__name__])[0]
+            return None
         share = values.nbytes / seconds / self.result.copy_bytes_per_second
         sizes = values.size, 1, seconds, values.nbytes, share
-        return Measured("peers", peer.name, "float32", "normal", peer.bins or bins, *sizes, note=peer.note)
+        bins = peer.bins or edges.size - 1
+        return Measured("peers", peer.name, "float32", "normal", bins, *sizes, note=peer.note)
 
     def timed(self, work: Callable[[], object], idle: Callable[[], float] | None = None) -> tuple[float, float | None]:
         """Seconds of one call, the median, and what share of them the GPU had nothing to do."""

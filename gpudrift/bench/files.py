@@ -95,6 +95,7 @@ def measure_files(
     threads: int = 0,
     repeat: int = 5,
     quick: bool = False,
+    tell: Callable[[FilesResult], None] = lambda found: None,
 ) -> FilesResult:
     """Measure the way from Parquet files to a report beside the bare reader.
 
@@ -111,6 +112,8 @@ def measure_files(
         Rounds.
     quick : bool
         Only noted.
+    tell : callable
+        Called with what there is so far, after each step and each round.
 
     Raises
     ------
@@ -122,7 +125,7 @@ def measure_files(
     if repeat < 1:
         raise ValueError(f"bench: expected at least 1 round, got {repeat}")
     return _Files(reference, reference if current is None else current, Settings(backend, threads)).measure(
-        repeat, quick=quick
+        repeat, quick=quick, tell=tell
     )
 
 
@@ -150,7 +153,9 @@ class _Files:
         settings = self.settings if not backend else replace(self.settings, backend=backend)
         return placed(source, settings)[0]
 
-    def measure(self, repeat: int, *, quick: bool) -> FilesResult:
+    def measure(
+        self, repeat: int, *, quick: bool, tell: Callable[[FilesResult], None] = lambda found: None
+    ) -> FilesResult:
         engine = cuda_engine() if self.on_gpu else cpu_engine(self.settings.backend, self.settings.threads)
         details = dict(engine.details) | {"threads": self.settings.workers}
         head = surroundings(
@@ -164,11 +169,15 @@ class _Files:
         found = FilesResult(head, self.settings.workers, self.tables)
         found.checked = self.check()
         found.memory = self.memory()
-        library = self.library(found)
-        rounds = [self.round(library) for _ in range(repeat)]
-        found.measured = list(self.summed(rounds, found.library.partition(",")[0]))
-        found.split = self.split()
         found.digests = dict(self.digests)
+        tell(found)
+        library = self.library(found)
+        rounds = []
+        for _ in range(repeat):
+            rounds.append(self.round(library))
+            found.measured = list(self.summed(rounds, found.library.partition(",")[0]))
+            tell(found)
+        found.split = self.split()
         return found
 
     # --- what is timed ---

@@ -7,12 +7,12 @@ from support.scripts import BENCHMARKS
 
 
 @pytest.fixture
-def device(cupy, monkeypatch):
-    """The script on the double of a GPU."""
+def parts(cupy, monkeypatch):
+    """The parts of device.py on the double of a GPU."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import device
+    import device_parts
 
-    return device
+    return device_parts
 
 
 @pytest.fixture

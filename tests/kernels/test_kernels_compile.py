@@ -31,6 +31,7 @@ KERNELS = {
     *(f"gd_count_{stored}" for stored in STORED),
     *("gd_build_guides", "gd_take", "gd_take_bits", "gd_check_texts"),
 }
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 REGISTERS = 65_536
 """Of a multiprocessor."""
 MOST_INSTRUCTIONS = 75
@@ -44,9 +45,9 @@ def check(found: dict[str, dict[str, int]]) -> None:
         assert one["registers"] * THREADS <= REGISTERS // 2, f"{name}: two blocks shall fit a multiprocessor"
 
 
-def with_nvcc(folder: Path, architecture: int) -> str:
+def with_nvcc(folder: Path, architecture: int, code: str = "") -> str:
     source = folder / "count.cu"
-    source.write_text(kernel_source("count.cu"))
+    source.write_text(code or kernel_source("count.cu"))
     options = [*OPTIONS, *machine_code.memory_of(architecture).options, "-ftz=true"]
     command = ["nvcc", "-cubin", f"-arch=sm_{architecture}", "-Xptxas", "-v", *options, "-Werror", "all-warnings"]
     output = ["-o", str(folder / "count.cubin")]
@@ -86,6 +87,20 @@ def test_nothing_spills_with_nvrtc(compiling, architecture):
     told, code = compiling["nvrtc", architecture].result()
     check(machine_code.resources(told))
     assert all(name.encode() in code for name in KERNELS)
+
+
+def test_the_kernels_that_measure_a_device_compile(tmp_path):
+    """benchmarks/wavefronts.cu, with what CuPy adds: their loops are there, and two blocks fit a multiprocessor."""
+    code = (BENCHMARKS / "wavefronts.cu").read_text()
+    wanted = {f"wf_{name}" for name in ("load32", "load64", "atomic_literal", "atomic_variable", "float_to_double")}
+    wanted |= {"wf_double_to_float", "wf_double_to_unsigned", "wf_fma_double"}
+    told = [with_nvcc(tmp_path, 90, code)] if shutil.which("nvcc") else []
+    told += [machine_code.with_nvrtc(nvrtc, 90, code)[0]] if nvrtc else []
+    for found in map(machine_code.resources, told):
+        assert set(found) == wanted
+        for one in found.values():
+            assert one["spill_stores"] == one["spill_loads"] == one["stack"] == 0
+            assert one["registers"] <= REGISTERS // (2 * 512)
 
 
 def test_a_compiler_was_there():
