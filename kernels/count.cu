@@ -8,32 +8,61 @@ Counting kernels: columns in, slots out.
     sums       uint64[bins], again for each group: added to
     bounds     int64[2]: keys of the smallest and largest finite value, lowered and raised; again for each group
 
-gridDim = (blocks of the longest group, columns, groups from `first_group` on); a block takes `rows_of_a_block` consecutive rows of a group and
-keeps private 32-bit counters in shared memory, so that the row loop touches global memory only to read values and
-validity:
+gridDim = (blocks of the longest group, columns, groups from `first_group` on); a block takes `rows_of_a_block`
+consecutive rows of a group and keeps private 32-bit counters in shared memory, so that the row loop touches global
+memory only to read values and validity:
 
-    edges    8 (bins + 1)          guide    2 (2 half + 1)          counts    4 (bins + 5)
-    carried  4 bins, or none       scales   2 bins                  sums      4 bins copies
+    edges     8 (bins + 1)                             counts    4 (bins + 5)
+    limits    4 (bins + 1), of values of 32 bits       sums      4 bins copies
+    guide     4 (2 half + 1)                           scales    4 bins, where GD_SCALES
+
+backends/cuda/layout.py chooses `half` and `copies`, so that two blocks fit a multiprocessor.
 
 What the hardware does with the odd line:
 
-- `atomicAdd(&counts[slot], 1u)`, literal 1, result unused: ATOMS.POPC.INC from sm_80 on, which merges the lanes of a
-  warp that meet in a slot. A variable would be ATOMS.ADD, one after the other: constant columns would be 32 times slower.
-- Residuals differ, so the hardware cannot merge them; where most rows are in one bin lanes would queue. A thread adds up
-  the residuals of consecutive rows of one bin in a register: a column that has drifted into a single bin makes no
-  atomics at all, one with 90 % there a fifth. `copies` of the sums (1, 2, 4 …), one for each lane modulo that, divide
-  the queue that is left.
-- 64-bit atomics on shared memory are compare-and-swap loops. So sums are 32 bits and are emptied every 65,536 rows:
-  65,536 residuals of at most 65,535, added to at most 65,535 that stay, are at most 2^32 - 1, and not one more. They
-  are emptied into `carried`, or into global memory where 64 KiB (sm_75) do not hold that as well.
+- `red.shared.add 1`, a literal, result unused: ATOMS.POPC.INC from sm_80 on, which merges the lanes of a warp that meet
+  in a slot. A variable would be ATOMS.ADD, one after the other: constant columns would be 32 times slower.
+- Residuals differ, so the hardware cannot merge them. A bin has `copies` sums side by side, and a lane adds to the one
+  of its number modulo that: 32 lanes that meet in a bin queue in fours where there are eight copies, and random lanes
+  meet in a bank less often. Where few copies fit (GD_RUNS), a thread adds up the residuals of consecutive rows of one
+  bin in a register, so that a column that has drifted into a single bin makes hardly any atomics.
+- 64-bit atomics on shared memory are compare-and-swap loops. So sums are 32 bits and are emptied into global memory in
+  time: 65,537 residuals of 65,535 are 2^32 - 1, and not one more fits. One copy is emptied every 65,536 rows. One of
+  several gets the rows of blockDim / copies threads: their share of the packs, one more pack (up to 16 rows) for each
+  thread, and two rows before and behind. Of 49,152 rows times copies that is at most 49,152 + 9 blockDim, which is
+  below 65,536 up to 1,024 threads.
 - Global totals are 64 bits: RED.E.ADD.64, native.
 - The next 16 bytes are asked for before the ones at hand are counted: two blocks of 512 threads on a multiprocessor
-  have 32 KiB on their way then, and memory of 4 TB/s and 700 ns wants 23 KiB of each of 132.
+  have 16 KiB on their way then, and the 1.5 TB/s that are counted, at 700 ns, want 8 KiB of each of 132.
+- float32 is touched by PTX alone (arithmetic.cuh), because CuPy compiles with -ftz=true.
 
-Expected, not measured (no device was at hand; `python benchmarks/device.py` measures): shared memory is the limit, not
-global memory. A value takes a word of the guide, 1.2 to 1.7 edges of two words, a scale, and two atomics; 32 random lanes
-meet in a bank 3.5 times a word, so a warp's values take about 22 cycles: on 132 multiprocessors at 1.75 GHz 340 thousand
-million values a second, two thirds of the copy bandwidth of an H200 for float64 and one third for float32.
+A model, for an H200 (benchmarks/kernel_model.py; no device was at hand, benchmarks/device.py measures): cycles of a
+multiprocessor for the 32 values of a warp, of a normal column with 1,024 quantile bins (1,620 in all) and sums.
+
+                                                              float32    float64
+    issue, 4 a cycle    52 and 60 instructions a value           13.1       15.0
+    loads of shared memory                                       12.5       13.6
+        cell            a word of the guide                         3.5        3.5
+        compare         a limit, where the cell has an edge         1.7        2.8
+        edge            a word of 64 bits                           6.1        6.1
+        scale           where the bin is not the guide's            1.2        1.2
+    atomics on it, each of 1 to 2 cycles                          6.4        6.4
+        counts          3.5 lanes that do not merge meet in a bank
+        sums            2.9, with eight copies
+    conversions and float64, 16 and 64 lanes a cycle              3.5        5.5
+    memory, at the rate of a copy                                 6.9       13.8
+
+Shared memory decides: 18.9 to 25.3 cycles for float32 and 20.0 to 26.4 for float64 are 292 to 391 and 280 to 370
+thousand million values a second, 27 to 36 and 52 to 69 percent of the bandwidth of a copy (4.3 TB/s). Uniform columns
+take 3 percent more. Of those that have drifted into a bin or hold one value it is issue that decides: 13 to 17 cycles.
+
+What each step was worth there, float32, from 33.3 cycles (issue) and 28.5 to 35.5 (shared memory):
+
+    limits of 32 bits, one branch, addresses added up once      83 to 98 instructions a value became 52: issue 13.1
+    cells where the sample lies, twelve times as fine           85 of 100 values had an edge in their cell, 27 have: the
+                                                                search is gone, and the words compared, 8.6, are 1.7
+    the scale in the guide                                      3.4 became 1.2
+    eight copies of the sums, side by side                      3.5 became 2.9; of a drifted column 29 became 4
 */
 #include "memory.cuh"
 #include "slots.cuh"
@@ -147,8 +176,8 @@ struct GdBlock {
     }
 };
 
-/* What a thread keeps in registers: the smallest and largest finite value so far (low is above high where there is none),
-   and, where runs are kept, the residuals of its last rows, which all were in one bin. */
+/* What a thread keeps in registers: the smallest and largest finite value so far (low is above high where there is
+   none), and, where runs are kept, the residuals of its last rows, which all were in one bin. */
 template <class Rank>
 struct GdSeen {
     Rank low, high;
@@ -216,7 +245,7 @@ __device__ __forceinline__ int gd_search(
     return bin;
 }
 
-/* Count a value. The usual way has one branch, past the values that are rare; what is not to be done is done by no lane. */
+/* Count a value. The usual way has one branch, past values that are rare; what is not to be done is done by no lane. */
 template <class Type, bool MASKED>
 __device__ __forceinline__ void gd_count_one(
     typename Type::Rank rank, bool valid, const GdBlock<Type>& block, GdSeen<typename Type::Rank>& seen)
@@ -226,8 +255,8 @@ __device__ __forceinline__ void gd_count_one(
     gd_u32 entry = 0;
     gd_load_if(!MASKED || counted, entry, block.centre + 4 * cell);
     const int named = entry & GD_BIN_MASK;
-    // Random lanes of a warp meet in a bank of shared memory 3.5 times for each word: those without an edge in their cell,
-    // and that are three of four, do not load one.
+    // Random lanes of a warp meet in a bank of shared memory 3.5 times for each word: those without an edge in their
+    // cell, and that are three of four, do not load one.
     const bool near = (entry & GD_EDGES_MASK) != 0;
     typename Type::Rank limit = rank;
     gd_load_if(near, limit, block.limits + (gd_u32)sizeof(limit) * (named + 1));
@@ -288,7 +317,7 @@ __device__ __forceinline__ gd_u32 gd_valid_rows(const gd_u8* validity, gd_i64 bi
     return bits >> skipped;
 }
 
-/* Rows first to last - 1: 16 bytes at a time between the first and the last boundary of 16 bytes, the rest one by one. */
+/* Rows first to last - 1: 16 bytes at a time between the first and the last boundary of that, the rest one by one. */
 template <class Type, bool MASKED>
 __device__ __forceinline__ void gd_count_rows(
     const GdColumn& column, gd_i64 first, gd_i64 last, const GdBlock<Type>& block, GdSeen<typename Type::Rank>& seen)
@@ -455,9 +484,9 @@ __device__ __forceinline__ void gd_build_guide(const GdGuide& column)
     const auto cell_of = [&](int bin) {
         return gd_cell(gd_limit(Rank(), edges[bin]), column.mapping) + column.mapping.half;
     };
-    // Cells after the one of the edge before, up to that of this edge, have `bin` - 1 inner edges in lower cells. The last
-    // of them is the edge's own and is written here for all edges in it: for the next ones there are no such cells. An
-    // edge that no value reaches is in no cell.
+    // Cells after the one of the edge before, up to that of this edge, have `bin` - 1 inner edges in lower cells. The
+    // last of them is the edge's own and is written here for all edges in it: for the next ones there are no such
+    // cells. An edge that no value reaches is in no cell.
     for (int bin = 1 + threadIdx.x; bin <= bins; bin += blockDim.x) {
         const bool last = bin == bins || gd_beyond(Rank(), edges[bin]);
         if (last && bin > 1 && gd_beyond(Rank(), edges[bin - 1]))

@@ -44,12 +44,12 @@ static const int GD_SCALE_BIT = 20;
 
 /* Where a value lies, coarsely: linear within `spread` of the centre, logarithmic beyond. */
 struct GdMapping {
-    double less_centre;      // 0 - centre: added, x = -0.0 gives the cell of 0.0
+    double less_centre;        // 0 - centre: added, x = -0.0 gives the cell of 0.0
     float less_centre_single;  // the nearest float32
-    float spread;            // a normal float above 0
-    int shift;               // 23 - bits: 2^bits cells an octave
-    int base;                // bits of spread >> shift
-    int half;                // cells on each side of the centre
+    float spread;              // a normal float above 0
+    int shift;                 // 23 - bits: 2^bits cells an octave
+    int base;                  // bits of spread >> shift
+    int half;                  // cells on each side of the centre
 };
 
 /* The cell of a distance from the centre, counted from the centre: -half to half - 1. */
@@ -60,8 +60,8 @@ __device__ __forceinline__ int gd_cell_at(float distance, const GdMapping& mappi
     return cell ^ ((int)__float_as_uint(distance) >> 31);
 }
 
-// Every step rounds or cuts, and none reverses: monotone in x, for edges and values alike. NaN and infinities have cells,
-// too.
+// Every step rounds or cuts, and none reverses: monotone in x, for edges and values alike. NaN and infinities have
+// cells, too.
 __device__ __forceinline__ int gd_cell(float x, const GdMapping& mapping)
 {
     return gd_cell_at(gd_add(x, mapping.less_centre_single), mapping);
@@ -119,9 +119,9 @@ __device__ __forceinline__ double gd_power(gd_u32 scale)
 /* `scale` as the guide has it. */
 __device__ __forceinline__ gd_u32 gd_residual(float x, double edge, gd_u32 scale)
 {
-    // 2^52 and more are whole numbers: rounded down, the sum has floor((x - edge) * 2^s) in its lower word, which is one
-    // instruction instead of a product and a conversion (16 a clock). The product is exact or below 1, at most 65536,
-    // and no float32 is so far from an edge that their difference is infinite.
+    // 2^52 and more are whole numbers: rounded down, the sum has floor((x - edge) * 2^s) in its lower word, which is
+    // one instruction instead of a product and a conversion (16 a clock). The product is exact or below 1, at most
+    // 65536, and no float32 is so far from an edge that their difference is infinite.
     const double whole = __fma_rd(__dsub_rn(gd_widened(x), edge), gd_power(scale), 4503599627370496.0);
     return min((gd_u32)__double_as_longlong(whole), GD_LARGEST_RESIDUAL);
 }

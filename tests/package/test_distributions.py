@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-KERNELS = ("count.cu", "cub_range.cu", "slots.cuh")
+KERNELS = ("arithmetic.cuh", "count.cu", "cub_range.cu", "memory.cuh", "slots.cuh")
 SHOW = """
 import site, sys
 before = list(sys.path)
