@@ -71,6 +71,25 @@ def test_integers_with_nulls(dtype):
     same_everywhere(table.slice(3), gd.fit(table))
 
 
+def test_subnormals_of_float32():
+    """CuPy compiles with -ftz=true: what C++ did with them would be zero."""
+    tiny = np.arange(1, 20_001, dtype=np.uint32).view(np.float32)
+    values = np.concatenate([tiny, -tiny, np.float32([0.0, -0.0, 1.1754944e-38])])
+    same_everywhere(pa.table({"x": values}), gd.fit({"x": values}))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "edges"), [("int32", [-(2**31), 5, 2**31 - 1, 2**31, 2**40]), ("float32", [0.1, 1e39])]
+)
+def test_edges_that_a_narrow_type_does_not_have(dtype, edges):
+    rng = np.random.default_rng(0)
+    largest = np.iinfo(dtype).max if dtype == "int32" else np.finfo(dtype).max
+    values = rng.integers(-100, 100, 1_000_000).astype(dtype)
+    values[:4] = [largest, -largest, largest, 0]
+    table = pa.table({"x": values})
+    same_everywhere(table, gd.fit(table, edges={"x": edges}))
+
+
 def test_the_most_bins():
     inner = np.sort(np.random.default_rng(0).normal(size=MAX_BINS - 3))
     table = pa.table({"x": np.random.default_rng(1).normal(size=2_000_000)})
