@@ -1,4 +1,4 @@
-"""How columns are laid out for the kernels: within the memory of each device, fine where the sample lies, in even waves."""
+"""How columns are laid out for the kernels: in the memory of each device, fine where the sample lies, in even waves."""
 
 from __future__ import annotations
 
