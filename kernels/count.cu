@@ -64,9 +64,10 @@ What each step was worth there, float32, from 33.3 cycles (issue) and 28.5 to 35
     the scale in the guide                                      3.4 became 1.2
     eight copies of the sums, side by side                      3.5 became 2.9; of a drifted column 29 became 4
 */
+#include "guide.cuh"
 #include "memory.cuh"
 #include "slots.cuh"
-
+#include "take.cuh"
 
 static const gd_i64 GD_ROWS_OF_A_COPY = 65536, GD_ROWS_OF_COPIES = 49152;
 
@@ -464,128 +465,3 @@ GD_KERNEL(uint16, GdInteger<gd_u16, int>)
 GD_KERNEL(uint32, GdInteger<gd_u32, gd_i64>)
 GD_KERNEL(uint64, GdUint64)
 GD_KERNEL(decimal128, GdDecimal128)
-
-/* What finds the bins of a column for values of one rank, built from its edges by one block. */
-struct GdGuide {
-    const void* edges;  // bins + 1 of double or int64; the last one is no beginning of a bin
-    gd_u32* guide;      // 2 half + 1
-    gd_u16* scales;     // bins
-    GdMapping mapping;
-    int bins;
-    int rank;           // 0 double, 1 float, 2 int64, 3 int
-};
-
-template <class Number, class Rank>
-__device__ __forceinline__ void gd_build_guide(const GdGuide& column)
-{
-    const Number* edges = gd_global((const Number*)column.edges);
-    gd_u32* guide = gd_global(column.guide);
-    const int bins = column.bins, cells = 2 * column.mapping.half + 1;
-    const auto cell_of = [&](int bin) {
-        return gd_cell(gd_limit(Rank(), edges[bin]), column.mapping) + column.mapping.half;
-    };
-    // Cells after the one of the edge before, up to that of this edge, have `bin` - 1 inner edges in lower cells. The
-    // last of them is the edge's own and is written here for all edges in it: for the next ones there are no such
-    // cells. An edge that no value reaches is in no cell.
-    for (int bin = 1 + threadIdx.x; bin <= bins; bin += blockDim.x) {
-        const bool last = bin == bins || gd_beyond(Rank(), edges[bin]);
-        if (last && bin > 1 && gd_beyond(Rank(), edges[bin - 1]))
-            continue;
-        const int from = bin == 1 ? 0 : cell_of(bin - 1) + 1;
-        const int to = last ? cells - 1 : cell_of(bin);
-        const gd_u32 scale = gd_scale(edges[bin - 1], edges[bin], bin == bins) << GD_SCALE_BIT;
-        for (int cell = from; cell <= to; ++cell) {
-            gd_u32 within = 0;
-            while (!last && cell == to && bin + (int)within < bins && within < GD_MANY &&
-                   !gd_beyond(Rank(), edges[bin + within]) && cell_of(bin + within) == cell)
-                ++within;
-            guide[cell] = (gd_u32)(bin - 1) | within * GD_EDGE | scale;
-        }
-    }
-    for (int bin = threadIdx.x; bin < bins; bin += blockDim.x)
-        gd_global(column.scales)[bin] = (gd_u16)gd_scale(edges[bin], edges[bin + 1], bin == bins - 1);
-}
-
-extern "C" __global__ void __launch_bounds__(512) gd_build_guides(const GdGuide* columns)
-{
-    const GdGuide column = columns[blockIdx.x];
-    if (column.rank == 0)
-        gd_build_guide<double, double>(column);
-    else if (column.rank == 1)
-        gd_build_guide<double, float>(column);
-    else if (column.rank == 2)
-        gd_build_guide<gd_i64, gd_i64>(column);
-    else
-        gd_build_guide<gd_i64, int>(column);
-}
-
-template <class Word>
-__device__ __forceinline__ void gd_take_words(
-    const gd_u8* source, const gd_i64* rows, gd_i64 stride, gd_i64 count, Word* target)
-{
-    for (gd_i64 at = blockIdx.x * (gd_i64)blockDim.x + threadIdx.x; at < count; at += gridDim.x * (gd_i64)blockDim.x)
-        target[at] = *(const Word*)(source + (rows ? rows[at] : at) * stride);
-}
-
-/* Rows of `size` bytes that lie `stride` bytes apart, those of `rows` or the first `count`, one after the other. */
-extern "C" __global__ void __launch_bounds__(512) gd_take(
-    const gd_u8* source, const gd_i64* rows, gd_i64 stride, int size, gd_i64 count, gd_u8* target)
-{
-    // A word of the very size, where all of them are aligned: else each byte would be a load and a store.
-    const bool aligned = (((gd_u64)source | (gd_u64)stride | (gd_u64)target) & (gd_u64)(size - 1)) == 0;
-    if (aligned && size == 8)
-        return gd_take_words(source, rows, stride, count, (gd_u64*)target);
-    if (aligned && size == 4)
-        return gd_take_words(source, rows, stride, count, (gd_u32*)target);
-    if (aligned && size == 16)
-        return gd_take_words(source, rows, stride, count, (GdDecimal128::Stored*)target);
-    if (aligned && size == 2)
-        return gd_take_words(source, rows, stride, count, (gd_u16*)target);
-    for (gd_i64 at = blockIdx.x * (gd_i64)blockDim.x + threadIdx.x; at < count; at += gridDim.x * (gd_i64)blockDim.x)
-        for (int byte = 0; byte < size; ++byte)
-            target[at * size + byte] = source[(rows ? rows[at] : at) * stride + byte];
-}
-
-/* Bits of a bitmap, least significant first, whose first one is `first`: those of `rows`, one after the other; the last
- * byte is filled up with zeros. One thread an octet. */
-extern "C" __global__ void __launch_bounds__(512) gd_take_bits(
-    const gd_u8* source, const gd_i64* rows, gd_i64 first, gd_i64 count, gd_u8* target)
-{
-    const gd_i64 octets = (count + 7) / 8;
-    for (gd_i64 at = blockIdx.x * (gd_i64)blockDim.x + threadIdx.x; at < octets; at += gridDim.x * (gd_i64)blockDim.x) {
-        const int here = (int)min(count - 8 * at, (gd_i64)8);
-        unsigned octet = 0;
-        for (int bit = 0; bit < here; ++bit) {
-            const gd_i64 from = first + rows[8 * at + bit];
-            octet |= (source[from >> 3] >> (from & 7) & 1u) << bit;
-        }
-        target[at] = (gd_u8)octet;
-    }
-}
-
-/* Whether texts are UTF-8 (the well-formed sequences of Unicode's table 3-7): one thread a text; `bad` becomes 1 where
- * one is not. `starts` are count + 1 offsets into `bytes`, of 64 bits where `wide`. A text that is cut inside a
- * character is bad even where the next one begins with the rest of it. */
-extern "C" __global__ void __launch_bounds__(512) gd_check_texts(
-    const gd_u8* bytes, const void* starts, int wide, gd_i64 count, int* bad)
-{
-    for (gd_i64 at = blockIdx.x * (gd_i64)blockDim.x + threadIdx.x; at < count; at += gridDim.x * (gd_i64)blockDim.x) {
-        gd_i64 here = wide ? ((const gd_i64*)starts)[at] : (gd_i64)((const int*)starts)[at];
-        gd_i64 end = wide ? ((const gd_i64*)starts)[at + 1] : (gd_i64)((const int*)starts)[at + 1];
-        bool good = true;
-        while (good && here < end) {
-            unsigned lead = bytes[here];
-            int more = lead < 0x80 ? 0 : lead < 0xC2 ? -1 : lead < 0xE0 ? 1 : lead < 0xF0 ? 2 : lead < 0xF5 ? 3 : -1;
-            good = more >= 0 && here + more < end;
-            for (int next = 1; good && next <= more; ++next) {
-                unsigned byte = bytes[here + next];
-                /* No longer form than needed, no half of a surrogate pair, nothing beyond U+10FFFF. */
-                unsigned low = next > 1 ? 0x80 : lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
-                unsigned high = next > 1 ? 0xBF : lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
-                good = low <= byte && byte <= high;
-            }
-            here += more + 1;
-        }
-        if (!good) *bad = 1;
-    }
-}

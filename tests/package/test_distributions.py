@@ -14,7 +14,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-KERNELS = ("arithmetic.cuh", "count.cu", "cub_range.cu", "memory.cuh", "slots.cuh")
+KERNELS = ("arithmetic.cuh", "count.cu", "cub_range.cu", "guide.cuh", "memory.cuh", "slots.cuh", "take.cuh")
 SHOW = """
 import site, sys
 before = list(sys.path)

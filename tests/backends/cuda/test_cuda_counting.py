@@ -387,17 +387,17 @@ def test_without_a_gpu_it_says_so(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
+    ("file", "old", "new"),
     [
-        ("from = first", "from = first"),
-        ("from = first + rows[8 * at + bit]", "from = first + 8 * at + bit"),
-        ("source + (rows ? rows[at] : at) * stride", "source + at * stride"),
-        ("gd_global(column.bounds) + group", "gd_global(column.bounds) + blockIdx.z"),
+        ("take.cuh", "from = first", "from = first"),
+        ("take.cuh", "from = first + rows[8 * at + bit]", "from = first + 8 * at + bit"),
+        ("take.cuh", "source + (rows ? rows[at] : at) * stride", "source + at * stride"),
+        ("count.cu", "gd_global(column.bounds) + group", "gd_global(column.bounds) + blockIdx.z"),
     ],
 )
-def test_kernels_that_are_wrong_are_caught(tmp_path, monkeypatch, old, new):
+def test_kernels_that_are_wrong_are_caught(tmp_path, monkeypatch, file, old, new):
     """Built like the faults and without one (the first), they are right."""
-    broken = emulated_gpu.build_fault(tmp_path, replaced("count.cu", old, new))
+    broken = emulated_gpu.build_fault(tmp_path, replaced(file, old, new))
     fake_cupy.put(fake_cupy.made(broken), monkeypatch.setitem)
     try:
         there, here = both(300, names=("masked", "f8"))
