@@ -29,19 +29,20 @@ BUDGET = 1 << 20
 
 
 COMPILED = {
-    "as CuPy compiles": (emulated_gpu.FLUSH,),
-    "without flushing": (),
-    "sm_86": (emulated_gpu.FLUSH, emulated_gpu.RTX),
+    "as CuPy compiles": (emulated_gpu.H200, emulated_gpu.FLUSH),
+    "without flushing": (emulated_gpu.H200,),
+    "sm_86": (emulated_gpu.RTX, emulated_gpu.FLUSH),
     "sm_75": (emulated_gpu.T4,),
 }
 """The kernels as devices get them; those of sm_90 with and without flush to zero of what C++ does with float32."""
+USUAL, *OTHERS = COMPILED
+WAYS = [USUAL, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 
-@pytest.fixture(params=COMPILED, scope="session")
+@pytest.fixture(params=WAYS, scope="session")
 def library(request, tmp_path_factory) -> Path:
-    given = COMPILED[request.param]
-    room = next((one for one in given if not isinstance(one, str)), emulated_gpu.H200)
-    return emulated_gpu.shared(tmp_path_factory, *[one for one in given if isinstance(one, str)], room=room)
+    memory, *options = COMPILED[request.param]
+    return emulated_gpu.shared(tmp_path_factory, *options, room=memory)
 
 
 def count(table: pa.Table, schema: Schema, library: Path, order: str = "forward", budget: int = BUDGET) -> Profile:

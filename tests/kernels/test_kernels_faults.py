@@ -17,6 +17,8 @@ from support.emulated_gpu import count_on, replaced
 import gpudrift as gd
 from gpudrift.backends.cuda.launch import Counters, device_values
 
+pytestmark = pytest.mark.slow  # each fault is compiled
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
@@ -82,7 +84,6 @@ def faulty(folder):
         yield {fault: pool.submit(faulted, folder, fault) for fault in FAULTS}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_faults_are_caught(faulty, fault):
     done = faulty[fault].result()
@@ -174,13 +175,11 @@ def checked(folder):
         yield {fault: pool.submit(tried, fault) for fault in (None, *SANITIZED_FAULTS)}
 
 
-@pytest.mark.slow
 def test_sanitizers_find_nothing(checked):
     done = checked[None].result()
     assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr[-3000:]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", SANITIZED_FAULTS)
 def test_sanitizers_find_planted_faults(checked, fault):
     message = SANITIZED_FAULTS[fault][1]

@@ -79,6 +79,7 @@ CHANGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("change", CHANGES)
 def test_who_is_killed_at_any_operation_has_done_all_or_nothing(tmp_path, change, after):
@@ -110,6 +111,7 @@ def test_who_is_killed_at_any_operation_has_done_all_or_nothing(tmp_path, change
     assert True in seen
 
 
+@pytest.mark.slow
 def test_real_processes_that_are_killed_leave_one_of_two_states(tmp_path):
     store = made(tmp_path)
     contents = {version(name).digest: name for name in ("even", "odd")}
@@ -138,6 +140,7 @@ def test_real_processes_that_are_killed_leave_one_of_two_states(tmp_path):
 # --- several at once --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_several_writers_lose_nothing_while_others_compact_and_read(tmp_path):
     store = made(tmp_path)
     batches = {name: profile for writer in range(2) for name, profile in many(writer).items()}

@@ -386,6 +386,7 @@ def test_without_a_gpu_it_says_so(monkeypatch):
 # --- the proof can fail ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [

@@ -175,6 +175,7 @@ def test_what_counts_runs_where_the_gpu_is(mixed, path, fine, fit, asked, monkey
     assert sum(map(len, recorder.spans("count").values())) > 10
 
 
+@pytest.mark.slow
 def test_workers_with_cudf_read_onto_their_gpu(plain, path, expected, monkeypatch):
     groups = gd.profile(path, backend="numba", **IN_GROUPS)
     with with_gpu(plain.cluster, EMULATED_CUDF="1"):
@@ -214,6 +215,7 @@ def succeeds(*arguments: Any) -> str:
     return outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("like", [True, False])
 def test_the_only_one_is_killed_in_the_middle(mixed, path, expected, fine, like, monkeypatch):
     """Its nanny starts it again; meanwhile there is nobody who could do what is left."""
@@ -234,6 +236,7 @@ def test_the_only_one_is_killed_in_the_middle(mixed, path, expected, fine, like,
     assert address not in client.nthreads()
 
 
+@pytest.mark.slow
 def test_one_that_is_gone_for_good_is_missed_and_one_that_comes_goes_on(plain, path, expected, fine, monkeypatch):
     monkeypatch.setattr(dask_cluster, "LOST_SECONDS", 0.5)
     gone = contextlib.ExitStack()
@@ -260,6 +263,7 @@ def test_one_that_is_gone_for_good_is_missed_and_one_that_comes_goes_on(plain, p
     assert re.match(wanted, told[0])
 
 
+@pytest.mark.slow
 def test_a_cluster_that_has_no_workers_yet_waits_for_one_with_a_gpu(path, expected):
     with LocalCluster(n_workers=0, **QUIET) as cluster, Client(cluster) as client, contextlib.ExitStack() as coming:
 
@@ -368,6 +372,7 @@ def test_what_never_fits_is_named_with_what_to_change(mixed, path, expected, fin
     assert (budget < 32 << 20) == ("GPU" in words.partition("{}")[0])  # of the host's memory half helps nobody
 
 
+@pytest.mark.slow
 def test_a_worker_with_a_gpu_that_dies_again_and_again_is_named(mixed, path, expected, fine, monkeypatch):
     client, _ = mixed
     monkeypatch.setattr(client.cluster.scheduler, "allowed_failures", 0)
@@ -433,6 +438,7 @@ def test_the_asynchronous_allocator_is_used_where_rmm_is(monkeypatch):
     assert set(shape) <= set(inspect.signature(dask_cuda.LocalCUDACluster).parameters)
 
 
+@pytest.mark.slow
 def test_so_many_of_the_gpus(local_gpus, path, expected):
     with dask_scheduler.open_cluster("local", workers=1, backend="cuda") as client:
         assert len(client.nthreads()) == 1
