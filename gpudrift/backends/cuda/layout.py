@@ -174,11 +174,12 @@ def _sampled(edges: npt.NDArray[Any]) -> tuple[float, float, float, npt.NDArray[
     if own.size < 4:
         own = inner
     middle = float(own[own.size // 2])
-    distance = np.abs(own - middle)
-    dense = np.flatnonzero(np.diff(own) <= DENSE * np.maximum(distance[1:], distance[:-1]))
-    found = own[dense[0] : dense[-1] + 2] if dense.size else own[own.size // 4 : 3 * own.size // 4 + 1]
-    at = np.linspace(0, found.size - 1, SAMPLED + 1).astype(np.intp)[:-1]
-    widths = np.diff(np.append(found, found[-1]))[at]
+    with np.errstate(over="ignore"):  # of enormous numbers the reach is infinite, and no guide is of use
+        distance = np.abs(own - middle)
+        dense = np.flatnonzero(np.diff(own) <= DENSE * np.maximum(distance[1:], distance[:-1]))
+        found = own[dense[0] : dense[-1] + 2] if dense.size else own[own.size // 4 : 3 * own.size // 4 + 1]
+        at = np.linspace(0, found.size - 1, SAMPLED + 1).astype(np.intp)[:-1]
+        widths = np.diff(np.append(found, found[-1]))[at]
     return float(found[0]), float(found[found.size // 2]), float(found[-1]), np.stack([found[at], widths], axis=1)
 
 

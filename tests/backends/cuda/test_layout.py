@@ -90,6 +90,12 @@ def test_integers_and_sentinels_are_laid_out_too():
     assert near(sentinels[:20_000], edges, mapping) < 0.75
 
 
+def test_enormous_edges_are_laid_out_too():
+    edges = strategies.full_edges(np.array([-1.7e308, -1.6e308, 1.5e308, 1.6e308, 1.7e308]), "real")
+    mapping, _ = layout_of(edges, emulated_gpu.H200, narrow=False)
+    assert mapping["spread"] == 1.0
+
+
 def test_layouts_are_kept_while_their_edges_live():
     edges = gd.fit({"x": np.random.default_rng(0).normal(size=1_000)}).columns[0].edges
     found = layout_of(edges, emulated_gpu.H200, narrow=False)
