@@ -6,6 +6,8 @@ order that is asked for (forward, reverse, shuffled anew each round): code that 
 have not written yet in at least one of them. Blocks run one after the other, so atomics are plain additions. Shared
 memory is allocated for each block, to the byte (the address sanitizer sees what lies beyond), and poisoned.
 
+With GD_FLUSH a float is what it is where CuPy compiles (-ftz=true): subnormals are zero to all that C++ does with it.
+
 What this cannot show: speed, races within a stretch between barriers that need true interleaving, memory ordering
 between blocks, limits of the hardware (registers, shared memory): those are asked of nvcc.
 */
