@@ -160,9 +160,12 @@ def test_parts_without_sampled_rows_are_not_read_for_the_sample(client, tmp_path
     pids = worker_pids(client)
     before = bytes_read(pids)
     assert gd.profile(tmp_path, client=client) == here
-    share = (bytes_read(pids) - before) / chunk_bytes(tmp_path / "t.parquet", ["x"])
-    FIGURES.info("workers read %.3f", share)
-    assert share < 1.8
+    size = chunk_bytes(tmp_path / "t.parquet", ["x"])
+    # 3,000 row groups have a footer of an eighth of that; whether one worker opens the file or both do is a matter of time.
+    footer = pq.read_metadata(tmp_path / "t.parquet").serialized_size / size
+    share = (bytes_read(pids) - before) / size
+    FIGURES.info("workers read %.3f, a footer %.3f", share, footer)
+    assert share < 1.7 + 2 * footer
 
 
 PARTS = 30
