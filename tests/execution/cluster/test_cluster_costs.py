@@ -161,7 +161,7 @@ def test_parts_without_sampled_rows_are_not_read_for_the_sample(client, tmp_path
     before = bytes_read(pids)
     assert gd.profile(tmp_path, client=client) == here
     size = chunk_bytes(tmp_path / "t.parquet", ["x"])
-    # The footer of 3,000 row groups is an eighth of that; whether one worker opens the file or both is a matter of time.
+    # The footer of 3,000 row groups is an eighth of that; whether one worker opens it or both is a matter of time.
     footer = pq.read_metadata(tmp_path / "t.parquet").serialized_size / size
     share = (bytes_read(pids) - before) / size
     FIGURES.info("workers read %.3f, a footer %.3f", share, footer)
