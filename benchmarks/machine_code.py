@@ -18,6 +18,7 @@ import argparse
 import ctypes
 import heapq
 import re
+import shutil
 import subprocess
 import sys
 import tempfile

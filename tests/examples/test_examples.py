@@ -95,6 +95,7 @@ CONDA_NAMES = {
     "cupy-core": "cupy-cuda13x",
     "cuda-nvrtc": "nvidia-cuda-nvrtc",
     "cuda-cudart-dev": "nvidia-cuda-runtime",
+    "cuda-nvdisasm": "nvidia-cuda-nvdisasm",
     "cudf": "cudf-cu13",
     "dask-cudf": "dask-cudf-cu13",
 }
