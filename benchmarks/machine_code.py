@@ -90,8 +90,9 @@ def nvrtc_library() -> Path | None:
 
 
 def disassembler() -> Path | None:
-    """Nvdisasm in its wheel."""
-    return library_of("nvidia-cuda-nvdisasm", "nvdisasm")
+    """NVIDIA's disassembler: of its wheel, or where conda or a toolkit has put it."""
+    there = shutil.which("nvdisasm")
+    return library_of("nvidia-cuda-nvdisasm", "nvdisasm") or (Path(there) if there else None)
 
 
 def compiled(library: Path, source: str, options: Sequence[str]) -> tuple[str, bytes]:
