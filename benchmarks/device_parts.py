@@ -138,7 +138,7 @@ def measure_variants(sheet: Sheet, *, quick: bool, repeat: int) -> None:
                         dtypes=["float32"],
                         quick=quick,
                         repeat=repeat,
-                        begin=lambda found: copies.append(found.copy_bytes_per_second),  # noqa: B023
+                        begin=lambda found: copies.append(found.copy_bytes_per_second),  # noqa: B023 - as above
                         tell=tell,
                         skip=have,
                     )
@@ -159,7 +159,7 @@ def measure_cudf(sheet: Sheet, *, quick: bool) -> None:
         why = "pylibcudf is not installed"
     else:
         try:
-            import pylibcudf  # noqa: F401
+            import pylibcudf  # noqa: F401 - only to see whether it can be
         except Exception as error:  # of a library that was built for another NumPy, for instance
             why = f"pylibcudf cannot be imported: {said(error)}"
     if why:

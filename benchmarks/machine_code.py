@@ -28,7 +28,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT))  # a checkout is enough; hence the imports below it
 
 from gpudrift.backends.cuda.device import OPTIONS  # noqa: E402
 from gpudrift.backends.cuda.launch import kernel_source  # noqa: E402

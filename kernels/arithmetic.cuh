@@ -6,8 +6,8 @@ NVRTC then writes .ftz on every float32 instruction of the source, and a column 
 So float32 is touched by nothing but the functions below, which are PTX without .ftz; C++ only moves it. float64 has no
 such option, but may be contracted: its sums and products are intrinsics that round once.
 
-A test looks for .FTZ in the machine code of every kernel, and the emulation, which has functions of the same names,
-can flush whatever else is done with a float.
+A test looks for .FTZ in the machine code of every kernel that counts, and the emulation, which has functions of the
+same names, can flush whatever else is done with a float.
 */
 #pragma once
 

@@ -1,6 +1,5 @@
 /*
-Rows of a column, by their numbers or by a stride, one after the other; and texts that are looked at before the host is to
-read them.
+Rows of a column, by their numbers or by a stride, one after the other; and whether texts are what the host is to read.
 */
 #pragma once
 

@@ -1,6 +1,6 @@
 """Run the kernels of a library on tables that show every fault, and say whether anything differs from NumPy.
 
-Started by test_kernels.py in a process of its own: kernels with a planted fault may also crash.
+Started by test_kernels_faults.py in a process of its own: kernels with a planted fault may also crash.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Run the kernels of a library on tables of every kind and compare with NumPy: started by test_kernels.py in a process
-of its own, because the sanitizers must be loaded before everything else. With ``float64`` only on tables of that type.
+"""Run the kernels of a library on tables of every kind and compare with NumPy; with ``float64`` on those of that type.
+
+Started by test_kernels_faults.py in a process of its own, because the sanitizers must be loaded before everything else.
 """
 
 from __future__ import annotations

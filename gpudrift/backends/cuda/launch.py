@@ -58,7 +58,7 @@ GUIDE = np.dtype(
     [("edges", "u8"), ("guide", "u8"), ("scales", "u8"), ("mapping", MAPPING), ("bins", "i4"), ("rank", "i4")],
     align=True,
 )
-"""GdGuide of kernels/count.cu."""
+"""GdGuide of kernels/guide.cuh."""
 VALUES = np.dtype(
     [
         ("position", "i8"),

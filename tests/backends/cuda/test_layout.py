@@ -78,6 +78,13 @@ def test_few_values_have_an_edge_in_their_cell(name, most):
     assert own.blocks == 2 and own.copies >= 8
 
 
+def test_many_bins_have_copies_of_their_sums_before_a_finer_guide():
+    edges = strategies.full_edges(np.sort(np.random.default_rng(0).normal(size=2_000)), "real")
+    mapping, own = layout_of(edges, emulated_gpu.H200, narrow=False)
+    assert (own.copies, own.blocks) == (8, 2)  # four beside the finest guide
+    assert mapping["half"] >= 2_000
+
+
 def test_integers_and_sentinels_are_laid_out_too():
     rng = np.random.default_rng(1)
     times = 1_700_000_000_000_000 + rng.integers(0, 86_400_000_000, 100_000)
