@@ -144,6 +144,10 @@ def residual_shifts(edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return shifts
 
 
+def _within(positions: npt.NDArray[np.int64], edges: Edges) -> bool:
+    return bool(positions.size == 0 or (positions[0] >= 0 and positions[-1] < edges.size))
+
+
 def _frozen(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     array.flags.writeable = False
     return array
@@ -172,6 +176,13 @@ class Column:
         For skipped columns: why.
     sketch : int
         For categorical kinds: how many of the other values are kept, at most.
+    marks : tuple of five edges, or None
+        For numeric kinds: lower fence, lower tail, centre, upper tail and upper fence of the reference that the column
+        was fitted to, ascending. Values are clipped at the fences before they are compared; a row is beyond them where
+        ``x < marks[0]`` or ``x >= marks[4]``. None in profiles of older versions.
+    halos : ndarray of int64, shape (halos, 2), or None
+        For real columns: positions of the first and the last edge around each frequent value. Rows that lie so close
+        to it, as its float32 does, share its cell where shares are compared.
     """
 
     name: str
@@ -182,6 +193,8 @@ class Column:
     categories: tuple[bytes, ...] = ()
     reason: str | None = None
     sketch: int = SKETCH_SIZE
+    marks: tuple[Any, Any, Any, Any, Any] | None = None
+    halos: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in COLUMN_FAMILIES:
@@ -202,6 +215,14 @@ class Column:
             raise ValueError(f"column {self.name!r}: {edges.size - 1} bins; at most {MAX_BINS} are allowed")
         if not (np.all(edges[:-1] < edges[1:]) and edges[0] == low and edges[-1] == high):
             raise ValueError(f"column {self.name!r}: edges must increase strictly from {low!r} to {high!r}")
+        if self.marks is not None:
+            marks = np.array(self.marks, edges.dtype)
+            if marks.shape != (5,) or (marks[:-1] > marks[1:]).any() or not np.isin(marks, edges).all():
+                raise ValueError(f"column {self.name!r}: its marks {self.marks!r} are no five ascending edges")
+        if self.halos is not None:
+            ends = self.halos.ravel()
+            if self.halos.shape != (ends.size // 2, 2) or (ends[:-1] >= ends[1:]).any() or not _within(ends, edges):
+                raise ValueError(f"column {self.name!r}: its halos do not lie one after the other between its edges")
 
     @property
     def family(self) -> str:
@@ -256,6 +277,11 @@ class Column:
             hasher.update(len(category).to_bytes(8, "little") + category)
         if self.sketch != SKETCH_SIZE:
             hasher.update(b"sketch" + self.sketch.to_bytes(8, "little"))
+        if self.marks is not None and self.edges is not None:
+            marks = np.array(self.marks, self.edges.dtype.newbyteorder("<"))
+            hasher.update(b"marks" + marks.tobytes())
+        if self.halos is not None:
+            hasher.update(b"halos" + np.ascontiguousarray(self.halos).astype("<i8").tobytes())
         return hasher.hexdigest()
 
 

@@ -19,6 +19,7 @@ what was written is refused, in one line that names it.
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar
@@ -60,7 +61,11 @@ def to_bytes(stored: Stored, digest: str, **more: Any) -> bytes:
         Of the profile, which is checked when it is read.
     """
     sketches = {one.name: one.sketch for one in stored.schema.columns if one.sketch != SKETCH_SIZE}
+    marks = {one.name: list(one.marks) for one in stored.schema.columns if one.marks is not None}
+    halos = {one.name: _halo_text(one) for one in stored.schema.columns if one.halos is not None}
     document: dict[str, Any] = {
+        **({"marks": marks} if marks else {}),
+        **({"halos": halos} if halos else {}),
         "digest": digest,
         "schema_digest": stored.schema.digest,
         "skipped": dict(stored.skipped),
@@ -198,7 +203,7 @@ def _texts(document: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str],
 def _schema_of(table: pa.Table, document: Mapping[str, Any], columns: int, known: Schema | None) -> Schema:
     schema = known
     if schema is None or schema.digest != document["schema_digest"]:
-        schema = Schema(_columns_of(table.slice(0, columns).combine_chunks(), document.get("sketches", {})))
+        schema = Schema(_columns_of(table.slice(0, columns).combine_chunks(), document))
         if schema.digest != document["schema_digest"]:
             raise ValueError("its columns do not match the digest of their schema")
     if len(schema) != columns:
@@ -206,8 +211,9 @@ def _schema_of(table: pa.Table, document: Mapping[str, Any], columns: int, known
     return schema
 
 
-def _columns_of(table: pa.Table, sketches: Mapping[str, int]) -> tuple[Column, ...]:
-    """The columns of a schema that the rows of a saved table describe."""
+def _columns_of(table: pa.Table, document: Mapping[str, Any]) -> tuple[Column, ...]:
+    """The columns of a schema that the rows of a saved table and its JSON describe."""
+    sketches, marks, halos = (document.get(entry, {}) for entry in ("sketches", "marks", "halos"))
     listed = [table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason")]
     reals, integers, values = (_list_cells(table[name]) for name in ("edges_real", "edges_integer", "categories"))
     columns = []
@@ -224,9 +230,29 @@ def _columns_of(table: pa.Table, sketches: Mapping[str, int]) -> tuple[Column, .
                 () if categories is None else tuple(categories.to_pylist()),
                 reason,
                 int(sketches.get(name, SKETCH_SIZE)),
+                None if name not in marks else _five(marks[name]),
+                None if name not in halos else _halo_positions(str(halos[name])),
             )
         )
     return tuple(columns)
+
+
+def _five(marks: Any) -> tuple[Any, Any, Any, Any, Any]:
+    low, below, centre, above, high = (one if isinstance(one, int) else float(one) for one in marks)
+    return low, below, centre, above, high
+
+
+def _halo_text(column: Column) -> str:
+    """Base64 of a bit for each edge: set where a halo begins or ends; 300 characters for most columns."""
+    assert column.edges is not None and column.halos is not None
+    ends = np.zeros(column.edges.size, np.bool_)
+    ends[column.halos.ravel()] = True
+    return base64.b64encode(np.packbits(ends).tobytes()).decode("ascii")
+
+
+def _halo_positions(text: str) -> Integers:
+    ends = np.unpackbits(np.frombuffer(base64.b64decode(text, validate=True), np.uint8))
+    return np.flatnonzero(ends).astype(np.int64).reshape(-1, 2)
 
 
 def _list_cells(column: pa.ChunkedArray) -> list[Any]:
