@@ -52,7 +52,7 @@ SCHEMA_CHANGES = ("added", "dropped", "type changed", "unit changed")
 SEVERITIES = ("moderate", "major")
 """Of findings and of columns that have drifted, in ascending order."""
 
-DECIDING = ("psi", "wasserstein_scaled", "missing", "new")
+DECIDING = ("psi", "wasserstein_scaled", "spread", "tails", "beyond", "missing", "infinite", "new")
 """Statistics that decide by default whether a column has drifted."""
 
 ALSO_JUDGED = ("ks", "js", "hellinger", "tv", "linf", "cramers_v")

@@ -14,10 +14,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from gpudrift.judging.findings import Finding, schema_finding, statistic_finding
-from gpudrift.judging.thresholds import ROWS_PER_BIN
 from gpudrift.vocabulary import COMPARISON_FORMAT, FINDINGS_FORMAT, MONITORING_FORMAT, SEVERITIES
 
 __all__ = ["Columns", "JudgedWindow", "document_findings", "document_windows", "judged_columns"]
+
+_ROWS_PER_BIN = 5
+"""Versions that gave no ``reached`` did not judge columns with fewer values for each PSI bin."""
 
 Columns = frozenset[str]
 JudgedWindow = tuple[str, tuple[Finding, ...], Columns, Mapping[str, Columns]]
@@ -140,35 +142,50 @@ def _finding(entry: Mapping[str, Any], window: str | None, segment: str | None) 
 def _drift_findings(document: Mapping[str, Any]) -> Iterator[Finding]:
     thresholds = document["parameters"]["thresholds"]
     for column in document["columns"]:
+        name = _text(column["name"])
+        if column["severity"] == "undecided":
+            yield Finding("undecided", "drift", name, "moderate", _text(column["reason"]))
         if column["severity"] not in SEVERITIES:
             continue
-        name = _text(column["name"])
-        few = _has_few_values(column)
-        reached = []
-        for statistic, (moderate, major) in {**thresholds["*"], **thresholds.get(name, {})}.items():
-            entry = column["statistics"].get(statistic)
-            if entry is None or entry["value"] is None or (few and statistic != "missing"):
-                continue
-            value = _number(entry["value"])
-            size = abs(value)
-            if size < moderate or size <= entry.get("noise_floor", 0.0):
-                continue
-            severity, limit = ("major", _number(major)) if size >= major else ("moderate", _number(moderate))
-            ends = _optional(entry, "low"), _optional(entry, "high")
-            shares = _optional(entry, "reference"), _optional(entry, "current")
-            finding = statistic_finding(name, _text(statistic), severity, limit, value, ends, shares)
-            reached.append((SEVERITIES.index(severity), size / moderate if moderate > 0 else size, finding))
-        reached.sort(key=lambda one: (-one[0], -one[1]))
-        yield from (finding for _, _, finding in reached)
+        limits = {**thresholds["*"], **thresholds.get(name, {})}
+        if "reached" in column:
+            told = column["reached"].items()
+            reached = {_text(one): (_text(how["severity"]), _number(how["limit"])) for one, how in told}
+        else:
+            reached = dict(_reached(column, limits))
+        yield from (_reached_finding(name, column["statistics"][one], one, *how) for one, how in reached.items())
+
+
+def _reached(column: Mapping[str, Any], limits: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, float]]]:
+    """Of a document of an older version, which does not say it: the statistics that reached their threshold."""
+    few, found = _has_few_values(column), []
+    for statistic, (moderate, major) in limits.items():
+        entry = column["statistics"].get(statistic)
+        if entry is None or entry["value"] is None or (few and statistic != "missing"):
+            continue
+        size = abs(_number(entry["value"]))
+        if size < moderate or size <= entry.get("noise_floor", 0.0):
+            continue
+        severity, limit = ("major", _number(major)) if size >= major else ("moderate", _number(moderate))
+        rank = SEVERITIES.index(severity), size / moderate if moderate > 0 else size
+        found.append((rank, _text(statistic), (severity, limit)))
+    found.sort(key=lambda one: one[0], reverse=True)
+    yield from ((statistic, how) for _, statistic, how in found)
+
+
+def _reached_finding(name: str, entry: Mapping[str, Any], statistic: str, severity: str, limit: float) -> Finding:
+    ends = _optional(entry, "low"), _optional(entry, "high")
+    shares = _optional(entry, "reference"), _optional(entry, "current")
+    return statistic_finding(name, statistic, severity, limit, _number(entry["value"]), ends, shares)
 
 
 def _has_few_values(column: Mapping[str, Any]) -> bool:
-    """Whether a side has too few values for anything but ``missing`` to be judged."""
+    """Whether a side had too few values for anything but ``missing`` to be judged by that version."""
     present = min(
         side["rows"] - sum(side.get(name, 0) for name in ("null", "nan", "absent"))
         for side in (column["reference"], column["current"])
     )
-    return bool(present == 0 or present < ROWS_PER_BIN * column["statistics"]["psi"].get("cells", 1))
+    return bool(present == 0 or present < _ROWS_PER_BIN * column["statistics"]["psi"].get("cells", 1))
 
 
 def _schema_findings(document: Mapping[str, Any]) -> Iterator[Finding]:

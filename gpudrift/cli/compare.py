@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["compare", "demo"]
 
+_GATES = ("drift", "schema", "undecided", "changed")
+
 _CONFIG_HELP = """
 \b
 FILE.toml of --config; every entry is optional:
@@ -76,8 +78,8 @@ _STATISTICS = f"{', '.join(DECIDING)} (these have default\nthresholds), {', '.jo
 @click.option(
     "--fail-on",
     metavar="drift,schema",
-    help="Exit with status 1 if a column has drifted (drift), or if columns were added, dropped or changed type "
-    "(schema).",
+    help="Exit with status 1 if a column has drifted (drift), if columns were added, dropped or changed type (schema), "
+    "if a column is undecided (undecided), or if one has certainly changed by less than its thresholds (changed).",
 )
 @json_option
 @rows_option
@@ -109,7 +111,7 @@ def compare(
       gpudrift compare "train/*.parquet" today/ --json report.json
       gpudrift compare base.parquet today.csv --fail-on drift,schema
     """  # noqa: D301 - \b is how click is told to keep lines as they are
-    names, gates, options = split_names(columns), split_gates(fail_on), read_config(config)
+    names, gates, options = split_names(columns), split_gates(fail_on, _GATES), read_config(config)
     check_output("--json", json_path, [reference, current, config])
     options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
     if alpha is not None:
@@ -133,7 +135,12 @@ def compare(
     _write_report(report, json_path, quiet, None if show_all else rows)
     if report.judged == 0:
         raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
-    found = {"drift": bool(report.drifted), "schema": bool(report.comparison.schema_changes)}
+    found = {
+        "drift": bool(report.drifted),
+        "schema": bool(report.comparison.schema_changes),
+        "undecided": bool(report.undecided),
+        "changed": bool(report.changed),
+    }
     return FOUND if any(found[gate] for gate in gates) else 0
 
 

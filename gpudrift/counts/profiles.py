@@ -380,6 +380,8 @@ class ColumnProfile:
         Smallest and largest finite value, in the unit that is counted; None where there is none.
     tail : Tail or None
     skipped : str or None
+    clipped : bool
+        Whether unsigned integers beyond 2**63 - 1 were counted as that number, its largest.
     """
 
     column: Column
@@ -391,6 +393,7 @@ class ColumnProfile:
     high: float | int | None
     tail: Tail | None = None
     skipped: str | None = None
+    clipped: bool = False
 
     def once(self, what: str, make: Callable[[], Any]) -> Any:
         """What is made of this column, made when it is first asked for: a reference is compared with many others."""
@@ -421,6 +424,7 @@ class ColumnProfile:
             high,
             profile.tails.get(position),
             profile.skipped.get(column.name, column.reason),
+            column.family == "integer" and profile.seen.get(column.name) == "uint64" and high == LARGEST_INTEGER,
         )
 
     @property

@@ -28,6 +28,8 @@ __all__ = [
     "statistic_finding",
 ]
 
+_SHARES = {"beyond": "beyond the fences", "tails": "one tail"}
+
 MAJOR_CHANGES = ("dropped", "type changed", "unit changed")
 """Of the schema; a column that was added breaks nothing."""
 
@@ -102,7 +104,7 @@ def findings_document(findings: Sequence[Finding], **about: Any) -> dict[str, An
 
 
 def drift_findings(report: Report, window: str | None = None, segment: str | None = None) -> list[Finding]:
-    """Findings of a report: its drifted columns, the strongest first, and its changes of schema.
+    """Findings of a report: its drifted and undecided columns, the strongest first, and its changes of schema.
 
     They are what the verdicts say; nothing is decided here, and no summary or distribution is computed.
 
@@ -120,6 +122,8 @@ def drift_findings(report: Report, window: str | None = None, segment: str | Non
     """
     found = []
     for column in report.columns:
+        if column.severity == "undecided":
+            found.append(Finding("undecided", "drift", column.name, "moderate", str(column.reason)))
         for name, (severity, limit, _) in column.verdict.reached.items():
             statistic = column.comparison.statistics[name]
             assert statistic.value is not None
@@ -151,12 +155,12 @@ def statistic_finding(
     bounds : (low, high)
         Interval that certainly holds the value; None where it has none.
     shares : (reference, current)
-        Of ``missing``, both shares; None for the others.
+        Of ``missing``, ``infinite``, ``beyond`` and ``tails``, both shares; None for the others.
     """
     reason = f"{statistic} {abs(value):.3g} ≥ {limit:g}"
     before, after = shares
-    if statistic == "missing" and before is not None and after is not None:
-        reason = f"missing {before:.1%} → {after:.1%}"
+    if before is not None and after is not None:
+        reason = f"{_SHARES.get(statistic, statistic)} {before:.1%} → {after:.1%}"
     return Finding("drift", statistic, column, severity, reason, value, *bounds, limit)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ColumnReport", "Report"]
 
-_SEVERITIES = ("major", "moderate", "none", "too few rows", "not judged")
+_SEVERITIES = ("major", "moderate", "undecided", "none", "too few rows", "not judged")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +50,11 @@ class ColumnReport:
     @property
     def drifted(self) -> bool:
         return self.verdict.drifted
+
+    @property
+    def changed(self) -> Mapping[str, str]:
+        """Statistics that are certainly above their noise floor and below their threshold, each in words."""
+        return self.verdict.changed
 
     @property
     def column(self) -> Column:
@@ -104,6 +109,11 @@ class ColumnReport:
             "drifted": self.drifted,
             "severity": self.severity,
             "reason": self.reason,
+            "reached": {
+                name: {"severity": severity, "limit": limit}
+                for name, (severity, limit, _) in self.verdict.reached.items()
+            },
+            "changed": dict(self.verdict.changed),
             "notes": list(compared.notes),
         }
         if brief:
@@ -119,7 +129,7 @@ class ColumnReport:
 
     def _statistic(self, name: str, found: Statistic) -> dict[str, Any]:
         entry = found.document()
-        for key in ("bins", "values"):
+        for key in ("bins", "values", "fences", "cuts"):
             if key in entry:
                 entry[key] = list(entry[key])
         if found.value is not None and name in self.verdict.noise_floors:
@@ -155,8 +165,18 @@ class Report:
         return tuple(column.name for column in self.columns if column.drifted)
 
     @property
+    def undecided(self) -> tuple[str, ...]:
+        """Names of the columns of which too little is known to decide; their reasons say what would decide them."""
+        return tuple(column.name for column in self.columns if column.severity == "undecided")
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Names of the columns that have certainly changed, by less than their thresholds."""
+        return tuple(column.name for column in self.columns if column.changed and column.severity == "none")
+
+    @property
     def judged(self) -> int:
-        """Number of columns that were judged."""
+        """Number of columns that were judged, by rows enough for it."""
         return sum(verdict.judged for verdict in self.verdict.columns)
 
     def __getitem__(self, name: str) -> ColumnReport:
@@ -205,12 +225,14 @@ class Report:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Numbers of columns, of judged and of drifted ones, and the share of the drifted among the judged."""
+        """Numbers of columns: all, judged, drifted, undecided, changed; and the share of the drifted among the judged."""
         drifted = len(self.drifted)
         return {
             "columns": len(self.comparison),
             "judged": self.judged,
             "drifted": drifted,
+            "undecided": len(self.undecided),
+            "changed": len(self.changed),
             "share": drifted / self.judged if self.judged else None,
         }
 
@@ -239,6 +261,7 @@ class Report:
                 "drifted": column.drifted,
                 "severity": column.severity,
                 "reason": column.reason,
+                "changed": "; ".join(column.changed.values()) or None,
             }
             for name, statistic in column.comparison.statistics.items():
                 row[name] = statistic.value

@@ -9,19 +9,19 @@ from typing import Any
 
 from gpudrift.vocabulary import STATISTICS
 
-__all__ = ["DEFAULT_THRESHOLDS", "MAJOR_RATIO", "ROWS_PER_BIN", "Limits", "Thresholds"]
+__all__ = ["DEFAULT_THRESHOLDS", "MAJOR_RATIO", "Limits", "Thresholds"]
 
 DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
     "psi": (0.1, 0.25),
     "wasserstein_scaled": (0.1, 0.25),
+    "spread": (0.1, 0.25),
+    "tails": (0.05, 0.20),
+    "beyond": (0.05, 0.20),
     "missing": (0.05, 0.20),
+    "infinite": (0.05, 0.20),
     "new": (0.05, 0.20),
 }
 """From which value on a statistic is moderate, and major."""
-
-
-ROWS_PER_BIN = 5
-"""With fewer values per bin on either side a column is not judged, but for its missing share."""
 
 MAJOR_RATIO = 2.5
 """The major threshold over the moderate one, where only one is given."""
@@ -46,7 +46,8 @@ class Thresholds:
     def of(cls, given: Mapping[str, Mapping[str, Any]] | None) -> Thresholds:
         """From ``{column: {statistic: moderate or (moderate, major)}}``; the column "*" means every column.
 
-        A single number is the moderate threshold; the major one is then 2.5 times as high, as it is for PSI.
+        ``{statistic: ...}`` means every column, too. A single number is the moderate threshold; the major one is then
+        2.5 times as high, as it is for PSI.
 
         Raises
         ------
@@ -55,6 +56,9 @@ class Thresholds:
         """
         everywhere, columns = dict(DEFAULT_THRESHOLDS), {}
         for name, limits in (given or {}).items():
+            if name in STATISTICS and not isinstance(limits, Mapping):
+                everywhere |= {name: _limits("*", name, limits)}
+                continue
             if not isinstance(limits, Mapping):
                 raise ValueError(f"thresholds: column {name!r} has {limits!r}, expected a table of statistics")
             read = {statistic: _limits(name, statistic, value) for statistic, value in limits.items()}

@@ -1,31 +1,42 @@
 """From statistics to a verdict: effect sizes above their threshold and above the noise floor; p-values never decide.
 
-At a billion rows every p-value is zero, and at a hundred every PSI is large. So a column has drifted when one of
-``psi``, ``wasserstein_scaled``, ``missing`` and ``new`` (certainly new values) is at least its threshold *and* above
-what it reaches without drift at these row counts in all but ``alpha`` of such comparisons, all judged columns
-together. Changing a threshold never computes a statistic again.
+At a billion rows every p-value is zero, and at a hundred every PSI is large. So a column has drifted when one of the
+statistics that decide is at least its threshold *and* above what it reaches without drift at these row counts in all
+but ``alpha`` of such comparisons, all judged columns and all their statistics together. Changing a threshold never
+computes a statistic again.
+
+Only what is certain is decided. Where a statistic is known to an interval that holds its threshold or its floor, and
+no other one says drift, the column is *undecided*. What is certainly above its floor and below every threshold has
+*changed*: a change that is tolerated. ``too few rows`` is a column in which not even a complete change, all values of
+one side beyond all of the other's, would be beyond chance.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gpudrift.counts.profiles import data_range
 from gpudrift.errors import UnknownColumnError
-from gpudrift.judging.thresholds import ROWS_PER_BIN, Limits, Thresholds
+from gpudrift.judging.thresholds import Limits, Thresholds
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.noise import noise_floors
+from gpudrift.statistics.statistic import SHARES, Statistic, can_differ
 
-__all__ = ["ColumnVerdict", "Verdict", "has_few_values", "judge_comparison", "why_not_judged"]
+__all__ = ["ColumnVerdict", "Verdict", "judge_comparison", "why_not_judged"]
 
 ALPHA = 0.05
 
 _WORDS = {
     "psi": "PSI",
     "wasserstein_scaled": "Wasserstein / std",
+    "spread": "spread",
+    "tails": "outer part",
+    "beyond": "beyond the fences",
     "missing": "missing share",
+    "infinite": "infinite share",
     "new": "share of new values",
     "ks": "KS",
     "js": "Jensen-Shannon",
@@ -42,17 +53,19 @@ class ColumnVerdict:
 
     Parameters
     ----------
-    severity : {"none", "moderate", "major", "too few rows", "not judged"}
+    severity : {"none", "moderate", "major", "undecided", "too few rows", "not judged"}
     reason : str or None
-        In words: which statistic reached which threshold, or why the column was not judged.
+        In words: which statistic reached which threshold, what is not known, or why the column was not judged.
     noise_floors : mapping of statistic to float
-        What the statistic stays below without drift, at these row counts, but for ``alpha``.
+        What the size of the statistic stays below without drift, at these row counts, but for its part of ``alpha``.
     p_adjusted : mapping of statistic to float
         Benjamini-Hochberg-adjusted p-values over the judged columns; they decide nothing.
     excess : float
         The largest ratio of a deciding statistic to its moderate threshold: the order of the report.
     reached : mapping of statistic to (severity, threshold, words)
         The statistics that say so, the one that says most first.
+    changed : mapping of statistic to words
+        Those that are certainly above their noise floor and below their threshold.
     """
 
     severity: str
@@ -61,6 +74,7 @@ class ColumnVerdict:
     p_adjusted: Mapping[str, float] = field(default_factory=dict)
     excess: float = 0.0
     reached: Mapping[str, tuple[str, float, str]] = field(default_factory=dict)
+    changed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def drifted(self) -> bool:
@@ -68,12 +82,13 @@ class ColumnVerdict:
 
     @property
     def judged(self) -> bool:
-        return self.severity != "not judged"
+        """Whether it was judged, by rows enough for it."""
+        return self.severity not in ("not judged", "too few rows")
 
     @property
     def decided(self) -> bool:
-        """Whether it is known if the column has drifted: it was judged, by rows enough for it."""
-        return self.severity not in ("not judged", "too few rows")
+        """Whether it is known if the column has drifted."""
+        return self.judged and self.severity != "undecided"
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,15 +133,26 @@ def judge_comparison(
         raise UnknownColumnError("thresholds", unknown[0], "the comparison", comparison.index)
     asked = frozenset(named) | frozenset(limits.columns)
     obstacles = [why_not_judged(column, asked) for column in comparison.columns]
-    judged = sum(obstacle is None for obstacle in obstacles)
+    judged = [column for column, obstacle in zip(comparison.columns, obstacles, strict=True) if obstacle is None]
     adjusted = _adjusted([c if o is None else None for c, o in zip(comparison.columns, obstacles, strict=True)])
+    of_columns = [limits.for_column(column.name) for column in judged]
+    parts = [_part(column, own, alpha / len(judged)) for column, own in zip(judged, of_columns, strict=True)]
+    floors = noise_floors(judged, parts)
+    each = iter(zip(judged, of_columns, parts, floors, strict=True))
     verdicts = tuple(
-        ColumnVerdict("not judged", obstacle)
-        if obstacle is not None
-        else _judge_column(column, limits.for_column(column.name), alpha / judged, p_adjusted)
-        for column, obstacle, p_adjusted in zip(comparison.columns, obstacles, adjusted, strict=True)
+        ColumnVerdict("not judged", obstacle) if obstacle is not None else _judge_column(*next(each), p_adjusted)
+        for obstacle, p_adjusted in zip(obstacles, adjusted, strict=True)
     )
     return Verdict(verdicts, alpha, limits, asked)
+
+
+def _part(column: ColumnComparison, limits: Mapping[str, Limits], alpha: float) -> float:
+    """The part of a column's alpha that each of its statistics gets: of those that can differ at all.
+
+    Given the rows of both sides together, a share of which there are none cannot differ, however the rows are divided.
+    """
+    deciding = sum(can_differ(column.statistics[name]) for name in limits if name in column.statistics)
+    return alpha / max(deciding, 1)
 
 
 def why_not_judged(column: ColumnComparison, asked: frozenset[str] = frozenset()) -> str | None:
@@ -148,58 +174,120 @@ def why_not_judged(column: ColumnComparison, asked: frozenset[str] = frozenset()
     return None
 
 
-def has_few_values(column: ColumnComparison) -> bool:
-    """Whether a side has too few values for anything but ``missing`` to be judged."""
-    fewest = min(column.reference.present, column.current.present)
-    return fewest == 0 or fewest < ROWS_PER_BIN * _cells(column)
-
-
-def _cells(column: ColumnComparison) -> int:
-    return int(column.statistics["psi"].details.get("cells", 1))
-
-
 def _judge_column(
-    column: ColumnComparison, limits: Mapping[str, Limits], alpha: float, p_adjusted: Mapping[str, float]
+    column: ColumnComparison,
+    limits: Mapping[str, Limits],
+    alpha: float,
+    floors: Mapping[str, float],
+    p_adjusted: Mapping[str, float],
 ) -> ColumnVerdict:
-    """One column, at the error rate ``alpha`` that is its part."""
-    floors = noise_floors(column, alpha)
-    few = has_few_values(column)
+    """One column; ``alpha`` is the part of each of its statistics."""
     reached: list[tuple[int, float, str, str]] = []
+    doubtful: dict[str, str] = {}
+    changed: dict[str, str] = {}
     excess = 0.0
     for statistic, (moderate, major) in limits.items():
         found = column.statistics.get(statistic)
-        if found is None or found.value is None or (few and statistic != "missing"):
+        if found is None or found.value is None:
             continue
-        size = abs(found.value)
-        ratio = size / moderate if moderate > 0 else size
-        excess = max(excess, ratio)
-        if size >= moderate and size > floors.get(statistic, 0.0):
-            words = _reason(column, statistic, moderate, major)
-            reached.append((2 if size >= major else 1, ratio, words, statistic))
+        low, high = _sizes(found)
+        floor = floors.get(statistic, 0.0)
+        excess = max(excess, abs(found.value) / moderate if moderate > 0 else abs(found.value))
+        if low >= moderate and low > floor:
+            rank = 2 if low >= major else 1
+            words = _reason(column, statistic, (moderate, major)[rank - 1])
+            reached.append((rank, low / moderate if moderate > 0 else low, words, statistic))
+        elif high >= moderate and high > floor:
+            doubtful[statistic] = _doubt(statistic, low, high, max(moderate, floor))
+        elif low > floor:
+            changed[statistic] = _changed(column, statistic)
+    about = floors, p_adjusted, excess
     if reached:
         reached.sort(key=lambda one: (-one[0], -one[1]))
         names = {1: "moderate", 2: "major"}
         each = {name: (names[rank], limits[name][rank - 1], words) for rank, _, words, name in reached}
         reason = "; ".join(words for _, _, words, _ in reached)
-        return ColumnVerdict(names[reached[0][0]], reason, floors, p_adjusted, excess, each)
-    if few:
-        fewest, needed = min(column.reference.present, column.current.present), ROWS_PER_BIN * max(_cells(column), 1)
-        reason = f"{fewest} values on one side, at least {needed} required"
-        return ColumnVerdict("too few rows", reason, floors, p_adjusted, excess)
-    return ColumnVerdict("none", None, floors, p_adjusted, excess)
+        return ColumnVerdict(names[reached[0][0]], reason, *about, each, changed)
+    unknown = _unknown_rows(column, limits)
+    if doubtful or unknown:
+        told = "; ".join([*doubtful.values(), *([unknown] if unknown else [])])
+        return ColumnVerdict("undecided", told, *about, changed=changed)
+    if not _could_pass(column, alpha):
+        values = f"{column.reference.present:,} and {column.current.present:,} values"
+        reason = f"{values}: not even a complete change would be beyond chance"
+        return ColumnVerdict("too few rows", reason, *about)
+    return ColumnVerdict("none", None, *about, changed=changed)
 
 
-def _reason(column: ColumnComparison, statistic: str, moderate: float, major: float) -> str:
+def _sizes(found: Statistic) -> tuple[float, float]:
+    """What the size of a statistic certainly lies between."""
+    assert found.value is not None
+    low = found.value if found.low is None else found.low
+    high = (found.value if found.low is None else math.inf) if found.high is None else found.high
+    if low >= 0.0:
+        return low, high
+    return (-high, -low) if high <= 0.0 else (0.0, max(-low, high))
+
+
+def _doubt(statistic: str, low: float, high: float, limit: float) -> str:
+    """In words, what is not known and what would decide it."""
+    between = (
+        f"{_WORDS[statistic]} lies between {low:.3g} and {high:.3g}"
+        if high < math.inf
+        else (f"{_WORDS[statistic]} is at least {low:.3g}")
+    )
+    cure = "edges=… near the values that moved decide it"
+    if statistic == "new":
+        cure = "there are more different values than are counted one by one; fewer values, or kinds=… 'identifier'"
+    return f"{between}, the limit is {limit:.3g}: {cure}"
+
+
+def _unknown_rows(column: ColumnComparison, limits: Mapping[str, Limits]) -> str | None:
+    """Rows that are counted but not told apart, where they are as many as would matter."""
+    if column.unknown is None or column.unknown[0] < limits.get("beyond", (1.0, 1.0))[0]:
+        return None
+    share, words = column.unknown
+    return f"{share:.0%} of the rows {words}"
+
+
+def _could_pass(column: ColumnComparison, alpha: float) -> bool:
+    """Whether a complete change would be beyond chance.
+
+    Of all ways to divide the rows over the two sides one has all values of one side above all of the other's, and one
+    all of them below.
+    """
+    n, m = column.reference.present, column.current.present
+    if min(n, m) == 0:
+        n, m = column.reference.rows, column.current.rows
+    return _log_ways(n, m) > math.log(2.0 / alpha)
+
+
+def _log_ways(n: int, m: int) -> float:
+    return math.lgamma(n + m + 1) - math.lgamma(n + 1) - math.lgamma(m + 1)
+
+
+def _reason(column: ColumnComparison, statistic: str, limit: float) -> str:
     found = column.statistics[statistic]
     assert found.value is not None
     size = abs(found.value)
-    limit = major if size >= major else moderate
-    if statistic == "missing":
+    if statistic in SHARES:
         before, after = found.details["reference"], found.details["current"]
-        return f"missing {before:.1%} → {after:.1%}"
+        what = {"beyond": "beyond the fences", "tails": f"{found.details.get('part')} tail"}.get(statistic, statistic)
+        return f"{what} {before:.1%} → {after:.1%}"
     if statistic == "new":
         return f"new values {size:.1%} ≥ {limit:.0%}"
+    if statistic == "spread":
+        return f"spread × {math.exp(found.value):.3g}"
     return f"{_WORDS[statistic]} {size:.3g} ≥ {limit:g}"
+
+
+def _changed(column: ColumnComparison, statistic: str) -> str:
+    found = column.statistics[statistic]
+    assert found.value is not None
+    if statistic in SHARES or statistic == "spread":
+        return _reason(column, statistic, 0.0)
+    size = f"{abs(found.value):.2%}" if statistic == "new" else f"{abs(found.value):.3g}"
+    return f"{_WORDS[statistic]} {size}"
 
 
 def _adjusted(columns: Sequence[ColumnComparison | None]) -> list[dict[str, float]]:

@@ -18,6 +18,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from gpudrift.report.text import GAP, Paper, bars, counted, limits_text, number_text, resampled, share_text, shortened
+from gpudrift.vocabulary import DECIDING
 
 __all__ = ["render", "write"]
 
@@ -26,6 +27,7 @@ Document = Mapping[str, Any]
 _SEVERITIES = {  # what the table says, and its style
     "major": ("● major", "red"),
     "moderate": ("● moderate", "yellow"),
+    "undecided": ("○ undecided", "cyan"),
     "too few rows": ("○ too few", "cyan"),
     "none": ("· none", "dim"),
 }
@@ -36,6 +38,7 @@ _LONGEST_NAME = 40
 _WHY = 15  # cells of a reason that are worth a column: "PSI 0.31 ≥ 0.25"
 _MOST_FINDINGS = 10
 _MOST_REASONS = 8
+_MOST_CHANGED = 8
 # Cells of a picture, cells of a name at least, and what is left out: from the roomiest to the tightest.
 _LAYOUTS: Sequence[tuple[int, int, frozenset[str]]] = [
     (16, 20, frozenset()),
@@ -112,6 +115,7 @@ class _Report:
             _headline(self.document, paper),
             _findings(self.document["schema"], paper, self.verbose),
             _drawn(table, paper),
+            _changed(self.document["columns"], paper, self.verbose),
             _not_judged(self.document["columns"], paper, self.verbose),
             _legend(self.document, table, paper),
             _provenance(self.document, paper, self.verbose),
@@ -154,9 +158,11 @@ def _verdict(document: Document, paper: Paper) -> Iterator[Text]:
         share = "" if summary["share"] is None else f" ({share_text(summary['share'])})"
         sentence = f"{summary['drifted']:,} of {judged} drifted{share}"
     yield Text(paper.word(f"● {sentence}"), style=f"bold {style}")
-    for severity in ("major", "moderate", "too few rows", "not judged"):
+    for severity in ("major", "moderate", "undecided", "too few rows", "not judged"):
         if severity in severities:
             yield Text(f"{severities.count(severity):,} {severity}", style="dim")
+    if summary.get("changed"):
+        yield Text(f"{summary['changed']:,} changed, below the thresholds", style="dim")
     if document["schema"]:
         yield Text(counted(len(document["schema"]), "schema change"), style="dim")
 
@@ -316,6 +322,23 @@ def _pictures(column: Document, width: int, paper: Paper) -> dict[str, Text]:
     return {"reference": Text(before, style="dim"), "current": Text(now, style=style)}
 
 
+def _changed(columns: Sequence[Document], paper: Paper, everything: bool) -> Iterator[Text]:
+    """Columns that have certainly changed, by less than what is tolerated."""
+    changed = [column for column in columns if column["severity"] == "none" and column.get("changed")]
+    if not changed:
+        return
+    yield Text()
+    yield Text("Changed, below the thresholds", style="bold")
+    shown = changed if everything else changed[:_MOST_CHANGED]
+    names = [paper.name(column["name"], _LONGEST_NAME) for column in shown]
+    widest = max(map(cell_len, names))
+    for column, name in zip(shown, names, strict=True):
+        words = paper.words(shortened("; ".join(column["changed"].values())), max(paper.width - widest - 2 - GAP, 8))
+        yield Text(f"  {name}{' ' * (widest - cell_len(name) + GAP)}").append(words, style="dim")
+    if len(shown) < len(changed):
+        yield Text(paper.word(f"  … and {len(changed) - len(shown):,} more"), style="dim")
+
+
 def _not_judged(columns: Sequence[Document], paper: Paper, everything: bool) -> Iterator[Text]:
     groups: dict[str, list[str]] = {}
     for column in columns:
@@ -367,15 +390,23 @@ def _legend(document: Document, table: _Table, paper: Paper) -> Iterator[Text]:
         ("V", "new: share of rows with values not in the reference"),
         ("KS", "KS: largest difference of the cumulative distributions"),
     ]
-    limited = [("PSI", "psi"), ("W/σ", "wasserstein_scaled"), ("missing", "missing"), ("new", "new")]
-    thresholds = document["parameters"].get("thresholds", {})
-    limits = [f"{title} {limit}" for title, name in limited if (limit := limits_text(thresholds, name))]
+    limits = _limits(document["parameters"].get("thresholds", {}))
     lines = [
         [meaning for title, meaning in meanings if title in titles],
         ["moderate / major from", *limits, f"and above the noise floor (alpha {document['parameters']['alpha']:g})"],
     ]
     for words in lines:
         yield from paper.flow(Text(paper.word(word), style="dim") for word in words)
+
+
+def _limits(thresholds: Mapping[str, Any]) -> list[str]:
+    """The thresholds of every column, those that are alike together."""
+    titles = {"psi": "PSI", "wasserstein_scaled": "W/σ"}
+    alike: dict[str, list[str]] = {}
+    for name in DECIDING:
+        if limit := limits_text(thresholds, name):
+            alike.setdefault(limit, []).append(titles.get(name, name))
+    return [f"{', '.join(names)} {limit}" for limit, names in alike.items()]
 
 
 def _provenance(document: Document, paper: Paper, everything: bool) -> Iterator[Text]:

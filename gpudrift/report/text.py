@@ -253,5 +253,5 @@ def limits_text(thresholds: Mapping[str, Any], name: str) -> str:
     pair = everywhere.get(name) if isinstance(everywhere, Mapping) else None
     if not isinstance(pair, Sequence) or not all(isinstance(limit, int | float) for limit in pair):
         return ""
-    share = name in ("missing", "new")
+    share = name in ("missing", "infinite", "beyond", "tails", "new")
     return " / ".join(share_text(limit) if share else f"{limit:g}" for limit in pair)

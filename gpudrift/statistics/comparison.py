@@ -17,7 +17,9 @@ from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
 from gpudrift.counts.profiles import ColumnProfile, Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.statistics.categorical import categorical_statistics
+from gpudrift.statistics.frames import has_subnormals, zero_bin
 from gpudrift.statistics.numeric import numeric_statistics
+from gpudrift.statistics.pool import Pool
 from gpudrift.statistics.statistic import Pair, Statistic, missing_statistic
 from gpudrift.statistics.summaries import Distribution, distribution, summary
 
@@ -59,6 +61,10 @@ class ColumnComparison:
         Why the column cannot be judged at all: its schema changed, or why it was skipped.
     notes : tuple of str
         What a reader of the numbers should know.
+    unknown : (share, words) or None
+        Share of the rows of a side that are counted together though their values may differ, and why.
+    pool : Pool or None
+        Of a numeric column, both sides together in a few pieces: what noise floors are made of.
     """
 
     column: Column
@@ -67,6 +73,8 @@ class ColumnComparison:
     statistics: Mapping[str, Statistic]
     obstacle: str | None = None
     notes: tuple[str, ...] = ()
+    unknown: tuple[float, str] | None = None
+    pool: Pool | None = None
 
     @property
     def name(self) -> str:
@@ -154,14 +162,24 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
         )
     statistics = _all_statistics([None if mine.column.name in obstacles else (mine, theirs) for mine, theirs in pairs])
     columns = []
-    for (mine, theirs), found in zip(pairs, statistics, strict=True):
-        name = mine.column.name
-        clipped = _is_clipped(mine, reference.seen.get(name)) or _is_clipped(theirs, current.seen.get(name))
-        if clipped and "wasserstein" in found:
-            unknown = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond")
-            found |= {"wasserstein": unknown, "wasserstein_scaled": unknown}
+    for (mine, theirs), (found, pool) in zip(pairs, statistics, strict=True):
+        unknown = _unknown(mine, theirs)
+        if (mine.clipped or theirs.clipped) and "wasserstein" in found:
+            nothing = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond")
+            found |= {"wasserstein": nothing}
+            if mine.column.marks is None or mine.column.marks[4] == LARGEST_INTEGER:
+                found |= {"wasserstein_scaled": nothing, "spread": nothing}
         columns.append(
-            ColumnComparison(mine.column, mine, theirs, found, obstacles.get(name), _notes(mine, theirs, clipped))
+            ColumnComparison(
+                mine.column,
+                mine,
+                theirs,
+                found,
+                obstacles.get(mine.column.name),
+                _notes(mine, theirs, unknown),
+                unknown,
+                pool,
+            )
         )
     return Comparison(reference, current, tuple(columns), changes)
 
@@ -220,13 +238,25 @@ def _obstacles(reference: Profile, current: Profile, changes: Sequence[SchemaCha
     return obstacles
 
 
-def _is_clipped(side: ColumnProfile, seen: str | None) -> bool:
-    """Whether unsigned integers beyond int64 may have been counted in the last bin."""
-    return side.column.family == "integer" and seen == "uint64" and side.high == LARGEST_INTEGER
+def _unknown(reference: ColumnProfile, current: ColumnProfile) -> tuple[float, str] | None:
+    """The share of rows that are counted together though their values may differ, on the side that has more of them."""
+    return max((one for one in map(_counted_together, (reference, current)) if one is not None), default=None)
 
 
-def _notes(reference: ColumnProfile, current: ColumnProfile, clipped: bool) -> tuple[str, ...]:
-    notes = ["values of 2**63 - 1 and beyond are counted together in the last bin"] if clipped else []
+def _counted_together(side: ColumnProfile) -> tuple[float, str] | None:
+    if side.clipped:
+        words = "are 2**63 - 1 or more, which are counted together: kinds=… 'categorical' tells them apart"
+        return float(side.counts[-1]) / side.present, words
+    if side.column.is_numeric and has_subnormals(side):
+        words = "are below 2**-1022 in size, which counts as 0"
+        return float(side.counts[zero_bin(side.column)]) / side.present, words
+    return None
+
+
+def _notes(reference: ColumnProfile, current: ColumnProfile, unknown: tuple[float, str] | None) -> tuple[str, ...]:
+    notes = [f"some values {unknown[1]}"] if unknown is not None else []
+    if reference.column.is_numeric and reference.column.marks is None and reference.finite:
+        notes.append("counted by an older version: clipped at the edges nearest to the fences; make the baseline again")
     for which, side in (("reference", reference), ("current", current)):
         if side.dropped:
             notes.append(f"{which}: {side.dropped} rows have values that are not counted individually")
@@ -236,8 +266,9 @@ def _notes(reference: ColumnProfile, current: ColumnProfile, clipped: bool) -> t
 # --- statistics ------------------------------------------------------------------------------------------------------
 
 
-def _all_statistics(pairs: Sequence[Pair | None]) -> list[dict[str, Statistic]]:
+def _all_statistics(pairs: Sequence[Pair | None]) -> list[tuple[dict[str, Statistic], Pool | None]]:
     found: list[dict[str, Statistic]] = [{} for _ in pairs]
+    pools: list[Pool | None] = [None] * len(pairs)
     numeric: dict[str, list[tuple[int, Pair]]] = {"real": [], "integer": []}
     for position, pair in enumerate(pairs):
         if pair is None:
@@ -251,6 +282,7 @@ def _all_statistics(pairs: Sequence[Pair | None]) -> list[dict[str, Statistic]]:
         columns.sort(key=lambda one: one[1][0].column.bins)  # neighbours in length waste the least padding
         for start in range(0, len(columns), BATCH):
             batch = columns[start : start + BATCH]
-            for (position, _), statistics in zip(batch, numeric_statistics([pair for _, pair in batch]), strict=True):
-                found[position] = statistics | found[position]
-    return found
+            made = numeric_statistics([pair for _, pair in batch])
+            for (position, _), (statistics, pool) in zip(batch, made, strict=True):
+                found[position], pools[position] = statistics | found[position], pool
+    return list(zip(found, pools, strict=True))

@@ -124,8 +124,10 @@ def wasserstein(
     units: Floats,
     slack: Floats,
     points: npt.NDArray[np.bool_],
+    reference_outside: Integers | None = None,
+    current_outside: Integers | None = None,
 ) -> tuple[Floats, Floats, Floats]:
-    """Wasserstein distance of order 1, the integral of |F_ref - F_cur| over finite rows, as an interval.
+    """Wasserstein distance of order 1, the integral of |F_ref - F_cur| over these bins, as an interval.
 
     Parameters
     ----------
@@ -146,11 +148,13 @@ def wasserstein(
         was kept, 0 for point bins.
     points : ndarray of bool, shape (columns, bins)
         Bins that hold a single value: within them the difference is that at their upper edge.
+    reference_outside, current_outside : ndarray of int64, shape (columns, 2), optional
+        Rows below the first bin and above the last one, which are taken to lie at its edge.
 
     Returns
     -------
     value, low, high : ndarray of float64, shape (columns,)
-        NaN where a side has no finite row.
+        NaN where a side has no row.
 
     Notes
     -----
@@ -160,9 +164,13 @@ def wasserstein(
     (for I >= 0; mirrored for I < 0): the most extreme course stays at h and -l only.
     """
     n, m = reference.sum(-1, keepdims=True), current.sum(-1, keepdims=True)
+    before: tuple[Integers | int, Integers | int] = (0, 0)
+    if reference_outside is not None and current_outside is not None:
+        n, m = n + reference_outside.sum(-1, keepdims=True), m + current_outside.sum(-1, keepdims=True)
+        before = reference_outside[..., :1], current_outside[..., :1]
     with np.errstate(invalid="ignore", divide="ignore"):
         p, q = reference / n, current / m
-        d0, d1, scale = _differences(reference, current, n, m)
+        d0, d1, scale = _differences(reference, current, n, m, before)
         moment_ref, unsure_ref = _moment(p, reference, reference_sums, widths, offsets, units, slack, points)
         moment_cur, unsure_cur = _moment(q, current, current_sums, widths, offsets, units, slack, points)
         # Shares before widths: a width can be as large as floats get.
@@ -221,13 +229,15 @@ def _course(integral: Floats, size: Floats, d0: Floats, d1: Floats, widths: Floa
     return np.where(crosses, np.minimum(straight, size + hidden), size)
 
 
-def _differences(reference: Integers, current: Integers, n: Integers, m: Integers) -> tuple[Floats, Floats, Floats]:
+def _differences(
+    reference: Integers, current: Integers, n: Integers, m: Integers, before: tuple[Integers | int, Integers | int]
+) -> tuple[Floats, Floats, Floats]:
     """F_ref - F_cur before and after each bin, and the size of the shares it was made from.
 
     From prefix counts left of the middle of both and from suffix counts right of it, so that beyond the data the
     difference is exactly zero: rounding of 1e-16 times a width of 2**1000 would be nonsense.
     """
-    before_ref, before_cur = _prefix(reference), _prefix(current)
+    before_ref, before_cur = before[0] + _prefix(reference), before[1] + _prefix(current)
     left_ref, left_cur = before_ref / n, before_cur / m
     right_ref, right_cur = (n - before_ref) / n, (m - before_cur) / m
     from_left = left_ref + left_cur <= right_ref + right_cur
@@ -249,7 +259,7 @@ def _prefix(counts: Integers) -> Integers:
 
 
 def coarse_cuts(
-    counts: Integers, infinities: Integers, points: npt.NDArray[np.bool_], ranks: int
+    counts: Integers, infinities: Integers, own: npt.NDArray[np.int64], allowed: npt.NDArray[np.int64], ranks: int
 ) -> npt.NDArray[np.int64]:
     """Which fine edges bound the coarse bins of ``psi`` (10 ranks) and ``js`` (32 ranks), for one column.
 
@@ -259,26 +269,31 @@ def coarse_cuts(
         Finite rows of the reference.
     infinities : ndarray of int64, shape (2,)
         Rows of the reference at -inf and +inf.
-    points : ndarray of bool, shape (bins,)
+    own : ndarray of int64, shape (values, 2)
+        First and last edge of the cells of single values.
+    allowed : ndarray of int64, ascending
+        Positions of the edges that may be cuts, 0 and ``bins`` included: those that are inside of no halo.
     ranks : int
 
     Returns
     -------
     ndarray of int64
-        Ascending positions of edges, 0 and ``bins`` included: both edges of every point bin that holds at least 1 %
-        of the reference, and for r = 1 ... ranks - 1 the first edge before which lie at least r / ranks of the other
-        rows. Integer arithmetic throughout.
+        Ascending positions of edges, 0 and ``bins`` included: the ends of the cells of single values, and for r = 1
+        ... ranks - 1 the first allowed edge before which lie at least r / ranks of the other rows. Integer arithmetic
+        throughout.
     """
-    total = int(counts.sum() + infinities.sum())
-    heavy = points & (counts * 100 >= total) & (counts > 0)
-    others = np.where(heavy, 0, counts)
-    before = int(infinities[0]) + np.concatenate([[0], np.cumsum(others)])
-    rest = total - int(counts[heavy].sum())
+    others = counts.copy()
+    for first, last in own.tolist():
+        others[first:last] = 0
+    before = np.zeros(counts.size + 1, np.int64)
+    np.cumsum(others, out=before[1:])
+    before = int(infinities[0]) + before[allowed]
+    rest = int(others.sum() + infinities.sum())
     # First edge with before * ranks >= r * rest, in integers: before >= ceil(r * rest / ranks).
     wanted = -(-np.arange(1, ranks, dtype=np.int64) * rest // ranks)
-    cuts = np.searchsorted(before, wanted, side="left") if rest > 0 else np.zeros(0, np.int64)
-    at_points = np.flatnonzero(heavy)
-    return np.unique(np.concatenate([[0, counts.size], np.minimum(cuts, counts.size), at_points, at_points + 1]))
+    found = np.searchsorted(before, wanted, side="left") if rest > 0 else np.zeros(0, np.int64)
+    cuts = allowed[np.minimum(found, allowed.size - 1)]
+    return np.unique(np.concatenate([[0, counts.size], cuts, own.ravel()]))
 
 
 def psi(p: Floats, q: Floats, floor: float = FLOOR) -> Floats:

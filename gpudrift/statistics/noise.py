@@ -23,15 +23,17 @@ Advances in Applied Probability 12 (1980) 475-490.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.counts.profiles import ColumnProfile
+from gpudrift.columns.schema import LARGEST_REAL
 from gpudrift.statistics.comparison import ColumnComparison
 from gpudrift.statistics.distances import FLOOR
-from gpudrift.statistics.summaries import natural_factor
+from gpudrift.statistics.sampling import ratio_limits, wasserstein_quantile
+from gpudrift.statistics.statistic import SHARES
 
 __all__ = ["noise_floors", "proportion_floor", "psi_floor"]
 
@@ -213,62 +215,84 @@ def proportion_floor(before: int, after: int, n: int, m: int, alpha: float) -> f
     return floor
 
 
-def noise_floors(column: ColumnComparison, alpha: float) -> dict[str, float]:
-    """The (1 - alpha) quantile of each statistic without drift, at the row counts of this column.
+BATCH = 64
+"""Columns handled at once."""
+MOST_ALPHA = 0.2
+"""Floors are those of this level at most: a quarter of all tables without drift are beyond lower ones."""
 
-    PSI: the chi-square quantile with B - 1 degrees of freedom times (1/n + 1/m), and more where cells may be empty
-    without drift (see the module). Jensen-Shannon: the square root of its quantile times (1/n + 1/m) / (8 ln 2). KS:
-    the Dvoretzky-Kiefer-Wolfowitz bound. Missing and new shares: the normal approximation for the difference of two
-    proportions, or what is binomial of few rows. Scaled Wasserstein: its mean without drift, sqrt(2 / pi) J / std with
-    J the integral of sqrt(F (1 - F)) over the reference, and sqrt(2 ln(1 / alpha)) standard deviations, times
-    sqrt(1/n + 1/m).
+
+def noise_floors(columns: Sequence[ColumnComparison], alphas: Sequence[float]) -> list[dict[str, float]]:
+    """What the size of each statistic stays below without drift, at the rows of its column, but for its alpha.
+
+    Parameters
+    ----------
+    columns : sequence of ColumnComparison
+    alphas : sequence of float
+        The level of each statistic of a column.
+
+    Returns
+    -------
+    list of dict
+        Statistic to floor; of statistics that have a sign, the floor of the direction that was seen, at half of alpha.
     """
+    levels = [min(alpha, MOST_ALPHA) for alpha in alphas]
+    floors = [_cell_floors(column, alpha) for column, alpha in zip(columns, levels, strict=True)]
+    numeric = [at for at, column in enumerate(columns) if column.statistics.get("wasserstein_scaled") is not None]
+    for start in range(0, len(numeric), BATCH):
+        batch = numeric[start : start + BATCH]
+        found = _clipped_floors([columns[at] for at in batch], np.array([levels[at] for at in batch]))
+        for at, own in zip(batch, found, strict=True):
+            floors[at] |= own
+    return floors
+
+
+def _clipped_floors(columns: Sequence[ColumnComparison], alphas: Floats) -> list[dict[str, float]]:
+    """Of the statistics that are made of clipped values."""
+    pools = [column.pool for column in columns]
+    known = [at for at, pool in enumerate(pools) if pool is not None and pool.std > 0 and columns[at].current.present]
+    found: list[dict[str, float]] = [{} for _ in columns]
+    if not known:
+        return found
+    used = [pool for pool in pools if pool is not None and pool.std > 0]
+    used = [pool for at in known if (pool := pools[at]) is not None]
+    cells, values, widths, before = (np.stack([getattr(pool, name) for pool in used]) for name in _PIECES)
+    rows, alpha = np.array([float(pool.rows) for pool in used]), alphas[known]
+    moved = wasserstein_quantile(cells, values, widths, before, rows, alpha)
+    up, down = ratio_limits(np.abs(values), cells, rows, alpha / 2.0)
+    for place, at in enumerate(known):
+        statistics = columns[at].statistics
+        if statistics["wasserstein_scaled"].value is not None:
+            found[at]["wasserstein_scaled"] = float(moved[place]) / used[place].std
+        if (spread := statistics["spread"].value) is not None:
+            limit = float(up[place] if spread > 0 else down[place])
+            found[at]["spread"] = limit if math.isfinite(limit) else LARGEST_REAL
+    return found
+
+
+_PIECES = ("cells", "values", "widths", "before")
+
+
+def _cell_floors(column: ColumnComparison, alpha: float) -> dict[str, float]:
+    """Of the statistics of shares and of cells."""
     from scipy.special import chdtri
 
     n, m = column.reference.present, column.current.present
-    floors: dict[str, float] = {}
-    missing = column.statistics["missing"]
-    if missing.value is not None:
-        rows = column.reference.rows, column.current.rows
-        floors["missing"] = proportion_floor(column.reference.missing, column.current.missing, *rows, alpha)
+    statistics, floors = column.statistics, {}
+    for name in SHARES:
+        if name in statistics and statistics[name].value is not None:
+            rows = (column.reference.rows, column.current.rows) if name == "missing" else (n, m)
+            parts = 2.0 if name == "tails" else 1.0
+            floors[name] = proportion_floor(*statistics[name].counts, *rows, alpha / parts)
     if min(n, m) == 0:
         return floors
     rate = 1.0 / n + 1.0 / m
-    statistics = column.statistics
-    if statistics["psi"].value is not None:
-        floors["psi"] = psi_floor(*statistics["psi"].shares, n, m, alpha)
-        quantile = float(chdtri(max(statistics["js"].details["cells"] - 1, 1), alpha))
-        floors["js"] = math.sqrt(quantile * rate / (8.0 * math.log(2.0)))
+    before, after = statistics["psi"].cells
+    floors["psi"] = psi_floor(before / n, after / m, n, m, alpha)
+    quantile = float(chdtri(max(statistics["js"].details["cells"] - 1, 1), alpha))
+    floors["js"] = math.sqrt(quantile * rate / (8.0 * math.log(2.0)))
     if "ks" in statistics:
         floors["ks"] = math.sqrt(math.log(2.0 / alpha) / 2.0 * rate)
     if "new" in statistics:
         assert statistics["new"].value is not None
         floors["new"] = proportion_floor(0, round(statistics["new"].value * m), n, m, alpha)
-    scaled = statistics.get("wasserstein_scaled")
-    if scaled is not None and scaled.value is not None:
-        rate = 1.0 / column.reference.finite + 1.0 / column.current.finite
-        spread = roughness(column) / (scaled.details["std"] * natural_factor(column.column))
-        floors["wasserstein_scaled"] = (
-            math.sqrt(2.0 / math.pi) * spread + math.sqrt(2.0 * math.log(1.0 / alpha))
-        ) * math.sqrt(rate)
     return floors
-
-
-def roughness(column: ColumnComparison) -> float:
-    """J = integral of sqrt(F (1 - F)) over the reference, F taken as straight within each bin; in the counted unit."""
-    side = column.reference
-    rough: float = side.once("roughness", lambda: _roughness(side))
-    return rough
-
-
-def _roughness(side: ColumnProfile) -> float:
-    assert side.column.edges is not None and side.low is not None and side.high is not None
-    after = np.cumsum(side.counts) / side.finite
-    middle = after - side.counts / (2.0 * side.finite)
-    used = (after > 0) & (after - side.counts / side.finite < 1.0)
-    first, last = np.flatnonzero(side.counts)[[0, -1]]
-    width = side.column.widths.copy()
-    # The outermost bins end at the data, not at the end of all numbers.
-    width[last] = min(width[last], float(np.longdouble(side.high) - np.longdouble(side.column.edges[last])))
-    width[first] = min(width[first], float(np.longdouble(side.column.edges[first + 1]) - np.longdouble(side.low)))
-    return float(np.sum(np.where(used, width * np.sqrt(middle * (1.0 - middle)), 0.0), where=used))

@@ -1,40 +1,51 @@
-"""Statistics of numeric columns: KS, Wasserstein, and those over PSI and Jensen-Shannon bins.
+"""Statistics of numeric columns: KS, Wasserstein, those of clipped values, and those over PSI and Jensen-Shannon cells.
 
 Columns of different numbers of bins lie side by side in padded arrays, so that NumPy works on many at once; padding is
-empty point bins of width zero, which change no statistic.
+empty point bins of width zero, which change no statistic. Most columns have no row outside of their fences: then the
+bins between the fences are all that there is, and the distance of the clipped values is that of the values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.columns.schema import Column
 from gpudrift.counts.profiles import ColumnProfile, data_range
 from gpudrift.statistics import distances
+from gpudrift.statistics.clipped import Clipped, Moments, clipped_moments, clipped_wasserstein, is_tame
+from gpudrift.statistics.frames import Frame, frame_of, points_of, residual_slack
+from gpudrift.statistics.pool import Pool, pools
+from gpudrift.statistics.shares import JS_RANKS, PSI_RANKS, CellEdges, cell_counts, cell_cuts
 from gpudrift.statistics.statistic import Pair, Statistic, no_rows_reason, share_statistics
-from gpudrift.statistics.summaries import moments, natural_factor, natural_values
+from gpudrift.statistics.summaries import natural_factor
 
-__all__ = ["numeric_statistics", "residual_slack"]
+__all__ = ["numeric_statistics"]
+
+NEGLIGIBLE = 1e-12
+"""A standard deviation of less than this share of the mean is rounding."""
+
+Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Interval = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class _Padded:
-    """Arrays of some columns side by side; missing bins are empty points of width zero."""
+    """All bins of some columns side by side; missing bins are empty points of width zero."""
 
-    counts: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-    sums: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-    infinities: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    counts: tuple[Integers, Integers]
+    sums: tuple[Integers, Integers]
+    infinities: tuple[Integers, Integers]
     points: npt.NDArray[np.bool_]
-    widths: npt.NDArray[np.float64]
-    offsets: npt.NDArray[np.float64]
-    units: npt.NDArray[np.float64]
-    slack: npt.NDArray[np.float64]
+    widths: Floats
+    offsets: Floats
+    units: Floats
+    slack: Floats
 
     @classmethod
     def of(cls, pairs: Sequence[Pair]) -> _Padded:
@@ -48,9 +59,9 @@ class _Padded:
             assert column.edges is not None
             own = slice(0, column.bins)
             unit[row, own] = column.residual_units
-            points[row, own] = column.point_bins
+            points[row, own] = points_of(*pair)
             width[row, own], offset[row, own] = _within_the_data(*pair)
-            slack[row, own] = residual_slack(column)
+            slack[row, own] = residual_slack(pair[0])
             for side in (0, 1):
                 counts[side][row, own] = pair[side].counts
                 sums[side][row, own] = pair[side].sums
@@ -61,9 +72,7 @@ class _Padded:
         return cls(counts, sums, (ends[0], ends[1]), points, width, offset, unit, slack)
 
 
-def _within_the_data(
-    reference: ColumnProfile, current: ColumnProfile
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _within_the_data(reference: ColumnProfile, current: ColumnProfile) -> tuple[Floats, Floats]:
     """Width of the part of each bin between the smallest and largest value of both sides, and where it begins.
 
     Only the outermost bins with rows are cut; without this a value beyond a user's last edge would lie somewhere in
@@ -87,141 +96,162 @@ def _within_the_data(
     return width, offset
 
 
-def residual_slack(column: Column) -> npt.NDArray[np.float64]:
-    """The most that a row's distance from its bin's lower edge was cut by; shape (bins,)."""
-    units, points = column.residual_units, column.point_bins
-    cut = units if column.family == "real" else units - 1.0
-    return np.where(units > 0, cut, np.where(points, 0.0, column.widths))
-
-
-def numeric_statistics(pairs: Sequence[Pair]) -> list[dict[str, Statistic]]:
-    """All statistics of each pair but ``missing``; the pairs are of one family, real or integer."""
-    padded = _Padded.of(pairs)
-    low, high = distances.ks(*padded.counts, *padded.infinities, padded.points)
-    present = np.array([[side.present for side in pair] for pair in pairs])
-    p_values = distances.ks_p_value(low, present[:, 0], present[:, 1])
-    transport = distances.wasserstein(
-        *padded.counts, *padded.sums, padded.widths, padded.offsets, padded.units, padded.slack, padded.points
-    )
-    coarse = {ranks: _coarse_shares(pairs, padded, ranks) for ranks in (10, 32)}
-    found: list[dict[str, Statistic]] = []
-    for row, pair in enumerate(pairs):
-        statistics: dict[str, Statistic] = {}
-        if np.isnan(low[row]):
-            reason = no_rows_reason(*pair, "values")
-            statistics["ks"] = Statistic(None, reason=reason)
-        else:
-            reason = None
-            p_value = float(p_values[row])
-            statistics["ks"] = Statistic(
-                float(low[row]), float(low[row]), float(high[row]), details={"p_value": p_value}
-            )
-        statistics |= _transport_statistics(pair, *(float(x[row]) for x in transport))
-        statistics |= _coarse_statistics(pair, coarse, row, reason)
-        found.append(statistics)
+def numeric_statistics(pairs: Sequence[Pair]) -> list[tuple[dict[str, Statistic], Pool]]:
+    """All statistics of each pair but ``missing``, and its pool; the pairs are of one family, real or integer."""
+    frames = [frame_of(reference) for reference, _ in pairs]
+    clipped = Clipped.of(pairs, frames)
+    wild = [row for row, pair in enumerate(pairs) if not all(is_tame(side, frames[row]) for side in pair)]
+    exponents = np.array([frame.exponent for frame in frames])
+    moved = clipped_wasserstein(clipped)
+    with np.errstate(over="ignore"):
+        plain = np.stack([np.ldexp(part, exponents) for part in moved])
+    ends = distances.ks(*clipped.counts, *clipped.outside, clipped.points)
+    if wild:
+        padded = _Padded.of([pairs[row] for row in wild])
+        all_ends = distances.ks(*padded.counts, *padded.infinities, padded.points)
+        for part, whole in zip(ends, all_ends, strict=True):
+            part[wild] = whole
+        plain[:, wild] = distances.wasserstein(
+            *padded.counts, *padded.sums, padded.widths, padded.offsets, padded.units, padded.slack, padded.points
+        )
+    rows = np.array([[side.present for side in pair] for pair in pairs])
+    p_values = distances.ks_p_value(ends[0], rows[:, 0], rows[:, 1])
+    moments = clipped_moments(clipped, 0), clipped_moments(clipped, 1)
+    found: list[tuple[dict[str, Statistic], Pool]] = []
+    for row, (pair, frame, pool) in enumerate(zip(pairs, frames, pools(clipped, moments), strict=True)):
+        if rows[row].min() == 0:
+            found.append((_undefined(pair), pool))
+            continue
+        low, high = float(ends[0][row]), float(ends[1][row])
+        statistics = {"ks": Statistic(low, low, high, details={"p_value": float(p_values[row])})}
+        statistics["wasserstein"] = _plain_distance(pair, *plain[:, row].tolist())
+        statistics |= _clipped_statistics(pair, frame, moments, [part[row] for part in moved], row)
+        statistics |= _outside(pair, frame, clipped, row)
+        found.append((statistics | _cell_statistics(*pair), pool))
     return found
 
 
-def _transport_statistics(pair: Pair, value: float, low: float, high: float) -> dict[str, Statistic]:
+def _undefined(pair: Pair) -> dict[str, Statistic]:
+    nothing = Statistic(None, reason=no_rows_reason(*pair, "values"))
+    names = ["ks", "wasserstein", "wasserstein_scaled", "spread", "beyond", "tails"]
+    names += ["infinite"] if pair[0].column.family == "real" else []
+    return dict.fromkeys([*names, "psi", "js", "hellinger", "tv", "kl", "linf"], nothing)
+
+
+def _plain_distance(pair: Pair, value: float, low: float, high: float) -> Statistic:
     reference, current = pair
-    reason = None
-    if np.isnan(value):
-        reason = no_rows_reason(reference, current, "finite values")
-    elif any(
+    if reference.finite == 0 or current.finite == 0:
+        return Statistic(None, reason=no_rows_reason(reference, current, "finite values"))
+    if any(
         reference.special[end] * current.present != current.special[end] * reference.present for end in ("-inf", "+inf")
     ):
-        reason = "the shares of infinities differ, so the distance is infinite"
-    elif not np.isfinite(high):
-        reason = "the distance is larger than the largest float64"
-    if reason is not None:
-        undefined = Statistic(None, reason=reason)
-        return {"wasserstein": undefined, "wasserstein_scaled": undefined}
-    spread = moments(reference)
+        return Statistic(None, reason="the shares of infinities differ, so the distance is infinite")
+    if not math.isfinite(high):
+        return Statistic(None, reason="the distance is larger than the largest float64")
     factor = natural_factor(reference.column)
     natural = [value / factor, low / factor, high / factor]
     if factor != 1.0:
         natural[1:] = [float(np.nextafter(natural[1], 0.0)), float(np.nextafter(natural[2], np.inf))]
-    plain = Statistic(natural[0], natural[1], natural[2])
-    if spread.std == 0.0:
-        return {
-            "wasserstein": plain,
-            "wasserstein_scaled": Statistic(None, reason="the reference is constant"),
-        }
-    if spread.std < 1e-12 * abs(spread.mean):
-        negligible = Statistic(None, reason="the reference's standard deviation is below 1e-12 of its mean")
-        return {"wasserstein": plain, "wasserstein_scaled": negligible}
-    if not np.isfinite(value / spread.std):
-        infinite = Statistic(None, reason="the distance in standard deviations is larger than the largest float64")
-        return {"wasserstein": plain, "wasserstein_scaled": infinite}
+    return Statistic(natural[0], natural[1], natural[2])
+
+
+def _clipped_statistics(
+    pair: Pair, frame: Frame, moments: tuple[Moments, Moments], moved: Sequence[Any], row: int
+) -> dict[str, Statistic]:
+    """The distance in standard deviations, and how much wider the current values are spread."""
+    before, after = moments
+    std = float(before.std[row])
+    centre = _centre(pair[0], frame)
+    unit = math.ldexp(1.0, -frame.exponent) if frame.exponent < 1000 else 0.0
+    middle = abs(float(before.mean[row]) + centre * unit)
+    if std == 0.0 or std < NEGLIGIBLE * middle:
+        reason = "the reference is constant"
+        if std > 0.0:
+            reason = "the reference's standard deviation is below 1e-12 of its mean"
+        nothing = Statistic(None, reason=reason)
+        return {"wasserstein_scaled": nothing, "spread": nothing}
+    value, low, high = (float(part) for part in moved)
     # One division each; two units in the last place outwards cover it.
-    least = low / spread.std_high * (1 - 4e-16)
-    most = high / spread.std_low * (1 + 4e-16) if spread.std_low > 0 else np.inf
-    bounds = least, most if np.isfinite(most) else None
-    scaled = Statistic(value / spread.std, *bounds, details={"std": spread.std / factor})
-    return {"wasserstein": plain, "wasserstein_scaled": scaled}
+    least = low / float(before.std_high[row]) * (1 - 4e-16)
+    std_low = float(before.std_low[row])
+    most = high / std_low * (1 + 4e-16) if std_low > 0.0 else None
+    with np.errstate(over="ignore"):
+        natural = float(np.ldexp(std, frame.exponent)) / natural_factor(pair[0].column)
+    about = {"std": natural if math.isfinite(natural) else None, "fences": CellEdges(pair[0].column, _fences(frame))}
+    scaled = Statistic(value / std, least, most, details=about)
+    return {"wasserstein_scaled": scaled, "spread": _spread(before, after, row)}
 
 
-def _coarse_shares(
-    pairs: Sequence[Pair], padded: _Padded, ranks: int
-) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-    """For each column the cuts and the shares of both sides in the coarse bins; empty where a side has no values."""
-    shares = []
-    for row, pair in enumerate(pairs):
-        bins = pair[0].column.bins
-        reference, current = (counts[row, :bins] for counts in padded.counts)
-        infinities = [side[row] for side in padded.infinities]
-        if min(pair[0].present, pair[1].present) == 0:
-            shares.append((np.zeros(0, np.int64), np.zeros(0), np.zeros(0)))
-            continue
-        own = reference, infinities[0], padded.points[row, :bins], ranks
-        cuts = pair[0].once(f"cuts {ranks}", partial(distances.coarse_cuts, *own))
-        sides = []
-        for counts, ends in zip((reference, current), infinities, strict=True):
-            coarse = np.add.reduceat(counts, cuts[:-1])
-            coarse[0] += ends[0]
-            coarse[-1] += ends[1]
-            sides.append(coarse / coarse.sum())
-        shares.append((cuts, sides[0], sides[1]))
-    return shares
+def _centre(reference: ColumnProfile, frame: Frame) -> float:
+    assert reference.column.edges is not None
+    return float(reference.column.edges[frame.centre])
 
 
-def _coarse_statistics(pair: Pair, coarse: Mapping[int, Any], row: int, reason: str | None) -> dict[str, Statistic]:
-    if reason is not None:
-        names = ("psi", "js", "hellinger", "tv", "kl", "linf")
-        return {name: Statistic(None, reason=reason) for name in names}
+def _fences(frame: Frame) -> Integers:
+    return np.array([frame.low, frame.high], np.int64)
+
+
+def _spread(before: Moments, after: Moments, row: int) -> Statistic:
+    first, second = float(before.spread[row]), float(after.spread[row])
+    if first == 0.0 or second == 0.0:
+        which = "reference" if first == 0.0 else "current table"
+        return Statistic(None, reason=f"all values of the {which} lie at the median of the reference")
+    value = math.log(second / first)
+    low, high = float(before.spread_low[row]), float(after.spread_low[row])
+    if low <= 0.0 or high <= 0.0:
+        return Statistic(value)
+    least = math.log(high / float(before.spread_high[row]))
+    most = math.log(float(after.spread_high[row]) / low)
+    return Statistic(value, least - 4e-16 * (1 + abs(least)), most + 4e-16 * (1 + abs(most)))
+
+
+def _outside(pair: Pair, frame: Frame, clipped: Clipped, row: int) -> dict[str, Statistic]:
+    """Shares of rows: beyond the fences, in either outer part of the reference, infinite."""
     column = pair[0].column
-    cuts, p, q = coarse[10][row]
-    psi = Statistic(
-        float(distances.psi(p, q)),
-        details={"bins": _CoarseEdges(column, cuts), "cells": p.size, "floor": distances.FLOOR},
-        shares=(p, q),
+    rows = [side.present for side in pair]
+    outside = [clipped.outside[side][row].tolist() for side in (0, 1)]
+    parts = [
+        (
+            low + int(clipped.counts[side][row, : frame.below - frame.low].sum()),
+            high + int(clipped.counts[side][row, frame.above - frame.low : frame.bins].sum()),
+        )
+        for side, (low, high) in enumerate(outside)
+    ]
+    statistics = {
+        "beyond": _share([sum(ends) for ends in outside], rows, {"fences": CellEdges(column, _fences(frame))}),
+        "tails": _tails(parts, rows, CellEdges(column, np.array([frame.below, frame.above], np.int64))),
+    }
+    if column.family == "real":
+        infinite = [side.special["-inf"] + side.special["+inf"] for side in pair]
+        statistics["infinite"] = _share(infinite, rows, {})
+    return statistics
+
+
+def _share(counts: Sequence[int], rows: Sequence[int], about: Mapping[str, Any]) -> Statistic:
+    before, after = (count / total for count, total in zip(counts, rows, strict=True))
+    return Statistic(
+        after - before, details={"reference": before, "current": after, **about}, counts=(counts[0], counts[1])
     )
-    cuts, p, q = coarse[32][row]
-    return {"psi": psi, **share_statistics(p, q, {"bins": _CoarseEdges(column, cuts), "cells": p.size})}
 
 
-class _CoarseEdges(Sequence[Any]):
-    """Edges of coarse bins in the column's own values, made when they are looked at: mostly never."""
+def _tails(parts: Sequence[tuple[int, int]], rows: Sequence[int], cuts: CellEdges) -> Statistic:
+    """The larger of the differences of the lower and the upper outer part."""
+    each = [(parts[0][at] / rows[0], parts[1][at] / rows[1]) for at in (0, 1)]
+    at = max((0, 1), key=lambda one: abs(each[one][1] - each[one][0]))
+    before, after = each[at]
+    about = {"part": ("lower", "upper")[at], "reference": before, "current": after, "cuts": cuts}
+    return Statistic(after - before, details=about, counts=(parts[0][at], parts[1][at]))
 
-    def __init__(self, column: Column, cuts: npt.NDArray[np.int64]) -> None:
-        self._column, self._cuts = column, cuts
 
-    @cached_property
-    def _values(self) -> list[Any]:
-        assert self._column.edges is not None
-        return natural_values(self._column, self._column.edges[self._cuts])
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._values[index]
-
-    def __len__(self) -> int:
-        return int(self._cuts.size)
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, Iterable) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._values))
-
-    def __repr__(self) -> str:
-        return repr(self._values)
+def _cell_statistics(reference: ColumnProfile, current: ColumnProfile) -> dict[str, Statistic]:
+    column = reference.column
+    smaller = min(reference.present, current.present)
+    cuts = cell_cuts(reference, smaller, PSI_RANKS)
+    before, after = cell_counts(reference, cuts), cell_counts(current, cuts)
+    p, q = before / reference.present, after / current.present
+    about = {"bins": CellEdges(column, cuts), "cells": p.size, "floor": distances.FLOOR}
+    psi = Statistic(float(distances.psi(p, q)), details=about, cells=(before, after))
+    cuts = cell_cuts(reference, smaller, JS_RANKS)
+    before, after = cell_counts(reference, cuts), cell_counts(current, cuts)
+    where = {"bins": CellEdges(column, cuts), "cells": before.size}
+    return {"psi": psi, **share_statistics(before, after, where)}

@@ -15,9 +15,12 @@ import numpy.typing as npt
 from gpudrift.counts.profiles import ColumnProfile
 from gpudrift.statistics import distances
 
-__all__ = ["Pair", "Statistic", "missing_statistic", "no_rows_reason", "share_statistics"]
+__all__ = ["SHARES", "Pair", "Statistic", "can_differ", "missing_statistic", "no_rows_reason", "share_statistics"]
 
-_NO_SHARES = np.zeros(0)
+SHARES = ("missing", "infinite", "beyond", "tails")
+"""Statistics that are the difference of two shares of rows, which stand in their details."""
+
+_NO_CELLS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,10 @@ class Statistic:
         Bounds that certainly hold the exact statistic of the raw values, where the statistic has them.
     details : mapping
         What belongs to the number: p-value, bins, floor, degrees of freedom.
-    shares : pair of ndarray of float, shape (cells,)
-        Of ``psi``, those that it was made of; for its noise floor.
+    cells : pair of ndarray of int64, shape (cells,)
+        Rows of both sides in the cells that it was made of; for its noise floor.
+    counts : pair of int
+        Of a difference of shares, the rows of both sides; for its noise floor.
     """
 
     value: float | None
@@ -41,9 +46,10 @@ class Statistic:
     high: float | None = None
     reason: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
-    shares: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] = field(
-        default=(_NO_SHARES, _NO_SHARES), compare=False, repr=False
+    cells: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = field(
+        default=(_NO_CELLS, _NO_CELLS), compare=False, repr=False
     )
+    counts: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -61,6 +67,16 @@ class Statistic:
         return entry | dict(self.details)
 
 
+def can_differ(found: Statistic) -> bool:
+    """Whether a statistic can differ from 0 at all, given the rows of both sides together.
+
+    A share of which there are no rows on either side cannot.
+    """
+    if found.value is None:
+        return False
+    return found.counts != (0, 0) or "reference" not in found.details
+
+
 Pair = tuple[ColumnProfile, ColumnProfile]
 """Reference and current side of one column."""
 
@@ -70,7 +86,8 @@ def missing_statistic(reference: ColumnProfile, current: ColumnProfile) -> Stati
     if reference.rows == 0 or current.rows == 0:
         return Statistic(None, reason=no_rows_reason(reference, current, "rows"))
     before, after = reference.missing / reference.rows, current.missing / current.rows
-    return Statistic(after - before, details={"reference": before, "current": after})
+    counts = reference.missing, current.missing
+    return Statistic(after - before, details={"reference": before, "current": after}, counts=counts)
 
 
 def no_rows_reason(reference: ColumnProfile, current: ColumnProfile, what: str) -> str:
@@ -84,13 +101,14 @@ def _rows(side: ColumnProfile, what: str) -> int:
 
 
 def share_statistics(
-    p: npt.NDArray[np.float64], q: npt.NDArray[np.float64], where: dict[str, Any]
+    before: npt.NDArray[np.int64], after: npt.NDArray[np.int64], where: dict[str, Any]
 ) -> dict[str, Statistic]:
-    """The statistics of two share vectors; ``where`` says which cells they are shares of."""
+    """The statistics of the shares of two tables in the same cells; ``where`` says which cells they are."""
+    p, q, cells = before / before.sum(), after / after.sum(), (before, after)
     return {
-        "js": Statistic(float(distances.js(p, q)), details=where),
-        "hellinger": Statistic(float(distances.hellinger(p, q))),
-        "tv": Statistic(float(distances.total_variation(p, q))),
+        "js": Statistic(float(distances.js(p, q)), details=where, cells=cells),
+        "hellinger": Statistic(float(distances.hellinger(p, q)), cells=cells),
+        "tv": Statistic(float(distances.total_variation(p, q)), cells=cells),
         "kl": Statistic(float(distances.kl(p, q)), details={"floor": distances.FLOOR}),
-        "linf": Statistic(float(distances.linf(p, q))),
+        "linf": Statistic(float(distances.linf(p, q)), cells=cells),
     }

@@ -67,13 +67,20 @@ def natural_values(column: Column, values: npt.NDArray[Any] | Sequence[float]) -
     if column.type == "timestamp":
         unit = (column.unit or "").partition("[")[2].rstrip("]").partition(",")[0]
         # The smallest int64 is 'not a time' to NumPy; its neighbour is as good an end of time.
-        moments_ = np.maximum(np.rint(array).astype(np.int64) if array.dtype.kind == "f" else array, -(2**63) + 1)
+        moments_ = np.maximum(_whole(array) if array.dtype.kind == "f" else array, -(2**63) + 1)
         zone = "Z" if (column.unit or "").endswith("UTC]") else ""
         return [f"{text}{zone}" for text in np.datetime_as_string(moments_.astype(f"datetime64[{unit}]")).tolist()]
     factor = natural_factor(column)
     if factor != 1.0:
         return [float(value) / factor for value in array.tolist()]
     return list(array.tolist())
+
+
+def _whole(array: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The nearest int64: what rounds to 2**63, such as the mean of ends of time, is the largest one."""
+    rounded = np.rint(array)
+    inside = np.where((rounded >= -(2.0**63)) & (rounded < 2.0**63), rounded, 0.0).astype(np.int64)
+    return np.where(rounded >= 2.0**63, np.iinfo(np.int64).max, np.where(rounded < -(2.0**63), -(2**63), inside))
 
 
 def _iso_day(days: int) -> str:

@@ -20,6 +20,7 @@ from gpudrift.judging.rules.deciding import (
     share_measured,
 )
 from gpudrift.judging.rules.intervals import (
+    LARGEST_UNSIGNED,
     distinct_at_most_one,
     mean_interval,
     quantile_interval,
@@ -143,13 +144,14 @@ def _extreme(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding
     is_min = rule.check == "min"
     end = "-inf" if is_min else "+inf"
     found = Fraction(side.low if is_min else side.high)
+    most = Fraction(LARGEST_UNSIGNED) if side.clipped and not is_min else found
     if side.special[end]:  # beyond every bound that looks to this end
         limit = rule.at_least if is_min else rule.at_most
         if limit is not None:
             reason = f"{rule.check} is {end} ({side.special[end]:,} rows)"
             yield rule_finding(rule, reason, limit=_unit(side)(_bound(side, limit)))
             return
-    yield from bound_findings(rule, _numeric(rule, side, rule.check, (found, found)))
+    yield from bound_findings(rule, _numeric(rule, side, rule.check, (found, most)))
 
 
 def _mean(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
@@ -161,6 +163,8 @@ def _std(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
     _need_finite(side)
     if side.column.type in ("timestamp", "date"):
         raise UncheckedError("std requires a numeric column")
+    if side.clipped:
+        raise UncheckedError("values beyond 2**63 - 1 are counted, but not how far beyond")
     spread = moments(side)
     # Their own rounding, outwards.
     interval = Fraction(spread.std_low) * (1 - Fraction(1, 2**40)), Fraction(spread.std_high) * (1 + Fraction(1, 2**40))

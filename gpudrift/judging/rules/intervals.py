@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 
 from gpudrift.columns.bounds import first_above, first_at_least
-from gpudrift.columns.schema import SMALLEST_NORMAL, point_bins, residual_units
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_NORMAL, point_bins, residual_units
 from gpudrift.counts.profiles import ColumnProfile
 from gpudrift.counts.tails import xxh64
 
 __all__ = [
+    "LARGEST_UNSIGNED",
     "Interval",
     "distinct_at_most_one",
     "mean_interval",
@@ -39,6 +40,9 @@ __all__ = [
 Interval = tuple[Fraction, Fraction]
 Rows = tuple[int, int]
 
+LARGEST_UNSIGNED = 2**64 - 1
+"""Unsigned integers beyond 2**63 - 1 were counted as that number and are at most this one."""
+
 _SHIFT = 1200
 """Every float64 is a multiple of 2**-1074; the rest is room for what is rounded."""
 
@@ -51,6 +55,8 @@ def rows_below(side: ColumnProfile, t: float) -> Rows:
     low, high = _ends(side)
     if column.family == "real" and 0 < t < SMALLEST_NORMAL:
         t = SMALLEST_NORMAL  # between it and zero nothing is told apart
+    if side.clipped and t > LARGEST_INTEGER:
+        return rows_below(side, LARGEST_INTEGER)[0], side.finite
     if t <= low:
         return 0, 0
     if t > high:
@@ -156,6 +162,8 @@ def mean_interval(side: ColumnProfile) -> Interval:
         if total is not None:
             ends = max(ends[0], count * left + total[0]), min(ends[1], count * left + total[1])
         low, high = low + ends[0], high + ends[1]
+    if side.clipped:
+        high += (side.finite - rows_below(side, LARGEST_INTEGER)[0]) * _scaled(LARGEST_UNSIGNED - LARGEST_INTEGER)
     return Fraction(low, side.finite << _SHIFT), Fraction(high, side.finite << _SHIFT)
 
 
@@ -165,6 +173,8 @@ def quantile_interval(side: ColumnProfile, q: Fraction) -> Interval:
     assert column.edges is not None
     low, high = _ends(side)
     rank = max(math.ceil(q * side.finite), 1)
+    if side.clipped and rank > rows_below(side, LARGEST_INTEGER)[0]:
+        return Fraction(_least(side, rank)), Fraction(LARGEST_UNSIGNED)
     if rank in (1, side.finite):
         return (Fraction(low if rank == 1 else high),) * 2
     place = int(np.searchsorted(np.cumsum(side.counts), rank, side="left"))
@@ -174,6 +184,13 @@ def quantile_interval(side: ColumnProfile, q: Fraction) -> Interval:
     if place < column.bins - 1:  # the last bin is closed
         right = right - 1 if column.family == "integer" else float(np.nextafter(right, -np.inf))
     return Fraction(max(left, low)), Fraction(max(min(right, high), left))
+
+
+def _least(side: ColumnProfile, rank: int) -> int:
+    """The least that the value of this rank can be."""
+    assert side.column.edges is not None and side.low is not None
+    place = int(np.searchsorted(np.cumsum(side.counts), rank, side="left"))
+    return max(int(side.column.edges[place]), int(side.low))
 
 
 # --- categorical columns ---------------------------------------------------------------------------------------------
