@@ -164,7 +164,7 @@ def why_not_judged(column: ColumnComparison, asked: frozenset[str] = frozenset()
     if column.name in asked:
         return None
     if column.kind == "clock":
-        return "row-order column, e.g. a timestamp: it always differs (select it by name to judge it)"
+        return "row-order column or key: it always differs (select it by name to judge it)"
     if column.kind == "identifier":
         return "identifier: its values rarely repeat (select it by name to judge it)"
     if column.kind == "datetime":

@@ -23,6 +23,8 @@ __all__ = ["Frame", "frame_of", "has_subnormals", "points_of", "residual_slack",
 
 FEWEST_CUT, CUT_SHARE, MOST_CUT = 5, 0.005, 20
 """Rows cut from each end of a reference: half a percent, five at least, a twentieth at most."""
+ROOM = 500
+"""Powers of two that a fence may lie beyond the reference's own values; their squares are floats, too."""
 OUTER_SHARE = 0.05
 """Of the reference, in each of its two outer parts."""
 
@@ -41,6 +43,9 @@ class Frame:
     start, widths, units, slack : ndarray of float64, shape (high - low,)
         Of each bin between the fences: where it begins, how wide it is, what 1 of a residual sum is worth, and the
         most that one row's residual was cut by.
+    core : (int, int)
+        Positions of the first and the last edge of the centre's own cell, where it is a frequent value; else twice that
+        of the centre.
     ends : (float, float)
         Where the fences lie.
     exponent : int
@@ -57,6 +62,7 @@ class Frame:
     widths: Floats
     units: Floats
     slack: Floats
+    core: tuple[int, int]
     ends: tuple[float, float]
     exponent: int
     fitted: bool
@@ -118,7 +124,7 @@ def _frame(reference: ColumnProfile) -> Frame:
     # Longdouble holds every int64, and differences of the largest floats; both are rounded once.
     middle = np.longdouble(edges[centre])
     start = edges[low : high + 1].astype(np.longdouble) - middle
-    exponent = int(np.frexp(np.maximum(-start[0], start[-1]))[1])
+    exponent = _exponent(reference, middle, float(np.frexp(np.maximum(-start[0], start[-1]))[1]))
     distances = np.ldexp(start, -exponent).astype(np.float64)
     widths, units, slack = (
         np.ldexp(part[inside].astype(np.longdouble), -exponent).astype(np.float64)
@@ -126,8 +132,37 @@ def _frame(reference: ColumnProfile) -> Frame:
     )
     ends = float(distances[0]), float(distances[-1])
     return Frame(
-        low, below, centre, above, high, distances[:-1], widths, units, slack, ends, exponent, marks is not None
+        low,
+        below,
+        centre,
+        above,
+        high,
+        distances[:-1],
+        widths,
+        units,
+        slack,
+        _core(column, centre),
+        ends,
+        exponent,
+        marks is not None,
     )
+
+
+def _core(column: Column, centre: int) -> tuple[int, int]:
+    """The edges around the centre's own cell: its halo, or its point bin."""
+    if column.halos is not None and column.halos.size:
+        at = int(np.searchsorted(column.halos[:, 0], centre, side="right")) - 1
+        if at >= 0 and centre < column.halos[at, 1]:
+            return int(column.halos[at, 0]), int(column.halos[at, 1])
+    return centre, centre + int(centre < column.bins and bool(column.point_bins[centre]))
+
+
+def _exponent(reference: ColumnProfile, middle: np.longdouble, widest: float) -> int:
+    """Such that the reference's values have a size of about 1, and the fences lie within float64 all the same."""
+    ends = [end for end in (reference.low, reference.high) if end is not None]
+    reach = max((abs(np.longdouble(end) - middle) for end in ends), default=np.longdouble(0))
+    own = float(np.frexp(reach)[1]) if reach > 0 else widest
+    return int(min(max(own, widest - ROOM), widest))
 
 
 def _nearest_marks(reference: ColumnProfile, edges: Edges) -> tuple[int, int, int, int, int]:

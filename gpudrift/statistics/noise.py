@@ -248,21 +248,21 @@ def noise_floors(columns: Sequence[ColumnComparison], alphas: Sequence[float]) -
 
 def _clipped_floors(columns: Sequence[ColumnComparison], alphas: Floats) -> list[dict[str, float]]:
     """Of the statistics that are made of clipped values."""
-    pools = [column.pool for column in columns]
-    known = [at for at, pool in enumerate(pools) if pool is not None and pool.std > 0 and columns[at].current.present]
+    known = [at for at, column in enumerate(columns) if column.pool is not None and column.current.present]
     found: list[dict[str, float]] = [{} for _ in columns]
     if not known:
         return found
-    used = [pool for pool in pools if pool is not None and pool.std > 0]
-    used = [pool for at in known if (pool := pools[at]) is not None]
+    used = [pool for at in known if (pool := columns[at].pool) is not None]
     cells, values, widths, before = (np.stack([getattr(pool, name) for pool in used]) for name in _PIECES)
     rows, alpha = np.array([float(pool.rows) for pool in used]), alphas[known]
     moved = wasserstein_quantile(cells, values, widths, before, rows, alpha)
-    up, down = ratio_limits(np.abs(values), cells, rows, alpha / 2.0)
+    apart = [np.stack([pool.apart[part] for pool in used]) for part in (0, 1)]
+    of_reference = np.array([float(pool.apart[2]) for pool in used])
+    up, down = ratio_limits(apart[1], apart[0], of_reference, alpha / 2.0)
     for place, at in enumerate(known):
         statistics = columns[at].statistics
         if statistics["wasserstein_scaled"].value is not None:
-            found[at]["wasserstein_scaled"] = float(moved[place]) / used[place].std
+            found[at]["wasserstein_scaled"] = float(moved[place])
         if (spread := statistics["spread"].value) is not None:
             limit = float(up[place] if spread > 0 else down[place])
             found[at]["spread"] = limit if math.isfinite(limit) else LARGEST_REAL
