@@ -137,7 +137,7 @@ def judge_comparison(
     adjusted = _adjusted([c if o is None else None for c, o in zip(comparison.columns, obstacles, strict=True)])
     of_columns = [limits.for_column(column.name) for column in judged]
     parts = [_part(column, own, alpha / len(judged)) for column, own in zip(judged, of_columns, strict=True)]
-    floors = noise_floors(judged, parts)
+    floors = noise_floors(judged, parts, of_columns)
     each = iter(zip(judged, of_columns, parts, floors, strict=True))
     verdicts = tuple(
         ColumnVerdict("not judged", obstacle) if obstacle is not None else _judge_column(*next(each), p_adjusted)
