@@ -57,8 +57,9 @@ def fit_grid(column: Column, ordered: npt.NDArray[Any], reserved: int = 0) -> Co
     distinct, repeats = distinct_values(ordered)
     halos = find_halos(distinct, repeats) if family == "real" else no_halos()
     marks = fit_marks(ordered, family, halos)
-    fitted = _mass_edges(ordered, distinct, repeats, family)
-    between = gap_edges(distinct, halos, family, _tail_unit(ordered))
+    unit = _tail_unit(ordered)
+    fitted = _mass_edges(ordered, distinct, repeats, unit, family)
+    between = gap_edges(distinct, halos, family, unit)
     edges = complete_edges(np.concatenate([fitted, np.array(marks, ordered.dtype), between]), family)
     if family == "integer":
         return replace(column, edges=edges, marks=marks)
@@ -107,8 +108,9 @@ def with_edges(column: Column, more: npt.ArrayLike) -> Column:
     """A numeric column with more edges, its halos where they were; the column itself where these do not fit."""
     before = column.edges
     assert before is not None
-    edges = complete_edges(np.concatenate([before, np.asarray(more, before.dtype)]), column.family)
-    if edges.size - 1 > MAX_BINS:
+    added = np.asarray(more, before.dtype)
+    edges = complete_edges(np.concatenate([before, added]), column.family) if added.size else before
+    if edges.size == before.size or edges.size - 1 > MAX_BINS:
         return column
     return replace(column, edges=edges, halos=moved_halos(column, edges))
 
@@ -136,7 +138,7 @@ def without_subnormals(ordered: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _mass_edges(
-    ordered: npt.NDArray[Any], distinct: npt.NDArray[Any], repeats: npt.NDArray[np.int64], family: str
+    ordered: npt.NDArray[Any], distinct: npt.NDArray[Any], repeats: npt.NDArray[np.int64], unit: float, family: str
 ) -> npt.NDArray[Any]:
     """Quantiles, both edges of values that repeat, and the tails; in no order."""
     size = ordered.size
@@ -149,7 +151,7 @@ def _mass_edges(
     points = points[points < largest]  # the closed last bin cannot be cut behind the largest value
     after = np.nextafter(points, np.inf) if family == "real" else points + 1
     outer = ordered[size // QUANTILES], ordered[size - 1 - size // QUANTILES]
-    tails = _tail_grid(ordered[size // 2], _tail_unit(ordered), *outer, family)
+    tails = _tail_grid(ordered[size // 2], unit, *outer, family)
     return np.concatenate([quantiles, points, after, tails])
 
 

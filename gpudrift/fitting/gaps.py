@@ -19,18 +19,20 @@ __all__ = ["gap_edges"]
 MOST_VALUES = 64
 GAP_EDGES = 256
 """Most edges of a column that are spent on gaps, the two outermost among them."""
-OCTAVES = 20
-"""Between the edge closest to a value without a halo and the middle of the gap."""
+OCTAVES, OCTAVES_OF_A_STEP = 20, 2
+"""Of the distances in a gap, at most, and of two edges that follow each other. Thirty decimals with three edges on
+either side that began at their halos took 11 ns a value to count, where they took 7."""
 
 
 def gap_edges(distinct: npt.NDArray[Any], halos: Halos, family: str, unit: float) -> npt.NDArray[Any]:
     """Edges between and around few distinct values, geometric in the distance from the next value.
 
+    They begin at its halo, or farther out where so few edges would lie too far apart.
+
     Parameters
     ----------
     distinct : ndarray of float64 or int64, ascending, not empty
     halos : Halos
-        The geometric steps begin at their ends.
     family : {"real", "integer"}
     unit : float
         How far the outermost edges lie away where there is only one value.
@@ -61,7 +63,7 @@ def _between_reals(
     distinct: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64], parts: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
     halves = distinct[1:] / 2 - distinct[:-1] / 2
-    closest = halves * 2.0**-OCTAVES
+    closest = halves * 2.0 ** -min(OCTAVES, OCTAVES_OF_A_STEP * (parts.size + 1))
     wide = closest > 0.0
     low, high, halves, closest = distinct[:-1][wide], distinct[1:][wide], halves[wide], closest[wide]
     # A halo may reach over the outermost row.

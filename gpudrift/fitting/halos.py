@@ -84,10 +84,15 @@ class Halos:
         """
         if not self.values.size:
             return edges
-        at = np.maximum(np.searchsorted(self.below, edges, side="right") - 1, 0)
-        inside = (edges > self.below[at]) & (edges < self.above[at])
-        own = np.isin(edges, np.concatenate([self.values, self.ends_of_points()]))
-        return np.unique(np.concatenate([edges[~inside | own], self.below, self.above]))
+        inside = np.zeros(edges.size + 1, np.int64)
+        inside[np.searchsorted(edges, self.below, side="right")] += 1
+        inside[np.searchsorted(edges, self.above)] -= 1
+        kept = np.cumsum(inside)[:-1] == 0
+        kept[np.searchsorted(edges, self.values)] = True
+        kept[np.searchsorted(edges, self.ends_of_points())] = True
+        put = np.concatenate([edges[kept], self.below, self.above])
+        put.sort()
+        return np.asarray(put[np.append(True, put[1:] != put[:-1])])
 
     def ends_of_points(self) -> Reals:
         """Where the point bin of each value ends; that of zero is a little wider."""
