@@ -70,14 +70,15 @@ def _fences(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[Any, 
     cell = _mode_cell(ordered, family, halos)
     if cell is None:
         # Of two rows neither is the odd one.
-        lowest, highest = _inner_range(ordered, ordered[ordered.size // 2].item() if ordered.size > 2 else None)
+        middle = ordered[(ordered.size - 1) // 2].item(), ordered[ordered.size // 2].item()
+        lowest, highest = _inner_range(ordered, middle if ordered.size > 2 else None)
     else:
         first, stop = _rows_of(ordered, cell)
         others = np.concatenate([ordered[:first], ordered[stop:]])
         if others.size < 2:
             return cell
         mode = ordered[(first + stop - 1) // 2].item()
-        lowest, highest = _inner_range(others, mode)
+        lowest, highest = _inner_range(others, (mode, mode))
         lowest, highest = min(lowest, mode), max(highest, mode)
     # Python's numbers: a difference of int64 is exact, one of floats may be infinite and is cut below.
     width = highest - lowest
@@ -108,17 +109,25 @@ def _rows_of(ordered: npt.NDArray[Any], cell: tuple[Any, Any]) -> tuple[int, int
     return first, stop if cell[0] < cell[1] else ordered.size  # behind the largest number of its kind is no edge
 
 
-def _inner_range(rows: npt.NDArray[Any], centre: Any) -> tuple[Any, Any]:
-    """Lowest and highest row but for some at the ends, so that no single row decides; of two rows at least."""
+def _inner_range(rows: npt.NDArray[Any], middle: tuple[Any, Any] | None) -> tuple[Any, Any]:
+    """Lowest and highest row but for some at the ends, so that no single row decides.
+
+    Parameters
+    ----------
+    rows : ndarray, ascending
+        Two at least.
+    middle : tuple of two numbers, or None
+        Of few rows the one farthest from here is left out: from the medians, or twice the mode. With None all are kept.
+    """
     size = rows.size
     cut = max(size // CUT_SHARE, min(CUT_ROWS, size // FEW_ROWS))
     first, last = cut, size - 1 - cut
-    if size < FEW_ROWS and centre is not None:
+    if size < FEW_ROWS and middle is not None:
         # Halves: the difference of the largest floats is no float.
         ahead, behind = (
-            (centre - rows[0].item(), rows[-1].item() - centre)
+            (middle[0] - rows[0].item(), rows[-1].item() - middle[1])
             if rows.dtype == np.int64
-            else (centre / 2 - rows[0].item() / 2, rows[-1].item() / 2 - centre / 2)
+            else (middle[0] / 2 - rows[0].item() / 2, rows[-1].item() / 2 - middle[1] / 2)
         )
         first += ahead > behind
         last -= behind > ahead
