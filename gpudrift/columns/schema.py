@@ -144,6 +144,11 @@ def residual_shifts(edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return shifts
 
 
+def _among(some: Edges, edges: Edges) -> bool:
+    at = np.minimum(np.searchsorted(edges, some), edges.size - 1)
+    return bool((edges[at] == some).all())
+
+
 def _within(positions: npt.NDArray[np.int64], edges: Edges) -> bool:
     return bool(positions.size == 0 or (positions[0] >= 0 and positions[-1] < edges.size))
 
@@ -217,7 +222,7 @@ class Column:
             raise ValueError(f"column {self.name!r}: edges must increase strictly from {low!r} to {high!r}")
         if self.marks is not None:
             marks = np.array(self.marks, edges.dtype)
-            if marks.shape != (5,) or (marks[:-1] > marks[1:]).any() or not np.isin(marks, edges).all():
+            if marks.shape != (5,) or (marks[:-1] > marks[1:]).any() or not _among(marks, edges):
                 raise ValueError(f"column {self.name!r}: its marks {self.marks!r} are no five ascending edges")
         if self.halos is not None:
             ends = self.halos.ravel()
