@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.columns.schema import SPECIAL_SLOTS, Column, Edges, complete_edges
+from gpudrift.columns.schema import MARKS, SPECIAL_SLOTS, Column, Edges, complete_edges
 from gpudrift.fitting.edges import moved_halos
 from gpudrift.fitting.marks import rounded_marks
 
@@ -33,7 +33,7 @@ HEAVY_SHARE = 100
 """A value that holds one in so many rows of the sample is a bin of its own."""
 TAIL_STEPS = (0, 2, 5, 10, 20, 40)
 """Octaves beyond the outermost ranks, in units of the distance between the middle and those."""
-MARKS = 5
+
 FOR_RANKS = 32
 """Edges kept for ranks where no value is heavy."""
 OUTER_SHARE = 64

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from gpudrift.columns.schema import LARGEST_REAL, SMALLEST_NORMAL, Edges
 
-__all__ = ["Halos", "distinct_values", "find_halos", "no_halos"]
+__all__ = ["FREQUENT_SHARE", "Halos", "distinct_values", "find_halos", "no_halos"]
 
 FREQUENT_SHARE = 500
 """A value that repeats and holds one in so many rows has a halo."""
@@ -50,6 +50,10 @@ class Halos:
 
     def _at(self, which: npt.NDArray[Any]) -> Halos:
         return Halos(self.values[which], self.below[which], self.above[which], self.rows[which])
+
+    def mirrored(self) -> Halos:
+        """Those of the values with the other sign."""
+        return Halos(-self.values[::-1], -self.above[::-1], -self.below[::-1], self.rows[::-1])
 
     def most_frequent(self, most: int) -> Halos:
         """At most so many of them, those of smaller values where two are as frequent."""

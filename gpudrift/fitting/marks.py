@@ -1,11 +1,17 @@
-"""Marks: five edges that describe the sample a column was fitted to: fences, tails and centre.
+"""Marks: seven edges that describe the sample a column was fitted to: fences, tails, centre and core.
 
 Distances are taken of values clipped at the fences: one freak row of 2,000 made them 'major', and in the reference it
 hid real shifts. So no single row may set a fence. Fences are the inner range of the rows, extended by its own width on
 either side. Where one value holds half of the rows and more, the range is that of the others, joined with it;
 otherwise fences would appear and vanish as its share passes 99 %.
 
-Rows below the lower tail, and those from the upper tail on, are a twentieth of the sample each, at most.
+Rows below the lower tail, and those from the upper tail on, are about a twentieth of the sample each, and the cut lies
+in the middle between two values: were it beside the largest of five ratings, a mean of ratings of 5.01 would lie beyond
+it. Where a frequent value leaves no such part, as of five ratings, the tail begins at the fence.
+
+The core is what counts as the centre where that is a frequent value: it ends halfway to the rows next to it, some of
+which are passed over, so that no single row decides. How far the rows outside of it lie from the centre does not depend
+on how many they are, nor on whether 80 was ordered or 80.3 was measured.
 """
 
 from __future__ import annotations
@@ -17,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.columns.schema import LARGEST_INTEGER, LARGEST_REAL, SMALLEST_NORMAL, Edges, edge_limits
-from gpudrift.fitting.halos import Halos
+from gpudrift.fitting.halos import FREQUENT_SHARE, Halos
 
 __all__ = ["Marks", "fit_marks", "rounded_marks"]
 
-Marks = tuple[Any, Any, Any, Any, Any]
-"""Lower fence, lower tail, centre, upper tail, upper fence: floats of reals, ints of integers, ascending."""
+Marks = tuple[Any, ...]
+"""Lower fence, lower tail, begin of the core, centre, end of the core, upper tail, upper fence; ascending."""
 
 CUT_SHARE, CUT_ROWS = 200, 5
 """The inner range leaves out one in 200 rows at either end, but 5 where they are less than a twentieth of the rows."""
@@ -42,21 +48,69 @@ def fit_marks(ordered: npt.NDArray[Any], family: str, halos: Halos) -> Marks:
     halos : Halos
         Of all frequent values; marks lie at their ends, or, the centre, at their value.
     """
-    size = ordered.size
-    outer = size // TAIL_SHARE
-    below, middle, above = (ordered[at].item() for at in (outer, size // 2, size - 1 - outer))
+    middle = ordered[ordered.size // 2].item()
     centre = halos.value_of(middle) if family == "real" else middle
     low, high = _fences(ordered, family, halos)
     low, high = min(low, centre), max(high, centre)
-    lower, upper = _cell(below, family, halos)[0], _cell(above, family, halos)[1]
-    return low, min(max(low, lower), centre), centre, max(min(high, upper), centre), high
+    above = _tail(ordered, family, halos)
+    # ~x is -1 - x, of any int64: the smallest has no opposite.
+    mirrored = -ordered[::-1] if family == "real" else np.invert(ordered[::-1])
+    below = _tail(mirrored, family, halos.mirrored())
+    upper = high if above is None else _between(*above, family, halos)
+    lower = low
+    if below is not None:
+        first, second = (-x if family == "real" else ~x for x in below[::-1])
+        lower = _between(first, second, family, halos)
+    begin, end = _core(ordered, family, halos, centre, (low, high))
+    return low, min(max(low, lower), begin), begin, centre, end, max(min(high, upper), end), high
+
+
+def _tail(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[Any, Any] | None:
+    """The two values between which the upper tail begins."""
+    size = ordered.size
+    outer = size // TAIL_SHARE
+    cell = _cell(ordered[size - 1 - outer].item(), family, halos)
+    first, stop = _rows_of(ordered, cell)
+    if outer and 2 * (size - stop) >= outer:
+        return ordered[stop - 1].item(), ordered[stop].item()
+    if first and size - first <= 2 * outer:
+        return ordered[first - 1].item(), ordered[first].item()
+    return None
+
+
+def _core(
+    ordered: npt.NDArray[Any], family: str, halos: Halos, centre: Any, fences: tuple[Any, Any]
+) -> tuple[Any, Any]:
+    """Where the rows that count as the centre begin and end; nowhere, where it is no frequent value."""
+    size = ordered.size
+    first, stop = _rows_of(ordered, _cell(centre, family, halos))
+    if stop - first < 2 or (stop - first) * FREQUENT_SHARE < size:
+        return centre, centre
+    passed = max(size // CUT_SHARE, min(CUT_ROWS, size // FEW_ROWS))
+    ahead, behind = first - 1 - passed, stop + passed
+    begin, end = fences
+    if ahead >= 0:
+        begin = _between(ordered[ahead].item(), centre, family, halos)
+    if behind < size:
+        end = _between(centre, ordered[behind].item(), family, halos)
+    return max(begin, fences[0]), min(end, fences[1])
+
+
+def _between(low: Any, high: Any, family: str, halos: Halos) -> Any:
+    """An edge above the one value and at most at the other, in the middle if that is in no halo."""
+    if family == "integer":
+        return low + (high - low + 1) // 2
+    middle = _outwards(low / 2 + high / 2, 1) + 0.0
+    middle = middle if low < middle <= high else high
+    around = halos.cell_of(middle)
+    return middle if around is None or around[0] == middle else around[1]
 
 
 def rounded_marks(marks: Marks, edges: Edges) -> Marks:
     """Marks that are edges: outwards to the next one, the centre downwards."""
-    down = edges[np.searchsorted(edges, np.array(marks[:3], edges.dtype), side="right") - 1].tolist()
-    up = edges[np.searchsorted(edges, np.array(marks[3:], edges.dtype))].tolist()
-    return down[0], down[1], down[2], up[0], up[1]
+    down = edges[np.searchsorted(edges, np.array(marks[:4], edges.dtype), side="right") - 1].tolist()
+    up = edges[np.searchsorted(edges, np.array(marks[4:], edges.dtype))].tolist()
+    return (*down, *up)
 
 
 def _cell(value: Any, family: str, halos: Halos) -> tuple[Any, Any]:

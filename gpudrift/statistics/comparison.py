@@ -168,7 +168,7 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
         if (mine.clipped or theirs.clipped) and "wasserstein" in found:
             nothing = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond")
             found |= {"wasserstein": nothing}
-            if mine.column.marks is None or mine.column.marks[4] == LARGEST_INTEGER:
+            if mine.column.marks is None or mine.column.marks[-1] == LARGEST_INTEGER:
                 found |= {"wasserstein_scaled": nothing, "spread": nothing}
         columns.append(
             ColumnComparison(

@@ -44,8 +44,8 @@ class Frame:
         Of each bin between the fences: where it begins, how wide it is, what 1 of a residual sum is worth, and the
         most that one row's residual was cut by.
     core : (int, int)
-        Positions of the first and the last edge of the centre's own cell, where it is a frequent value; else twice that
-        of the centre.
+        Positions of the edges around what counts as the centre, where that is a frequent value; else twice that of the
+        centre.
     ends : (float, float)
         Where the fences lie.
     exponent : int
@@ -117,9 +117,10 @@ def _frame(reference: ColumnProfile) -> Frame:
     assert edges is not None
     marks = column.marks
     if marks is not None:
-        low, below, centre, above, high = np.searchsorted(edges, np.array(marks, edges.dtype)).tolist()
+        low, below, begin, centre, end, above, high = np.searchsorted(edges, np.array(marks, edges.dtype)).tolist()
     else:
         low, below, centre, above, high = _nearest_marks(reference, edges)
+        begin, end = centre, centre + int(centre < column.bins and bool(column.point_bins[centre]))
     inside = slice(low, high)
     # Longdouble holds every int64, and differences of the largest floats; both are rounded once.
     middle = np.longdouble(edges[centre])
@@ -141,20 +142,11 @@ def _frame(reference: ColumnProfile) -> Frame:
         widths,
         units,
         slack,
-        _core(column, centre),
+        (begin, end),
         ends,
         exponent,
         marks is not None,
     )
-
-
-def _core(column: Column, centre: int) -> tuple[int, int]:
-    """The edges around the centre's own cell: its halo, or its point bin."""
-    if column.halos is not None and column.halos.size:
-        at = int(np.searchsorted(column.halos[:, 0], centre, side="right")) - 1
-        if at >= 0 and centre < column.halos[at, 1]:
-            return int(column.halos[at, 0]), int(column.halos[at, 1])
-    return centre, centre + int(centre < column.bins and bool(column.point_bins[centre]))
 
 
 def _exponent(reference: ColumnProfile, middle: np.longdouble, widest: float) -> int:

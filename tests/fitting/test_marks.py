@@ -19,7 +19,7 @@ FAMILIES = pytest.mark.parametrize("family", ["real", "integer"])
 
 def fences(rows) -> tuple:
     marks = fine_grid(rows).marks
-    return marks[0], marks[4]
+    return marks[0], marks[-1]
 
 
 def beyond(rows: np.ndarray, ends: tuple) -> np.ndarray:
@@ -36,15 +36,15 @@ def mirrored(rows: np.ndarray) -> np.ndarray:
 def test_marks_are_ascending_edges_around_the_middle(data, family):
     ordered = data.draw(samples(family, least=1))
     column = fine_grid(ordered)
-    low, lower, centre, upper, high = column.marks
-    assert low <= lower <= centre <= upper <= high
+    low, lower, begin, centre, end, upper, high = column.marks
+    assert list(column.marks) == sorted(column.marks)
+    assert begin == centre == end or begin < end
     assert set(column.marks) <= set(column.edges.tolist())
     kinds = {type(mark) for mark in column.marks}
     assert kinds == ({float} if family == "real" else {int})
-    if ordered.size >= 20:
-        assert (ordered < lower).sum() * 20 <= ordered.size
-        if upper < edge_limits(family)[1]:
-            assert (ordered >= upper).sum() * 20 <= ordered.size
+    outer = ordered.size // 20
+    for part, at_fence in ((ordered < lower, lower in (low, begin)), (ordered >= upper, upper in (high, end))):
+        assert at_fence or outer <= 2 * part.sum() <= 4 * outer
     middle = ordered[ordered.size // 2]
     if centre != middle:  # it is all but the frequent value beside it, or no edge
         assert abs(middle) < 2.0**-1022 or (ordered == centre).sum() > 1
@@ -58,7 +58,7 @@ def test_a_row_beyond_the_fences_may_lie_anywhere(data, family):
     marks = fine_grid(ordered).marks
     for side in (0, -1):
         row = ordered[side]
-        if not beyond(row, (marks[0], marks[4])):
+        if not beyond(row, (marks[0], marks[-1])):
             continue
         farther = data.draw(finite(family))
         assume(farther < row if side == 0 else farther > row)
@@ -114,9 +114,9 @@ def test_the_inner_range_is_extended_by_its_width():
 
 
 def test_tails_are_a_twentieth_and_the_centre_is_the_median():
-    assert fine_grid(np.arange(1000)).marks[1:4] == (50, 500, 950)
+    assert fine_grid(np.arange(1000)).marks[1:6] == (50, 500, 500, 500, 950)
     rows = np.arange(1000.0)
-    lower, centre, upper = fine_grid(rows).marks[1:4]
+    lower, _, centre, _, upper = fine_grid(rows).marks[1:6]
     assert (rows < lower).sum() == (rows >= upper).sum() == 50
     assert centre == 500.0
 
@@ -124,13 +124,16 @@ def test_tails_are_a_twentieth_and_the_centre_is_the_median():
 def test_tails_and_fences_keep_halos_whole():
     rows = np.repeat(np.arange(11.0), 100)
     column = fine_grid(rows)
-    low, lower, centre, upper, high = column.marks
-    ends = column.edges[column.halos]
-    assert [lower, upper] == [ends[0, 0], ends[10, 1]]
+    low, lower, begin, centre, end, upper, high = column.marks
+    assert (begin, end) == (4.5, 5.5)
+    assert (lower, upper) == (0.5, 9.5)
     assert (low, centre, high) == (-10.0, 5.0, 20.0)
+    # Of five ratings none is a tail of a twentieth: it begins at the fence.
+    ratings = fine_grid(np.repeat(np.arange(1.0, 6.0), 100)).marks
+    assert (ratings[1], ratings[5]) == (ratings[0], ratings[6])
     # A fence that would fall on a frequent value lies behind it, where its rounding cannot cross it.
     rows = np.concatenate([np.repeat(np.linspace(0, 1, 101), 100), np.repeat([2.0, -1.0], 30)])
-    low, _, _, _, high = fine_grid(rows).marks
+    low, *_, high = fine_grid(rows).marks
     assert -1 - 1e-5 < low < -1
     assert 2 < high < 2 + 1e-5
 
