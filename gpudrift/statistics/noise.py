@@ -84,7 +84,11 @@ def noise_floors(
         found = _clipped_floors([columns[at] for at in batch], np.array([levels[at] for at in batch]))
         for at, of_column in zip(batch, found, strict=True):
             floors[at] |= of_column
-    return [{name: floor * (1.0 + ROUNDING) + ROUNDING for name, floor in own.items()} for own in floors]
+    return [{name: _raised(floor) for name, floor in own.items() if not math.isnan(floor)} for own in floors]
+
+
+def _raised(floor: float) -> float:
+    return min(max(floor, 0.0) * (1.0 + ROUNDING) + ROUNDING, LARGEST_REAL)
 
 
 def _put_shares(columns: Sequence[ColumnComparison], alphas: Sequence[float], floors: list[dict[str, float]]) -> None:
@@ -143,8 +147,7 @@ def _clipped_floors(columns: Sequence[ColumnComparison], alphas: Floats) -> list
         if column.statistics["wasserstein_scaled"].value is not None:
             own["wasserstein_scaled"] = float(moved[at])
         if (spread := column.statistics["spread"].value) is not None:
-            limit = max(float(up[at] if spread > 0 else down[at]), 0.0)
-            own["spread"] = limit if math.isfinite(limit) else LARGEST_REAL
+            own["spread"] = float(up[at] if spread > 0 else down[at])
         found.append(own)
     return found
 

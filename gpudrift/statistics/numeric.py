@@ -20,7 +20,7 @@ from gpudrift.statistics import distances
 from gpudrift.statistics.clipped import Clipped, Moments, clipped_moments, clipped_wasserstein, is_tame
 from gpudrift.statistics.frames import Frame, frame_of, points_of, residual_slack
 from gpudrift.statistics.pool import Pool, pools
-from gpudrift.statistics.shares import JS_RANKS, PSI_RANKS, CellEdges, cell_counts, cell_cuts
+from gpudrift.statistics.numeric_cells import JS_RANKS, PSI_RANKS, CellEdges, cell_counts, cell_cuts
 from gpudrift.statistics.statistic import Pair, Statistic, no_rows_reason, share_statistics
 from gpudrift.statistics.summaries import natural_factor
 

@@ -76,9 +76,12 @@ def cell_counts(side: ColumnProfile, cuts: Integers) -> Integers:
 
 
 def _allowed(column: Column) -> Integers:
-    """Edges that are inside of no halo."""
+    """Edges that are inside of no halo; of a user's own bins those that the user gave."""
     assert column.edges is not None
     allowed = np.ones(column.edges.size, np.bool_)
+    if column.cuts is not None:
+        allowed[1:-1] = False
+        allowed[column.cuts] = True
     if column.halos is not None:
         for first, last in column.halos.tolist():
             allowed[first + 1 : last] = False
@@ -104,6 +107,8 @@ def _standing_out(reference: ColumnProfile) -> tuple[Integers, Integers]:
         heavy = halos[(inside * OWN_SHARE >= reference.present) & (inside > 0)]
         values = np.concatenate([values[alone], heavy])
         values = values[np.argsort(values[:, 0], kind="stable")]
+    if column.cuts is not None:
+        values = values[np.isin(values, _allowed(column)).all(axis=1)]
     if not values.size:
         return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
     before = np.concatenate([[0], np.cumsum(counts)])
