@@ -36,6 +36,8 @@ Floats = npt.NDArray[np.float64]
 
 MOST_CELLS = 64
 """Cells and pieces of a column that are told apart."""
+BLOCK = 14_000
+"""Bins that are joined at a time."""
 STEPS = 20
 """For the tilt; four to eight do nearly always."""
 CLOSE = 1e-3
@@ -285,35 +287,53 @@ def reduced(counts: Floats, positions: Floats, most: int = MOST_CELLS) -> tuple[
         piece has a like part of the integral of sqrt(F (1 - F)), and this integral is that of the bins; where at most
         ``most`` bins have rows, each is a cell.
     """
-    columns, bins = counts.shape
-    rows = np.maximum(counts.sum(-1, keepdims=True), 1.0)
-    used = counts > 0
-    # An empty bin lies where the one with rows before it does, so that gaps are between bins with rows.
-    last = np.maximum.accumulate(np.where(used, np.arange(bins), -1), axis=-1)
-    first = np.argmax(used, axis=-1)[:, None]
-    filled = np.take_along_axis(positions, np.maximum(last, first), -1)
-    gaps = np.maximum(np.diff(filled, axis=-1), 0.0)
-    share = np.minimum(np.cumsum(counts[:, :-1], axis=-1) / rows, 1.0)
-    spread = gaps * np.sqrt(share * (1.0 - share))
-    upto = np.zeros((columns, bins))
-    np.cumsum(spread, axis=-1, out=upto[:, 1:])
-    rank = np.maximum(np.cumsum(used, axis=-1) - 1, 0)
-    few = rank[:, -1:] < most
-    scale = most / np.where(upto[:, -1:] > 0, upto[:, -1:], 1.0)
+    # By few columns at a time: beyond 128 kB the system hands out new pages for every array, three times as slow.
+    height = max(BLOCK // max(counts.shape[1], 1), 1)
+    blocks = [_reduced(counts[at : at + height], positions[at : at + height], most) for at in range(0, len(counts), height)]
+    cells, values, widths, before = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return cells, values, widths, before
 
-    def joined(where: Floats, *weights: Floats) -> list[Floats]:
-        """Sums of the weights over the bins of each cell."""
-        cell = np.minimum(where, most - 1).astype(np.int64) + most * np.arange(columns)[:, None]
-        flat = cell.ravel()
-        return [np.bincount(flat, x.ravel(), columns * most).reshape(columns, most) for x in weights]
 
-    cells, sums = joined(np.where(few, rank, upto * scale), counts, np.where(used, counts * positions, 0.0))
-    whole, shares = joined(
-        np.where(few, rank[:, :-1], (upto[:, :-1] + 0.5 * spread) * scale), spread, spread * share
-    )
+def _reduced(counts: Floats, positions: Floats, most: int) -> tuple[Floats, Floats, Floats, Floats]:
+    columns = counts.shape[0]
+    occupied = np.flatnonzero(counts > 0)
+    rows, position = counts.ravel()[occupied], positions.ravel()[occupied]
+    used = np.count_nonzero(counts > 0, axis=-1)
+    column = np.repeat(np.arange(columns), used)
+    total, first = counts.sum(-1), np.cumsum(used) - used
+    # One bin after the other; what a column begins with is taken off. Rows are whole numbers: nothing is rounded.
+    share = (np.cumsum(rows) - np.repeat(np.cumsum(total) - total, used)) / np.repeat(total, used)
+    gaps = np.zeros(rows.shape)
+    np.maximum(np.diff(position), 0.0, out=gaps[:-1])
+    gaps[(first + used - 1)[used > 0]] = 0.0
+    spread = gaps * np.sqrt(np.maximum(share * (1.0 - share), 0.0))
+    integral = _grouped(column, columns, spread)
+    # In shares before they are added up: columns have units of any size.
+    scale = np.where(integral > 0, most / np.where(integral > 0, integral, 1.0), 0.0)
+    part = spread * np.repeat(scale, used)
+    whole = integral * scale
+    after = np.cumsum(part) - np.repeat(np.cumsum(whole) - whole, used)
+    few = np.repeat(used <= most, used)
+    rank = np.arange(rows.size) - np.repeat(first, used)
+
+    def cell(where: Floats) -> npt.NDArray[np.int64]:
+        return column * most + np.clip(np.where(few, rank, where), 0, most - 1).astype(np.int64)
+
+    bins, pieces = cell(after - part), cell(after - 0.5 * part)
+    cells, sums = (_grouped(bins, columns * most, x).reshape(columns, most) for x in (rows, rows * position))
+    whole, shares = (_grouped(pieces, columns * most, x).reshape(columns, most) for x in (spread, spread * share))
     before = shares / np.where(whole > 0, whole, 1.0)
     widths = whole / np.sqrt(np.where(whole > 0, before * (1.0 - before), 1.0))
     return cells, sums / np.where(cells > 0, cells, 1.0), widths, before
+
+
+def _grouped(groups: npt.NDArray[np.int64], size: int, weights: Floats) -> Floats:
+    """Sums of weights by group, as bincount makes them; the groups ascend, which is six times as fast."""
+    sums = np.zeros(size)
+    if groups.size:
+        begins = np.flatnonzero(np.diff(groups, prepend=-1))
+        sums[groups[begins]] = np.add.reduceat(weights, begins)
+    return sums
 
 
 def wasserstein_quantile(  # noqa: PLR0917
