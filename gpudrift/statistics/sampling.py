@@ -9,9 +9,10 @@ taken (Robinson 1982; Skovgaard 1987; Booth and Butler 1990). The probability is
 ``r* = w + log(u / w) / w`` with ``w^2 / 2`` the relative entropy of the tilted law and
 ``u = t sqrt(det K'' / (N p (1 - p)))``.
 
-Wasserstein's distance W is the integral of ``|D|``, ``D = F_ref - F_cur``. Its mean and its variance are sums over
-pieces of the axis; a multiple of a chi variable with both has its quantile. The tail of chi is too light where few
-values weigh much; there W is the distance of two means, and the integral of D, a sum, says how far that goes.
+Wasserstein's distance W is the integral of ``|D|``, ``D = F_ref - F_cur``. The integral of D itself is the difference
+of the means, which is a sum. In its tail W is hardly more than that: ``W^2`` is its square and a rest, taken as
+constant. The mean of the rest follows from mean and variance of W, which are sums over pieces of the axis. (A multiple
+of a chi variable with these two moments is too light: at 1e-3 it is passed six times as often, of normal values.)
 
 All functions take one row an array for each column; cells without rows are padding.
 
@@ -46,12 +47,6 @@ LARGEST_EXPONENT = 600.0
 FEW_EXPECTED = 25
 """Rows expected on a side from which on the mean of |D| is that of a normal variable, to 1 %."""
 
-_DEGREES = np.geomspace(0.02, 400.0, 1200)
-"""Degrees of freedom of chi variables; with _MEANS and _VARIATIONS, their means and squared coefficients of
-variation, which fall with the degrees."""
-_MEANS = math.sqrt(2.0) * np.exp([math.lgamma((x + 1.0) / 2.0) - math.lgamma(x / 2.0) for x in _DEGREES])
-_VARIATIONS = _DEGREES / _MEANS**2 - 1.0
-
 
 def _products() -> Floats:
     """Coefficients, from the first power on, of a polynomial in r = rho^2 for the covariance of |X| and |Y|.
@@ -69,9 +64,7 @@ def _products() -> Floats:
 _COVARIANCES = _products()
 
 
-def sum_quantiles(
-    values: Floats, counts: Floats, sample: Floats, alpha: Floats, step: Floats | float = 0.0
-) -> Floats:
+def sum_quantiles(values: Floats, counts: Floats, sample: Floats, alpha: Floats, step: Floats | float = 0.0) -> Floats:
     """What the sum over rows drawn without replacement stays below, but for ``alpha``.
 
     Parameters
@@ -104,7 +97,10 @@ def sum_quantiles(
     if varied.size:
         unit = deviation[varied]
         population = _Population(
-            centred[varied] / unit[:, None], counts[varied], drawn[varied], np.broadcast_to(step, rows.shape)[varied] / unit
+            centred[varied] / unit[:, None],
+            counts[varied],
+            drawn[varied],
+            np.broadcast_to(step, rows.shape)[varied] / unit,
         )
         levels = np.broadcast_to(alpha, rows.shape)[varied]
         found[varied] = population.quantile(-ndtri(levels), np.log(levels)) * unit
@@ -168,7 +164,9 @@ class _Population:
             # Along the curve d(w^2 / 2) = t ds, and ds = spread dt.
             step = np.where(np.abs(off) < CLOSE, 0.0, off * w / np.maximum(tilt * spread, 1e-300))
             after = np.clip(tilt + step, 0.4 * tilt, 1.8 * tilt)
-            after = np.where((after > low) & (after < high) | (step == 0.0), after, 0.5 * (low + np.minimum(high, 3 * tilt)))
+            after = np.where(
+                (after > low) & (after < high) | (step == 0.0), after, 0.5 * (low + np.minimum(high, 3 * tilt))
+            )
             moved = -lean * (after - tilt)
             tilt = after
         return point
@@ -284,12 +282,14 @@ def reduced(counts: Floats, positions: Floats, most: int = MOST_CELLS) -> tuple[
     -------
     cells, values, widths, before : ndarray of float, shape (columns, most)
         Rows and mean values of the cells; widths of the pieces of the axis and the share of rows before them. Each
-        piece has a like part of the integral of sqrt(F (1 - F)), and this integral is that of the bins; where at most
+        piece has a like part of the rows and of the integral of sqrt(F (1 - F)), which is that of the bins; where at most
         ``most`` bins have rows, each is a cell.
     """
     # By few columns at a time: beyond 128 kB the system hands out new pages for every array, three times as slow.
     height = max(BLOCK // max(counts.shape[1], 1), 1)
-    blocks = [_reduced(counts[at : at + height], positions[at : at + height], most) for at in range(0, len(counts), height)]
+    blocks = [
+        _reduced(counts[at : at + height], positions[at : at + height], most) for at in range(0, len(counts), height)
+    ]
     cells, values, widths, before = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     return cells, values, widths, before
 
@@ -308,18 +308,19 @@ def _reduced(counts: Floats, positions: Floats, most: int) -> tuple[Floats, Floa
     gaps[(first + used - 1)[used > 0]] = 0.0
     spread = gaps * np.sqrt(np.maximum(share * (1.0 - share), 0.0))
     integral = _grouped(column, columns, spread)
+    # Half by that integral and half by rows: one far value has nearly all of the integral, and the others would be one.
     # In shares before they are added up: columns have units of any size.
-    scale = np.where(integral > 0, most / np.where(integral > 0, integral, 1.0), 0.0)
+    scale = np.where(integral > 0, 0.5 * most / np.where(integral > 0, integral, 1.0), 0.0)
     part = spread * np.repeat(scale, used)
     whole = integral * scale
-    after = np.cumsum(part) - np.repeat(np.cumsum(whole) - whole, used)
+    after = np.cumsum(part) - np.repeat(np.cumsum(whole) - whole, used) + 0.5 * most * share
     few = np.repeat(used <= most, used)
     rank = np.arange(rows.size) - np.repeat(first, used)
 
     def cell(where: Floats) -> npt.NDArray[np.int64]:
         return column * most + np.clip(np.where(few, rank, where), 0, most - 1).astype(np.int64)
 
-    bins, pieces = cell(after - part), cell(after - 0.5 * part)
+    bins, pieces = cell(after - part - 0.25 * most * rows / np.repeat(total, used)), cell(after - 0.5 * part)
     cells, sums = (_grouped(bins, columns * most, x).reshape(columns, most) for x in (rows, rows * position))
     whole, shares = (_grouped(pieces, columns * most, x).reshape(columns, most) for x in (spread, spread * share))
     before = shares / np.where(whole > 0, whole, 1.0)
@@ -337,7 +338,13 @@ def _grouped(groups: npt.NDArray[np.int64], size: int, weights: Floats) -> Float
 
 
 def wasserstein_quantile(  # noqa: PLR0917
-    cells: Floats, values: Floats, widths: Floats, before: Floats, sample: Floats, alpha: Floats, step: Floats | float = 0.0
+    cells: Floats,
+    values: Floats,
+    widths: Floats,
+    before: Floats,
+    sample: Floats,
+    alpha: Floats,
+    step: Floats | float = 0.0,
 ) -> Floats:
     """What the integral of |F_ref - F_cur| stays below without drift, but for ``alpha``.
 
@@ -360,13 +367,21 @@ def wasserstein_quantile(  # noqa: PLR0917
     rows = cells.sum(-1)
     others = rows - sample
     mean, variance = _moments(rows, sample, widths, before)
-    # The integral of F_ref - F_cur is the difference of the means, and that a multiple of the sum of the reference.
-    expected = (cells * values).sum(-1) * sample / rows
-    both = [np.concatenate([x, x]) for x in (cells, sample, np.broadcast_to(alpha, rows.shape) / 2.0)]
-    steps = np.tile(np.broadcast_to(step, rows.shape), 2)
-    sums = sum_quantiles(np.concatenate([values, -values]), *both, steps).reshape(2, -1)
-    far = np.maximum(sums[0] - expected, sums[1] + expected) * (1.0 / sample + 1.0 / others)
-    floor: Floats = np.maximum(_chi_quantile(mean, variance, alpha), far)
+    # W is the largest difference of the means of any function that nowhere rises by more than 1 a unit: of the values
+    # themselves and of their distances from the median, where both ends weigh much. Each mean is a sum, turned over.
+    median = np.take_along_axis(
+        values, np.argmax(2.0 * np.cumsum(cells, axis=-1) >= rows[:, None], axis=-1)[:, None], -1
+    )
+    means = [values, -values, np.abs(values - median), -np.abs(values - median)]
+    expected = np.concatenate([(cells * x).sum(-1) * sample / rows for x in means])
+    several = [np.tile(np.broadcast_to(x, rows.shape), 4) for x in (sample, alpha, step)]
+    sums = sum_quantiles(np.concatenate(means), np.tile(cells, (4, 1)), several[0], several[1] / 2.0, several[2])
+    far = (sums - expected).reshape(2, 2, -1).max(axis=1) * (1.0 / sample + 1.0 / others)
+    # W^2 is the square of the integral of D and a rest, whose mean is known; in the tail it hardly adds more.
+    average = (cells * values).sum(-1) / rows
+    varied = (cells * (values - average[:, None]) ** 2).sum(-1) / np.maximum(rows - 1.0, 1.0) * rows / sample / others
+    rest = np.maximum(mean * mean + variance - varied, 0.0)
+    floor: Floats = np.maximum(np.sqrt(far[0] ** 2 + rest), far[1])
     return floor
 
 
@@ -404,15 +419,3 @@ def _between(rows: Floats, sample: Floats, others: Floats) -> Floats:
     low = np.floor(rows)
     part = rows - low
     return (1.0 - part) * mean_deviation(low, sample, others) + part * mean_deviation(low + 1.0, sample, others)
-
-
-def _chi_quantile(mean: Floats, variance: Floats, alpha: Floats) -> Floats:
-    """Of the multiple of a chi variable with this mean and variance."""
-    from scipy.special import gammainccinv, gammaln
-
-    variation = variance / np.where(mean > 0, mean, 1.0) ** 2
-    degrees = np.interp(-variation, -_VARIATIONS, _DEGREES)
-    logarithm = gammaln((degrees + 1.0) / 2.0) - gammaln(degrees / 2.0)
-    # sqrt(2) cancels between the mean of chi and the square root of chi-square.
-    quantile: Floats = mean * np.exp(-logarithm) * np.sqrt(gammainccinv(degrees / 2.0, alpha))
-    return quantile
