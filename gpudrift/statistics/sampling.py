@@ -281,9 +281,9 @@ def reduced(counts: Floats, positions: Floats, most: int = MOST_CELLS) -> tuple[
     Returns
     -------
     cells, values, widths, before : ndarray of float, shape (columns, most)
-        Rows and mean values of the cells; widths of the pieces of the axis and the share of rows before them. Each
-        piece has a like part of the rows and of the integral of sqrt(F (1 - F)), which is that of the bins; where at most
-        ``most`` bins have rows, each is a cell.
+        Rows and mean values of the cells; widths of the pieces of the axis and the share F of rows before them. Each
+        piece has a like part of the rows and of the integral of sqrt(F (1 - F)), which is that of the bins; where at
+        most ``most`` bins have rows, each is a cell.
     """
     # By few columns at a time: beyond 128 kB the system hands out new pages for every array, three times as slow.
     height = max(BLOCK // max(counts.shape[1], 1), 1)
@@ -337,7 +337,7 @@ def _grouped(groups: npt.NDArray[np.int64], size: int, weights: Floats) -> Float
     return sums
 
 
-def wasserstein_quantile(  # noqa: PLR0917
+def wasserstein_quantile(
     cells: Floats,
     values: Floats,
     widths: Floats,
