@@ -295,7 +295,8 @@ class _Cells:
     def quantile(self) -> float:
         """What the sum stays below, but for ``alpha``."""
         bound = math.inf if self.plain or not self.variances.size else 0.5 / self.scale
-        return _quantile(self.cumulants, self.alpha, bound, self.base)
+        largest = float(self.adds.max(initial=0.0))
+        return _quantile(self.cumulants, self.alpha, bound, self.base, largest)
 
     def cumulants(self, nuisance: float, tilt: float) -> tuple[float, float, float, float, float, float]:
         found = np.zeros(6)
@@ -407,7 +408,9 @@ def _kinds(totals: Floats) -> tuple[Floats, Floats]:
     return np.concatenate([kinds[~large], grid[used]]), np.concatenate([cells[~large], weights[used]])
 
 
-def _quantile(cumulants: Cumulants, alpha: float, bound: float, base: float, step: float = 0.0) -> float:
+def _quantile(
+    cumulants: Cumulants, alpha: float, bound: float, base: float, largest: float, step: float = 0.0
+) -> float:
     """What the second variable stays below but for ``alpha``, given that the first is 0.
 
     Parameters
@@ -418,6 +421,8 @@ def _quantile(cumulants: Cumulants, alpha: float, bound: float, base: float, ste
         The tilt below which the cumulants exist.
     base : float
         Variance of the first variable.
+    largest : float
+        What one cell adds at most, of those whose rows are told apart; the search begins where that is not yet all.
     step : float
         By which the second one leaps, or 0.
     """
@@ -428,7 +433,7 @@ def _quantile(cumulants: Cumulants, alpha: float, bound: float, base: float, ste
     spread = k_tt - k_lt * k_lt / base
     if spread <= 1e-14 * (mean * mean + k_tt):
         return mean
-    tilt = min(wanted / math.sqrt(spread), 0.5 * bound)
+    tilt = min(wanted / math.sqrt(spread), 0.5 * bound, (wanted * wanted + 3.0) / max(largest, 1e-300))
     low, high, nuisance, point = 0.0, bound, 0.0, mean
     for _ in range(STEPS):
         nuisance, lean, point, spread, root, w = _at(cumulants, nuisance, tilt, base, step)
@@ -439,7 +444,7 @@ def _quantile(cumulants: Cumulants, alpha: float, bound: float, base: float, ste
         after = tilt + min(max(off * w / max(tilt * spread, 1e-300), -0.6 * tilt), tilt)
         if not low < after < high:
             after = 0.5 * (low + min(high, 4.0 * tilt))
-        nuisance -= lean * (after - tilt)
+        nuisance -= min(max(lean * (after - tilt), -1.0), 1.0)
         tilt = after
     return point
 
@@ -448,12 +453,16 @@ def _at(
     cumulants: Cumulants, nuisance: float, tilt: float, base: float, step: float
 ) -> tuple[float, float, float, float, float, float]:
     """The tilt l at a tilt t, -dl/dt, the value there, how fast it grows, r*, and w."""
-    for _ in range(8):
+    low, high = -math.inf, math.inf
+    for _ in range(STEPS):
         k, k_l, k_t, k_ll, k_lt, k_tt = cumulants(nuisance, tilt)
         if k_l * k_l < 1e-2 * k_ll:
             break
-        nuisance -= min(max(k_l / max(k_ll, 1e-300), -1.0), 1.0)
+        low, high = (low, nuisance) if k_l > 0 else (nuisance, high)
+        after = nuisance - min(max(k_l / max(k_ll, 1e-300), -1.0), 1.0)
+        nuisance = after if low < after < high else 0.5 * (low + high)
     k_ll = max(k_ll, 1e-300)
+    k_l = min(max(k_l, -0.1 * math.sqrt(k_ll)), 0.1 * math.sqrt(k_ll))
     # What is left of the first variable is taken off to second order.
     lean = k_lt / k_ll
     point, least, spread = k_t - lean * k_l, k - 0.5 * k_l * k_l / k_ll, max(k_tt - lean * k_lt, 1e-300)
@@ -461,7 +470,7 @@ def _at(
     half = 0.5 * step * tilt
     leaping = math.sinh(min(half, 300.0)) / half if half > 1e-6 else 1.0
     u = tilt * leaping * math.sqrt(max(k_ll * spread / base, 1e-300))
-    return nuisance - k_l / k_ll, lean, point + 0.5 * step, spread, w + math.log(u / w) / w, w
+    return nuisance, lean, point + 0.5 * step, spread, w + math.log(u / w) / w, w
 
 
 def new_limit(totals: Floats, cells: Any, n: int, m: int, alpha: float) -> float:
@@ -479,7 +488,7 @@ def new_limit(totals: Floats, cells: Any, n: int, m: int, alpha: float) -> float
         At most 0.2.
     """
     law = _New(np.asarray(totals, np.float64), np.asarray(cells, np.float64), n, m)
-    rows = _quantile(law.cumulants, alpha, math.inf, (n + m) * law.part * (1.0 - law.part), 1.0)
+    rows = _quantile(law.cumulants, alpha, math.inf, (n + m) * law.part * (1.0 - law.part), 1.0, 1.0)
     return min(max(rows, 0.0), float(m)) / m
 
 
