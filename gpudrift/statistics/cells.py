@@ -19,7 +19,7 @@ from gpudrift.statistics.distances import FLOOR
 from gpudrift.statistics.saddlepoint import conditional_quantile
 from gpudrift.statistics.shares import largest_limit, share_limits
 
-__all__ = ["CELL_STATISTICS", "cells_quantile", "new_limit"]
+__all__ = ["CELL_STATISTICS", "cells_quantile", "new_limit", "ranked_quantile"]
 
 Floats = npt.NDArray[np.float64]
 SCARCE = 30
@@ -32,6 +32,9 @@ MOST_NEW = 64
 FEW_NEW = 16
 """Of so many new rows expected, and of values of so many rows, the law is summed."""
 
+POINTS = 400
+"""Numbers of rows of a cell that are looked at, where there may be more."""
+ROOTS = "js", "hellinger", "cramers_v"
 CELL_STATISTICS = {
     "psi": 1.0,
     "js": 0.125 / math.log(2.0),
@@ -64,7 +67,27 @@ def cells_quantile(which: str, totals: Floats, n: int, m: int, alpha: float) -> 
     if which == "linf":
         return largest_limit(totals, n, m, alpha)
     found = _of_two(which, totals, n, m, alpha) if totals.size == 2 else _Cells(which, totals, n, m, alpha).quantile()
-    return math.sqrt(max(found, 0.0)) if which in ("js", "hellinger", "cramers_v") else found
+    return math.sqrt(max(found, 0.0)) if which in ROOTS else found
+
+
+def ranked_quantile(which: str, before: Floats, m: int, alpha: float) -> float:
+    """The same where cells are cut at ranks of the reference: it has so many rows in each by construction.
+
+    Parameters
+    ----------
+    which : {"psi", "js", "hellinger", "tv", "cramers_v"}
+    before : ndarray of float, shape (cells,)
+        Rows of the reference in each cell, in order.
+    m : int
+        Rows of the current side, at least 1.
+    alpha : float
+        At most 0.2.
+    """
+    before = before[before > 0]
+    if before.size < 2:
+        return 0.0
+    found = _Ranked(which, before, m, alpha).quantile()
+    return math.sqrt(max(found, 0.0)) if which in ROOTS else found
 
 
 def _adds(which: str, p: Floats, q: Floats) -> Floats:
@@ -96,7 +119,75 @@ def _of_two(which: str, totals: Floats, n: int, m: int, alpha: float) -> float:
     return float(np.max(_adds(which, *both) + _adds(which, *(1.0 - both))))
 
 
-class _Cells:
+class _Table:
+    """Cells whose numbers of rows are told apart, by the probability of each number and by what it adds."""
+
+    cells: Floats
+    """How many cells are of each kind; shape (kinds,)."""
+    logs: Floats
+    """Logarithms of the probabilities, of cells that do not depend on each other; shape (kinds, numbers)."""
+    moved: Floats
+    """Rows above what is expected; shape (kinds, numbers)."""
+    adds: Floats
+    """What so many rows add to the statistic; shape (kinds, numbers)."""
+    empty: Floats
+    """Expected number of empty cells of each kind; shape (kinds,)."""
+    costs: Floats
+    """What an empty cell adds; shape (kinds,)."""
+    shares: Floats
+    """Of all rows, that a cell has; shape (kinds,)."""
+    freedom: int
+    """Cells that do not follow from the others."""
+    alpha: float
+    rate: float
+    scale: float
+    """What a normal cell adds is a chi-square variable times this."""
+
+    def leaps(self) -> float:
+        """What one or two empty cells and a chi-square variable for all others stay below, but for ``alpha``.
+
+        Where empty cells are seldom the probability falls in leaps, which a saddlepoint rounds off.
+        """
+        from scipy.special import chdtri, pdtrc
+
+        order = np.argsort(-self.costs, kind="stable")
+        expected = np.cumsum(self.empty[order])
+        if not order.size or expected[-1] > 1.0:
+            return 0.0
+        floor = 0.0
+        for empty in (1, 2):
+            likely = pdtrc(empty - 1, expected)  # so many or more that add as much as this one
+            first = int(np.searchsorted(likely, self.alpha, side="right"))  # it ascends, as what is expected does
+            if first < likely.size:
+                rest = chdtri(max(self.freedom - empty, 1), self.alpha / likely[first:]) * self.scale
+                # The rows that empty cells lack are in the others, in proportion.
+                gone = np.minimum(empty * self.shares[order][first:], 0.9)
+                moved = -self.scale / self.rate * gone * np.log1p(-gone)
+                floor = max(floor, float(np.max(empty * self.costs[order][first:] + moved + rest / (1.0 - gone))))
+        return floor
+
+    def scarce(self, nuisance: float, tilt: float) -> Floats:
+        """Of cells whose rows are told apart."""
+        exponents = self.logs + nuisance * self.moved + tilt * self.adds
+        largest = exponents.max(axis=1, keepdims=True)
+        weights = np.exp(exponents - largest)
+        whole = weights.sum(axis=1)
+        weights /= whole[:, None]
+        rows, adds = np.einsum("ij,ij->i", weights, self.moved), np.einsum("ij,ij->i", weights, self.adds)
+        moved, added = self.moved - rows[:, None], self.adds - adds[:, None]
+        heavy = weights * moved
+        each = (
+            np.log(whole) + largest[:, 0],
+            rows,
+            adds,
+            np.einsum("ij,ij->i", heavy, moved),
+            np.einsum("ij,ij->i", heavy, added),
+            np.einsum("ij,ij,ij->i", weights, added, added),
+        )
+        return np.array([self.cells @ x for x in each])
+
+
+class _Cells(_Table):
     """What cells add, and the rows that the smaller side has in them, by their cumulants.
 
     Parameters
@@ -149,29 +240,6 @@ class _Cells:
         found = conditional_quantile(self.cumulants, self.alpha, bound, self.base, largest)
         return found if self.plain else max(found, self.leaps())
 
-    def leaps(self) -> float:
-        """What one or two empty cells and a chi-square variable for all others stay below, but for ``alpha``.
-
-        Where empty cells are seldom the probability falls in leaps, which a saddlepoint rounds off.
-        """
-        from scipy.special import chdtri, pdtrc
-
-        order = np.argsort(-self.costs, kind="stable")
-        expected = np.cumsum(self.empty[order])
-        if not order.size or expected[-1] > 1.0:
-            return 0.0
-        floor = 0.0
-        for empty in (1, 2):
-            likely = pdtrc(empty - 1, expected)  # so many or more that add as much as this one
-            first = int(np.searchsorted(likely, self.alpha, side="right"))  # it ascends, as what is expected does
-            if first < likely.size:
-                rest = chdtri(max(self.freedom - empty, 1), self.alpha / likely[first:]) * self.scale
-                # The rows that empty cells lack are in the others, in proportion.
-                gone = np.minimum(empty * self.shares[order][first:], 0.9)
-                moved = -self.scale / self.rate * gone * np.log1p(-gone)
-                floor = max(floor, float(np.max(empty * self.costs[order][first:] + moved + rest / (1.0 - gone))))
-        return floor
-
     def cumulants(self, nuisance: float, tilt: float) -> tuple[float, float, float, float, float, float]:
         found = np.zeros(6)
         if self.variances.size:
@@ -180,26 +248,6 @@ class _Cells:
             found += self.scarce(nuisance, tilt)
         k, k_l, k_t, k_ll, k_lt, k_tt = found.tolist()
         return k, k_l, k_t, k_ll, k_lt, k_tt
-
-    def scarce(self, nuisance: float, tilt: float) -> Floats:
-        """Of cells whose rows are told apart."""
-        exponents = self.logs + nuisance * self.moved + tilt * self.adds
-        largest = exponents.max(axis=1, keepdims=True)
-        weights = np.exp(exponents - largest)
-        whole = weights.sum(axis=1)
-        weights /= whole[:, None]
-        rows, adds = np.einsum("ij,ij->i", weights, self.moved), np.einsum("ij,ij->i", weights, self.adds)
-        moved, added = self.moved - rows[:, None], self.adds - adds[:, None]
-        heavy = weights * moved
-        each = (
-            np.log(whole) + largest[:, 0],
-            rows,
-            adds,
-            np.einsum("ij,ij->i", heavy, moved),
-            np.einsum("ij,ij->i", heavy, added),
-            np.einsum("ij,ij,ij->i", weights, added, added),
-        )
-        return np.array([self.cells @ x for x in each])
 
     def squares(self, nuisance: float, tilt: float) -> Floats:
         """Of normal cells that add squares: with z the rows above what is expected, z^2 / variance * scale."""
@@ -246,6 +294,78 @@ class _Cells:
             self.scale**2 * (square - size**2),
         )
         return np.array([x.sum() for x in each])
+
+
+class _Ranked(_Table):
+    """Cells cut at ranks of the reference, which has so many rows in each by construction.
+
+    The shares of the population between ranks are beta variables, so that the current rows of a cell are negative
+    binomial, independently, on condition that they are as many as that side has.
+
+    Parameters
+    ----------
+    which : str
+    before : ndarray of float, shape (cells,)
+        Rows of the reference.
+    m : int
+        Rows of the current side.
+    alpha : float
+    """
+
+    def __init__(self, which: str, before: Floats, m: int, alpha: float) -> None:
+        from scipy.special import gammaln
+
+        n = float(before.sum())
+        self.alpha, self.rate, self.freedom = alpha, 1.0 / n + 1.0 / m, before.size - 1
+        self.scale = CELL_STATISTICS[which] * self.rate
+        # Beyond the last rank there is one part more: what lies above the largest value.
+        order = before.astype(np.float64)
+        order[-1] += 1.0
+        sizes, cells = np.unique(np.stack([order, before]), axis=1, return_counts=True)
+        self.cells = cells.astype(np.float64)
+        r, whole = sizes[0][:, None], n + 1.0
+        expected = r * (m / whole)
+        spread = np.sqrt(expected * (1.0 + m / whole))
+        rows, widths = _grid(
+            float(np.min(expected - 9.0 * spread)), float(np.max(expected + spread * (9.0 + 40.0 / np.sqrt(r)))), m
+        )
+        chance = math.log(m / (m + whole)), math.log(whole / (m + whole))
+        self.logs = (
+            gammaln(rows + r) - gammaln(r) - gammaln(rows + 1.0) + r * chance[1] + rows * chance[0] + np.log(widths)
+        )
+        others = gammaln(m - rows + whole - r) - gammaln(m - rows + 1.0)
+        alone = np.exp(
+            self.logs - rows * chance[0] + others - (self.logs - rows * chance[0] + others).max(axis=1, keepdims=True)
+        )
+        alone /= alone.sum(axis=1, keepdims=True)
+        self.logs = np.where(_kept(alone, UNSEEN * alpha / before.size), self.logs, -np.inf)
+        self.moved = rows - expected
+        self.base = m * (1.0 + m / whole)
+        self.adds = _adds(which, sizes[1][:, None] / n, rows / m)
+        self.empty, self.costs, self.shares = alone[:, 0] * self.cells, self.adds[:, 0], sizes[1] / n
+        if rows[0] > 0:
+            self.empty = np.zeros(self.cells.shape)
+
+    def quantile(self) -> float:
+        """What the sum stays below, but for ``alpha``."""
+        found = conditional_quantile(self.cumulants, self.alpha, math.inf, self.base, float(self.adds.max()))
+        return max(found, self.leaps())
+
+    def cumulants(self, nuisance: float, tilt: float) -> tuple[float, float, float, float, float, float]:
+        k, k_l, k_t, k_ll, k_lt, k_tt = self.scarce(nuisance, tilt).tolist()
+        return k, k_l, k_t, k_ll, k_lt, k_tt
+
+
+def _grid(low: float, high: float, most: int) -> tuple[Floats, Floats]:
+    """Numbers of rows, all of them or some that are equally far apart in their roots, and how many each stands for."""
+    first, last = max(math.floor(low), 0), min(math.ceil(high), most)
+    rows = (
+        np.unique(np.rint(np.linspace(math.sqrt(first), math.sqrt(last), POINTS) ** 2))
+        if last - first > POINTS
+        else np.arange(first, last + 1.0)
+    )
+    borders = np.concatenate([[rows[0] - 0.5], 0.5 * (rows[1:] + rows[:-1]), [rows[-1] + 0.5]])
+    return rows, np.diff(borders)
 
 
 def _accumulated(steps: Floats) -> Floats:
