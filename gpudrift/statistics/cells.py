@@ -26,12 +26,16 @@ SCARCE = 30
 """Cells with more rows expected on both sides are normal."""
 FINEST = 24
 """Scarce cells with more pooled rows than this are shared out between kinds that are an eighth apart."""
-UNSEEN = 0.1
+UNSEEN = 0.25
 """Share of alpha that numbers of rows may have which are not looked at."""
 MOST_NEW = 64
 FEW_NEW = 16
 """Of so many new rows expected, and of values of so many rows, the law is summed."""
 
+LEAPING = "psi", "hellinger"
+"""Of these an empty cell adds seven and four times what a normal cell with as few rows would."""
+SELDOM, SELDOM_ALPHAS = 0.3, 30.0
+"""Expected empty cells, plain and over alpha, up to which they are looked at one by one."""
 POINTS = 400
 """Numbers of rows of a cell that are looked at, where there may be more."""
 ROOTS = "js", "hellinger", "cramers_v"
@@ -139,6 +143,10 @@ class _Table:
     freedom: int
     """Cells that do not follow from the others."""
     alpha: float
+    leaping: bool
+    level: float
+    """Alpha without what is left out: a cell that is empty once in a million draws adds so much that tilts that are
+    sought for would see nothing else. What has a quarter of alpha, over all cells, is left out and taken off."""
     rate: float
     scale: float
     """What a normal cell adds is a chi-square variable times this."""
@@ -152,7 +160,7 @@ class _Table:
 
         order = np.argsort(-self.costs, kind="stable")
         expected = np.cumsum(self.empty[order])
-        if not order.size or expected[-1] > 1.0:
+        if not order.size or expected[-1] > min(SELDOM, SELDOM_ALPHAS * self.alpha):
             return 0.0
         floor = 0.0
         for empty in (1, 2):
@@ -197,14 +205,12 @@ class _Cells(_Table):
         Pooled rows, at least 1.
     n, m : int
     alpha : float
-        What has a tenth of this probability, over all cells, is left out: a cell that is empty once in a million draws
-        adds so much that tilts that are sought for would see nothing else.
     """
 
     def __init__(self, which: str, totals: Floats, n: int, m: int, alpha: float) -> None:
         few, many = min(n, m), max(n, m)
         self.part = few / (few + many)
-        self.alpha, self.plain = alpha, which == "tv"
+        self.alpha, self.plain, self.leaping = alpha, which == "tv", which in LEAPING
         self.rate = 1.0 / n + 1.0 / m
         self.scale = CELL_STATISTICS[which] * self.rate
         scarce = totals * self.part < SCARCE
@@ -224,6 +230,7 @@ class _Cells(_Table):
         alone /= alone.sum(axis=1, keepdims=True)
         kept = _kept(alone, UNSEEN * alpha / max(float(self.cells.sum()), 1.0))
         first, last = (int(f(np.flatnonzero(kept.any(axis=0)), initial=0)) for f in (np.min, np.max))
+        self.level = alpha - float(self.cells @ np.where(kept, 0.0, alone).sum(axis=1))
         self.logs = np.where(kept, _accumulated(binomial) + (kinds * math.log1p(-self.part))[:, None], -np.inf)
         self.moved = rows - kinds[:, None] * self.part
         here, there = rows / few, np.where(possible, left / many, 0.0)
@@ -237,8 +244,8 @@ class _Cells(_Table):
         """What the sum stays below, but for ``alpha``."""
         bound = math.inf if self.plain or not self.variances.size else 0.5 / self.scale
         largest = float(self.adds.max(initial=0.0))
-        found = conditional_quantile(self.cumulants, self.alpha, bound, self.base, largest)
-        return found if self.plain else max(found, self.leaps())
+        found = conditional_quantile(self.cumulants, self.level, bound, self.base, largest)
+        return max(found, self.leaps()) if self.leaping else found
 
     def cumulants(self, nuisance: float, tilt: float) -> tuple[float, float, float, float, float, float]:
         found = np.zeros(6)
@@ -316,7 +323,8 @@ class _Ranked(_Table):
         from scipy.special import gammaln
 
         n = float(before.sum())
-        self.alpha, self.rate, self.freedom = alpha, 1.0 / n + 1.0 / m, before.size - 1
+        self.alpha, self.leaping = alpha, which in LEAPING
+        self.rate, self.freedom = 1.0 / n + 1.0 / m, before.size - 1
         self.scale = CELL_STATISTICS[which] * self.rate
         # Beyond the last rank there is one part more: what lies above the largest value.
         order = before.astype(np.float64)
@@ -338,7 +346,9 @@ class _Ranked(_Table):
             self.logs - rows * chance[0] + others - (self.logs - rows * chance[0] + others).max(axis=1, keepdims=True)
         )
         alone /= alone.sum(axis=1, keepdims=True)
-        self.logs = np.where(_kept(alone, UNSEEN * alpha / before.size), self.logs, -np.inf)
+        kept = _kept(alone, UNSEEN * alpha / before.size)
+        self.level = alpha - float(self.cells @ np.where(kept, 0.0, alone).sum(axis=1))
+        self.logs = np.where(kept, self.logs, -np.inf)
         self.moved = rows - expected
         self.base = m * (1.0 + m / whole)
         self.adds = _adds(which, sizes[1][:, None] / n, rows / m)
@@ -348,8 +358,8 @@ class _Ranked(_Table):
 
     def quantile(self) -> float:
         """What the sum stays below, but for ``alpha``."""
-        found = conditional_quantile(self.cumulants, self.alpha, math.inf, self.base, float(self.adds.max()))
-        return max(found, self.leaps())
+        found = conditional_quantile(self.cumulants, self.level, math.inf, self.base, float(self.adds.max()))
+        return max(found, self.leaps()) if self.leaping else found
 
     def cumulants(self, nuisance: float, tilt: float) -> tuple[float, float, float, float, float, float]:
         k, k_l, k_t, k_ll, k_lt, k_tt = self.scarce(nuisance, tilt).tolist()
