@@ -44,12 +44,13 @@ def conditional_quantile(
     spread = k_tt - k_lt * k_lt / base
     if spread <= 1e-14 * (mean * mean + k_tt):
         return mean
+    least = 1e-6 * spread
     tilt = min(wanted / math.sqrt(spread), 0.5 * bound, (wanted * wanted + 3.0) / max(largest, 1e-300))
     low, high, nuisance, point = 0.0, bound, 0.0, mean
     for _ in range(STEPS):
         nuisance, lean, point, spread, root, w = _at(cumulants, nuisance, tilt, base, step)
         off = wanted - root
-        if abs(off) < CLOSE:
+        if abs(off) < CLOSE or (off > 0 and spread < least):  # there, or at the largest value that there is
             break
         low, high = (tilt, high) if off > 0 else (low, tilt)
         after = tilt + min(max(off * w / max(tilt * spread, 1e-300), -0.6 * tilt), tilt)

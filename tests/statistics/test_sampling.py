@@ -12,7 +12,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gpudrift.statistics import distances
-from gpudrift.statistics.cells import cells_quantile, new_limit, ranked_quantile
+from gpudrift.statistics.cells import cells_quantile, ranked_quantile
+from gpudrift.statistics.new_values import new_limit
 from gpudrift.statistics.sampling import mean_deviation, ratio_limits, reduced, sum_quantiles, wasserstein_quantile
 from gpudrift.statistics.shares import largest_limit, share_limits
 
@@ -112,7 +113,7 @@ def test_tails_of_sums_are_as_heavy_as_draws_of_skewed_values_say(n, m):
     random = np.random.default_rng(2)
     cuts = np.array_split(lognormal(n + m), 14)
     values, counts = np.array([x.mean() for x in cuts]), np.array([x.size for x in cuts])
-    sums = random.multivariate_hypergeometric(counts, n, size=300_000, method="marginals") @ values
+    sums = random.multivariate_hypergeometric(counts, n, size=200_000, method="marginals") @ values
     alphas = np.array([0.05, 0.01, 1e-3])
     for sign in (1, -1):
         many = np.tile(sign * values, (3, 1))
@@ -217,7 +218,7 @@ def test_wasserstein_is_above_its_floor_about_as_often_as_was_asked_for(kind, n,
         "far": np.sort(np.r_[np.full(9, -9999.0), random.normal(size=n + m - 9)]),
     }[kind]
     values, counts = np.unique(pooled, return_counts=True)
-    draws = 20_000
+    draws = 10_000
     drawn = random.permuted(np.tile(np.repeat(np.arange(values.size), counts), (draws, 1)), axis=1)[:, :n]
     rows = np.zeros((draws, values.size))
     np.add.at(rows, (np.arange(draws)[:, None], drawn), 1.0)
@@ -227,8 +228,9 @@ def test_wasserstein_is_above_its_floor_about_as_often_as_was_asked_for(kind, n,
     for alpha in (0.05, 0.01):
         (floor,) = wasserstein_quantile(*joined, *one(n, alpha), 1.0 if kind == "flags" else 0.0)
         passed = np.mean(distance > floor * (1 + 1e-9))
-        assert passed < 1.5 * alpha
-        assert passed > alpha / (20 if kind == "flags" else 3)
+        # Of nine far values the one side has all, or all but one: the probability leaps by more than 1 %.
+        assert passed < (2.2 if kind == "far" and n == 20 else 1.5) * alpha
+        assert passed > alpha / (20 if kind == "flags" else 4)
 
 
 @pytest.mark.parametrize(("n", "m"), [(200, 50), (50, 200)])
@@ -257,14 +259,14 @@ def test_cells_are_above_their_floor_about_as_often_as_was_asked_for(which, shar
     random = np.random.default_rng(6)
     weights = np.ones(12) if shares == "equal" else 1 / np.arange(1, 13)
     totals = random.multinomial(n + m, weights / weights.sum())
-    rows = random.multivariate_hypergeometric(totals, n, size=60_000, method="marginals")
+    rows = random.multivariate_hypergeometric(totals, n, size=40_000, method="marginals")
     found = STATISTICS[which](rows / n, (totals - rows) / m)
     for alpha in (0.05, 0.01, 1e-3):
         passed = np.mean(found > cells_quantile(which, totals * 1.0, n, m, alpha) * (1 + 1e-9))
-        assert alpha / (6 if which == "linf" else 3) < passed < 1.5 * alpha
+        assert alpha / (6 if which in ("linf", "psi") else 3) < passed < 1.5 * alpha  # those that leap
 
 
-@settings(max_examples=60)
+@settings(max_examples=50, deadline=None)
 @given(st.sampled_from(sorted(STATISTICS)), st.lists(st.integers(1, 60), min_size=2, max_size=8), st.data())
 def test_floors_of_cells_are_within_bounds_turn_over_and_grow_as_alpha_falls(which, totals, data):
     whole = sum(totals)
@@ -291,7 +293,7 @@ def test_no_cell_differs_by_more_than_the_largest():
 def test_cells_cut_at_ranks_have_the_law_of_such_cells(n, m):
     """The floor of pooled totals is passed never, of 100 rows against 1,000: no cell of the reference can be empty."""
     random = np.random.default_rng(7)
-    cells, draws = (5 if m == 50 else 10), 40_000
+    cells, draws = (5 if m == 50 else 10), 15_000
     reference, current = np.sort(random.random((draws, n)), axis=1), random.random((draws, m))
     last = np.arange(1, cells) * n // cells - 1
     upto = np.stack([(current <= reference[:, [at]]).sum(axis=1) for at in last], axis=1)
@@ -314,7 +316,7 @@ def test_new_values_are_above_their_floor_at_most_as_often_as_was_asked_for(law,
     }[law]
     totals = random.multinomial(n + m, weights / weights.sum())
     totals = totals[totals > 0]
-    after = random.multivariate_hypergeometric(totals, m, size=20_000, method="marginals")
+    after = random.multivariate_hypergeometric(totals, m, size=8_000, method="marginals")
     new = np.where(after == totals, totals, 0).sum(axis=1)
     kinds, cells = np.unique(totals, return_counts=True)
     for alpha in (0.05, 0.01):
