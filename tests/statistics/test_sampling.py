@@ -49,6 +49,7 @@ def lognormal(rows, seed=0):
     return np.sort(np.minimum(values, 3 * np.quantile(values, 0.97)))
 
 
+@settings(deadline=None)
 @given(populations, st.integers(1, 8), levels)
 def test_quantile_of_a_sum_lies_between_the_smallest_and_the_largest(values, sample, alpha):
     assume(sample < len(values))
@@ -58,6 +59,7 @@ def test_quantile_of_a_sum_lies_between_the_smallest_and_the_largest(values, sam
     assert sum(ordered) / len(values) * sample - slack <= found <= sum(ordered[-sample:]) + slack
 
 
+@settings(deadline=None)
 @given(populations, st.integers(1, 8), levels)
 def test_quantile_of_a_sum_is_about_that_of_all_samples(values, sample, alpha):
     """P(sum >= Q) is not far below alpha, nor P(sum > Q) far above: an atom apart, for there are few samples."""
@@ -71,6 +73,7 @@ def test_quantile_of_a_sum_is_about_that_of_all_samples(values, sample, alpha):
     assert np.mean(sums >= found - slack - 0.5 * np.ptp(values)) >= min(alpha / 3, 1 / sums.size) - 1e-12
 
 
+@settings(deadline=None)
 @given(populations, st.integers(1, 8))
 def test_quantile_of_a_sum_grows_as_alpha_falls(values, sample):
     assume(sample < len(values))
@@ -80,13 +83,14 @@ def test_quantile_of_a_sum_grows_as_alpha_falls(values, sample):
     assert np.all(np.diff(found) >= -5e-3 * np.ptp(values))
 
 
+@settings(deadline=None)
 @given(populations, st.integers(1, 8), levels)
 def test_what_is_drawn_and_what_is_left_have_one_total(values, sample, alpha):
     assume(sample < len(values))
     counts = np.ones(len(values))
     (upper,) = sum_quantiles(*one(values, counts), *one(sample, alpha))
     (lower,) = -sum_quantiles(*one(np.negative(values), counts), *one(len(values) - sample, alpha))
-    assert upper + lower == pytest.approx(sum(values), abs=1e-6 * (1 + np.abs(values).sum()))
+    assert upper + lower == pytest.approx(sum(values), abs=1e-3 * (1 + np.abs(values).sum()))  # found to 1e-3
 
 
 def test_a_column_that_cannot_reach_alpha_has_its_sides_wholly_apart():
@@ -132,6 +136,7 @@ def test_far_tails_are_those_of_a_hypergeometric_law():
         assert float(sum(p for k, p in exact.items() if k >= found - 1)) >= 0.98 * alpha
 
 
+@settings(deadline=None)
 @given(st.integers(1, 14), st.integers(1, 14), st.integers(0, 28))
 def test_mean_deviation_is_the_sum_over_all_numbers_of_rows(n, m, total):
     assume(total <= n + m)
@@ -139,6 +144,7 @@ def test_mean_deviation_is_the_sum_over_all_numbers_of_rows(n, m, total):
     assert mean_deviation(*one(total, n, m))[0] == pytest.approx(float(exact), rel=1e-9, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 25), st.integers(1, 25), st.integers(0, 50), st.sampled_from([0.197, 0.0497, 0.0101, 1.03e-3]))
 def test_share_limits_are_the_smallest_that_are_exceeded_seldom_enough(n, m, total, alpha):
     assume(total <= n + m)
@@ -149,6 +155,7 @@ def test_share_limits_are_the_smallest_that_are_exceeded_seldom_enough(n, m, tot
         assert found[0] == pytest.approx(float(min(seldom)), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 25), st.integers(1, 25), st.integers(0, 50), levels)
 def test_share_limits_turn_over_with_the_sides_and_with_the_property(n, m, total, alpha):
     assume(total <= n + m)
@@ -176,7 +183,7 @@ def test_shares_of_ten_thousand_million_rows():
     assert down[0] / deviation == pytest.approx(4.2649, rel=1e-3)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=150))
 def test_joined_bins_keep_rows_means_and_the_spread(counts):
     assume(sum(counts) > 1)
