@@ -68,7 +68,7 @@ class _New:
         near = self.totals <= MOST_NEW
         totals = self.totals[near]
         first = np.arange(MOST_NEW)[:, None]
-        left = np.where(first < totals, (self.drawn - first) / (self.whole - first), 1.0)
+        left = np.where(first < totals, (self.drawn - first) / np.maximum(self.whole - first, 1.0), 1.0)
         chances = np.prod(np.maximum(left, 0.0), axis=0)
         beyond = self.part ** (MOST_NEW + 1.0) * self.cells[~near].sum()
         expected = float((self.cells[near] * chances) @ totals)
