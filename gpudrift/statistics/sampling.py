@@ -241,7 +241,8 @@ def ratio_limits(
             logarithm: Floats = np.log(current / others) - np.log(reference / sample)
         return logarithm
 
-    return ratio(least), -ratio(most)
+    # Sides that are wholly apart reach their limit: rounding must not take them over it.
+    return ratio(least) + 1e-12, -ratio(most) + 1e-12
 
 
 def mean_deviation(rows: Floats, sample: Floats, others: Floats) -> Floats:

@@ -213,6 +213,12 @@ def test_joined_bins_keep_rows_means_and_the_spread(counts):
         assert cells[cells > 0].tolist() == weights[used].tolist()
 
 
+def test_far_values_leave_cells_to_the_others():
+    positions = np.r_[np.full(1, -9999.0), np.linspace(0, 1, 200)]
+    cells, *_ = reduced(np.r_[3.0, np.ones(200)][None], positions[None])
+    assert np.count_nonzero(cells) > 25
+
+
 def test_columns_are_joined_as_if_each_were_alone():
     random = np.random.default_rng(3)
     counts = random.poisson(0.7, (5, 300)) * (random.random((5, 1)) < 0.9)
