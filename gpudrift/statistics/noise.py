@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from gpudrift.columns.schema import LARGEST_REAL
-from gpudrift.statistics.cells import cells_quantile
+from gpudrift.statistics.cells import cells_quantile, ranked_quantile
 from gpudrift.statistics.comparison import ColumnComparison
 from gpudrift.statistics.new_values import new_limit
 from gpudrift.statistics.sampling import ratio_limits, wasserstein_quantile
@@ -36,6 +37,7 @@ BATCH = 64
 MANY = 60
 """Rows expected in each cell on both sides from which PSI is a chi-square variable: of ten cells at alpha 0.001 it is
 passed 1.2 times as often, with 30 expected 1.34 times."""
+EXACT, STEP = 200, 1.02
 MOST_ALPHA = 0.2
 """Floors are those of this level at most: approximations of tails say nothing of the middle."""
 ROUNDING = 1e-9
@@ -144,12 +146,33 @@ def _put_psi(columns: Sequence[ColumnComparison], alphas: Sequence[float], floor
         totals = totals[totals > 0]
         if totals.size > 2 and int(totals.min()) * min(n, m) >= MANY * (n + m):
             many.append((at, totals.size - 1.0, alpha, 1.0 / n + 1.0 / m))
+        elif column.column.is_numeric and min(before.min(), 1) and 2 * int(before.max()) <= 3 * int(before.min()):
+            floors[at]["psi"] = _ranked(before.size, n, m, alpha)
         else:
             floors[at]["psi"] = cells_quantile("psi", totals.astype(np.float64), n, m, alpha)
     if many:
         quantiles = chdtri(np.array([one[1] for one in many]), np.array([one[2] for one in many]))
         for (at, _, _, rate), quantile in zip(many, quantiles.tolist(), strict=True):
             floors[at]["psi"] = quantile * rate
+
+
+def _ranked(cells: int, n: int, m: int, alpha: float) -> float:
+    """Of PSI over cells cut at ranks of the reference.
+
+    It takes 3 ms and columns differ in some missing rows, so beyond 200 rows it is made for numbers of rows that are
+    2 % apart, with fewer of which it is a little higher.
+    """
+    if min(n, m) < EXACT:
+        return _ranked_near(cells, n, m, alpha)
+    near = [math.floor(STEP ** math.floor(math.log(rows, STEP) + 1e-9)) for rows in (n, m)]
+    return _ranked_near(cells, *near, alpha)
+
+
+@lru_cache(4096)
+def _ranked_near(cells: int, n: int, m: int, alpha: float) -> float:
+    before = np.full(cells, n // cells, np.float64)
+    before[: n % cells] += 1.0
+    return ranked_quantile("psi", before, m, alpha)
 
 
 def _clipped_floors(

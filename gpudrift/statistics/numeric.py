@@ -29,6 +29,9 @@ __all__ = ["numeric_statistics"]
 NEGLIGIBLE = 1e-12
 """A standard deviation of less than this share of the mean is rounding."""
 
+FEWEST_APART = 8
+"""Rows around their own median are closer to it than others are: of three rows one is the median itself."""
+
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
 Interval = tuple[float, float, float]
@@ -125,7 +128,7 @@ def numeric_statistics(pairs: Sequence[Pair]) -> list[tuple[dict[str, Statistic]
         low, high = float(ends[0][row]), float(ends[1][row])
         statistics = {"ks": Statistic(low, low, high, details={"p_value": float(p_values[row])})}
         statistics["wasserstein"] = _plain_distance(pair, *plain[:, row].tolist())
-        statistics |= _clipped_statistics(pair, frame, moments, [part[row] for part in moved], row)
+        statistics |= _clipped_statistics(pair, frame, moments, [part[row] for part in moved], row, pool)
         statistics |= _outside(pair, frame, clipped, row)
         found.append((statistics | _cell_statistics(*pair), pool))
     return found
@@ -156,7 +159,7 @@ def _plain_distance(pair: Pair, value: float, low: float, high: float) -> Statis
 
 
 def _clipped_statistics(
-    pair: Pair, frame: Frame, moments: tuple[Moments, Moments], moved: Sequence[Any], row: int
+    pair: Pair, frame: Frame, moments: tuple[Moments, Moments], moved: Sequence[Any], row: int, pool: Pool | None
 ) -> dict[str, Statistic]:
     """The distance in standard deviations, and how much wider the current values are spread."""
     before, after = moments
@@ -164,10 +167,10 @@ def _clipped_statistics(
     centre = _centre(pair[0], frame)
     unit = math.ldexp(1.0, -frame.exponent) if frame.exponent < 1000 else 0.0
     middle = abs(float(before.mean[row]) + centre * unit)
-    if std == 0.0 or std < NEGLIGIBLE * middle:
-        reason = "the reference is constant"
-        if std > 0.0:
-            reason = "the reference's standard deviation is below 1e-12 of its mean"
+    if std == 0.0 or std < NEGLIGIBLE * middle or pool is None:
+        reason = "the reference's standard deviation is below 1e-12 of its mean"
+        if std == 0.0 or std >= NEGLIGIBLE * middle:
+            reason = "the reference is constant" if std == 0.0 else "the fences are too far from the values"
         nothing = Statistic(None, reason=reason)
         return {"wasserstein_scaled": nothing, "spread": nothing}
     value, low, high = (float(part) for part in moved)
@@ -179,6 +182,9 @@ def _clipped_statistics(
         natural = float(np.ldexp(std, frame.exponent)) / natural_factor(pair[0].column)
     about = {"std": natural if math.isfinite(natural) else None, "fences": CellEdges(pair[0].column, _fences(frame))}
     scaled = Statistic(value / std, least, most, details=about)
+    if pool.apart[2] < FEWEST_APART:
+        few = Statistic(None, reason=f"the reference has fewer than {FEWEST_APART} values that are not its median")
+        return {"wasserstein_scaled": scaled, "spread": few}
     return {"wasserstein_scaled": scaled, "spread": _spread(before, after, row)}
 
 
