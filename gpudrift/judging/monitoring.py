@@ -282,7 +282,9 @@ class _Run:
         comparison = compare_profiles(reference, current)
         thresholds = limits(comparison) if callable(limits) else limits
         known = {name: own for name, own in (thresholds or {}).items() if name == "*" or name in comparison.index}
-        return Report(comparison, judge_comparison(comparison, thresholds=known, alpha=alpha, named=self.named))
+        measured = known if callable(limits) else {}
+        verdict = judge_comparison(comparison, thresholds=known, alpha=alpha, named=self.named, measured=measured)
+        return Report(comparison, verdict)
 
     def _gap(self, last: int, start: int) -> tuple[list[Gap], list[WindowResult]]:
         """What lies between two windows that follow each other in the data."""

@@ -17,7 +17,15 @@ import numpy.typing as npt
 
 from gpudrift.counts.profiles import ColumnProfile, data_range
 from gpudrift.statistics import distances
-from gpudrift.statistics.clipped import Clipped, Moments, clipped_moments, clipped_wasserstein, is_tame
+from gpudrift.statistics.clipped import (
+    Clipped,
+    Moments,
+    centre_of,
+    clipped_moments,
+    clipped_wasserstein,
+    is_constant,
+    is_tame,
+)
 from gpudrift.statistics.frames import Frame, frame_of, points_of, residual_slack
 from gpudrift.statistics.pool import Pool, pools
 from gpudrift.statistics.shares import JS_RANKS, PSI_RANKS, CellEdges, cell_counts, cell_cuts
@@ -25,9 +33,6 @@ from gpudrift.statistics.statistic import Pair, Statistic, no_rows_reason, share
 from gpudrift.statistics.summaries import natural_factor
 
 __all__ = ["numeric_statistics"]
-
-NEGLIGIBLE = 1e-12
-"""A standard deviation of less than this share of the mean is rounding."""
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -161,10 +166,7 @@ def _clipped_statistics(
     """The distance in standard deviations, and how much wider the current values are spread."""
     before, after = moments
     std = float(before.std[row])
-    centre = _centre(pair[0], frame)
-    unit = math.ldexp(1.0, -frame.exponent) if frame.exponent < 1000 else 0.0
-    middle = abs(float(before.mean[row]) + centre * unit)
-    if std == 0.0 or std < NEGLIGIBLE * middle:
+    if is_constant(std, float(before.mean[row]), centre_of(pair[0], frame)):
         reason = "the reference is constant"
         if std > 0.0:
             reason = "the reference's standard deviation is below 1e-12 of its mean"
@@ -180,11 +182,6 @@ def _clipped_statistics(
     about = {"std": natural if math.isfinite(natural) else None, "fences": CellEdges(pair[0].column, _fences(frame))}
     scaled = Statistic(value / std, least, most, details=about)
     return {"wasserstein_scaled": scaled, "spread": _spread(before, after, row)}
-
-
-def _centre(reference: ColumnProfile, frame: Frame) -> float:
-    assert reference.column.edges is not None
-    return float(reference.column.edges[frame.centre])
 
 
 def _fences(frame: Frame) -> Integers:
