@@ -344,13 +344,13 @@ class _Observed:
         Of each column, a window of the usual size with all others: for its noise floors.
     sizes : ndarray of float64, shape (columns, windows, statistics)
         Absolute statistics at the usual row counts; nan where undefined.
-    usual : list of mapping
+    usual : sequence of mapping
         Of each column, the median of 1/n + 1/m, counted in rows (True) and in values (False).
     """
 
     comparisons: list[ColumnComparison]
     sizes: Floats
-    usual: list[Mapping[bool, float]]
+    usual: Sequence[Mapping[bool, float]]
 
     @classmethod
     def of(cls, columns: Sequence[WindowCounts], statistics: Sequence[str]) -> _Observed:

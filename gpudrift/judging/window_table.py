@@ -97,7 +97,8 @@ class WindowTable:
         bins, own = slice(begin, begin + column.bins), slice(position, position + 1)
         counts = self._summed("counts", slice(begin, end))
         groups = self.stacked("low", own)[:, 0], self.stacked("high", own)[:, 0]
-        tail, values = np.zeros((self.first.size, 0), np.int64), ()
+        tail = np.zeros((self.first.size, 0), np.int64)
+        values: Sequence[tuple[int, bytes]] = ()
         if column.family == "categorical":
             in_groups, values = known_values(self.tails(position), groups[0].size, column.sketch)
             tail = np.add.reduceat(in_groups, self.first, axis=0)

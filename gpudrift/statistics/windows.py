@@ -75,7 +75,8 @@ class WindowCounts:
     @cached_property
     def present(self) -> Integers:
         """Rows with a value in each window."""
-        return self.rows - self.special[:, MISSING_SLOTS].sum(axis=1)
+        present: Integers = self.rows - self.special[:, MISSING_SLOTS].sum(axis=1)
+        return present
 
     @cached_property
     def whole(self) -> ColumnProfile:
@@ -235,7 +236,8 @@ class _Numeric:
             found |= self._clipped(clipped)
         if "infinite" in self.names and self.whole.column.family == "real":
             found["infinite"] = np.abs(ends[1].sum(axis=1) / m - ends[0].sum(axis=1) / n)
-        found["psi"] = distances.psi(*self._cells(counts, ends, self.psi_cuts, n, m))
+        p, q = self._cells(counts, ends, self.psi_cuts, n, m)
+        found["psi"] = distances.psi(p, q)
         if not self.names.isdisjoint(("js", "hellinger", "tv", "linf")):
             p, q = self._cells(counts, ends, cell_cuts(self.whole, self.smaller, JS_RANKS), n, m)
             found |= {name: _OF_CELLS[name](p, q) for name in ("js", "hellinger", "tv", "linf") if name in self.names}
