@@ -341,7 +341,7 @@ class _Observed:
     Parameters
     ----------
     comparisons : list of ColumnComparison
-        Of each column, a window of the usual size with all others: for its noise floors.
+        Of each column, all windows with one of the usual size that is like them: for its noise floors.
     sizes : ndarray of float64, shape (columns, windows, statistics)
         Absolute statistics at the usual row counts; nan where undefined.
     usual : sequence of mapping
@@ -363,10 +363,7 @@ class _Observed:
             growth = [_growth(name, noise[_of_rows(name)], own[_of_rows(name)]) for name in statistics]
             sizes.append(window_sizes(column, statistics, float(np.median(smaller))) / np.stack(growth, axis=1))
             usual.append(own)
-            known = noise[False] if math.isfinite(own[False]) else noise[True]
-            nearest = np.nanargmin(np.abs(known - (own[False] if math.isfinite(own[False]) else own[True])))
-            chosen = np.arange(known.size) == nearest
-            pairs.append((column.of(~chosen), column.of(chosen)))
+            pairs.append((column.whole, column.like(int(np.median(column.rows)))))
         return cls(compare_columns(pairs), np.stack(sizes), usual)
 
     def limits(self, statistics: Sequence[str], rate: float, method: str) -> tuple[dict[str, ColumnLimits], int]:

@@ -56,24 +56,30 @@ def column_limits(sizes: Floats, floors: Floats, rate: float, method: str) -> tu
     """
     scores = np.fmax.reduce(sizes / _usual_without(sizes, floors, rate), axis=2)
     quantile = conformal_quantile(scores, rate) if method == "quantile" else extrapolated_quantile(scores, rate)
-    limits = quantile[:, None] * _usual(sizes, floors, rate) * BEYOND
+    own, usual = _usual(sizes, floors, rate)
+    # Of what is 0 in all but a share of the windows nothing was measured: it has its floor.
+    limits = np.where(own == 0.0, np.maximum(quantile[:, None], 1.0), quantile[:, None]) * usual * BEYOND
     alarms = np.count_nonzero(scores >= _quantile_without(scores, rate, method) * BEYOND, axis=1)
     return np.where(np.isfinite(sizes).any(axis=1), limits, np.nan), alarms
 
 
-def _usual(sizes: Floats, floors: Floats, rate: float) -> Floats:
-    """How large each statistic is, over the second axis of (columns, windows, statistics).
+def _usual(sizes: Floats, floors: Floats, rate: float) -> tuple[Floats, Floats]:
+    """How large each statistic is, over the second axis of (columns, windows, statistics): its own quantile, and all.
 
-    The largest of ``median + 3 * 1.4826 * MAD``, the floor, and the statistic's own quantile for the rate (or its
-    largest value, where that is beyond the windows): the MAD of what is 0 in most windows is 0, and a statistic with
-    too small a size takes all the alarms that the rate allows.
+    The largest of ``median + 3 * 1.4826 * MAD``, and the statistic's own quantile for the rate (or its largest value,
+    where that is beyond the windows): the MAD of what is 0 in most windows is 0, and a statistic with too small a size
+    takes all the alarms that the rate allows. What is 0 in most windows has its floor at least.
     """
     middle = medians(sizes)
     spread = NORMAL_MAD * medians(np.abs(sizes - middle[:, None]))
     known = np.isfinite(sizes).sum(axis=1, keepdims=True)
     own = np.take_along_axis(np.sort(sizes, axis=1), _own_rank(known, rate), axis=1)[:, 0]
-    largest: Floats = np.fmax(np.fmax(middle + DEVIATIONS * spread, own), floors)
-    return largest
+    return own, _largest(middle, spread, own, floors)
+
+
+def _largest(middle: Floats, spread: Floats, own: Floats, floors: Floats) -> Floats:
+    largest: Floats = np.fmax(middle + DEVIATIONS * spread, own)
+    return np.where(middle > 0.0, largest, np.fmax(largest, floors))
 
 
 def _usual_without(sizes: Floats, floors: Floats, rate: float) -> Floats:
@@ -82,8 +88,7 @@ def _usual_without(sizes: Floats, floors: Floats, rate: float) -> Floats:
     middle = ordered.medians_without()
     spread = _deviations_without(sizes, middle)
     own = ordered.without(_own_rank(ordered.left, rate))
-    largest: Floats = np.fmax(np.fmax(middle + DEVIATIONS * NORMAL_MAD * spread, own), floors[:, None])
-    return largest
+    return _largest(middle, NORMAL_MAD * spread, own, floors[:, None])
 
 
 def _deviations_without(values: Floats, middle: Floats) -> Floats:

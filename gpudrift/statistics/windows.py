@@ -111,6 +111,37 @@ class WindowCounts:
             clipped,
         )
 
+    def like(self, rows: int) -> ColumnProfile:
+        """A window of so many rows, no more than all have, that is as like all windows together as whole rows can be.
+
+        Rounded from one slot to the next, so that they add up.
+        """
+        total = int(self.rows.sum())
+        texts = self.column.family == "categorical"
+        counts, special = self.counts.sum(axis=0), self.special.sum(axis=0)
+        tail = self.tail.sum(axis=0)
+        slots = np.concatenate([counts[:-1], tail, counts[-1:] - tail.sum()]) if texts else counts
+        before = np.cumsum(np.concatenate([[0], slots, special]).astype(np.longdouble))
+        made = np.diff(np.rint(before * rows / total).astype(np.int64))
+        own, ends = made[: slots.size], made[slots.size :]
+        with np.errstate(invalid="ignore"):
+            sums = np.where(counts > 0, self.sums.sum(axis=0) / counts, 0.0)
+        whole, kept = self.whole, None
+        if texts:
+            frequent = counts.size - 1
+            in_tail = own[frequent:-1]
+            assert whole.tail is not None
+            kept = replace(whole.tail, counts=in_tail)
+            own = np.append(own[:frequent], own[frequent:].sum())
+        return replace(
+            whole,
+            rows=rows,
+            counts=own,
+            sums=np.rint(own * sums).astype(np.int64),
+            special=dict(zip(SPECIAL_SLOTS, ends.tolist(), strict=True)),
+            tail=kept,
+        )
+
 
 def known_values(
     tails: Iterable[tuple[int, Tail]], rows: int, size: int
