@@ -39,6 +39,7 @@ import numpy.typing as npt
 from gpudrift.vocabulary import COLUMN_FAMILIES, COLUMN_KINDS
 
 __all__ = [
+    "MARKS",
     "MAX_BINS",
     "RESIDUAL_BITS",
     "SKETCH_SIZE",
@@ -60,6 +61,9 @@ MAX_BINS = 3072
 """Most bins of a numeric column: 48 KiB of edges, counts and sums."""
 SKETCH_SIZE = 4096
 """Most frequent values a categorical column lists, and distinct other values it keeps."""
+
+MARKS = 7
+"""Edges that say where values are clipped, and where tails and the centre are."""
 
 SPECIAL_SLOTS = ("-inf", "+inf", "nan", "null", "absent")
 """The five slots behind the bins of every column, in this order."""
@@ -144,6 +148,11 @@ def residual_shifts(edges: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return shifts
 
 
+def _among(some: Edges, edges: Edges) -> bool:
+    at = np.minimum(np.searchsorted(edges, some), edges.size - 1)
+    return bool((edges[at] == some).all())
+
+
 def _within(positions: npt.NDArray[np.int64], edges: Edges) -> bool:
     return bool(positions.size == 0 or (positions[0] >= 0 and positions[-1] < edges.size))
 
@@ -176,10 +185,11 @@ class Column:
         For skipped columns: why.
     sketch : int
         For categorical kinds: how many of the other values are kept, at most.
-    marks : tuple of five edges, or None
-        For numeric kinds: lower fence, lower tail, centre, upper tail and upper fence of the reference that the column
-        was fitted to, ascending. Values are clipped at the fences before they are compared; a row is beyond them where
-        ``x < marks[0]`` or ``x >= marks[4]``. None in profiles of older versions.
+    marks : tuple of seven edges, or None
+        For numeric kinds, ascending, of the reference that the column was fitted to: lower fence, end of the lower
+        tail, begin of what counts as the centre, the centre, end of what counts as the centre, begin of the upper tail,
+        upper fence. Values are clipped at the fences before they are compared; a row is beyond them where
+        ``x < marks[0]`` or ``x >= marks[6]``. None in profiles of older versions.
     halos : ndarray of int64, shape (halos, 2), or None
         For real columns: positions of the first and the last edge around each frequent value. Rows that lie so close
         to it, as its float32 does, share its cell where shares are compared.
@@ -193,7 +203,7 @@ class Column:
     categories: tuple[bytes, ...] = ()
     reason: str | None = None
     sketch: int = SKETCH_SIZE
-    marks: tuple[Any, Any, Any, Any, Any] | None = None
+    marks: tuple[Any, ...] | None = None
     halos: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
@@ -217,8 +227,8 @@ class Column:
             raise ValueError(f"column {self.name!r}: edges must increase strictly from {low!r} to {high!r}")
         if self.marks is not None:
             marks = np.array(self.marks, edges.dtype)
-            if marks.shape != (5,) or (marks[:-1] > marks[1:]).any() or not np.isin(marks, edges).all():
-                raise ValueError(f"column {self.name!r}: its marks {self.marks!r} are no five ascending edges")
+            if marks.shape != (MARKS,) or (marks[:-1] > marks[1:]).any() or not _among(marks, edges):
+                raise ValueError(f"column {self.name!r}: its marks {self.marks!r} are not {MARKS} ascending edges")
         if self.halos is not None:
             ends = self.halos.ravel()
             if self.halos.shape != (ends.size // 2, 2) or (ends[:-1] >= ends[1:]).any() or not _within(ends, edges):

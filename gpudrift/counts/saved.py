@@ -229,16 +229,15 @@ def _columns_of(table: pa.Table, document: Mapping[str, Any]) -> tuple[Column, .
                 () if categories is None else tuple(categories.to_pylist()),
                 reason,
                 int(sketches.get(name, SKETCH_SIZE)),
-                None if name not in marks else _five(marks[name]),
+                None if name not in marks else _marks(marks[name]),
                 None if name not in halos else _halo_positions(str(halos[name])),
             )
         )
     return tuple(columns)
 
 
-def _five(marks: Any) -> tuple[Any, Any, Any, Any, Any]:
-    low, below, centre, above, high = (one if isinstance(one, int) else float(one) for one in marks)
-    return low, below, centre, above, high
+def _marks(marks: Any) -> tuple[Any, ...]:
+    return tuple(one if isinstance(one, int) else float(one) for one in marks)
 
 
 def _halo_text(column: Column) -> str:

@@ -7,7 +7,8 @@ how the data was cut or which columns were asked for.
 Where the edges lie: quantiles (equal mass survives outliers, where equal width puts everything into one bin); both
 sides of every value that holds a quantile's worth of the sample; and from the outermost quantiles outwards a geometric
 grid in the distance from the median, out to the largest finite value, because heavy tails carry most of a Wasserstein
-distance and a unit error of a thousand must be measured, not clipped.
+distance and a unit error of a thousand must be measured, not clipped. Among them are the marks of the column, and
+halos around its frequent values.
 """
 
 from __future__ import annotations
@@ -37,8 +38,8 @@ from gpudrift.columns.schema import (
     complete_edges,
 )
 from gpudrift.errors import IncompatibleColumnError
-from gpudrift.fitting.edges import fit_edges
-from gpudrift.fitting.grids import coarse_categories, coarse_edges
+from gpudrift.fitting.edges import fit_grid, fit_own_grid, with_edges
+from gpudrift.fitting.grids import coarse_categories, coarse_column
 from gpudrift.vocabulary import COLUMN_FAMILIES, COLUMN_KINDS
 
 __all__ = ["FitOptions", "fit_column"]
@@ -48,6 +49,8 @@ IDENTIFIER_VALUES, IDENTIFIER_SHARE = 100, 0.9
 CLOCK_VALUES, CLOCK_CORRELATION = 20, 0.9
 """Fewest sampled values that can make a column a clock (twenty values are in order by chance once in 1e18), and the
 rank correlation with row order that makes dates one."""
+REPEATS_OF_CHANCE = 20
+"""Expected of values that are no keys."""
 
 
 @dataclass(frozen=True)
@@ -136,43 +139,24 @@ def fit_column(
         listed = _fit_categorical(Column(name, kind, word), chunks, automatic=asked is None)
         return coarse_categories(listed) if options.coarse else listed
     column = Column(name, kind, word, unit, complete_edges([], COLUMN_FAMILIES[kind]))
-    fitted = _fit_numeric(column, chunks, options.edges.get(name), automatic=asked is None)
-    bounds = options.bounds.get(name, ())
-    fitted = _with_bounds(fitted, bounds)
-    if not options.coarse:
-        return fitted
-    assert fitted.edges is not None
-    kept = bound_edges(fitted, list(bounds))
-    ordered = np.sort(_sampled_numbers(column, chunks))
-    return replace(fitted, edges=coarse_edges(fitted.edges, ordered, fitted.family, kept))
+    return _fit_numeric(column, _sampled_numbers(column, chunks), options, automatic=asked is None)
 
 
-def _fit_numeric(
-    column: Column,
-    chunks: Iterable[tuple[pa.Array, pa.Field]],
-    edges: Sequence[Any] | None,
-    *,
-    automatic: bool,
-) -> Column:
-    values = _sampled_numbers(column, chunks)
-    kind = column.kind
+def _fit_numeric(column: Column, values: npt.NDArray[Any], options: FitOptions, *, automatic: bool) -> Column:
+    """One numeric column from its finite sampled values in row order."""
     if automatic and _is_clock(column, values):
-        kind = "clock"
-    if edges is not None:
-        fitted = complete_edges(_user_edges(column, edges), column.family)
-        if fitted.size - 1 > MAX_BINS:
-            raise ValueError(
-                f"edges: column {column.name!r} has {fitted.size - 1} bins, at most {MAX_BINS} are possible"
-            )
+        column = replace(column, kind="clock")
+    ordered = np.sort(values)
+    edges, bounds = options.edges.get(column.name), bound_edges(column, list(options.bounds.get(column.name, ())))
+    if edges is None:
+        fitted = fit_grid(column, ordered, reserved=bounds.size)
     else:
-        fitted = fit_edges(np.sort(values), column.family)
-    return Column(column.name, kind, column.type, column.unit, fitted)
-
-
-def _with_bounds(column: Column, bounds: Sequence[Any]) -> Column:
-    assert column.edges is not None
-    edges = complete_edges(np.concatenate([column.edges, bound_edges(column, list(bounds))]), column.family)
-    return replace(column, edges=edges) if edges.size - 1 <= MAX_BINS else column
+        own = complete_edges(_user_edges(column, edges), column.family)
+        if own.size - 1 > MAX_BINS:
+            raise ValueError(f"edges: column {column.name!r} has {own.size - 1} bins, at most {MAX_BINS} are possible")
+        fitted = fit_own_grid(column, ordered, own, reserved=bounds.size)
+    fitted = with_edges(fitted, bounds)
+    return coarse_column(fitted, ordered, bounds) if options.coarse else fitted
 
 
 def _sampled_numbers(column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]]) -> npt.NDArray[Any]:
@@ -190,15 +174,27 @@ def _sampled_numbers(column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]]
 
 
 def _is_clock(column: Column, values: npt.NDArray[Any]) -> bool:
-    """Whether the values follow the row order: row numbers, event times."""
+    """Whether the values follow the row order, or are keys in any order: row numbers, event times."""
     if values.size < CLOCK_VALUES:
         return False
     if column.kind == "integer" and column.type == "integer":
         steps = values[1:] > values[:-1]
-        return bool(steps.all() or (values[1:] < values[:-1]).all())
+        return bool(steps.all() or (values[1:] < values[:-1]).all()) or _are_keys(values)
     if column.kind == "datetime":
         return abs(_rank_correlation(values)) >= CLOCK_CORRELATION
     return False
+
+
+def _are_keys(values: npt.NDArray[Any]) -> bool:
+    """Whether no value repeats though they lie so close together that many would, were they drawn by chance.
+
+    Of s values from a range of R about s^2 / (2 R) repeat, and more if they are not spread evenly; that none does where
+    twenty are expected has a probability of e^-20. So the keys of up to 10^8 rows are known by 65,536 of them.
+    """
+    ordered = np.sort(values)
+    span = int(ordered[-1]) - int(ordered[0]) + 1
+    expected = values.size * (values.size - 1) / (2 * span)
+    return expected >= REPEATS_OF_CHANCE and bool((ordered[1:] != ordered[:-1]).all())
 
 
 def _rank_correlation(values: npt.NDArray[Any]) -> float:

@@ -370,7 +370,7 @@ class _Observed:
         """The limits of each column, and how many of its windows pass those of the others, all columns together."""
         windows = self.sizes.shape[1]
         parts = [rate / max(sum(map(_can_differ(column), statistics)), 1) for column in self.comparisons]
-        known = noise_floors(self.comparisons, parts)
+        known = noise_floors(self.comparisons, parts, [statistics] * len(parts))
         each = zip(known, self.usual, parts, strict=True)
         floors = np.array([_floors(own, statistics, usual, windows, part) for own, usual, part in each])
         limits, alarms = column_limits(self.sizes, floors, rate, method)

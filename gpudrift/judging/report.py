@@ -225,7 +225,7 @@ class Report:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Numbers of columns: all, judged, drifted, undecided, changed; and the share of the drifted among the judged."""
+        """Numbers of columns: all, judged, drifted, undecided, changed; and the drifted ones' share of the judged."""
         drifted = len(self.drifted)
         return {
             "columns": len(self.comparison),

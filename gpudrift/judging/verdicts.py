@@ -144,7 +144,7 @@ def judge_comparison(
     adjusted = _adjusted([c if o is None else None for c, o in zip(comparison.columns, obstacles, strict=True)])
     of_columns = [limits.for_column(column.name) for column in judged]
     parts = [_part(column, own, alpha / len(judged)) for column, own in zip(judged, of_columns, strict=True)]
-    floors = noise_floors(judged, parts)
+    floors = noise_floors(judged, parts, of_columns)
     each = iter(zip(judged, of_columns, parts, floors, strict=True))
     verdicts = tuple(
         ColumnVerdict("not judged", obstacle)
@@ -173,7 +173,7 @@ def why_not_judged(column: ColumnComparison, asked: frozenset[str] = frozenset()
     if column.name in asked:
         return None
     if column.kind == "clock":
-        return "row-order column, e.g. a timestamp: it always differs (select it by name to judge it)"
+        return "row-order column or key: it always differs (select it by name to judge it)"
     if column.kind == "identifier":
         return "identifier: its values rarely repeat (select it by name to judge it)"
     if column.kind == "datetime":

@@ -9,6 +9,7 @@ Where the width does not hold everything, ``_LAYOUTS`` says what goes first.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -39,6 +40,7 @@ _WHY = 15  # cells of a reason that are worth a column: "PSI 0.31 ≥ 0.25"
 _MOST_FINDINGS = 10
 _MOST_REASONS = 8
 _MOST_CHANGED = 8
+_NUMBERED = re.compile(r"\b\d[\d,]*(?= (rows|different))")  # notes that differ in a number are one
 # Cells of a picture, cells of a name at least, and what is left out: from the roomiest to the tightest.
 _LAYOUTS: Sequence[tuple[int, int, frozenset[str]]] = [
     (16, 20, frozenset()),
@@ -117,6 +119,7 @@ class _Report:
             _drawn(table, paper),
             _changed(self.document["columns"], paper, self.verbose),
             _not_judged(self.document["columns"], paper, self.verbose),
+            _notes(self.document["columns"], paper, self.verbose),
             _legend(self.document, table, paper),
             _provenance(self.document, paper, self.verbose),
         ]
@@ -344,18 +347,32 @@ def _not_judged(columns: Sequence[Document], paper: Paper, everything: bool) -> 
     for column in columns:
         if column["severity"] == "not judged":
             groups.setdefault(column["reason"] or column["kind"], []).append(column["name"])
+    yield from _grouped("Not judged", groups, paper, everything)
+
+
+def _notes(columns: Sequence[Document], paper: Paper, everything: bool) -> Iterator[Text]:
+    """What a reader of the numbers should know."""
+    groups: dict[str, list[str]] = {}
+    for column in columns:
+        for note in column.get("notes", ()) if column["severity"] != "not judged" else ():
+            groups.setdefault(_NUMBERED.sub("some", note, count=1), []).append(column["name"])
+    yield from _grouped("Notes", groups, paper, everything)
+
+
+def _grouped(title: str, groups: Mapping[str, Sequence[str]], paper: Paper, everything: bool) -> Iterator[Text]:
+    """What is said of several columns once, with their names."""
     if not groups:
         return
     yield Text()
-    yield Text("Not judged", style="bold")
+    yield Text(title, style="bold")
     largest_first = sorted(groups.items(), key=lambda group: -len(group[1]))
     shown = largest_first[: None if everything else _MOST_REASONS]
     reasons = [paper.words(reason, max(paper.width // 2 - 4, 8)) for reason, _ in shown]
     widest = max(map(cell_len, reasons))
     start = 2 + widest + GAP
     for reason, (_, names) in zip(reasons, shown, strict=True):
-        title = Text(reason + " " * (widest - cell_len(reason)), style="dim")
-        pieces = [title, *_listed(names, paper, paper.width - start, everything)]
+        cell = Text(reason + " " * (widest - cell_len(reason)), style="dim")
+        pieces = [cell, *_listed(names, paper, paper.width - start, everything)]
         yield from paper.flow(pieces, indent=2, hanging=start)
     if len(shown) < len(groups):
         rest = sum(len(names) for names in groups.values()) - sum(len(names) for _, names in shown)

@@ -46,6 +46,8 @@ class Clipped:
         Where the fences lie.
     left : ndarray of bool, shape (columns, bins)
         Bins below the centre.
+    core : ndarray of bool, shape (columns, bins)
+        Bins of the centre's own cell.
     """
 
     counts: tuple[Integers, Integers]
@@ -59,6 +61,7 @@ class Clipped:
     points: npt.NDArray[np.bool_]
     ends: Floats
     left: npt.NDArray[np.bool_]
+    core: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, pairs: Sequence[tuple[ColumnProfile, ColumnProfile]], frames: Sequence[Frame]) -> Clipped:
@@ -67,7 +70,8 @@ class Clipped:
         sums = (np.zeros((rows, bins), np.int64), np.zeros((rows, bins), np.int64))
         outside = (np.zeros((rows, 2), np.int64), np.zeros((rows, 2), np.int64))
         start, widths, offsets, units, slack = (np.zeros((rows, bins)) for _ in range(5))
-        points, left, ends = np.ones((rows, bins), np.bool_), np.zeros((rows, bins), np.bool_), np.zeros((rows, 2))
+        points, ends = np.ones((rows, bins), np.bool_), np.zeros((rows, 2))
+        left, core = np.zeros((rows, bins), np.bool_), np.zeros((rows, bins), np.bool_)
         for row, (pair, frame) in enumerate(zip(pairs, frames, strict=True)):
             own, inside = slice(0, frame.bins), slice(frame.low, frame.high)
             for side, one in enumerate(pair):
@@ -78,8 +82,15 @@ class Clipped:
             start[row, own], widths[row, own], units[row, own] = frame.start, frame.widths, frame.units
             slack[row, own], points[row, own], ends[row] = frame.slack, points_of(*pair)[inside], frame.ends
             left[row, : frame.centre - frame.low] = True
+            core[row, max(frame.core[0] - frame.low, 0) : frame.core[1] - frame.low] = True
             _cut_to_the_data(pair, frame, outside[0][row] + outside[1][row], widths[row], offsets[row])
-        return cls(counts, sums, outside, start, widths, offsets, units, slack, points, ends, left)
+        return cls(counts, sums, outside, start, widths, offsets, units, slack, points, ends, left, core)
+
+    @property
+    def apart(self) -> tuple[Integers, Integers]:
+        """Rows of each column on either side that are not in the centre's own cell."""
+        held = [np.where(self.core, counts, 0).sum(-1) for counts in self.counts]
+        return self.rows[0] - held[0], self.rows[1] - held[1]
 
     @property
     def rows(self) -> tuple[Integers, Integers]:
@@ -165,7 +176,8 @@ class Moments:
     mean : ndarray of float64
         Measured from the centre.
     spread, spread_low, spread_high : ndarray of float64
-        Mean absolute deviation from the centre, and what it certainly lies between.
+        Mean absolute deviation from the centre of the rows that do not lie in its own cell, and what it certainly lies
+        between. Of a flag that is set in one row of a hundred it does not depend on how many are.
     std, std_low, std_high : ndarray of float64
         Population standard deviation, and what it certainly lies between.
     totals : ndarray of float64, shape (columns, bins)
@@ -197,8 +209,9 @@ def clipped_moments(clipped: Clipped, side: int) -> Moments:
     unsure = counts * half
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = (totals.sum(-1) + ends.sum(-1)) / n
-        size = np.where(clipped.left, -totals, totals)
+        size = np.where(clipped.core, 0.0, np.where(clipped.left, -totals, totals))
         spread = size.sum(-1) + np.abs(ends).sum(-1)
+        apart_rows = clipped.apart[side].astype(np.float64)
         sizes = counts * (np.abs(clipped.start) + clipped.widths)  # what the parts of a total were rounded by
         off = unsure.sum(-1) + ROUNDING * (sizes.sum(-1) + np.abs(ends).sum(-1))
         around = np.where(counts > 0, totals / np.maximum(counts, 1), 0.0)
@@ -218,9 +231,9 @@ def clipped_moments(clipped: Clipped, side: int) -> Moments:
         std_high = np.sqrt(between + doubt + most)
         return Moments(
             mean,
-            spread / n,
-            np.maximum(spread - off, 0.0) / n,
-            (spread + off) / n,
+            spread / apart_rows,
+            np.maximum(spread - off, 0.0) / apart_rows,
+            (spread + off) / apart_rows,
             std,
             np.minimum(std_low, std),
             np.maximum(std_high, std),

@@ -17,6 +17,7 @@ from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.profiles import ColumnProfile, Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.statistics.categorical import categorical_statistics
+from gpudrift.statistics.codes import code_note
 from gpudrift.statistics.frames import fences_hold_the_largest, has_subnormals, zero_bin
 from gpudrift.statistics.numeric import numeric_statistics
 from gpudrift.statistics.pool import Pool
@@ -261,6 +262,8 @@ def _notes(reference: ColumnProfile, current: ColumnProfile, unknown: tuple[floa
     notes = [f"some values {unknown[1]}"] if unknown is not None else []
     if reference.column.is_numeric and reference.column.marks is None and reference.finite:
         notes.append("counted by an older version: clipped at the edges nearest to the fences; make the baseline again")
+    if (suggestion := code_note(reference)) is not None:
+        notes.append(suggestion)
     for which, side in (("reference", reference), ("current", current)):
         if side.dropped:
             notes.append(f"{which}: {side.dropped} rows have values that are not counted individually")

@@ -31,6 +31,8 @@ __all__ = [
 
 FEWEST_CUT, CUT_SHARE, MOST_CUT = 5, 0.005, 20
 """Rows cut from each end of a reference: half a percent, five at least, a twentieth at most."""
+ROOM = 500
+"""Powers of two that a fence may lie beyond the reference's own values; their squares are floats, too."""
 OUTER_SHARE = 0.05
 """Of the reference, in each of its two outer parts."""
 
@@ -49,6 +51,9 @@ class Frame:
     start, widths, units, slack : ndarray of float64, shape (high - low,)
         Of each bin between the fences: where it begins, how wide it is, what 1 of a residual sum is worth, and the
         most that one row's residual was cut by.
+    core : (int, int)
+        Positions of the edges around what counts as the centre, where that is a frequent value; else twice that of the
+        centre.
     ends : (float, float)
         Where the fences lie.
     exponent : int
@@ -65,6 +70,7 @@ class Frame:
     widths: Floats
     units: Floats
     slack: Floats
+    core: tuple[int, int]
     ends: tuple[float, float]
     exponent: int
     fitted: bool
@@ -98,7 +104,7 @@ def has_subnormals(side: ColumnProfile) -> bool:
 
 def fences_hold_the_largest(column: Column) -> bool:
     """Whether 2**63 - 1, as which larger integers are counted, lies between the fences."""
-    return column.marks is None or bool(column.marks[4] == LARGEST_INTEGER)
+    return column.marks is None or bool(column.marks[-1] == LARGEST_INTEGER)
 
 
 def points_of(reference: ColumnProfile, current: ColumnProfile) -> npt.NDArray[np.bool_]:
@@ -124,14 +130,15 @@ def _frame(reference: ColumnProfile) -> Frame:
     assert edges is not None
     marks = column.marks
     if marks is not None:
-        low, below, centre, above, high = np.searchsorted(edges, np.array(marks, edges.dtype)).tolist()
+        low, below, begin, centre, end, above, high = np.searchsorted(edges, np.array(marks, edges.dtype)).tolist()
     else:
         low, below, centre, above, high = _nearest_marks(reference, edges)
+        begin, end = centre, centre + int(centre < column.bins and bool(column.point_bins[centre]))
     inside = slice(low, high)
     # Longdouble holds every int64, and differences of the largest floats; both are rounded once.
     middle = np.longdouble(edges[centre])
     start = edges[low : high + 1].astype(np.longdouble) - middle
-    exponent = int(np.frexp(np.maximum(-start[0], start[-1]))[1])
+    exponent = _exponent(reference, middle, float(np.frexp(np.maximum(-start[0], start[-1]))[1]))
     distances = np.ldexp(start, -exponent).astype(np.float64)
     widths, units, slack = (
         np.ldexp(part[inside].astype(np.longdouble), -exponent).astype(np.float64)
@@ -139,8 +146,28 @@ def _frame(reference: ColumnProfile) -> Frame:
     )
     ends = float(distances[0]), float(distances[-1])
     return Frame(
-        low, below, centre, above, high, distances[:-1], widths, units, slack, ends, exponent, marks is not None
+        low,
+        below,
+        centre,
+        above,
+        high,
+        distances[:-1],
+        widths,
+        units,
+        slack,
+        (begin, end),
+        ends,
+        exponent,
+        marks is not None,
     )
+
+
+def _exponent(reference: ColumnProfile, middle: np.longdouble, widest: float) -> int:
+    """Such that the reference's values have a size of about 1, and the fences lie within float64 all the same."""
+    ends = [end for end in (reference.low, reference.high) if end is not None]
+    reach = max((abs(np.longdouble(end) - middle) for end in ends), default=np.longdouble(0))
+    own = float(np.frexp(reach)[1]) if reach > 0 else widest
+    return int(min(max(own, widest - ROOM), widest))
 
 
 def _nearest_marks(reference: ColumnProfile, edges: Edges) -> tuple[int, int, int, int, int]:

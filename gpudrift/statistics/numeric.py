@@ -101,7 +101,7 @@ def _within_the_data(reference: ColumnProfile, current: ColumnProfile) -> tuple[
     return width, offset
 
 
-def numeric_statistics(pairs: Sequence[Pair]) -> list[tuple[dict[str, Statistic], Pool]]:
+def numeric_statistics(pairs: Sequence[Pair]) -> list[tuple[dict[str, Statistic], Pool | None]]:
     """All statistics of each pair but ``missing``, and its pool; the pairs are of one family, real or integer."""
     frames = [frame_of(reference) for reference, _ in pairs]
     clipped = Clipped.of(pairs, frames)
@@ -122,7 +122,7 @@ def numeric_statistics(pairs: Sequence[Pair]) -> list[tuple[dict[str, Statistic]
     rows = np.array([[side.present for side in pair] for pair in pairs])
     p_values = distances.ks_p_value(ends[0], rows[:, 0], rows[:, 1])
     moments = clipped_moments(clipped, 0), clipped_moments(clipped, 1)
-    found: list[tuple[dict[str, Statistic], Pool]] = []
+    found: list[tuple[dict[str, Statistic], Pool | None]] = []
     for row, (pair, frame, pool) in enumerate(zip(pairs, frames, pools(clipped, moments), strict=True)):
         if rows[row].min() == 0:
             found.append((_undefined(pair), pool))
@@ -190,12 +190,15 @@ def _fences(frame: Frame) -> Integers:
 
 def _spread(before: Moments, after: Moments, row: int) -> Statistic:
     first, second = float(before.spread[row]), float(after.spread[row])
-    if first == 0.0 or second == 0.0:
-        which = "reference" if first == 0.0 else "current table"
+    if not (first > 0.0 and second > 0.0):
+        which = "current table" if first > 0.0 else "reference"
         return Statistic(None, reason=f"all values of the {which} lie at the median of the reference")
-    value = math.log(second / first)
+    ratio = second / first if first > 1e-300 else math.inf
+    if not 0.0 < ratio < math.inf:
+        return Statistic(None, reason="the ratio of the spreads is beyond float64")
+    value = math.log(ratio)
     low, high = float(before.spread_low[row]), float(after.spread_low[row])
-    if low <= 0.0 or high <= 0.0:
+    if low <= 1e-300 or high <= 1e-300:
         return Statistic(value)
     least = math.log(high / float(before.spread_high[row]))
     most = math.log(float(after.spread_high[row]) / low)

@@ -281,9 +281,9 @@ def reduced(counts: Floats, positions: Floats, most: int = MOST_CELLS) -> tuple[
     Returns
     -------
     cells, values, widths, before : ndarray of float, shape (columns, most)
-        Rows and mean values of the cells; widths of the pieces of the axis and the share of rows before them. Each
-        piece has a like part of the integral of sqrt(F (1 - F)), and this integral is that of the bins; where at most
-        ``most`` bins have rows, each is a cell.
+        Rows and mean values of the cells; widths of the pieces of the axis and the share F of rows before them. Each
+        piece has a like part of the rows and of the integral of sqrt(F (1 - F)), which is that of the bins; where at
+        most ``most`` bins have rows, each is a cell.
     """
     # By few columns at a time: beyond 128 kB the system hands out new pages for every array, three times as slow.
     height = max(BLOCK // max(counts.shape[1], 1), 1)
@@ -308,18 +308,19 @@ def _reduced(counts: Floats, positions: Floats, most: int) -> tuple[Floats, Floa
     gaps[(first + used - 1)[used > 0]] = 0.0
     spread = gaps * np.sqrt(np.maximum(share * (1.0 - share), 0.0))
     integral = _grouped(column, columns, spread)
+    # Half by that integral and half by rows: one far value has nearly all of the integral, and the others would be one.
     # In shares before they are added up: columns have units of any size.
-    scale = np.where(integral > 0, most / np.where(integral > 0, integral, 1.0), 0.0)
+    scale = np.where(integral > 0, 0.5 * most / np.where(integral > 0, integral, 1.0), 0.0)
     part = spread * np.repeat(scale, used)
     whole = integral * scale
-    after = np.cumsum(part) - np.repeat(np.cumsum(whole) - whole, used)
+    after = np.cumsum(part) - np.repeat(np.cumsum(whole) - whole, used) + 0.5 * most * share
     few = np.repeat(used <= most, used)
     rank = np.arange(rows.size) - np.repeat(first, used)
 
     def cell(where: Floats) -> npt.NDArray[np.int64]:
         return column * most + np.clip(np.where(few, rank, where), 0, most - 1).astype(np.int64)
 
-    bins, pieces = cell(after - part), cell(after - 0.5 * part)
+    bins, pieces = cell(after - part - 0.25 * most * rows / np.repeat(total, used)), cell(after - 0.5 * part)
     cells, sums = (_grouped(bins, columns * most, x).reshape(columns, most) for x in (rows, rows * position))
     whole, shares = (_grouped(pieces, columns * most, x).reshape(columns, most) for x in (spread, spread * share))
     before = shares / np.where(whole > 0, whole, 1.0)

@@ -280,8 +280,8 @@ class _Numeric:
         moved = clipped_wasserstein(clipped)[0]
         before, after = clipped_moments(clipped, 0), clipped_moments(clipped, 1)
         constant = is_constant(before.std, before.mean, self.centre)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            spread = np.abs(np.log(after.spread / before.spread))
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            spread = np.abs(np.log(after.spread / np.where(before.spread > 1e-300, before.spread, 0.0)))
             scaled = moved / before.std
         return {
             "wasserstein_scaled": np.where(constant, np.nan, scaled),

@@ -20,8 +20,8 @@ from gpudrift.counts.profiles import Profile
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.fitting.edges import fit_edges
-from gpudrift.fitting.grids import COARSE_SKETCH, COARSE_SLOTS, coarse_edges
+from gpudrift.fitting.edges import fit_grid
+from gpudrift.fitting.grids import COARSE_SKETCH, COARSE_SLOTS, coarse_column
 from gpudrift.sources import open_source
 from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.windows.grouping import WHOLE
@@ -37,6 +37,14 @@ def fitted(table, **options) -> tuple[Column, Column]:
     fine = fit_source(source, FitOptions(**options), None, Settings(threads=1))
     coarse = fit_source(source, FitOptions(**options, coarse=True), None, Settings(threads=1))
     return fine["x"], coarse["x"]
+
+
+def grids(ordered: np.ndarray) -> tuple[Column, Column]:
+    """The fine and the coarse grid of a sample."""
+    family = "real" if ordered.dtype == np.float64 else "integer"
+    empty = Column("x", family, "float" if family == "real" else "integer", None, complete_edges([], family))
+    fine = fit_grid(empty, ordered)
+    return fine, coarse_column(fine, ordered)
 
 
 def counted(table, schema) -> Profile:
@@ -80,12 +88,27 @@ def heavy_values(ordered: np.ndarray) -> list:
     return sorted(found, key=lambda value: (-tally[value], value))
 
 
-def is_point(value, edges: list) -> bool:
-    """Whether a value has a bin of its own; zero's is a little wider."""
+def cell_of(value, fine: Column) -> tuple:
+    """Edges of what counts as one value: of its halo or its point bin; zero's is a little wider."""
+    edges = fine.edges
+    for start, stop in () if fine.halos is None else fine.halos.tolist():
+        if edges[start] < value < edges[stop]:
+            return edges[start], edges[stop]
     after = value + 1 if isinstance(value, int) else math.nextafter(value, math.inf)
     if value == 0 and isinstance(value, float):
         after = 2.0**-1022
-    return value in edges and after in edges[:-1]  # the last bin is closed
+    return value, after
+
+
+def is_cell(value, column: Column, fine: Column) -> bool:
+    """Whether a value has a bin of its own or a halo in a column."""
+    start, stop = cell_of(value, fine)
+    edges = column.edges.tolist()
+    if start not in edges or stop not in edges[:-1]:  # the last bin is closed
+        return False
+    if fine.halos is None or start == value:
+        return True
+    return [edges.index(start), edges.index(stop)] in column.halos.tolist()
 
 
 @pytest.mark.parametrize("family", ["real", "integer"])
@@ -93,46 +116,55 @@ def is_point(value, edges: list) -> bool:
 @given(data=st.data())
 def test_coarse_edges_are_few_of_the_fine_ones_and_keep_what_everything_rests_on(data, family):
     ordered = data.draw(samples(family))
-    fine = fit_edges(ordered, family)
-    edges = coarse_edges(fine, ordered, family)
-    assert edges.dtype == fine.dtype
+    fine, coarse = grids(ordered)
+    edges = coarse.edges
+    assert edges.dtype == fine.edges.dtype
     assert edges.size <= MOST_EDGES
-    assert set(edges.tolist()) <= set(fine.tolist())
+    assert set(edges.tolist()) <= set(fine.edges.tolist())
     assert set(complete_edges([], family).tolist()) <= set(edges.tolist())
-    assert (edges[1:] > edges[:-1]).all()
-    Column("x", family, "float" if family == "real" else "integer", None, edges)  # it is a legal column
-    assert coarse_edges(fine, ordered, family).tolist() == edges.tolist()
-    if fine.size <= MOST_EDGES:
-        assert edges.tolist() == fine.tolist()
+    assert coarse.marks == fine.marks
+    assert coarse_column(fine, ordered).digest == coarse.digest
+    if fine.edges.size <= MOST_EDGES:
+        assert coarse is fine
+
+
+@MORE
+@given(st.data())
+def test_coarse_halos_are_halos_of_the_fine_grid_and_nothing_cuts_them(data):
+    ordered = data.draw(samples("real"))
+    if ordered.size == 0:
+        return
+    fine, coarse = grids(ordered)
+    assert set(map(tuple, coarse.edges[coarse.halos].tolist())) <= set(map(tuple, fine.edges[fine.halos].tolist()))
+    for start, stop in coarse.halos.tolist():
+        inside = coarse.edges[start + 1 : stop].tolist()
+        assert set(inside) <= {0.0, 2.0**-1022, *coarse.marks[2:5]}
 
 
 @pytest.mark.parametrize("family", ["real", "integer"])
 @MORE
 @given(data=st.data())
-def test_heavy_values_are_bins_of_their_own_while_there_is_room(data, family):
+def test_heavy_values_are_cells_of_their_own_while_there_is_room(data, family):
     ordered = data.draw(samples(family))
-    fine = fit_edges(ordered, family).tolist()
-    edges = coarse_edges(np.array(fine, ordered.dtype), ordered, family).tolist()
-    heavy = [value for value in heavy_values(ordered) if is_point(value, fine)]
+    fine, coarse = grids(ordered)
+    heavy = [value for value in heavy_values(ordered) if is_cell(value, fine, fine)]
     if len(heavy) <= 6:  # 4 edges at the ends and of zero, 12 for tails, 32 for ranks, and two for each
         for value in heavy:
-            assert is_point(value, edges), value
+            assert is_cell(value, coarse, fine), value
     # The more frequent go first.
-    kept = [is_point(value, edges) for value in heavy]
+    kept = [is_cell(value, coarse, fine) for value in heavy]
     if not all(kept):
         assert kept.index(False) >= 6
 
 
-def test_six_values_of_exactly_one_in_a_hundred_are_bins_of_their_own():
+def test_six_values_of_exactly_one_in_a_hundred_are_cells_of_their_own():
     values = [-2.5, -1.125, 0.0, 0.75, 1.5, 40.0]
     rows = np.concatenate([np.random.default_rng(5).normal(size=9_400), np.repeat(values, 100)])
-    ordered = np.sort(rows)
-    edges = coarse_edges(fit_edges(ordered, "real"), ordered, "real").tolist()
-    assert all(is_point(value, edges) for value in values)
-    # Once more of everything else, and none of them is heavy any more: the room is for ranks.
-    ordered = np.sort(np.append(rows, 0.123))
-    edges = coarse_edges(fit_edges(ordered, "real"), ordered, "real").tolist()
-    assert [is_point(value, edges) for value in values].count(True) == 1  # zero
+    fine, coarse = grids(np.sort(rows))
+    assert all(is_cell(value, coarse, fine) for value in values)
+    # Once more of everything else, and none of them is heavy any more: ranks come first.
+    fine, coarse = grids(np.sort(np.append(rows, 0.123)))
+    assert [is_cell(value, coarse, fine) for value in values].count(True) <= 2
 
 
 @MORE
@@ -145,9 +177,8 @@ def test_rows_that_are_all_heavy_use_all_the_room(data):
     else:
         values = data.draw(st.lists(st.integers(-1000, 1000), min_size=1, max_size=22, unique=True))
         times = data.draw(st.lists(st.integers(2, 9), min_size=len(values), max_size=len(values)))
-    ordered = np.sort(np.repeat(np.array(values, np.int64), times))
-    edges = coarse_edges(fit_edges(ordered, "integer"), ordered, "integer").tolist()
-    assert all(is_point(value, edges) for value in values)
+    fine, coarse = grids(np.sort(np.repeat(np.array(values, np.int64), times)))
+    assert all(is_cell(value, coarse, fine) for value in values)
 
 
 @LIMITS
@@ -160,8 +191,7 @@ def test_the_middle_is_divided_by_ranks(data):
     ordered = np.sort((getattr(generator, make)(size=5000) + shift) * scale)
     if np.unique(ordered).size < 4000:
         return
-    edges = coarse_edges(fit_edges(ordered, "real"), ordered, "real")
-    counts = np.histogram(ordered, edges)[0]
+    counts = np.histogram(ordered, grids(ordered)[1].edges)[0]
     assert counts.max() <= 500
 
 
@@ -198,6 +228,7 @@ def test_more_bounds_than_there_is_room_for_are_kept_while_there_is():
     wanted = bound_edges(coarse, bounds).tolist()
     kept = [edge in coarse.edges.tolist() for edge in wanted]
     assert all(kept[: MOST_EDGES - 4])
+    assert set(coarse.marks) <= set(coarse.edges.tolist())  # there was no room for those of the fine grid
     assert set(wanted) <= set(fine.edges.tolist())
 
 
@@ -216,7 +247,9 @@ def test_few_edges_of_the_user_are_all_of_them():
     rows = np.random.default_rng(1).normal(0, 1, 5000)
     edges = [-2.5, -1.0, 0.0, 0.3, 7.0]
     fine, coarse = fitted({"x": rows}, edges={"x": edges})
-    assert fine.edges.tolist() == coarse.edges.tolist() == complete_edges(edges, "real").tolist()
+    wanted = complete_edges([*edges, *fine.marks], "real").tolist()
+    assert fine.edges.tolist() == coarse.edges.tolist() == wanted
+    assert len(wanted) == len(complete_edges(edges, "real")) + 5
 
 
 @LIMITS
@@ -232,8 +265,10 @@ def test_many_edges_of_the_user_are_thinned_like_others(count, seed):
 
 
 def test_fine_edges_that_lack_the_limits_are_refused():
+    edges = np.concatenate([[-strategies.LARGEST_REAL], np.linspace(1.0, 2.0, 100), [strategies.LARGEST_REAL]])
+    lacking = Column("x", "real", "float", None, edges)
     with pytest.raises(ValueError, match="lack the limits or zero's bin"):
-        coarse_edges(np.linspace(1.0, 2.0, 100), np.linspace(1.0, 2.0, 500), "real")
+        coarse_column(lacking, np.linspace(1.0, 2.0, 500))
 
 
 # --- samples that are hardly any -------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ def near(values: np.ndarray, edges: np.ndarray, mapping: np.ndarray) -> float:
 
 @pytest.mark.parametrize(
     ("name", "most"),
-    [("normal", 0.35), ("uniform", 0.45), ("gamma", 0.4), ("cauchy", 0.35), ("far from zero", 0.35), ("rounded", 1.0)],
+    [("normal", 0.35), ("uniform", 0.45), ("gamma", 0.42), ("cauchy", 0.35), ("far from zero", 0.35), ("rounded", 1.0)],
 )
 def test_few_values_have_an_edge_in_their_cell(name, most):
     """85 of 100 of a normal column had when cells lay where the edges lie, two fifths of which are in the tails."""
