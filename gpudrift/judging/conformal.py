@@ -24,6 +24,9 @@ __all__ = [
 ]
 
 DEVIATIONS, NORMAL_MAD = 3.0, 1.4826
+FAR = 1.25
+"""A statistic's own quantile adds to its size only where it is so many times larger: it is mostly its largest value or
+the one before, and says little. Of normal data and 120 windows at the rate 0.01, without this 3 % less is found."""
 MAD_EFFICIENCY = 0.37
 """Windows that a standard deviation would need for the precision that the MAD has, over its own; normal data."""
 NEGLIGIBLE = 0.1
@@ -64,11 +67,11 @@ def column_limits(sizes: Floats, floors: Floats, rate: float, method: str) -> tu
 
 
 def _usual(sizes: Floats, floors: Floats, rate: float) -> tuple[Floats, Floats]:
-    """How large each statistic is, over the second axis of (columns, windows, statistics): its own quantile, and all.
+    """How large each statistic is, over the second axis of (columns, windows, statistics), after its own quantile.
 
-    The largest of ``median + 3 * 1.4826 * MAD``, and the statistic's own quantile for the rate (or its largest value,
-    where that is beyond the windows): the MAD of what is 0 in most windows is 0, and a statistic with too small a size
-    takes all the alarms that the rate allows. What is 0 in most windows has its floor at least.
+    The largest of ``median + 3 * 1.4826 * MAD``, the floor, and most of the statistic's own quantile for the rate (or
+    of its largest value, where that is beyond the windows): the MAD of what is 0 in most windows is 0, and a statistic
+    with too small a size takes all the alarms that the rate allows.
     """
     middle = medians(sizes)
     spread = NORMAL_MAD * medians(np.abs(sizes - middle[:, None]))
@@ -78,8 +81,8 @@ def _usual(sizes: Floats, floors: Floats, rate: float) -> tuple[Floats, Floats]:
 
 
 def _largest(middle: Floats, spread: Floats, own: Floats, floors: Floats) -> Floats:
-    largest: Floats = np.fmax(middle + DEVIATIONS * spread, own)
-    return np.where(middle > 0.0, largest, np.fmax(largest, floors))
+    largest: Floats = np.fmax(np.fmax(middle + DEVIATIONS * spread, own / FAR), floors)
+    return largest
 
 
 def _usual_without(sizes: Floats, floors: Floats, rate: float) -> Floats:
