@@ -6,8 +6,9 @@ window has drifted when it is further off than all but a share ``rate`` of them.
 
 A column is judged by several statistics and is one alarm if any of them passes, so the rate has to hold for all of
 them together. Each statistic is divided by a robust size of its own (``median + 3 * 1.4826 * MAD`` over the windows,
-at least its noise floor at its part of the rate, and its own quantile for the rate), and the score of a window is the
-largest of these ratios. The limit of a statistic is its size times one quantile of the scores:
+at least its noise floor at its part of the rate, and most of its own quantile for the rate), and the score of a window
+is the largest of these ratios. The limit of a statistic is its size times one quantile of the scores; of what was 0 in
+all but a share ``rate`` of the windows nothing was measured, and its limit is its size at least.
 
 *quantile*
     The ``ceil((W + 1) (1 - rate))``-th smallest of the W scores, each with sizes taken from the other windows. If the

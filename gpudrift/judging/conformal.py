@@ -55,15 +55,25 @@ def column_limits(sizes: Floats, floors: Floats, rate: float, method: str) -> tu
     limits : ndarray of float, shape (columns, statistics)
         nan where a statistic is undefined in every window.
     alarms : ndarray of int, shape (columns,)
-        Windows that score higher than the quantile of the others' scores.
+        Windows that pass limits by the quantile of the others' scores.
     """
-    scores = np.fmax.reduce(sizes / _usual_without(sizes, floors, rate), axis=2)
+    own, usual = _usual_without(sizes, floors, rate)
+    ratios = sizes / usual
+    scores = np.fmax.reduce(ratios, axis=2)
+    others = _quantile_without(scores, rate, method)[..., None]
+    alarms = np.count_nonzero((ratios > _times(others, own) * BEYOND).any(axis=2), axis=1)
     quantile = conformal_quantile(scores, rate) if method == "quantile" else extrapolated_quantile(scores, rate)
     own, usual = _usual(sizes, floors, rate)
-    # Of what is 0 in all but a share of the windows nothing was measured: it has its floor.
-    limits = np.where(own == 0.0, np.maximum(quantile[:, None], 1.0), quantile[:, None]) * usual * BEYOND
-    alarms = np.count_nonzero(scores >= _quantile_without(scores, rate, method) * BEYOND, axis=1)
+    limits = _times(quantile[:, None], own) * usual * BEYOND
     return np.where(np.isfinite(sizes).any(axis=1), limits, np.nan), alarms
+
+
+def _times(quantile: Floats, own: Floats) -> Floats:
+    """How many times its size a statistic may be, by the quantile of the scores and its own one.
+
+    Of what is 0 in all but a share of the windows nothing was measured: it may be as large as its size at least.
+    """
+    return np.where(own == 0.0, np.maximum(quantile, 1.0), quantile)
 
 
 def _usual(sizes: Floats, floors: Floats, rate: float) -> tuple[Floats, Floats]:
@@ -85,13 +95,13 @@ def _largest(middle: Floats, spread: Floats, own: Floats, floors: Floats) -> Flo
     return largest
 
 
-def _usual_without(sizes: Floats, floors: Floats, rate: float) -> Floats:
+def _usual_without(sizes: Floats, floors: Floats, rate: float) -> tuple[Floats, Floats]:
     """The same for each window, of all the others; shape (columns, windows, statistics)."""
     ordered = _Ordered.of(sizes)
     middle = ordered.medians_without()
     spread = _deviations_without(sizes, middle)
     own = ordered.without(_own_rank(ordered.left, rate))
-    return _largest(middle, NORMAL_MAD * spread, own, floors[:, None])
+    return own, _largest(middle, NORMAL_MAD * spread, own, floors[:, None])
 
 
 def _deviations_without(values: Floats, middle: Floats) -> Floats:
