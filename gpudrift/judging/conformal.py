@@ -71,9 +71,10 @@ def column_limits(sizes: Floats, floors: Floats, rate: float, method: str) -> tu
 def _times(quantile: Floats, own: Floats) -> Floats:
     """How many times its size a statistic may be, by the quantile of the scores and its own one.
 
-    Of what is 0 in all but a share of the windows nothing was measured: it may be as large as its size at least.
+    Of what is 0 in all but a share of the windows nothing was measured: it may be as large as its size at least. What
+    is undefined in all of them has no limit.
     """
-    return np.where(own == 0.0, np.maximum(quantile, 1.0), quantile)
+    return np.where(np.isnan(own), np.inf, np.where(own == 0.0, np.maximum(quantile, 1.0), quantile))
 
 
 def _usual(sizes: Floats, floors: Floats, rate: float) -> tuple[Floats, Floats]:

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from fractions import Fraction
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from support.left_out import is_alarm, left_out, own_quantile, quantile_of, robust
 
 import gpudrift as gd
 from gpudrift.judging.calibration import (
@@ -23,14 +23,6 @@ from gpudrift.judging.calibration import (
     ColumnLimits,
     calibrate,
     calibrations,
-)
-from gpudrift.judging.conformal import (
-    column_limits,
-    conformal_quantile,
-    extrapolated_quantile,
-    medians,
-    promised_rate,
-    quantile_rank,
 )
 from gpudrift.judging.verdicts import judge_comparison, why_not_judged
 from gpudrift.judging.window_table import WindowTable, judged_columns
@@ -70,10 +62,6 @@ def counted(tables: list[pa.Table], reference: int | None = None) -> list[gd.Pro
 @pytest.fixture(scope="module")
 def windows() -> list[gd.Profile]:
     return counted(stream(20))
-
-
-def left_out(some: list, at: int) -> list:
-    return [one for place, one in enumerate(some) if place != at]
 
 
 @pytest.mark.parametrize(("rate", "method"), [(0.1, "quantile"), (0.03, "mad")])
@@ -128,39 +116,6 @@ def noise_of(column: ColumnComparison, statistic: str) -> float:
     return sum(1 / (side.rows if statistic == "missing" else side.present) for side in sides)
 
 
-def quantile_of(scores: list[float], rate: float, method: str) -> float:
-    if method == "mad":
-        return float(extrapolated_quantile(np.array([scores]), rate)[0])
-    rank = math.ceil((len(scores) + 1) * (1 - Fraction(str(rate))))
-    return sorted(scores)[min(rank, len(scores)) - 1]
-
-
-def robust(values: list[float], low: float, rate: float) -> float:
-    middle = float(np.median(values))
-    spread = 1.4826 * float(np.median([abs(x - middle) for x in values]))
-    return max(middle + 3 * spread, low, own_quantile(values, rate) / 1.25)
-
-
-def is_alarm(
-    sizes: list[list[float | None]], floors: list[float], scores: list[float], at: int, rate: float, method: str
-) -> bool:
-    """Whether a window passes the limits that the other windows' scores and sizes give."""
-    quantile = quantile_of(left_out(scores, at), rate, method)
-    for one, floor in zip(sizes, floors, strict=True):
-        others = [x for x in left_out(one, at) if x is not None]
-        if one[at] is None or not others:
-            continue
-        factor = max(quantile, 1.0) if own_quantile(others, rate) == 0 else quantile
-        if one[at] > factor * robust(others, floor, rate) * (1 + 1e-9):
-            return True
-    return False
-
-
-def own_quantile(values: list[float], rate: float) -> float:
-    rank = math.ceil((len(values) + 1) * (1 - Fraction(str(rate))))
-    return sorted(values)[min(rank, len(values)) - 1]
-
-
 def floors_of(counts: WindowCounts, columns: list[ColumnComparison], statistics: list[str], rate: float) -> dict:
     """Of a window of the usual size that is like the whole, and of shares what so many rows of one window are."""
     [column] = compare_columns([(counts.whole, counts.like(int(np.median(counts.rows))))])
@@ -169,37 +124,6 @@ def floors_of(counts: WindowCounts, columns: list[ColumnComparison], statistics:
     fewest = next(k for k in range(1, 100) if len(columns) ** -k <= part)
     usual = {s: float(np.median([noise_of(one, s) for one in columns])) for s in statistics}
     return {s: max(known.get(s, 0.0), fewest * usual[s] if s in (*SHARES, "new") else 0.0) for s in statistics}
-
-
-def test_what_is_left_without_one_window_is_what_a_loop_leaves():
-    """Sizes with holes and ties, of columns side by side."""
-    rng = np.random.default_rng(0)
-    sizes = np.round(np.abs(rng.normal(size=(3, 14, 4))), 1)
-    sizes[rng.random(sizes.shape) < 0.2] = np.nan
-    sizes[..., 0] = rng.poisson(0.3, (3, 14))
-    sizes[1, :, 2] = np.nan
-    sizes[2, 1:, 3] = np.nan
-    floors = np.full((3, 4), 0.05)
-    for rate, method in ((0.1, "quantile"), (0.2, "quantile"), (0.02, "mad")):
-        limits, alarms = column_limits(sizes, floors, rate, method)
-        for column in range(3):
-            each = [[None if math.isnan(x) else x for x in sizes[column, :, s].tolist()] for s in range(4)]
-            scores = [
-                max(
-                    one[i] / robust([x for x in left_out(one, i) if x is not None] or [0.0], 0.05, rate)
-                    for one in each
-                    if one[i] is not None
-                )
-                for i in range(14)
-            ]
-            for s, one in enumerate(each):
-                known = [x for x in one if x is not None]
-                quantile = quantile_of(scores, rate, method)
-                factor = max(quantile, 1.0) if known and own_quantile(known, rate) == 0 else quantile
-                expected = factor * robust(known, 0.05, rate) if known else math.nan
-                assert limits[column, s] == pytest.approx(expected, rel=1e-8, nan_ok=True)
-            above = [is_alarm(each, [0.05] * 4, scores, i, rate, method) for i in range(14)]
-            assert alarms[column] == sum(above)
 
 
 def test_the_order_of_windows_does_not_matter(windows):
@@ -240,60 +164,6 @@ def test_columns_are_judged_as_the_comparisons_say():
     table = WindowTable.of_profiles(some)
     assert {schema.names[at] for at in judged_columns(table, schema.names)} == expected == {"x", "near"}
     assert set(calibrate(some, rate=0.2).columns) == expected
-
-
-@pytest.mark.parametrize("rate", ["0.01", "0.05", "0.1", "0.07", "0.3", "0.5"])
-def test_conformal_quantile(rate):
-    rng = np.random.default_rng(0)
-    for windows in (1, 5, 9, 13, 19, 20, 98, 99, 100, 199, 999):
-        scores = rng.permutation(np.round(rng.exponential(size=windows), 1))
-        rank = math.ceil((windows + 1) * (1 - Fraction(rate)))
-        expected = sorted(scores)[rank - 1] if rank <= windows else math.inf
-        assert conformal_quantile(scores[None], float(rate)) == [expected]
-        above = sum(score > expected for score in scores) / (windows + 1)
-        assert above <= float(rate)
-        promised = math.floor((windows + 1) * Fraction(rate)) / (windows + 1)
-        assert promised_rate(windows, float(rate)) == promised
-        assert quantile_rank(windows, float(rate)) == rank
-
-
-def test_extrapolation_is_beyond_the_largest_and_grows():
-    rng = np.random.default_rng(0)
-    scores = rng.exponential(size=30)
-    limits = [extrapolated_quantile(scores[None], rate)[0] for rate in (0.05, 0.01, 0.001)]
-    assert scores.max() <= limits[0] < limits[1] < limits[2] < math.inf
-    same = np.array([np.zeros(8), np.full(8, 2.0)])
-    assert extrapolated_quantile(same, 0.01) == pytest.approx([0.1, 2.0]), "all the same, and negligible"
-
-
-def test_medians():
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(4, 7, 3))
-    assert np.array_equal(medians(values), np.median(values, axis=1))
-    values[rng.random(values.shape) < 0.4] = np.nan
-    assert np.array_equal(medians(values), np.nanmedian(values, axis=1))
-    values[2, :, 1] = np.nan
-    assert np.isnan(medians(values)[2, 1])
-    assert np.isfinite(medians(values)).sum() == 11
-
-
-@pytest.mark.parametrize(
-    ("windows", "rate", "method"), [(19, 0.05, "quantile"), (40, 0.1, "quantile"), (20, 0.01, "mad")]
-)
-@pytest.mark.parametrize("tail", ["light", "heavy"])
-def test_the_rate_holds_for_whatever_distribution(windows, rate, method, tail):
-    rng = np.random.default_rng(0)
-    columns, judged = 400, 25
-    alarms = np.zeros(columns)
-    for column in range(columns):
-        shape = (windows + judged, 3)
-        sizes = np.abs(rng.normal(size=shape)) if tail == "light" else np.abs(rng.standard_t(3, size=shape))
-        sizes[:, 2] = rng.poisson(0.3, shape[0])  # ties
-        [limits], _ = column_limits(sizes[None, :windows], np.full((1, 3), 0.1), rate, method)
-        alarms[column] = (sizes[windows:] >= limits).any(axis=1).mean()
-    assert alarms.mean() <= rate + 3 * alarms.std() / math.sqrt(columns)
-    if method == "quantile":
-        assert alarms.mean() >= 0.5 * rate, "nor is it bought by never saying anything"
 
 
 @pytest.mark.slow
