@@ -95,6 +95,17 @@ def test_a_segment_that_wobbles_by_habit_raises_no_alarm_and_drift_of_another_is
     assert len(alarms(own, "shop=steady")) <= 16
 
 
+def test_alpha_is_not_applied_on_top_of_the_rate():
+    table = shops(range(8), seed=3, late=("steady", 4))
+    usual, strict = (monitored(table, thresholds="calibrated", rate=0.1, alpha=alpha) for alpha in (0.05, 1e-12))
+    for segment in ("shop=steady", "shop=wobbly"):
+        assert alarms(usual, segment) == alarms(strict, segment)
+    assert {column for _, column in alarms(strict, "shop=steady")} >= {"x"}
+    assert [one.drifted for one in usual] == [one.drifted for one in strict]
+    plain = [monitored(table, alpha=alpha) for alpha in (0.05, 1e-12)]
+    assert alarms(plain[0], "shop=wobbly") > alarms(plain[1], "shop=wobbly")
+
+
 def test_the_document_tells_which_segments_were_calibrated(monkeypatch):
     found = monitored(shops(range(3), seed=4), thresholds="calibrated", rate=0.1)
     document = json.loads(found.to_json())
