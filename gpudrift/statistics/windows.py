@@ -30,8 +30,8 @@ from gpudrift.statistics.shares import JS_RANKS, PSI_RANKS, cell_cuts
 __all__ = ["WindowCounts", "known_values", "window_sizes"]
 
 PIECE = 2**15
-"""Windows times bins looked at together: arrays of 256 kB, which stay in the second-level cache. The whole year of a
-column at once takes 1.6 times as long."""
+"""Windows times bins looked at together, so that memory is bounded: arrays of 256 kB. Of 4,096 it takes 1.3 times as
+long, of 2**18 as long."""
 MISSING_SLOTS = [SPECIAL_SLOTS.index(name) for name in ("nan", "null", "absent")]
 INFINITE_SLOTS = [SPECIAL_SLOTS.index(name) for name in ("-inf", "+inf")]
 
