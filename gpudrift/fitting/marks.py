@@ -159,8 +159,8 @@ def _far_fences(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[A
     if reach > LARGEST_REAL / (2.0 * FARTHEST) or (family == "integer" and reach > 2.0**62 / FARTHEST):
         return low, high
     if family == "integer":
-        away = int(reach * FARTHEST)
-        return max(int(ordered[0]) - away, low), min(int(ordered[-1]) + away, high)
+        steps = int(reach * FARTHEST)
+        return max(int(ordered[0]) - steps, low), min(int(ordered[-1]) + steps, high)
     away = reach * FARTHEST
     return _clear_of_halos(_outwards(max(first - away, low), -1), _outwards(min(last + away, high), 1), halos)
 

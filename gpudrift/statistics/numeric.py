@@ -17,7 +17,15 @@ import numpy.typing as npt
 
 from gpudrift.counts.profiles import ColumnProfile, data_range
 from gpudrift.statistics import distances
-from gpudrift.statistics.clipped import Clipped, Moments, clipped_moments, clipped_wasserstein, is_tame
+from gpudrift.statistics.clipped import (
+    Clipped,
+    Moments,
+    centre_of,
+    clipped_moments,
+    clipped_wasserstein,
+    is_constant,
+    is_tame,
+)
 from gpudrift.statistics.frames import Frame, frame_of, points_of, residual_slack
 from gpudrift.statistics.numeric_cells import JS_RANKS, PSI_RANKS, CellEdges, cell_counts, cell_cuts
 from gpudrift.statistics.pool import Pool, pools
@@ -25,9 +33,6 @@ from gpudrift.statistics.statistic import Pair, Statistic, no_rows_reason, share
 from gpudrift.statistics.summaries import natural_factor
 
 __all__ = ["numeric_statistics"]
-
-NEGLIGIBLE = 1e-12
-"""A standard deviation of less than this share of the mean is rounding."""
 
 FEWEST_APART = 8
 """Rows around their own median are closer to it than others are: of three rows one is the median itself."""
@@ -164,13 +169,14 @@ def _clipped_statistics(
     """The distance in standard deviations, and how much wider the current values are spread."""
     before, after = moments
     std = float(before.std[row])
-    centre = _centre(pair[0], frame)
-    unit = math.ldexp(1.0, -frame.exponent) if frame.exponent < 1000 else 0.0
-    middle = abs(float(before.mean[row]) + centre * unit)
-    if std == 0.0 or std < NEGLIGIBLE * middle or pool is None:
-        reason = "the reference's standard deviation is below 1e-12 of its mean"
-        if std == 0.0 or std >= NEGLIGIBLE * middle:
-            reason = "the reference is constant" if std == 0.0 else "the fences are too far from the values"
+    if is_constant(std, float(before.mean[row]), centre_of(pair[0], frame)):
+        reason = "the reference is constant"
+        if std > 0.0:
+            reason = "the reference's standard deviation is below 1e-12 of its mean"
+        nothing = Statistic(None, reason=reason)
+        return {"wasserstein_scaled": nothing, "spread": nothing}
+    if pool is None:
+        reason = "the fences are too far from the values"
         nothing = Statistic(None, reason=reason)
         return {"wasserstein_scaled": nothing, "spread": nothing}
     value, low, high = (float(part) for part in moved)
@@ -186,11 +192,6 @@ def _clipped_statistics(
         few = Statistic(None, reason=f"the reference has fewer than {FEWEST_APART} values that are not its median")
         return {"wasserstein_scaled": scaled, "spread": few}
     return {"wasserstein_scaled": scaled, "spread": _spread(before, after, row)}
-
-
-def _centre(reference: ColumnProfile, frame: Frame) -> float:
-    assert reference.column.edges is not None
-    return float(reference.column.edges[frame.centre])
 
 
 def _fences(frame: Frame) -> Integers:
