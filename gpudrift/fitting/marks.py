@@ -75,7 +75,8 @@ def _tail(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[Any, An
     cell = _cell(ordered[size - 1 - outer].item(), family, halos)
     first, stop = _rows_of(ordered, cell)
     if outer and 2 * (size - stop) >= outer:
-        return ordered[stop - 1].item(), ordered[stop].item()
+        # One row alone may lie anywhere: the tail begins behind the value before it.
+        return ordered[stop - 1].item(), ordered[stop].item() if size - stop > 1 else cell[1]
     if first and size - first <= 2 * outer:
         return ordered[first - 1].item(), ordered[first].item()
     return None
@@ -89,12 +90,12 @@ def _core(
     first, stop = _rows_of(ordered, _cell(centre, family, halos))
     if stop - first < 2 or (stop - first) * FREQUENT_SHARE < size:
         return centre, centre
-    passed = max(size // CUT_SHARE, min(CUT_ROWS, size // FEW_ROWS))
+    passed = max(size // CUT_SHARE, min(CUT_ROWS, size // FEW_ROWS), 1)
     ahead, behind = first - 1 - passed, stop + passed
     begin, end = fences
-    if ahead >= 0:
+    if ahead > 0:  # the outermost row may lie anywhere
         begin = _between(ordered[ahead].item(), centre, family, halos)
-    if behind < size:
+    if behind < size - 1:
         end = _between(centre, ordered[behind].item(), family, halos)
     return max(begin, fences[0]), min(end, fences[1])
 

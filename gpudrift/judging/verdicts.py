@@ -224,14 +224,14 @@ def _judge_column(
         each = {name: (names[rank], limits[name][rank - 1], words) for rank, _, words, name in reached}
         reason = "; ".join(words for _, _, words, _ in reached)
         return ColumnVerdict(names[reached[0][0]], reason, *about, each, changed)
-    unknown = _unknown_rows(column, limits)
-    if doubtful or unknown:
-        told = "; ".join([*doubtful.values(), *([unknown] if unknown else [])])
-        return ColumnVerdict("undecided", told, *about, changed=changed)
     if not _could_pass(column, alpha):
         values = f"{column.reference.present:,} and {column.current.present:,} values"
         reason = f"{values}: not even a complete change would be beyond chance"
         return ColumnVerdict("too few rows", reason, *about)
+    unknown = _unknown_rows(column, limits)
+    if doubtful or unknown:
+        told = "; ".join([*doubtful.values(), *([unknown] if unknown else [])])
+        return ColumnVerdict("undecided", told, *about, changed=changed)
     return ColumnVerdict("none", None, *about, changed=changed)
 
 

@@ -20,7 +20,7 @@ import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 from support.bad_files import bad_files, columns_of, ipc_of, write
-from support.command import DONE, fails, people, process, run
+from support.command import DONE, FAILED, fails, people, process, run
 
 import gpudrift as gd
 
@@ -138,8 +138,10 @@ def test_an_empty_table_is_3_and_says_which_side(good, tmp_path, kind):
 def test_one_row_is_too_few_and_no_crash(good, tmp_path):
     one = write(tmp_path, "one", people(1))
     for order in ((good, one), (one, good), (one, one)):
-        columns = columns_of(*order)
-        assert {column["severity"] for column in columns.values()} <= {"too few rows", "none"}
+        outcome = run("compare", *order, "--json", "-")
+        severities = {column["severity"] for column in outcome.document["columns"]}
+        assert severities <= {"too few rows", "none"}
+        assert outcome.status == (DONE if "none" in severities else FAILED)
 
 
 @pytest.mark.parametrize(

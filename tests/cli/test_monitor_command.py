@@ -18,7 +18,7 @@ import gpudrift as gd
 from gpudrift.api.saved import load_saved
 from gpudrift.api.watching import monitor
 from gpudrift.counts.groups import GroupedProfile
-from gpudrift.vocabulary import FINDING_KINDS
+from gpudrift.vocabulary import DECIDING, FINDING_KINDS
 
 # --- saved windows ------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ def test_the_findings_of_check_are_valid_too(bookings, tmp_path):
     ("gates", "options", "status"),
     [
         (None, (), DONE),
-        ("drift", (), DONE),
+        ("drift", (), FOUND),
         ("skew", (), FOUND),
         ("quality", (), DONE),
         ("quality,undecided", (), DONE),
@@ -161,9 +161,7 @@ def test_the_findings_of_check_are_valid_too(bookings, tmp_path):
     ],
 )
 def test_the_status_is_1_only_when_fail_on_found_what_it_names(bookings, gates, options, status):
-    (bookings / "wide.toml").write_text(
-        "[thresholds]\n" + "".join(f"{name} = 99\n" for name in ("psi", "missing", "new", "wasserstein_scaled"))
-    )
+    (bookings / "wide.toml").write_text("[thresholds]\n" + "".join(f"{name} = 99\n" for name in DECIDING))
     (bookings / "rows.toml").write_text("[table]\nrows = { at_least = 600 }\n")
     options = [option.format(bookings) for option in options]
     chosen = [] if gates is None else ["--fail-on", gates]
@@ -269,7 +267,7 @@ def test_nothing_judged_says_why(tmp_path):
     )
     assert "lie in the future" in fails("monitor", tmp_path / "late", tmp_path / "late", *windows)
     pq.write_table(
-        late.slice(0, 2).set_column(0, "ts", pa.array([datetime.datetime(2020, 1, 1)] * 2, pa.timestamp("us"))),
+        late.slice(0, 1).set_column(0, "ts", pa.array([datetime.datetime(2020, 1, 1)], pa.timestamp("us"))),
         tmp_path / "few",
     )
     assert "too few rows" in fails("monitor", tmp_path / "late", tmp_path / "few", *windows)

@@ -30,7 +30,7 @@ from gpudrift.statistics import numeric
 from gpudrift.statistics.comparison import ColumnComparison, compare_columns, compare_profiles
 from gpudrift.statistics.frames import frame_of
 from gpudrift.statistics.noise import can_pass, noise_floors
-from gpudrift.statistics.shares import cell_cuts
+from gpudrift.statistics.numeric_cells import cell_cuts
 from gpudrift.statistics.statistic import SHARES
 from gpudrift.statistics.windows import WindowCounts
 from gpudrift.vocabulary import DECIDING

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from support.command import people
@@ -30,18 +31,37 @@ def test_a_drifted_column_gives_a_finding_for_each_statistic_that_decided(report
         assert abs(one.value) >= one.limit
         assert one.severity == ("major" if one.limit == DEFAULT_THRESHOLDS[one.rule][1] else "moderate")
     age = {f.rule: f for f in found if f.column == "age"}
-    assert set(age) == {"psi", "wasserstein_scaled"}
+    assert set(age) == {"psi", "wasserstein_scaled", "spread", "tails"}
     bounds = report["age"].wasserstein_scaled
     assert (age["wasserstein_scaled"].low, age["wasserstein_scaled"].high) == (bounds.low, bounds.high)
 
 
-def test_with_few_rows_only_missing_is_a_finding() -> None:
+def test_of_few_rows_every_statistic_is_a_finding() -> None:
     before = pa.table({"x": [float(i) for i in range(40)]})
     after = pa.table({"x": [None] * 30 + [1e6] * 10})
     made = gd.compare(before, after, backend="numpy")
-    assert made["x"].psi.value > 1
-    assert [(f.rule, f.severity) for f in drift_findings(made)] == [("missing", "major")]
-    assert made["x"].reason == drift_findings(made)[0].reason
+    found = {f.rule: f.severity for f in drift_findings(made)}
+    assert set(found) == {"psi", "wasserstein_scaled", "spread", "tails", "beyond", "missing"}
+    assert set(found.values()) == {"major"}
+    assert len(made["x"].reason.split("; ")) == len(found)
+
+
+def test_an_undecided_column_is_a_finding_that_is_no_alarm() -> None:
+    """Values that moved within a user's bins, which are wider than the threshold."""
+    generator = np.random.default_rng(0)
+    before, after = generator.normal(50, 10, 2000), np.where(generator.random(2000) < 0.5, 40.0, 60.0)
+    limits = {"x": {"psi": 100, "tails": 1, "spread": 9, "beyond": 1, "wasserstein_scaled": 0.3}}
+    made = gd.compare({"x": before}, {"x": after}, edges={"x": [0, 100]}, thresholds=limits)
+    scaled = made["x"].wasserstein_scaled
+    assert scaled.low < 0.3 < scaled.high
+    assert made["x"].severity == "undecided"
+    assert made.undecided == ("x",)
+    (found,) = drift_findings(made)
+    assert (found.kind, found.column) == ("undecided", "x")
+    assert "edges=" in found.reason
+    # Below what is certain there is no doubt.
+    assert gd.judge(made, thresholds={"x": limits["x"] | {"wasserstein_scaled": 0.2}})["x"].severity == "moderate"
+    assert gd.judge(made, thresholds={"x": limits["x"] | {"wasserstein_scaled": 2}})["x"].severity == "none"
 
 
 def test_changes_of_schema_are_findings_of_quality() -> None:

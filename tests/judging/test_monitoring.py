@@ -42,6 +42,9 @@ from gpudrift.statistics import comparison
 from gpudrift.statistics.comparison import compare_profiles
 from gpudrift.windows.grouping import NO_TIME
 
+HIGH = dict.fromkeys(("psi", "wasserstein_scaled", "spread", "tails", "beyond"), 50)
+"""Thresholds that nothing reaches."""
+
 # --- drift and skew -----------------------------------------------------------------------------------------------
 
 
@@ -76,7 +79,7 @@ def test_skew_that_went_away_and_comes_back_is_still_skew():
 
 def test_the_first_window_that_could_be_judged_decides_not_the_first_one():
     few = days([0], rows=3, seed=5)
-    found = watched(pa.concat_tables([few, days([1, 2], {"a": lambda _: 2.0})]))
+    found = watched(pa.concat_tables([few, days([1, 2], {"a": lambda _: 2.0})]), alpha=1e-13)
     assert found[label(0)].judged == 0
     assert kinds(found, 1) == {"a": "skew"}
 
@@ -303,15 +306,15 @@ def test_columns_are_summed_up_over_the_windows():
 
 
 def test_thresholds_may_be_given_or_said_for_each_comparison():
-    assert kinds(watched(SHIFTED, thresholds={"*": {"psi": 50, "wasserstein_scaled": 50}}), 7) == {}
-    assert kinds(watched(SHIFTED, thresholds={"a": {"psi": 50, "wasserstein_scaled": 50}}), 7) == {"b": "drift"}
+    assert kinds(watched(SHIFTED, thresholds={"*": HIGH}), 7) == {}
+    assert kinds(watched(SHIFTED, thresholds={"a": HIGH}), 7) == {"b": "drift"}
     given = watched(SHIFTED).document()["parameters"]["thresholds"]
     assert given["*"]["psi"] == [0.1, 0.25]
     asked: list[int] = []
 
     def limits(comparison: Any) -> dict[str, Any]:
         asked.append(comparison.current.rows)
-        return {"a": {"psi": 50, "wasserstein_scaled": 50}}
+        return {"a": HIGH}
 
     found = watched(SHIFTED, thresholds=limits)
     assert asked == [ROWS] * 8
@@ -320,7 +323,7 @@ def test_thresholds_may_be_given_or_said_for_each_comparison():
 
 
 def test_segments_may_have_thresholds_of_their_own():
-    high = {"*": {"psi": 50, "wasserstein_scaled": 50}}
+    high = {"*": HIGH}
     table = sparse([0, 1], lambda *_: 200, shift=2.0)
     drift = {("a", None), ("a", "country=BR")}
 

@@ -18,7 +18,7 @@ from gpudrift.judging.window_table import WindowTable
 from gpudrift.statistics import numeric, windows
 from gpudrift.statistics.comparison import compare_columns, compare_profiles
 from gpudrift.statistics.frames import frame_of
-from gpudrift.statistics.shares import cell_cuts
+from gpudrift.statistics.numeric_cells import cell_cuts
 from gpudrift.vocabulary import STATISTICS
 
 COUNT, USUAL = 7, 90.0
