@@ -206,12 +206,12 @@ def by_shape(names: Sequence[str], rows: Sequence[int], columns: int, seed: int)
     """Shapes against each other's row counts, printed and as JSON can hold it."""
     sizes = [(n, m) for n in rows for m in rows if (n >= MANY) == (m >= MANY)]
     print(f"\nwithout drift, {columns:,} columns a setting: share above 0, of the columns, the tables and each floor")
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {"rows": list(rows), "columns": columns, "shapes": {}}
     for name in names:
         found = of_shape(name, sizes, columns, seed)
         pooled = sum(found.values(), Counted())
         show(name, found, pooled)
-        told[name] = {
+        told["shapes"][name] = {
             "pooled": pooled.document(),
             "settings": [{"n": n, "m": m, **made.document()} for (n, m), made in found.items()],
         }

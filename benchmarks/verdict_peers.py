@@ -71,8 +71,10 @@ def _categories(a: Array, b: Array) -> float:
 
 
 def simple(a: Array, b: Array, kind: str) -> Floats:
-    """The smallest p-value of the tests that fit: of numbers Kolmogorov-Smirnov, Welch's t, Levene (median), and
-    Fisher's of missing rows; of two values Fisher's, of more chi-square.
+    """The smallest p-value of the tests that fit the columns.
+
+    Of numbers Kolmogorov-Smirnov, Welch's t, Levene's (median) and Fisher's of missing rows; of two values Fisher's, of
+    more chi-square.
     """
     if kind == "numeric":
         return _numeric(a, b)
@@ -137,7 +139,7 @@ def _nannyml(a: Array, b: Array, kind: str) -> bool:
 
 
 def nannyml(a: Array, b: Array, kind: str) -> npt.NDArray[np.bool_]:
-    """Whether any of 10 chunks lies farther from the reference than the mean of its own 10 and 3 standard deviations."""
+    """Whether any of 10 chunks lies farther from the reference than the mean of its own and 3 standard deviations."""
     return np.array([_nannyml(*sides, kind) for sides in zip(a, b, strict=True)])
 
 

@@ -21,7 +21,7 @@ from verdict_alarms import above, compared, parts, verdicts
 from verdict_peers import PEERS, simple
 from verdict_shapes import DRIFTS, SHAPES, Drift, table
 
-__all__ = ["ALPHA", "WAYS", "Sizes", "run"]
+__all__ = ["ALPHA", "FULL", "WAYS", "Sizes", "run"]
 
 ALPHA = 0.05 / 20
 LEAST_RATIO = 0.9
@@ -41,6 +41,9 @@ class Sizes:
     rows: tuple[int, ...] = (120, 500, 5_000, 100_000)
     columns: int = 200
     quiet: int = 4_000
+
+
+FULL = Sizes()
 
 
 def decided(a: Array, b: Array, kind: str) -> Found:
@@ -80,14 +83,16 @@ def run(sizes: Sizes, seed: int) -> dict[str, Any]:
     """All drifts, printed and as JSON can hold it."""
     bases = list(dict.fromkeys(drift.before for drift in DRIFTS.values()))
     without: dict[str, dict[int, dict[str, float]]] = {base: {} for base in bases}
-    print("\\nwithout drift: share of alarms (and the p that raises as many)")
+    print("\nwithout drift: share of alarms (and the p that raises as many)")
     for at, base in enumerate(bases):
         for rows in (rows for rows in sizes.rows if rows < MANY):
             one = quiet(base, rows, sizes.quiet, np.random.default_rng([seed, 1, at, rows]))
             without[base][rows] = one
             told = "  ".join(f"{way} {one[way]:.2%} ({one[f'p {way}']:.1e})" for way in WAYS)
-            print(f"{base:<28} {rows:>7,}  {told}  " + "  ".join(f"{name} {one[name]:.1%}" for name in PEERS), flush=True)
-    print(f"\\n{'drift':<28} {'rows':>7}  floor simple  ratio   default simple  ratio   " + "  ".join(PEERS))
+            print(
+                f"{base:<28} {rows:>7,}  {told}  " + "  ".join(f"{name} {one[name]:.1%}" for name in PEERS), flush=True
+            )
+    print(f"\n{'drift':<28} {'rows':>7}  floor simple  ratio   default simple  ratio   " + "  ".join(PEERS))
     found: dict[str, dict[str, dict[str, float]]] = {}
     for at, (name, drift) in enumerate(DRIFTS.items()):
         found[name] = {}
@@ -98,7 +103,8 @@ def run(sizes: Sizes, seed: int) -> dict[str, Any]:
             one = power(measured(drift, rows, columns, np.random.default_rng([seed, 2, at, rows])), limits)
             found[name][str(rows)] = one
             show(name, rows, one)
-    return {"alpha": ALPHA, "quiet": without, "drifts": found}
+    counted = {base: {str(rows): one for rows, one in of.items()} for base, of in without.items()}
+    return {"alpha": ALPHA, "quiet": counted, "drifts": found}
 
 
 def power(found: Found, limits: Mapping[str, float]) -> dict[str, float]:

@@ -145,10 +145,7 @@ def _swapped(rng: np.random.Generator, size: tuple[int, int]) -> Array:
 
 
 DRIFTS: Mapping[str, Drift] = {
-    **{
-        f"mean + {shift:g} sd": Drift("normal", _normal(shift))
-        for shift in (0.05, 0.1, 0.2, 0.3, 0.5)
-    },
+    **{f"mean + {shift:g} sd": Drift("normal", _normal(shift)) for shift in (0.05, 0.1, 0.2, 0.3, 0.5)},
     **{f"sd × {scale:g}": Drift("normal", _normal(0.0, scale)) for scale in (1.1, 1.25, 1.5, 2.0)},
     "one tail: 2 % at + 4 sd": Drift("normal", _mixed(0.02, _normal(4.0, 0.3), _normal())),
     "two humps, same mean and sd": Drift("normal", _humps),

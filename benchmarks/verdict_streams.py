@@ -59,7 +59,7 @@ def measured(memory: float, streams: int, rng: np.random.Generator) -> dict[str,
 
 def run(streams: int, seed: int, memories: Sequence[float] = MEMORY) -> dict[str, Any]:
     """Streams of longer and longer memory, printed and as JSON can hold it."""
-    print(f"\\nautocorrelated streams, {REFERENCE} + {JUDGED} windows of {ROWS} rows, rate {RATE:g}: share of alarms")
+    print(f"\nautocorrelated streams, {REFERENCE} + {JUDGED} windows of {ROWS} rows, rate {RATE:g}: share of alarms")
     found = {}
     for at, memory in enumerate(memories):
         one = measured(memory, streams, np.random.default_rng([seed, 4, at]))

@@ -104,7 +104,9 @@ def measured(table: pa.Table, n: int, m: int, splits: int, rng: np.random.Genera
 
 def run(splits: float, seed: int, names: Sequence[str] = TABLES) -> dict[str, Any]:
     """All tables that are there, printed and as JSON can hold it."""
-    print(f"\\nreal tables split at random, alpha {ALPHA:g}: splits with any column drifted, default and above the floors")
+    print(
+        f"\nreal tables split at random, alpha {ALPHA:g}: splits with any column drifted, default and above the floors"
+    )
     found: dict[str, Any] = {}
     for at, name in enumerate(names):
         path = DATA / f"{name}.parquet"

@@ -52,7 +52,7 @@ class Sizes:
     columns: int = 200
     splits: float = 1.0
     streams: int = 400
-    power: verdict_power.Sizes = verdict_power.Sizes()
+    power: verdict_power.Sizes = verdict_power.FULL
 
 
 QUICK = Sizes((100, 300), 20, 0.0, 20, verdict_power.Sizes((120,), 20, 100))
