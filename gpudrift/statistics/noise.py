@@ -32,6 +32,8 @@ BATCH = 64
 """Columns handled at once."""
 MOST_ALPHA = 0.2
 """Floors are those of this level at most: approximations of tails say nothing of the middle."""
+ROUNDING = 1e-9
+"""What a floor is raised by, of itself and beyond: the largest possible value is not above it by its last digit."""
 CELLS = ("js", "hellinger", "tv", "linf", "cramers_v")
 """Statistics over cells, beside ``psi``."""
 
@@ -82,7 +84,7 @@ def noise_floors(
         found = _clipped_floors([columns[at] for at in batch], np.array([levels[at] for at in batch]))
         for at, of_column in zip(batch, found, strict=True):
             floors[at] |= of_column
-    return floors
+    return [{name: floor * (1.0 + ROUNDING) + ROUNDING for name, floor in own.items()} for own in floors]
 
 
 def _put_shares(columns: Sequence[ColumnComparison], alphas: Sequence[float], floors: list[dict[str, float]]) -> None:
@@ -141,7 +143,7 @@ def _clipped_floors(columns: Sequence[ColumnComparison], alphas: Floats) -> list
         if column.statistics["wasserstein_scaled"].value is not None:
             own["wasserstein_scaled"] = float(moved[at])
         if (spread := column.statistics["spread"].value) is not None:
-            limit = float(up[at] if spread > 0 else down[at])
+            limit = max(float(up[at] if spread > 0 else down[at]), 0.0)
             own["spread"] = limit if math.isfinite(limit) else LARGEST_REAL
         found.append(own)
     return found

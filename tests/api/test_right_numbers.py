@@ -99,15 +99,44 @@ def check_column(column, a: np.ndarray, b: np.ndarray) -> dict[str, float]:
         "w_error": abs(transport.value - distance),
         "w_width": transport.high - transport.low,
     }
-    scale = np.abs(x).max(initial=0.0) or 1.0  # NumPy's own squares and sums would overflow
-    spread = float((x / scale).std()) * scale
-    scaled = column.wasserstein_scaled
-    if scaled.value is not None and spread > 1e-150:  # NumPy's own squares underflow below
-        slack = 1e-9 * distance / spread + allowed / spread
-        assert scaled.low - slack <= distance / spread
-        assert scaled.high is None or distance / spread <= scaled.high + slack
-        figures["w_scaled"] = distance / spread
     return figures
+
+
+def check_clipped(column, a: np.ndarray, b: np.ndarray) -> None:
+    """Distance, spread and shares of clipped values, from the raw values and the marks of the column."""
+    marks, scaled = column.column.marks, column.wasserstein_scaled
+    if marks is None or column.beyond.value is None or a.dtype == np.uint64:
+        return
+    # Large integers are moved towards the centre first, which changes no distance; fences of floats are floats.
+    centre = marks[3]
+    numbers = [np.array([x - centre for x in side.tolist()], np.float64) for side in (a, b)]
+    low, below, begin, _, end, above, high = (float(mark - centre) for mark in marks)
+    first, second = (np.clip(side, low, high) for side in numbers)
+    n, m = first.size, second.size
+    for name, where in (("beyond", lambda x: (x < low) | (x >= high)), ("infinite", np.isinf)):
+        if name in column.statistics:
+            shares = [np.count_nonzero(where(side)) / side.size for side in numbers]
+            assert column.statistics[name].value == shares[1] - shares[0]
+    parts = [
+        [np.count_nonzero(side < below) / side.size, np.count_nonzero(side >= above) / side.size] for side in numbers
+    ]
+    apart = [after - before for before, after in zip(*parts, strict=True)]
+    assert abs(column.tails.value) == max(map(abs, apart))
+    assert column.tails.value in apart
+    std = float(first.std()) if high - low < 1e150 else np.inf  # NumPy's squares would overflow
+    if scaled.value is not None and 1e-150 < std < 1e150:
+        distance = stats.wasserstein_distance(first, second)
+        slack = (1e-9 * distance + 4e-15 * (high - low)) / std
+        assert scaled.low - slack <= distance / std
+        assert scaled.high is None or distance / std <= scaled.high + slack
+        assert scaled.std == pytest.approx(std, rel=2e-3)
+    if column.spread.value is not None and column.spread.low is not None and std < 1e150:
+        outside = [
+            np.abs(side[(raw < begin) | (raw >= end) if begin < end else np.ones(raw.size, bool)]).mean()
+            for side, raw in zip((first, second), numbers, strict=True)
+        ]
+        ratio = np.log(outside[1] / outside[0])
+        assert column.spread.low - 1e-9 <= ratio <= column.spread.high + 1e-9
 
 
 def check_shares(column, a: np.ndarray, b: np.ndarray) -> None:
@@ -149,9 +178,10 @@ def test_the_zoo(name):
     figures = check_column(column, a, b)
     if a.dtype != np.uint64:
         check_shares(column, a, b)
+    check_clipped(column, a, b)
     if figures and name != "unsigned_large":  # beyond 2**63 - 1 lie 10 % of it, in one bin
         assert figures["ks_width"] <= 1.5e-3
-    if shape.wasserstein is not None and figures.get("w_scaled", 0.0) > 0.01:
+    if shape.wasserstein is not None and figures.get("w", 0.0) > 0.01 * a[np.isfinite(a)].std():
         assert figures["w_error"] <= shape.wasserstein * figures["w"]
 
 
@@ -177,6 +207,7 @@ def test_real_tables(comparison):
             a, b = raw(before[name]), raw(after[name])
             figures = check_column(column, a, b)
             check_shares(column, a, b)
+            check_clipped(column, a, b)
             if name in comparison.expected and figures:
                 value, tolerance = comparison.expected[name]
                 assert column.ks.low - tolerance <= value <= column.ks.high + tolerance
@@ -208,16 +239,23 @@ def check_categories(column, before: pa.ChunkedArray, after: pa.ChunkedArray) ->
         assert column.chi2.p_value == pytest.approx(expected.pvalue, rel=1e-9, abs=1e-300)
     new = sum(count for value, count in sides[1].items() if value not in known and value not in listed)
     assert column.new.value == new / m
-    shown = [
-        value for value in column.psi.values if max(sides[0].get(value, 0) / n, sides[1].get(value, 0) / m) >= 0.001
+    total = [x + y for x, y in zip(*table, strict=True)]
+    few = table[0] if n <= m else table[1]
+    expected = [t * min(n, m) / (n + m) for t in total]
+    grown = [
+        x > e > 0 and x * np.log(x / e) - x + e > 25 + np.log(len(values)) for x, e in zip(few, expected, strict=True)
     ]
-    assert set(shown) == set(column.psi.values)
-    cells = [[side.get(value, 0) for value in shown] for side in sides]
-    rest = [n - sum(cells[0]), m - sum(cells[1]) - new]
-    p = [c / n for c in [*cells[0], rest[0], 0]]
-    q = [c / m for c in [*cells[1], rest[1], new]]
-    assert column.psi.value == pytest.approx(reference.psi(p, q), abs=1e-12)
+    common = [t * 1000 >= n + m and e >= 5 for t, e in zip(total, expected, strict=True)]
+    shown = {value for value, one, other in zip(values, grown, common, strict=True) if one or other}
+    assert shown == set(column.psi.values)
+    cells = [[side.get(value, 0) for value in column.psi.values] for side in sides]
+    p, q = ([*(count / rows for count in own), 1 - sum(own) / rows] for own, rows in zip(cells, (n, m), strict=True))
+    assert column.psi.value == pytest.approx(reference.psi(p, q), abs=1e-9)
+    p, q = ([count / rows for count in own] for own, rows in zip(table, (n, m), strict=True))
     assert column.js.value == pytest.approx(jensenshannon(p, q, base=2), abs=1e-12)
+    assert column.hellinger.value == pytest.approx(reference.hellinger(p, q), abs=1e-12)
+    assert column.tv.value == pytest.approx(reference.tv(p, q), abs=1e-12)
+    assert column.linf.value == pytest.approx(reference.linf(p, q), abs=1e-12)
     assert column.cramers_v.value == pytest.approx(reference.cramers_v(p, q), abs=1e-12)
 
 
@@ -295,16 +333,20 @@ def test_fitted_edges_hold_the_exact_fractions(a, b):
 
 
 @settings(deadline=None, max_examples=200)
-@given(st.data(), st.sampled_from([10, 32]))
+@given(st.data(), st.sampled_from([2, 10, 32]))
 def test_coarse_cuts_equal_the_plain_loop(data, ranks):
     bins = data.draw(st.integers(1, 60))
     counts = data.draw(st.lists(st.integers(0, 40), min_size=bins, max_size=bins))
-    points = data.draw(st.lists(st.booleans(), min_size=bins, max_size=bins))
     infinities = data.draw(st.tuples(st.integers(0, 9), st.integers(0, 9)))
     if sum(counts) + sum(infinities) == 0:
         return
-    cuts = distances.coarse_cuts(np.array(counts), np.array(infinities), np.array(points), ranks)
-    assert cuts.tolist() == reference.psi_cuts(counts, *infinities, points, ranks)
+    ends = sorted(data.draw(st.sets(st.integers(0, bins), max_size=8)))
+    halos = np.array(list(zip(ends[::2], ends[1::2], strict=False)), np.int64).reshape(-1, 2)
+    own = halos[data.draw(st.lists(st.booleans(), min_size=len(halos), max_size=len(halos)))]
+    inside = {edge for first, last in halos.tolist() for edge in range(first + 1, last)}
+    allowed = np.array([edge for edge in range(bins + 1) if edge not in inside], np.int64)
+    cuts = distances.coarse_cuts(np.array(counts), np.array(infinities), own, allowed, ranks)
+    assert cuts.tolist() == reference.psi_cuts(counts, *infinities, own.tolist(), allowed.tolist(), ranks)
 
 
 def test_identical_profiles_are_at_distance_zero():

@@ -198,25 +198,22 @@ def test_psi_by_hand():
 
 
 def test_psi_cuts_by_hand():
-    def plain(bins):
-        return [False] * bins
-
-    assert reference.psi_cuts([10] * 10, 0, 0, plain(10)) == list(range(11))
-    assert reference.psi_cuts([1] * 100, 0, 0, plain(100)) == list(range(0, 101, 10))
-    assert reference.psi_cuts([0, 100, 0], 0, 0, plain(3)) == [0, 2, 3], "every rank is reached at the same edge"
-    assert reference.psi_cuts([0, 0, 0], 0, 0, plain(3)) == [0, 3]
-    assert reference.psi_cuts([50, 50], 0, 0, plain(2), ranks=2) == [0, 1, 2]
-    assert reference.psi_cuts([49, 51, 0], 0, 0, plain(3), ranks=2) == [0, 2, 3], "the first edge with half of them"
-    # A point bin with exactly 1 % is a cell of its own, one with less is not.
-    assert reference.psi_cuts([33, 1, 66], 0, 0, [False, True, False], ranks=1) == [0, 1, 2, 3]
-    assert reference.psi_cuts([33, 1, 67], 0, 0, [False, True, False], ranks=1) == [0, 3]
+    assert reference.psi_cuts([10] * 10, 0, 0, []) == list(range(11))
+    assert reference.psi_cuts([1] * 100, 0, 0, []) == list(range(0, 101, 10))
+    assert reference.psi_cuts([0, 100, 0], 0, 0, []) == [0, 2, 3], "every rank is reached at the same edge"
+    assert reference.psi_cuts([0, 0, 0], 0, 0, []) == [0, 3]
+    assert reference.psi_cuts([50, 50], 0, 0, [], ranks=2) == [0, 1, 2]
+    assert reference.psi_cuts([49, 51, 0], 0, 0, [], ranks=2) == [0, 2, 3], "the first edge with half of them"
+    # A value that stands out has a cell of its own.
+    assert reference.psi_cuts([33, 1, 66], 0, 0, [(1, 2)], ranks=1) == [0, 1, 2, 3]
     # 90 % zeros: the ranks are those of the other rows.
-    assert reference.psi_cuts([0, 90, 5, 5], 0, 0, [False, True, False, False], ranks=2) == [0, 1, 2, 3, 4]
-    # Infinities are other rows beyond both ends, and part of the 1 %.
-    assert reference.psi_cuts([10, 10, 10, 10], 40, 0, plain(4), ranks=2) == [0, 4]
-    assert reference.psi_cuts([10, 10, 10, 10], 0, 40, plain(4), ranks=2) == [0, 4]
-    assert reference.psi_cuts([10, 10, 10, 10], 20, 0, plain(4), ranks=2) == [0, 1, 4]
-    assert reference.psi_cuts([33, 1, 66], 0, 1, [False, True, False], ranks=1) == [0, 3]
+    assert reference.psi_cuts([0, 90, 5, 5], 0, 0, [(1, 2)], ranks=2) == [0, 1, 2, 3, 4]
+    # Infinities are other rows beyond both ends.
+    assert reference.psi_cuts([10, 10, 10, 10], 40, 0, [], ranks=2) == [0, 4]
+    assert reference.psi_cuts([10, 10, 10, 10], 0, 40, [], ranks=2) == [0, 4]
+    assert reference.psi_cuts([10, 10, 10, 10], 20, 0, [], ranks=2) == [0, 1, 4]
+    # No cut lies within a halo.
+    assert reference.psi_cuts([10, 0, 10, 0, 10], 0, 0, [], [0, 1, 4, 5], ranks=2) == [0, 4, 5]
     assert reference.coarse_counts([1, 2, 3, 4], 10, 20, [0, 1, 4]) == [11, 29]
 
 

@@ -241,34 +241,32 @@ def variance_exact(values) -> Fraction | None:
 
 
 def psi_cuts(
-    ref_counts: Sequence[int], neg_inf: int, pos_inf: int, point: Sequence[bool], ranks: int = 10
+    ref_counts: Sequence[int],
+    neg_inf: int,
+    pos_inf: int,
+    own: Sequence[Sequence[int]],
+    allowed: Sequence[int] | None = None,
+    ranks: int = 10,
 ) -> list[int]:
-    """Which fine edges are the cuts of PSI (10 ranks) or JS (32): ascending numbers of edges, 0 and k
-    included.
+    """Which fine edges are the cuts of PSI (10 ranks) or JS (32): ascending numbers of edges, 0 and k included.
 
-    'Cuts are both edges of every point bin with at least 1 % of the reference and, for r = 1 … ranks - 1, the
-    first fine edge whose prefix count of the other rows is >= r/ranks of them (integer arithmetic, duplicates
-    dropped)'; 'shares are over non-missing rows'. The other rows are those in none of these point bins, the
+    Cuts are both ends of the cell of every value that stands out (`own`: first and last edge of each) and, for
+    r = 1 … ranks - 1, the first edge that is in no halo (`allowed`) and whose prefix count of the other rows is
+    >= r/ranks of them; integer arithmetic, duplicates dropped. The other rows are those in none of these cells, the
     infinities included: -inf lies before the first edge, +inf after the last.
     """
     bins = len(ref_counts)
-    total = neg_inf + sum(ref_counts) + pos_inf
+    edges = range(bins + 1) if allowed is None else allowed
     cuts = {0, bins}
-    if total == 0:
+    if neg_inf + sum(ref_counts) + pos_inf == 0:
         return sorted(cuts)
-    heavy = [point[i] and 100 * ref_counts[i] >= total for i in range(bins)]
-    for i in range(bins):
-        if heavy[i]:
-            cuts |= {i, i + 1}
-    others = total - sum(ref_counts[i] for i in range(bins) if heavy[i])
-    for r in range(1, ranks):
-        prefix = neg_inf
-        for edge in range(bins + 1):
-            if ranks * prefix >= r * others:
-                cuts.add(edge)
-                break
-            if edge < bins and not heavy[edge]:
-                prefix += ref_counts[edge]
+    held = {i for first, last in own for i in range(first, last)}
+    for first, last in own:
+        cuts |= {first, last}
+    others = [0 if i in held else count for i, count in enumerate(ref_counts)]
+    rest = neg_inf + sum(others) + pos_inf
+    for r in range(1, ranks) if rest else ():
+        cuts.add(next((edge for edge in edges if ranks * (neg_inf + sum(others[:edge])) >= r * rest), bins))
     return sorted(cuts)
 
 
