@@ -193,6 +193,9 @@ class Column:
     halos : ndarray of int64, shape (halos, 2), or None
         For real columns: positions of the first and the last edge around each frequent value. Rows that lie so close
         to it, as its float32 does, share its cell where shares are compared.
+    cuts : ndarray of int64, ascending, or None
+        For numeric columns with edges of a user's own: positions of the edges between which shares are compared, those
+        that the user gave. None: at any edge.
     """
 
     name: str
@@ -205,6 +208,7 @@ class Column:
     sketch: int = SKETCH_SIZE
     marks: tuple[Any, ...] | None = None
     halos: npt.NDArray[np.int64] | None = None
+    cuts: npt.NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in COLUMN_FAMILIES:
@@ -233,6 +237,10 @@ class Column:
             ends = self.halos.ravel()
             if self.halos.shape != (ends.size // 2, 2) or (ends[:-1] >= ends[1:]).any() or not _within(ends, edges):
                 raise ValueError(f"column {self.name!r}: its halos do not lie one after the other between its edges")
+        if self.cuts is not None:
+            cuts = self.cuts
+            if cuts.ndim != 1 or (cuts[:-1] >= cuts[1:]).any() or not _within(cuts, edges):
+                raise ValueError(f"column {self.name!r}: its cuts are not among its edges")
 
     @property
     def family(self) -> str:
@@ -292,6 +300,8 @@ class Column:
             hasher.update(b"marks" + marks.tobytes())
         if self.halos is not None:
             hasher.update(b"halos" + np.ascontiguousarray(self.halos).astype("<i8").tobytes())
+        if self.cuts is not None:
+            hasher.update(b"cuts" + np.ascontiguousarray(self.cuts).astype("<i8").tobytes())
         return hasher.hexdigest()
 
 

@@ -61,10 +61,12 @@ def to_bytes(stored: Stored, digest: str, **more: Any) -> bytes:
     """
     sketches = {one.name: one.sketch for one in stored.schema.columns if one.sketch != SKETCH_SIZE}
     marks = {one.name: list(one.marks) for one in stored.schema.columns if one.marks is not None}
-    halos = {one.name: _halo_text(one) for one in stored.schema.columns if one.halos is not None}
+    halos = {one.name: _marked(one, one.halos) for one in stored.schema.columns if one.halos is not None}
+    cuts = {one.name: _marked(one, one.cuts) for one in stored.schema.columns if one.cuts is not None}
     document: dict[str, Any] = {
         **({"marks": marks} if marks else {}),
         **({"halos": halos} if halos else {}),
+        **({"cuts": cuts} if cuts else {}),
         "digest": digest,
         "schema_digest": stored.schema.digest,
         "skipped": dict(stored.skipped),
@@ -212,7 +214,7 @@ def _schema_of(table: pa.Table, document: Mapping[str, Any], columns: int, known
 
 def _columns_of(table: pa.Table, document: Mapping[str, Any]) -> tuple[Column, ...]:
     """The columns of a schema that the rows of a saved table and its JSON describe."""
-    sketches, marks, halos = (document.get(entry, {}) for entry in ("sketches", "marks", "halos"))
+    sketches, marks, halos, cuts = (document.get(entry, {}) for entry in ("sketches", "marks", "halos", "cuts"))
     listed = [table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason")]
     reals, integers, values = (_list_cells(table[name]) for name in ("edges_real", "edges_integer", "categories"))
     columns = []
@@ -230,7 +232,8 @@ def _columns_of(table: pa.Table, document: Mapping[str, Any]) -> tuple[Column, .
                 reason,
                 int(sketches.get(name, SKETCH_SIZE)),
                 None if name not in marks else _marks(marks[name]),
-                None if name not in halos else _halo_positions(str(halos[name])),
+                None if name not in halos else _positions(str(halos[name])).reshape(-1, 2),
+                None if name not in cuts else _positions(str(cuts[name])),
             )
         )
     return tuple(columns)
@@ -240,17 +243,17 @@ def _marks(marks: Any) -> tuple[Any, ...]:
     return tuple(one if isinstance(one, int) else float(one) for one in marks)
 
 
-def _halo_text(column: Column) -> str:
-    """A bit for each edge, set where a halo begins or ends, as hexadecimal digits: 400 of them for most columns."""
-    assert column.edges is not None and column.halos is not None
-    ends = np.zeros(column.edges.size, np.bool_)
-    ends[column.halos.ravel()] = True
-    return np.packbits(ends).tobytes().hex()
+def _marked(column: Column, positions: Integers) -> str:
+    """A bit for each edge, set at these positions, as hexadecimal digits: 400 of them for most columns."""
+    assert column.edges is not None
+    marked = np.zeros(column.edges.size, np.bool_)
+    marked[positions.ravel()] = True
+    return np.packbits(marked).tobytes().hex()
 
 
-def _halo_positions(text: str) -> Integers:
-    ends = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
-    return np.flatnonzero(ends).astype(np.int64).reshape(-1, 2)
+def _positions(text: str) -> Integers:
+    marked = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
+    return np.flatnonzero(marked).astype(np.int64)
 
 
 def _list_cells(column: pa.ChunkedArray) -> list[Any]:

@@ -21,7 +21,7 @@ from gpudrift.columns.schema import (
     edge_limits,
 )
 from gpudrift.fitting.gaps import gap_edges
-from gpudrift.fitting.halos import distinct_values, find_halos, no_halos
+from gpudrift.fitting.halos import Halos, distinct_values, find_halos, no_halos
 from gpudrift.fitting.marks import fit_marks, rounded_marks
 
 __all__ = ["fit_grid", "fit_own_grid", "moved_halos", "with_edges", "without_subnormals"]
@@ -88,7 +88,7 @@ def fit_own_grid(column: Column, ordered: npt.NDArray[Any], own: Edges, reserved
         user's edges.
     """
     if not ordered.size:
-        return replace(column, edges=own)
+        return replace(column, edges=own, cuts=np.arange(own.size))
     ordered, family = without_subnormals(ordered), column.family
     halos = find_halos(*distinct_values(ordered)) if family == "real" else no_halos()
     marks = fit_marks(ordered, family, halos)
@@ -97,11 +97,18 @@ def fit_own_grid(column: Column, ordered: npt.NDArray[Any], own: Edges, reserved
     if edges.size > most:
         edges, marks = own, rounded_marks(marks, own)
     if family == "integer":
-        return replace(column, edges=edges, marks=marks)
+        return replace(column, edges=edges, marks=marks, cuts=np.searchsorted(edges, own).astype(np.int64))
     kept = halos.with_rows(ordered.size / OWN_HALO_SHARE).most_frequent((most - edges.size) // 4)
     around = (kept.below, kept.values, kept.ends_of_points(), kept.above)
     edges = complete_edges(np.concatenate([edges, *around]), family)
-    return replace(column, edges=edges, marks=marks, halos=kept.positions(edges))
+    return replace(column, edges=edges, marks=marks, halos=kept.positions(edges), cuts=_cuts(own, kept, edges))
+
+
+def _cuts(own: Edges, halos: Halos, edges: Edges) -> npt.NDArray[np.int64]:
+    """Positions of the user's edges; an edge within the halo of a value lies at its begin, so as not to cut it."""
+    inside = [halos.cell_of(edge) for edge in own.tolist()]
+    moved = [edge if around is None else around[0] for edge, around in zip(own.tolist(), inside, strict=True)]
+    return np.unique(np.searchsorted(edges, moved)).astype(np.int64)
 
 
 def with_edges(column: Column, more: npt.ArrayLike) -> Column:
@@ -112,7 +119,16 @@ def with_edges(column: Column, more: npt.ArrayLike) -> Column:
     edges = complete_edges(np.concatenate([before, added]), column.family) if added.size else before
     if edges.size == before.size or edges.size - 1 > MAX_BINS:
         return column
-    return replace(column, edges=edges, halos=moved_halos(column, edges))
+    return replace(column, edges=edges, halos=moved_halos(column, edges), cuts=moved_cuts(column, edges))
+
+
+def moved_cuts(column: Column, edges: Edges) -> npt.NDArray[np.int64] | None:
+    """Positions of a column's cuts among other edges, of those that are edges there."""
+    if column.cuts is None:
+        return None
+    assert column.edges is not None
+    places = column.edges[column.cuts]
+    return np.searchsorted(edges, places[np.isin(places, edges)]).astype(np.int64)
 
 
 def moved_halos(column: Column, edges: Edges) -> npt.NDArray[np.int64] | None:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.columns.schema import MARKS, SPECIAL_SLOTS, Column, Edges, complete_edges
-from gpudrift.fitting.edges import moved_halos
+from gpudrift.fitting.edges import moved_cuts, moved_halos
 from gpudrift.fitting.marks import rounded_marks
 
 __all__ = ["COARSE_SKETCH", "COARSE_SLOTS", "coarse_categories", "coarse_column"]
@@ -76,7 +76,7 @@ def coarse_column(column: Column, ordered: npt.NDArray[Any], bounds: npt.ArrayLi
     else:
         _take_by_rows(chosen, column, ordered)
     edges = np.array(sorted(chosen), fine.dtype)
-    return replace(column, edges=edges, marks=marks, halos=moved_halos(column, edges))
+    return replace(column, edges=edges, marks=marks, halos=moved_halos(column, edges), cuts=moved_cuts(column, edges))
 
 
 def _take_by_rows(chosen: set[Any], column: Column, ordered: npt.NDArray[Any]) -> None:

@@ -33,6 +33,8 @@ Marks = tuple[Any, ...]
 CUT_SHARE, CUT_ROWS = 200, 5
 """The inner range leaves out one in 200 rows at either end, but 5 where they are less than a twentieth of the rows."""
 TAIL_SHARE = 20
+FEWEST = 3
+"""Fewer rows say nothing of where others lie: nothing is clipped."""
 FEW_ROWS = 20
 """Of fewer rows none are cut; the one that lies farthest from the centre is left out instead."""
 
@@ -121,6 +123,8 @@ def _cell(value: Any, family: str, halos: Halos) -> tuple[Any, Any]:
 
 
 def _fences(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[Any, Any]:
+    if ordered.size < FEWEST:
+        return edge_limits(family)
     cell = _mode_cell(ordered, family, halos)
     if cell is None:
         # Of two rows neither is the odd one.

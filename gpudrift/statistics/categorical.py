@@ -110,16 +110,16 @@ def categorical_statistics(reference: ColumnProfile, current: ColumnProfile) -> 
     shares = share_statistics(before, after, {"cells": int(before.size), **bound})
     if bound:  # of values that are not told apart the largest difference may be any smaller one
         largest = float(distances.linf(table.before / n, table.after / m)) if table.before.size else 0.0
-        shares["linf"] = Statistic(largest, details=bound, cells=(table.before, table.after))
+        shares["linf"] = Statistic(largest, details=bound, table=(table.before, table.after))
     statistic, dof, p_value = distances.chi2(before, after)
     new = new_values(reference, current)
     return {
-        "psi": Statistic(float(distances.psi(p, q)), details=floored, cells=cells),
+        "psi": Statistic(float(distances.psi(p, q)), details=floored, table=cells),
         **shares,
-        "kl": Statistic(float(distances.kl(p, q)), details=floored, cells=cells),
+        "kl": Statistic(float(distances.kl(p, q)), details=floored, table=cells),
         "chi2": Statistic(statistic, details={"dof": dof, "p_value": p_value, **bound}),
-        "cramers_v": Statistic(float(distances.cramers_v(before / n, after / m)), details=bound, cells=(before, after)),
-        "new": Statistic(new.certain / m, new.certain / m, new.possible / m, cells=(table.before, table.after)),
+        "cramers_v": Statistic(float(distances.cramers_v(before / n, after / m)), details=bound, table=(before, after)),
+        "new": Statistic(new.certain / m, new.certain / m, new.possible / m, table=(table.before, table.after)),
     }
 
 

@@ -12,15 +12,18 @@ two parts of the reference, each at half of that.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 from gpudrift.columns.schema import LARGEST_REAL
-from gpudrift.statistics.cells import SCARCE, cells_quantile, new_limit, share_limits
+from gpudrift.statistics.cells import cells_quantile
 from gpudrift.statistics.comparison import ColumnComparison
+from gpudrift.statistics.new_values import new_limit
 from gpudrift.statistics.sampling import ratio_limits, wasserstein_quantile
+from gpudrift.statistics.shares import share_limits
 from gpudrift.statistics.statistic import SHARES
 from gpudrift.vocabulary import DECIDING
 
@@ -30,6 +33,9 @@ Floats = npt.NDArray[np.float64]
 
 BATCH = 64
 """Columns handled at once."""
+MANY = 60
+"""Rows expected in each cell on both sides from which PSI is a chi-square variable: of ten cells at alpha 0.001 it is
+passed 1.2 times as often, with 30 expected 1.34 times."""
 MOST_ALPHA = 0.2
 """Floors are those of this level at most: approximations of tails say nothing of the middle."""
 ROUNDING = 1e-9
@@ -39,7 +45,10 @@ CELLS = ("js", "hellinger", "tv", "linf", "cramers_v")
 
 
 def noise_floors(
-    columns: Sequence[ColumnComparison], alphas: Sequence[float], deciding: Sequence[Collection[str]] | None = None
+    columns: Sequence[ColumnComparison],
+    alphas: Sequence[float],
+    deciding: Sequence[Collection[str]] | None = None,
+    weights: Mapping[str, float] = MappingProxyType({}),
 ) -> list[dict[str, float]]:
     """The floors of the statistics of some columns.
 
@@ -48,6 +57,8 @@ def noise_floors(
     columns : sequence of ColumnComparison
     alphas : sequence of float
         The level of each statistic of a column.
+    weights : mapping of statistic to float
+        What alpha is multiplied by for some of them.
     deciding : sequence of collections of str, optional
         Statistics of each column whose floors are wanted; those that decide by default, if not given. That of ``ks``
         comes with them.
@@ -58,36 +69,48 @@ def noise_floors(
         Statistic to floor; of those that are defined.
     """
     wanted = [DECIDING] * len(columns) if deciding is None else deciding
-    levels = [min(alpha, MOST_ALPHA) for alpha in alphas]
     floors: list[dict[str, float]] = [{} for _ in columns]
-    _put_shares(columns, levels, floors)
-    _put_psi(columns, levels, floors)
-    for column, alpha, names, own in zip(columns, levels, wanted, floors, strict=True):
+
+    def level(name: str, alpha: float) -> float:
+        return min(alpha * weights.get(name, 1.0), MOST_ALPHA)
+
+    _put_shares(columns, alphas, level, floors)
+    _put_psi(columns, [level("psi", alpha) for alpha in alphas], floors)
+    for column, alpha, names, own in zip(columns, alphas, wanted, floors, strict=True):
         n, m = column.reference.present, column.current.present
         if min(n, m) == 0:
             continue
         if "ks" in column.statistics:
-            own["ks"] = math.sqrt(math.log(2.0 / alpha) / 2.0 * (1.0 / n + 1.0 / m))
+            own["ks"] = math.sqrt(math.log(2.0 / level("ks", alpha)) / 2.0 * (1.0 / n + 1.0 / m))
         for name in CELLS:
             if name in names and name in column.statistics:
-                before, after = column.statistics[name].cells
-                own[name] = cells_quantile(name, (before + after).astype(np.float64), n, m, alpha)
+                before, after = column.statistics[name].table
+                own[name] = cells_quantile(name, (before + after).astype(np.float64), n, m, level(name, alpha))
         if "new" in column.statistics:
-            before, after = column.statistics["new"].cells
+            before, after = column.statistics["new"].table
             totals, cells = np.unique(before + after, return_counts=True)
-            own["new"] = new_limit(
-                totals[totals > 0].astype(np.float64), cells[totals > 0].astype(np.float64), n, m, alpha
-            )
+            seen = totals > 0
+            own["new"] = new_limit(totals[seen].astype(np.float64), cells[seen], n, m, level("new", alpha))
     numeric = [at for at, column in enumerate(columns) if column.pool is not None and column.current.present]
     for start in range(0, len(numeric), BATCH):
         batch = numeric[start : start + BATCH]
-        found = _clipped_floors([columns[at] for at in batch], np.array([levels[at] for at in batch]))
+        levels = [np.array([level(name, alphas[at]) for at in batch]) for name in ("wasserstein_scaled", "spread")]
+        found = _clipped_floors([columns[at] for at in batch], *levels)
         for at, of_column in zip(batch, found, strict=True):
             floors[at] |= of_column
-    return [{name: floor * (1.0 + ROUNDING) + ROUNDING for name, floor in own.items()} for own in floors]
+    return [{name: _raised(floor) for name, floor in own.items() if not math.isnan(floor)} for own in floors]
 
 
-def _put_shares(columns: Sequence[ColumnComparison], alphas: Sequence[float], floors: list[dict[str, float]]) -> None:
+def _raised(floor: float) -> float:
+    return min(max(floor, 0.0) * (1.0 + ROUNDING) + ROUNDING, LARGEST_REAL)
+
+
+def _put_shares(
+    columns: Sequence[ColumnComparison],
+    alphas: Sequence[float],
+    level: Callable[[str, float], float],
+    floors: list[dict[str, float]],
+) -> None:
     """Of the differences of two shares, all at once."""
     asked: list[tuple[int, str, int, int, int, float]] = []
     for at, (column, alpha) in enumerate(zip(columns, alphas, strict=True)):
@@ -97,7 +120,8 @@ def _put_shares(columns: Sequence[ColumnComparison], alphas: Sequence[float], fl
                 continue
             sides = column.reference, column.current
             n, m = (side.rows if name == "missing" else side.present for side in sides)
-            asked.append((at, name, sum(found.counts), n, m, alpha / (4.0 if name == "tails" else 2.0)))
+            part = level(name, alpha) / (4.0 if name == "tails" else 2.0)
+            asked.append((at, name, sum(found.counts), n, m, part))
     if not asked:
         return
     up, down = share_limits(*(np.array([one[part] for one in asked], np.float64) for part in (2, 3, 4, 5)))
@@ -115,10 +139,10 @@ def _put_psi(columns: Sequence[ColumnComparison], alphas: Sequence[float], floor
         n, m = column.reference.present, column.current.present
         if min(n, m) == 0:
             continue
-        before, after = column.statistics["psi"].cells
+        before, after = column.statistics["psi"].table
         totals = before + after
         totals = totals[totals > 0]
-        if totals.size > 2 and int(totals.min()) * min(n, m) >= SCARCE * (n + m):
+        if totals.size > 2 and int(totals.min()) * min(n, m) >= MANY * (n + m):
             many.append((at, totals.size - 1.0, alpha, 1.0 / n + 1.0 / m))
         else:
             floors[at]["psi"] = cells_quantile("psi", totals.astype(np.float64), n, m, alpha)
@@ -128,23 +152,24 @@ def _put_psi(columns: Sequence[ColumnComparison], alphas: Sequence[float], floor
             floors[at]["psi"] = quantile * rate
 
 
-def _clipped_floors(columns: Sequence[ColumnComparison], alphas: Floats) -> list[dict[str, float]]:
-    """Of the statistics that are made of clipped values."""
+def _clipped_floors(
+    columns: Sequence[ColumnComparison], of_distance: Floats, of_spread: Floats
+) -> list[dict[str, float]]:
+    """Of the statistics that are made of clipped values, at the levels of either."""
     used = [column.pool for column in columns if column.pool is not None]
     cells, values, widths, before = (np.stack([getattr(pool, name) for pool in used]) for name in _PIECES)
     rows = np.array([float(pool.rows) for pool in used])
-    moved = wasserstein_quantile(cells, values, widths, before, rows, alphas)
+    moved = wasserstein_quantile(cells, values, widths, before, rows, of_distance)
     counts, distances = (np.stack([pool.apart[part] for pool in used]) for part in (0, 1))
     apart = np.array([float(pool.apart[2]) for pool in used])
-    up, down = ratio_limits(distances, counts, apart, alphas / 2.0)
+    up, down = ratio_limits(distances, counts, apart, of_spread / 2.0)
     found: list[dict[str, float]] = []
     for at, column in enumerate(columns):
         own: dict[str, float] = {}
         if column.statistics["wasserstein_scaled"].value is not None:
             own["wasserstein_scaled"] = float(moved[at])
         if (spread := column.statistics["spread"].value) is not None:
-            limit = max(float(up[at] if spread > 0 else down[at]), 0.0)
-            own["spread"] = limit if math.isfinite(limit) else LARGEST_REAL
+            own["spread"] = float(up[at] if spread > 0 else down[at])
         found.append(own)
     return found
 

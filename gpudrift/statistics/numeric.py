@@ -19,8 +19,8 @@ from gpudrift.counts.profiles import ColumnProfile, data_range
 from gpudrift.statistics import distances
 from gpudrift.statistics.clipped import Clipped, Moments, clipped_moments, clipped_wasserstein, is_tame
 from gpudrift.statistics.frames import Frame, frame_of, points_of, residual_slack
+from gpudrift.statistics.numeric_cells import JS_RANKS, PSI_RANKS, CellEdges, cell_counts, cell_cuts
 from gpudrift.statistics.pool import Pool, pools
-from gpudrift.statistics.shares import JS_RANKS, PSI_RANKS, CellEdges, cell_counts, cell_cuts
 from gpudrift.statistics.statistic import Pair, Statistic, no_rows_reason, share_statistics
 from gpudrift.statistics.summaries import natural_factor
 
@@ -253,7 +253,7 @@ def _cell_statistics(reference: ColumnProfile, current: ColumnProfile) -> dict[s
     before, after = cell_counts(reference, cuts), cell_counts(current, cuts)
     p, q = before / reference.present, after / current.present
     about = {"bins": CellEdges(column, cuts), "cells": p.size, "floor": distances.FLOOR}
-    psi = Statistic(float(distances.psi(p, q)), details=about, cells=(before, after))
+    psi = Statistic(float(distances.psi(p, q)), details=about, table=(before, after))
     cuts = cell_cuts(reference, smaller, JS_RANKS)
     before, after = cell_counts(reference, cuts), cell_counts(current, cuts)
     where = {"bins": CellEdges(column, cuts), "cells": before.size}

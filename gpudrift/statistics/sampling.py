@@ -88,10 +88,14 @@ def sum_quantiles(values: Floats, counts: Floats, sample: Floats, alpha: Floats,
     rows = counts.sum(-1)
     turned = 2.0 * sample > rows  # what is left out is the smaller sample, and the sum of the others falls with it
     drawn = np.where(turned, rows - sample, sample)
-    mean = (values * counts).sum(-1) / np.maximum(rows, 1.0)
+    values = np.where(counts > 0, values, 0.0)
+    mean = (values * (counts / np.maximum(rows, 1.0)[:, None])).sum(-1)
     centred = np.where(counts > 0, values - mean[:, None], 0.0) * np.where(turned, -1.0, 1.0)[:, None]
     share = drawn / np.maximum(rows, 1.0)
-    deviation = np.sqrt(share * (1.0 - share) * (centred**2 * counts).sum(-1))
+    # Values may be as large as floats get; what is squared is at most 1.
+    largest = np.abs(centred).max(axis=-1, initial=0.0)
+    squares = (centred / np.where(largest > 0, largest, 1.0)[:, None]) ** 2
+    deviation = largest * np.sqrt(share * (1.0 - share) * (squares * counts).sum(-1))
     found = np.zeros(rows.shape)
     varied = np.flatnonzero(deviation > 0)
     if varied.size:
@@ -237,7 +241,8 @@ def ratio_limits(
             logarithm: Floats = np.log(current / others) - np.log(reference / sample)
         return logarithm
 
-    return ratio(least), -ratio(most)
+    # Sides that are wholly apart reach their limit: rounding must not take them over it.
+    return ratio(least) + 1e-12, -ratio(most) + 1e-12
 
 
 def mean_deviation(rows: Floats, sample: Floats, others: Floats) -> Floats:
@@ -366,22 +371,25 @@ def wasserstein_quantile(
     """
     rows = cells.sum(-1)
     others = rows - sample
+    median = np.argmax(2.0 * np.cumsum(cells, axis=-1) >= rows[:, None], axis=-1)[:, None]
+    # From the median, and in units of the largest: values may be as large as floats get.
+    values = np.where(cells > 0, values - np.take_along_axis(values, median, -1), 0.0)
+    unit = np.abs(values).max(axis=-1, initial=0.0)
+    safe = np.where(unit > 0, unit, 1.0)
+    values, widths = values / safe[:, None], widths / safe[:, None]
     mean, variance = _moments(rows, sample, widths, before)
     # W is the largest difference of the means of any function that nowhere rises by more than 1 a unit: of the values
     # themselves and of their distances from the median, where both ends weigh much. Each mean is a sum, turned over.
-    median = np.take_along_axis(
-        values, np.argmax(2.0 * np.cumsum(cells, axis=-1) >= rows[:, None], axis=-1)[:, None], -1
-    )
-    means = [values, -values, np.abs(values - median), -np.abs(values - median)]
+    means = [values, -values, np.abs(values), -np.abs(values)]
     expected = np.concatenate([(cells * x).sum(-1) * sample / rows for x in means])
-    several = [np.tile(np.broadcast_to(x, rows.shape), 4) for x in (sample, alpha, step)]
+    several = [np.tile(np.broadcast_to(x, rows.shape), 4) for x in (sample, alpha, step / safe)]
     sums = sum_quantiles(np.concatenate(means), np.tile(cells, (4, 1)), several[0], several[1] / 2.0, several[2])
     far = (sums - expected).reshape(2, 2, -1).max(axis=1) * (1.0 / sample + 1.0 / others)
     # W^2 is the square of the integral of D and a rest, whose mean is known; in the tail it hardly adds more.
     average = (cells * values).sum(-1) / rows
     varied = (cells * (values - average[:, None]) ** 2).sum(-1) / np.maximum(rows - 1.0, 1.0) * rows / sample / others
     rest = np.maximum(mean * mean + variance - varied, 0.0)
-    floor: Floats = np.maximum(np.sqrt(far[0] ** 2 + rest), far[1])
+    floor: Floats = np.maximum(np.sqrt(far[0] ** 2 + rest), far[1]) * unit
     return floor
 
 

@@ -1,148 +1,167 @@
-"""Which fine bins share a cell where shares are compared: values that are frequent, and ranks of equal mass.
+"""How much the shares of rows with some property differ between two samples of one population.
 
-A value has a cell of its own where it stands out: it holds 1 % of the reference and far more than its neighbours do, so
-that it is no chance of the sample. Of whole numbers from 0 to 119 each holds about 1 % of any 10,000 rows, those that
-happen to hold more would all have cells that are too full, and PSI would be above its noise floor in 7 % of tables
-without drift where 0.25 % were promised. What holds much without standing out is cut by ranks like everything else.
-
-Rows within the halo of a frequent value belong to its cell: as float32, as a decimal or computed in another order it
-is the same value.
-
-Cells hold at least so many rows on both sides that noise does not drown them: with few rows there are fewer ranks.
+Given how many rows of both sides have it, those of one side are hypergeometric. Where few are expected the law is
+summed, row by row; where there are more it has its saddlepoint in closed form (see
+:mod:`gpudrift.statistics.sampling`), with the correction for whole numbers: ``u = 2 sinh(t / 2) ...`` half a row below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
+import math
 
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.columns.schema import Column
-from gpudrift.counts.profiles import ColumnProfile
-from gpudrift.statistics import distances
-from gpudrift.statistics.summaries import natural_values
+__all__ = ["largest_limit", "share_limits"]
 
-__all__ = ["JS_RANKS", "PSI_RANKS", "CellEdges", "cell_counts", "cell_cuts"]
+Floats = npt.NDArray[np.float64]
 
-PSI_RANKS, JS_RANKS = 10, 32
-ROWS_PER_RANK = 10
-"""Expected on the smaller side; with fewer rows there are fewer ranks, but two at least."""
-OWN_SHARE = 100
-"""A value with a cell of its own holds one in so many rows of the reference at least ..."""
-ROWS_PER_VALUE = 5
-"""... and is expected in so many rows of either side."""
-NEIGHBOURS, DEVIATIONS = 3, 5.0
-"""It stands out from so many bins with rows on either side: from their median by so many of its standard deviations."""
-
-Integers = npt.NDArray[np.int64]
+SUMMED = 200
+"""Rows expected on the smaller side, below which a share has its law summed."""
 
 
-def cell_cuts(reference: ColumnProfile, smaller: int, ranks: int) -> Integers:
-    """Positions of the edges between the cells of a numeric column.
+def share_limits(total: Floats, n: Floats, m: Floats, alpha: Floats) -> tuple[Floats, Floats]:
+    """How far two shares differ, of rows with some property.
 
     Parameters
     ----------
-    reference : ColumnProfile
-        With at least one value.
-    smaller : int
-        Rows with a value on the side that has fewer.
-    ranks : int
-        Of cells of equal mass where there are rows enough.
+    total : ndarray of float, shape (columns,)
+        Rows of both sides with the property; whole numbers, to 1e15.
+    n, m : ndarray of float, shape (columns,)
+        Rows of reference and current, at least 1.
+    alpha : ndarray of float, shape (columns,)
+        For each direction.
+
+    Returns
+    -------
+    up, down : ndarray of float, shape (columns,)
+        With p and q the shares of reference and current, the smallest value of q - p that is exceeded with probability
+        alpha or less; and the same of p - q.
     """
-    ranks = min(max(smaller // ROWS_PER_RANK, 2), ranks)
-    least = -(-ROWS_PER_VALUE * reference.present // max(smaller, 1))
-
-    def make() -> Integers:
-        values, counts = _frequent(reference)
-        own = values[counts >= max(least, 1)]
-        ends = np.array([reference.special["-inf"], reference.special["+inf"]], np.int64)
-        return distances.coarse_cuts(reference.counts, ends, own, _allowed(reference.column), ranks)
-
-    # How many values are expected often enough changes with the smaller side, but not the ranks of most windows.
-    few = reference.once("frequent", lambda: _frequent(reference))[1] < max(least, 1)
-    cuts: Integers = reference.once(f"cuts {ranks} {int(few.sum())}", make)
-    return cuts
+    total, n, m, alpha = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (total, n, m, alpha)))
+    few, many = np.minimum(n, m), np.maximum(n, m)
+    # The same difference, of those that have not; then there are few on the smaller side.
+    rare = np.minimum(total, n + m - total)
+    low, high = _row_limits(rare, few, many, alpha)
+    least, most = (x / few - (rare - x) / many for x in (low, high))
+    same = (m <= n) == (2.0 * total <= n + m)
+    return np.where(same, most, -least), np.where(same, -least, most)
 
 
-def cell_counts(side: ColumnProfile, cuts: Integers) -> Integers:
-    """Rows of a side in each cell; -inf counts in the first one, +inf in the last."""
-    cells = np.add.reduceat(side.counts, cuts[:-1])
-    cells[0] += side.special["-inf"]
-    cells[-1] += side.special["+inf"]
-    return cells
+def _row_limits(rare: Floats, few: Floats, many: Floats, alpha: Floats) -> tuple[Floats, Floats]:
+    """The least and the largest number of the rare rows on the smaller side, but for alpha to either side."""
+    low, high = np.zeros(rare.shape), np.zeros(rare.shape)
+    summed = rare * few < SUMMED * (few + many)
+    if summed.any():
+        chances = _chances(rare[summed], few[summed], many[summed])
+        level = alpha[summed][:, None]
+        low[summed] = np.count_nonzero(np.cumsum(chances, axis=-1) <= level, axis=-1)
+        high[summed] = np.count_nonzero(np.cumsum(chances[:, ::-1], axis=-1) > level, axis=-1) - 1.0
+    if not summed.all():
+        law = rare[~summed], few[~summed], many[~summed]
+        high[~summed] = np.ceil(_row_quantile(*law, alpha[~summed])) - 1.0
+        # Few rows here are many there.
+        low[~summed] = law[0] - np.ceil(_row_quantile(law[0], law[2], law[1], alpha[~summed])) + 1.0
+    return low, high
 
 
-def _allowed(column: Column) -> Integers:
-    """Edges that are inside of no halo."""
-    assert column.edges is not None
-    allowed = np.ones(column.edges.size, np.bool_)
-    if column.halos is not None:
-        for first, last in column.halos.tolist():
-            allowed[first + 1 : last] = False
-    return np.flatnonzero(allowed).astype(np.int64)
+def _chances(rare: Floats, few: Floats, many: Floats) -> Floats:
+    """Hypergeometric probabilities of 0, 1, ... of the rare rows among the few, shape (columns, rows)."""
+    most = float(np.max(rare * few / (few + many)))
+    rows = np.arange(min(float(np.max(np.minimum(rare, few))), math.ceil(most + 10.0 * math.sqrt(most) + 30.0)) + 1.0)
+    here = rows[:-1]
+    ratio = (rare[:, None] - here) * (few[:, None] - here) / ((here + 1.0) * (many - rare)[:, None] + (here + 1.0) ** 2)
+    logs = np.zeros((rare.size, rows.size))
+    with np.errstate(divide="ignore"):
+        np.cumsum(np.log(np.maximum(ratio, 0.0)), axis=-1, out=logs[:, 1:])
+    chances = np.exp(logs - logs.max(axis=-1, keepdims=True))
+    shares: Floats = chances / chances.sum(axis=-1, keepdims=True)
+    return shares
 
 
-def _frequent(reference: ColumnProfile) -> tuple[Integers, Integers]:
-    """Values that stand out: first and last edge of their cells, and their rows in the reference."""
-    made: tuple[Integers, Integers] = reference.once("frequent", lambda: _standing_out(reference))
-    return made
+def _row_quantile(total: Floats, sample: Floats, others: Floats, alpha: Floats) -> Floats:
+    """The number k of rows, not whole, with P(so many or more) = alpha; many rows are expected."""
+    from scipy.special import ndtri
+
+    wanted = -ndtri(alpha)
+    share = sample / (sample + others)
+    mean, rest = total * share, sample + others - total
+    deviation = np.sqrt(mean * (1.0 - share) * rest / (sample + others))
+    point = mean + wanted * deviation
+    most = np.minimum(total, sample)
+    for _ in range(12):
+        root, slope = _row_root(point, total, rest, sample)
+        point = np.clip(point + (wanted - root) / slope, mean + 0.01 * deviation, most - 0.25)
+    return np.minimum(point + 0.5, most)
 
 
-def _standing_out(reference: ColumnProfile) -> tuple[Integers, Integers]:
-    column, counts = reference.column, reference.counts
-    points = np.flatnonzero(column.point_bins & (counts * OWN_SHARE >= reference.present) & (counts > 0))
-    values = np.stack([points, points + 1], axis=1)
-    if column.halos is not None and column.halos.size:
-        halos = column.halos
-        held = np.searchsorted(halos[:, 0], points, side="right") - 1
-        alone = (held < 0) | (points >= halos[np.maximum(held, 0), 1])
-        before = np.concatenate([[0], np.cumsum(counts)])
-        inside = before[halos[:, 1]] - before[halos[:, 0]]
-        heavy = halos[(inside * OWN_SHARE >= reference.present) & (inside > 0)]
-        values = np.concatenate([values[alone], heavy])
-        values = values[np.argsort(values[:, 0], kind="stable")]
-    if not values.size:
-        return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
-    before = np.concatenate([[0], np.cumsum(counts)])
-    rows = before[values[:, 1]] - before[values[:, 0]]
-    occupied = np.flatnonzero(counts)
-    usual = np.array([_usual(counts, occupied, first, last) for first, last in values.tolist()])
-    stands_out = rows - usual > DEVIATIONS * np.sqrt(np.maximum(usual, 1.0))
-    return values[stands_out].astype(np.int64), rows[stands_out]
+def _row_root(point: Floats, total: Floats, rest: Floats, sample: Floats) -> tuple[Floats, Floats]:
+    """r* of the probability of more rows than ``point``, which lies between whole numbers, and how fast it grows."""
+    share = sample / (total + rest)
+    # How far apart the shares are, before their logarithms: of 1e10 rows they hardly differ.
+    excess = point - total * share
+    taken, other = point / total, (sample - point) / rest
+
+    def entropy(rows: Floats, moved: Floats) -> Floats:
+        here: Floats = (rows * share + moved) * np.log1p(moved / (rows * share))
+        left: Floats = (rows * (1.0 - share) - moved) * np.log1p(-moved / (rows * (1.0 - share)))
+        return here + left
+
+    w = np.sqrt(2.0 * (entropy(total, excess) + entropy(rest, -excess)))
+    tilt = np.log(taken / (1.0 - taken)) - np.log(other / (1.0 - other))
+    spread = total * taken * (1.0 - taken) * rest * other * (1.0 - other)
+    u = 2.0 * np.sinh(0.5 * tilt) * np.sqrt(spread / ((total + rest) * share * (1.0 - share)))
+    return w + np.log(u / w) / w, tilt / w
 
 
-def _usual(counts: Integers, occupied: npt.NDArray[np.intp], first: int, last: int) -> float:
-    """Median of the rows of the nearest bins with rows on either side."""
-    left, right = np.searchsorted(occupied, (first, last)).tolist()
-    near = np.concatenate([occupied[max(left - NEIGHBOURS, 0) : left], occupied[right : right + NEIGHBOURS]])
-    return float(np.median(counts[near])) if near.size else 0.0
+def largest_limit(totals: Floats, n: int, m: int, alpha: float) -> float:
+    """The difference of shares that all cells together exceed with a probability of alpha."""
+    kinds, cells = np.unique(totals, return_counts=True)
+    few, many = float(min(n, m)), float(max(n, m))
+    rare = np.minimum(kinds, few + many - kinds)
+    # Between what one cell of the kind that differs most reaches at alpha, and what it does were all cells like it.
+    sides = np.full(kinds.shape, few), np.full(kinds.shape, many)
+    low, high = (
+        max(float(np.max(x)) for x in share_limits(rare, *sides, np.full(kinds.shape, level)))
+        for level in (0.5 * alpha, 0.5 * alpha / totals.size)
+    )
+    chance = _Beyond(rare, few, many)
+    for _ in range(14):
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if float(cells @ chance(middle)) > alpha else (low, middle)
+    return high
 
 
-class CellEdges(Sequence[Any]):
-    """Edges of cells in the column's own values, made when they are looked at: mostly never."""
+class _Beyond:
+    """P(|difference of shares| > d) of each kind of cell."""
 
-    def __init__(self, column: Column, cuts: Integers) -> None:
-        self._column, self._cuts = column, cuts
+    def __init__(self, rare: Floats, few: float, many: float) -> None:
+        self.rare, self.few, self.many = rare, few, many
+        self.summed = rare * few < SUMMED * (few + many)
+        law = rare[self.summed]
+        if law.size:
+            self.chances = _chances(law, np.full(law.shape, few), np.full(law.shape, many))
+            rows = np.arange(float(self.chances.shape[1]))
+            self.apart = np.abs(rows / few - (law[:, None] - rows) / many)
 
-    @cached_property
-    def _values(self) -> list[Any]:
-        assert self._column.edges is not None
-        return natural_values(self._column, self._column.edges[self._cuts])
+    def __call__(self, distance: float) -> Floats:
+        found = np.zeros(self.rare.shape)
+        if self.summed.any():
+            found[self.summed] = np.where(self.apart > distance * (1.0 + 1e-12), self.chances, 0.0).sum(axis=-1)
+        if not self.summed.all():
+            found[~self.summed] = self.normal(distance, self.rare[~self.summed])
+        return found
 
-    def __getitem__(self, index: Any) -> Any:
-        return self._values[index]
+    def normal(self, distance: float, rare: Floats) -> Floats:
+        """By the saddlepoint, in both directions."""
+        from scipy.special import ndtr
 
-    def __len__(self) -> int:
-        return int(self._cuts.size)
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._values))
-
-    def __repr__(self) -> str:
-        return repr(self._values)
+        whole = self.few + self.many
+        found = np.zeros(rare.shape)
+        for sample, others in ((self.few, self.many), (self.many, self.few)):
+            mean = rare * sample / whole
+            rows = np.floor(mean + distance * sample * others / whole + 1e-9) + 0.5
+            inside = (rows < np.minimum(rare, sample) - 0.1) & (rows > mean)
+            at = rows[inside], rare[inside], whole - rare[inside], np.full(int(inside.sum()), sample)
+            found[inside] += ndtr(-_row_root(*at)[0])
+        return found

@@ -35,7 +35,7 @@ class Statistic:
         Bounds that certainly hold the exact statistic of the raw values, where the statistic has them.
     details : mapping
         What belongs to the number: p-value, bins, floor, degrees of freedom.
-    cells : pair of ndarray of int64, shape (cells,)
+    table : pair of ndarray of int64, shape (cells,)
         Rows of both sides in the cells that it was made of; for its noise floor.
     counts : pair of int
         Of a difference of shares, the rows of both sides; for its noise floor.
@@ -46,7 +46,7 @@ class Statistic:
     high: float | None = None
     reason: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
-    cells: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = field(
+    table: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = field(
         default=(_NO_CELLS, _NO_CELLS), compare=False, repr=False
     )
     counts: tuple[int, int] = field(default=(0, 0), compare=False, repr=False)
@@ -106,9 +106,9 @@ def share_statistics(
     """The statistics of the shares of two tables in the same cells; ``where`` says which cells they are."""
     p, q, cells = before / before.sum(), after / after.sum(), (before, after)
     return {
-        "js": Statistic(float(distances.js(p, q)), details=where, cells=cells),
-        "hellinger": Statistic(float(distances.hellinger(p, q)), cells=cells),
-        "tv": Statistic(float(distances.total_variation(p, q)), cells=cells),
+        "js": Statistic(float(distances.js(p, q)), details=where, table=cells),
+        "hellinger": Statistic(float(distances.hellinger(p, q)), table=cells),
+        "tv": Statistic(float(distances.total_variation(p, q)), table=cells),
         "kl": Statistic(float(distances.kl(p, q)), details={"floor": distances.FLOOR}),
-        "linf": Statistic(float(distances.linf(p, q)), cells=cells),
+        "linf": Statistic(float(distances.linf(p, q)), table=cells),
     }

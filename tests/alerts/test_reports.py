@@ -60,7 +60,7 @@ def check_both_ways(seeds: range) -> Counter[str]:
         document = json.loads(made.to_json())
         assert document_findings(document, "2026-11-23", "country=AT") == found
         assert judged_columns(document) == {
-            column.name for column in made if column.severity not in ("not judged", "too few rows")
+            column.name for column in made if column.severity not in ("not judged", "too few rows", "undecided")
         } | {column.name for column in made if column.drifted}
         rules.update(one.rule for one in found)
         for column in made:
@@ -76,18 +76,37 @@ def test_a_report_and_its_document_give_the_same_findings() -> None:
     assert {"psi", "wasserstein_scaled", "missing", "new", "ks", "js", "cramers_v", "added", "dropped"} <= set(rules)
 
 
+def older(document: dict) -> dict:
+    """As versions wrote it that did not say what was reached, and judged the sizes as they were."""
+    for column in document["columns"]:
+        del column["reached"], column["changed"]
+    return document
+
+
+def test_a_document_of_an_older_version_is_judged_by_its_numbers(report):
+    document = older(json.loads(report.to_json()))
+    assert document_findings(document) == drift_findings(report)
+    assert any(one.kind == "drift" for one in document_findings(document))
+
+
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("_has_few_values", lambda _: False),
-        ("SEVERITIES", ("major", "moderate")),
         ("_optional", lambda *_: None),
-        ("ROWS_PER_BIN", 6),
+        ("_number", lambda value: value + 1),
     ],
 )
 def test_a_planted_fault_in_reading_is_found(name: str, fault: object) -> None:
     with mock.patch.object(reports, name, fault), pytest.raises(AssertionError):
         check_both_ways(range(40))
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"), [("_has_few_values", lambda _: True), ("_reached", lambda *_: ())]
+)
+def test_a_planted_fault_in_reading_older_documents_is_found(report, name: str, fault: object) -> None:
+    with mock.patch.object(reports, name, fault):
+        assert document_findings(older(json.loads(report.to_json()))) != drift_findings(report)
 
 
 @pytest.mark.parametrize(
@@ -98,9 +117,11 @@ def test_a_planted_fault_in_reading_is_found(name: str, fault: object) -> None:
         lambda d: d["columns"][0].pop("statistics"),
         lambda d: d["columns"][0]["statistics"]["psi"].update(value="1e9"),
         lambda d: d["columns"][0]["statistics"]["psi"].update(value=True),
+        lambda d: d["columns"][0].update(reached=["psi"]),
+        lambda d: d["columns"][0].update(reached={"psi": {"severity": "major"}}),
         lambda d: d["columns"][0].update(name=["a"]),
-        lambda d: d["parameters"]["thresholds"].update({"*": {"psi": 1}}),
-        lambda d: d["columns"][0].update(reference=None),
+        lambda d: older(d)["parameters"]["thresholds"].update({"*": {"psi": 1}}),
+        lambda d: older(d)["columns"][0].update(reference=None),
         lambda d: d.update(schema=[{"column": 1}]),
         lambda d: d.update(format="gpudrift/comparison/9"),
     ],

@@ -20,49 +20,44 @@ def tables(n: int = 4_000, m: int = 3_000, shift: float = 0.0) -> tuple[dict, di
     return before, after
 
 
-def test_noise_floors_are_their_formulas():
+def part(alpha: float, columns: int, weights: float) -> float:
+    return alpha / columns / weights
+
+
+def test_alpha_is_divided_over_columns_and_over_the_statistics_that_can_differ():
     before, after = tables()
     n, m = 4_000, 2_940
     report = gd.compare(before, after, alpha=0.05)
     floors = report["x"].verdict.noise_floors
-    alpha, rate = 0.05 / 2, 1 / n + 1 / m
-    cells = report["x"].psi.cells
-    assert floors["psi"] == pytest.approx(stats.chi2.ppf(1 - alpha, cells - 1) * rate, rel=1e-9)
-    cells = report["x"].js.cells
-    assert floors["js"] == pytest.approx(
-        math.sqrt(stats.chi2.ppf(1 - alpha, cells - 1) * rate / (8 * math.log(2))), rel=1e-9
-    )
-    assert floors["ks"] == pytest.approx(math.sqrt(math.log(2 / alpha) / 2 * rate), rel=1e-12)
-    pooled = 60 / 7_000
-    normal = stats.norm.ppf(1 - alpha / 2)
-    assert floors["missing"] == pytest.approx(
-        normal * math.sqrt(pooled * (1 - pooled) * (1 / 4_000 + 1 / 3_000)), rel=1e-9
-    )
-    ordered = np.sort(before["x"])
-    shares = np.arange(1, n) / n
-    roughness = float(np.sum(np.diff(ordered) * np.sqrt(shares * (1 - shares))))
-    expected = math.sqrt(2 / math.pi) * roughness / before["x"].std() + math.sqrt(2 * math.log(1 / alpha))
-    assert floors["wasserstein_scaled"] == pytest.approx(expected * math.sqrt(rate), rel=1e-3)
-    new = (after["k"] == "d").sum()
-    pooled = new / 7_000
-    assert report["k"].verdict.noise_floors["new"] == pytest.approx(
-        normal * math.sqrt(pooled * (1 - pooled) * (1 / 4_000 + 1 / 3_000)), rel=1e-9
-    )
+    level = part(0.05, 2, 1 + 2 + 1 + 0.5 + 1)  # psi, wasserstein_scaled, spread, tails, missing; nothing is beyond
+    rate = 1 / n + 1 / m
+    expected = stats.chi2.isf(level, report["x"].psi.cells - 1) * rate
+    assert floors["psi"] == pytest.approx(expected, rel=1e-6)
+    assert floors["ks"] == pytest.approx(math.sqrt(math.log(2 / level) / 2 * rate), rel=1e-6)
+    lost = stats.hypergeom(7_000, 60, 3_000)
+    limit = next(k for k in range(61) if lost.sf(k) <= level / 2)
+    assert floors["missing"] == pytest.approx(limit / 3_000 - (60 - limit) / 4_000, rel=1e-6)
+    assert set(floors) == {"psi", "ks", "missing", "beyond", "tails", "infinite", "wasserstein_scaled", "spread"}
+    # Of texts only psi and new can differ; all of a value's rows are hardly ever on one side.
+    level = part(0.05, 2, 2)
+    assert report["k"].verdict.noise_floors["new"] < 1e-6
+    expected = stats.chi2.isf(level, report["k"].psi.cells - 1) * (1 / 4_000 + 1 / 3_000)
+    assert report["k"].verdict.noise_floors["psi"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_a_bin_that_is_empty_by_chance_is_no_drift():
-    """One of ten bins has none of a hundred rows: so it is in one of a thousand such columns."""
-    before = {"x": np.linspace(0.0, 1.0, 10_000)}
-    after = {"x": np.linspace(0.11, 1.0, 100)}
-    column = gd.compare(before, after, alpha=1e-4)["x"]
-    usual = stats.chi2.ppf(1 - 1e-4, column.psi.cells - 1) * (1 / 10_000 + 1 / 100)
-    assert column.psi.value > 1.5 * usual
-    assert column.verdict.noise_floors["psi"] > column.psi.value
-    # A missing value of two rows, where one of fifty is missing.
+    """A missing value of two rows, where one of fifty is missing; one of ten cells without any of sixty rows."""
     missing = {"k": ["a"] * 4_900 + [None] * 100}
     few = gd.compare(missing, {"k": ["a", None]})["k"]
     assert few.missing.value > 0.4
     assert not few.drifted
+    before, after = {"k": [f"v{i % 12}" for i in range(12_000)]}, {"k": [f"v{i % 11}" for i in range(66)]}
+    column = gd.compare(before, after, alpha=0.01)["k"]
+    assert column.psi.value > 0.5
+    usual = stats.chi2.isf(0.01 / 2, column.psi.cells - 1) * (1 / 12_000 + 1 / 66)
+    assert column.psi.value > usual
+    assert column.verdict.noise_floors["psi"] > column.psi.value
+    assert not column.drifted
 
 
 def test_without_drift_hardly_anything_is_above_its_noise_floor():
@@ -113,15 +108,28 @@ def test_severities_and_thresholds():
             gd.judge(report, alpha=alpha)
 
 
-def test_with_few_rows_only_missing_is_judged():
+def test_no_number_of_rows_silences_a_statistic():
     a, b = (
         {"x": np.arange(30.0) % 7, "y": [1.5] * 30},
         {"x": np.arange(30.0) % 7 + 50, "y": [1.5] * 15 + [math.nan] * 15},
     )
     report = gd.compare(a, b)
-    assert report["x"].severity == "too few rows"
+    assert report["x"].severity == "major"
     assert report["y"].severity == "major"
     assert report["y"].reason == "missing 0.0% → 50.0%"
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 3), (5, 5), (7, 7), (8, 8), (12, 12), (2, 30), (3, 200), (1, 10_000)])
+def test_too_few_rows_is_said_only_where_a_complete_change_is_not_beyond_chance(n, m):
+    """All of one side above all of the other is one of so many ways to divide the rows, and below is another."""
+    generator = np.random.default_rng(n)
+    for before, after in ((n, m), (m, n)):
+        column = gd.compare({"x": generator.random(before)}, {"x": generator.random(after) + 1e6})["x"]
+        enough = math.comb(n + m, n) > 2 / (0.05 / 5.5)
+        assert column.drifted == enough or column.severity == "too few rows"
+        assert (column.severity == "too few rows") <= (math.comb(n + m, n) < 2 / (0.05 / 6.5))
+        same = gd.compare({"x": generator.random(before)}, {"x": generator.random(after)})["x"]
+        assert same.severity == ("too few rows" if column.severity == "too few rows" else "none")
 
 
 def test_a_rare_flag_and_times_a_thousand_are_seen_where_psi_alone_is_blind():

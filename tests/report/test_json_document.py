@@ -22,7 +22,7 @@ from support.tables import table_of_everything
 
 import gpudrift as gd
 
-SEVERITIES = ["major", "moderate", "none", "too few rows", "not judged"]
+SEVERITIES = ["major", "moderate", "undecided", "none", "too few rows", "not judged"]
 NUMERIC = ("real", "integer", "datetime", "clock")
 
 
@@ -60,13 +60,15 @@ def check(document: dict[str, Any]) -> None:
 
 def check_summary(document: dict[str, Any]) -> None:
     columns, summary = document["columns"], document["summary"]
-    judged = [column for column in columns if column["severity"] != "not judged"]
+    judged = [column for column in columns if column["severity"] not in ("not judged", "too few rows")]
     drifted = [column for column in columns if column["drifted"]]
     assert (summary["columns"], summary["judged"], summary["drifted"]) == (
         len(columns),
         len(judged),
         len(drifted),
     )
+    assert summary["undecided"] == sum(column["severity"] == "undecided" for column in columns)
+    assert summary["changed"] == sum(bool(column["changed"]) and column["severity"] == "none" for column in columns)
     assert summary["share"] == (len(drifted) / len(judged) if judged else None)
     assert len({column["name"] for column in columns}) == len(columns)
     places = [SEVERITIES.index(column["severity"]) for column in columns]
@@ -90,24 +92,38 @@ def check_severity(column: dict[str, Any], parameters: dict[str, Any]) -> None:
         return
     thresholds = parameters["thresholds"]
     limits = {**thresholds["*"], **thresholds.get(column["name"], {})}
-    reached = []
+    reached, doubtful, changed = {}, False, set()
     for name, (moderate, major) in limits.items():
         statistic = statistics.get(name, {"value": None})
         if statistic["value"] is None:
             continue
-        size = abs(statistic["value"])
-        if size >= moderate and size > statistic.get("noise_floor", 0.0):
-            if severity == "too few rows":
-                assert name != "missing"  # which is judged all the same
-            elif name == "missing" or not few(column):
-                reached.append("major" if size >= major else "moderate")
-    if severity != "too few rows":
-        assert severity == (min(reached, key=SEVERITIES.index) if reached else "none")
+        low, high = sizes(statistic)
+        floor = statistic.get("noise_floor", 0.0)
+        if low >= moderate and low > floor:
+            limit = ("major", major) if low >= major else ("moderate", moderate)
+            reached[name] = dict(zip(("severity", "limit"), limit, strict=True))
+        elif high >= moderate and high > floor:
+            doubtful = True
+        elif low > floor:
+            changed.add(name)
+    assert column["reached"] == reached
+    assert set(column["changed"]) == (changed if severity != "too few rows" else set())
+    if reached:
+        assert severity == min((one["severity"] for one in reached.values()), key=SEVERITIES.index)
+    elif doubtful or any("2**" in note for note in column["notes"]):
+        assert severity == "undecided" or (not doubtful and severity == "none")
+    else:
+        assert severity in ("none", "too few rows")
 
 
-def few(column: dict[str, Any]) -> bool:
-    present = min(side["rows"] - side["missing"] for side in (column["reference"], column["current"]))
-    return present == 0 or present < 5 * column["statistics"]["psi"].get("cells", 1)
+def sizes(statistic: dict[str, Any]) -> tuple[float, float]:
+    """What the size of a statistic lies between."""
+    low = statistic.get("low", statistic["value"])
+    high = statistic.get("high", statistic["value"]) if "low" in statistic else statistic["value"]
+    high = math.inf if high is None else high
+    if low >= 0:
+        return low, high
+    return (-high, -low) if high <= 0 else (0.0, max(-low, high))
 
 
 def check_statistics(column: dict[str, Any]) -> None:

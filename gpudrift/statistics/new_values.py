@@ -1,0 +1,112 @@
+"""How many current rows have values that the reference lacks, where both are samples of one population.
+
+Given how many rows a value has on both sides together, all of them are on the current side with a known probability.
+Over all values: rows of the current side are binomial in each value, independently, on condition that they are as many
+as that side has (:mod:`gpudrift.statistics.saddlepoint`). Where few new rows are expected their law is summed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpudrift.statistics.saddlepoint import conditional_quantile
+
+__all__ = ["new_limit"]
+
+Floats = npt.NDArray[np.float64]
+
+MOST_NEW = 64
+FEW_NEW = 16
+"""Of so many new rows expected, and of values of so many rows, the law is summed."""
+
+
+def new_limit(totals: Floats, cells: Any, n: int, m: int, alpha: float) -> float:
+    """What the share of current rows whose value the reference lacks stays below without drift, but for ``alpha``.
+
+    Parameters
+    ----------
+    totals : ndarray of float, shape (kinds,)
+        Pooled rows of a value, in order to be told apart.
+    cells : ndarray of int, shape (kinds,)
+        How many values have so many. Rows that are in none of them are of values that are never new.
+    n, m : int
+        Rows of both sides, at least 1.
+    alpha : float
+        At most 0.2.
+    """
+    law = _New(np.asarray(totals, np.float64), np.asarray(cells, np.float64), n, m)
+    few = law.few(alpha)
+    if few is not None:
+        return min(few, float(m)) / m
+    rows = conditional_quantile(law.cumulants, alpha, math.inf, (n + m) * law.part * (1.0 - law.part), 1.0, 1.0)
+    return min(max(rows, 0.0), float(m)) / m
+
+
+class _New:
+    """Rows of values that are all on the current side, and rows of that side, by their cumulants.
+
+    Parameters
+    ----------
+    totals, cells : ndarray of float, shape (kinds,)
+    n, m : int
+    """
+
+    def __init__(self, totals: Floats, cells: Floats, n: int, m: int) -> None:
+        self.totals, self.cells, self.part, self.drawn = totals, cells, m / (n + m), float(m)
+        self.rest, self.whole = n + m - float(totals @ cells), float(n + m)
+
+    def few(self, alpha: float) -> float | None:
+        """The whole number of new rows exceeded with probability alpha or less, where few are expected; or None.
+
+        As if values did not depend on each other, by the characteristic function at as many points as there may be
+        rows.
+        """
+        near = self.totals <= MOST_NEW
+        totals = self.totals[near]
+        first = np.arange(MOST_NEW)[:, None]
+        left = np.where(first < totals, (self.drawn - first) / np.maximum(self.whole - first, 1.0), 1.0)
+        chances = np.prod(np.maximum(left, 0.0), axis=0)
+        beyond = self.part ** (MOST_NEW + 1.0) * self.cells[~near].sum()
+        expected = float((self.cells[near] * chances) @ totals)
+        if expected > min(FEW_NEW, 0.25 * self.drawn) or beyond > 0.1 * alpha:
+            return None
+        seen = self.cells[near] * chances > 1e-5 * alpha
+        points = 4 * MOST_NEW
+        turns = np.exp(-2j * math.pi * (np.arange(points // 2 + 1)[:, None] * totals[seen] % points) / points)
+        logs = np.log1p(chances[seen] * (turns - 1.0)) @ self.cells[near][seen]
+        above = 1.0 - np.cumsum(np.fft.irfft(np.exp(logs), points))
+        return float(np.argmax(above <= alpha))
+
+    def cumulants(self, nuisance: float, tilt: float) -> tuple[float, float, float, float, float, float]:
+        grown = 1.0 + self.part * math.expm1(nuisance)
+        chance = self.part * math.exp(nuisance) / grown
+        totals = self.totals
+        # Of a value: all rows on the current side, against any other number of them; by logarithms, before the tilt.
+        new = totals * math.log(chance)
+        logs = np.logaddexp(np.log(-np.expm1(new)), new + tilt * totals)
+        tilted = np.exp(new + tilt * totals - logs)
+        plain, back = np.exp(-logs), np.exp(new - logs)
+        mean = (totals * chance) * plain - totals * back + totals * tilted
+        square = (totals * chance * (1.0 - chance + totals * chance)) * plain - totals**2 * back + totals**2 * tilted
+        each = (
+            logs,
+            mean,
+            totals * tilted,
+            square - mean * mean,
+            totals**2 * tilted - mean * totals * tilted,
+            totals**2 * (tilted * (1.0 - tilted)),
+        )
+        k, k_l, k_t, k_ll, k_lt, k_tt = (float(self.cells @ x) for x in each)
+        whole = float(self.totals @ self.cells) + self.rest
+        return (
+            k + whole * math.log(grown) - nuisance * self.drawn,
+            k_l + self.rest * chance - self.drawn,
+            k_t,
+            k_ll + self.rest * chance * (1.0 - chance),
+            k_lt,
+            k_tt,
+        )

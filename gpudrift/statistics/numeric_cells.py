@@ -1,0 +1,153 @@
+"""Which fine bins share a cell where shares are compared: values that are frequent, and ranks of equal mass.
+
+A value has a cell of its own where it stands out: it holds 1 % of the reference and far more than its neighbours do, so
+that it is no chance of the sample. Of whole numbers from 0 to 119 each holds about 1 % of any 10,000 rows, those that
+happen to hold more would all have cells that are too full, and PSI would be above its noise floor in 7 % of tables
+without drift where 0.25 % were promised. What holds much without standing out is cut by ranks like everything else.
+
+Rows within the halo of a frequent value belong to its cell: as float32, as a decimal or computed in another order it
+is the same value.
+
+Cells hold at least so many rows on both sides that noise does not drown them: with few rows there are fewer ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpudrift.columns.schema import Column
+from gpudrift.counts.profiles import ColumnProfile
+from gpudrift.statistics import distances
+from gpudrift.statistics.summaries import natural_values
+
+__all__ = ["JS_RANKS", "PSI_RANKS", "CellEdges", "cell_counts", "cell_cuts"]
+
+PSI_RANKS, JS_RANKS = 10, 32
+ROWS_PER_RANK = 10
+"""Expected on the smaller side; with fewer rows there are fewer ranks, but two at least."""
+OWN_SHARE = 100
+"""A value with a cell of its own holds one in so many rows of the reference at least ..."""
+ROWS_PER_VALUE = 5
+"""... and is expected in so many rows of either side."""
+NEIGHBOURS, DEVIATIONS = 3, 5.0
+"""It stands out from so many bins with rows on either side: from their median by so many of its standard deviations."""
+
+Integers = npt.NDArray[np.int64]
+
+
+def cell_cuts(reference: ColumnProfile, smaller: int, ranks: int) -> Integers:
+    """Positions of the edges between the cells of a numeric column.
+
+    Parameters
+    ----------
+    reference : ColumnProfile
+        With at least one value.
+    smaller : int
+        Rows with a value on the side that has fewer.
+    ranks : int
+        Of cells of equal mass where there are rows enough.
+    """
+    ranks = min(max(smaller // ROWS_PER_RANK, 2), ranks)
+    least = -(-ROWS_PER_VALUE * reference.present // max(smaller, 1))
+
+    def make() -> Integers:
+        values, counts = _frequent(reference)
+        own = values[counts >= max(least, 1)]
+        ends = np.array([reference.special["-inf"], reference.special["+inf"]], np.int64)
+        return distances.coarse_cuts(reference.counts, ends, own, _allowed(reference.column), ranks)
+
+    # How many values are expected often enough changes with the smaller side, but not the ranks of most windows.
+    few = reference.once("frequent", lambda: _frequent(reference))[1] < max(least, 1)
+    cuts: Integers = reference.once(f"cuts {ranks} {int(few.sum())}", make)
+    return cuts
+
+
+def cell_counts(side: ColumnProfile, cuts: Integers) -> Integers:
+    """Rows of a side in each cell; -inf counts in the first one, +inf in the last."""
+    cells = np.add.reduceat(side.counts, cuts[:-1])
+    cells[0] += side.special["-inf"]
+    cells[-1] += side.special["+inf"]
+    return cells
+
+
+def _allowed(column: Column) -> Integers:
+    """Edges that are inside of no halo; of a user's own bins those that the user gave."""
+    assert column.edges is not None
+    allowed = np.ones(column.edges.size, np.bool_)
+    if column.cuts is not None:
+        allowed[1:-1] = False
+        allowed[column.cuts] = True
+    if column.halos is not None:
+        for first, last in column.halos.tolist():
+            allowed[first + 1 : last] = False
+    return np.flatnonzero(allowed).astype(np.int64)
+
+
+def _frequent(reference: ColumnProfile) -> tuple[Integers, Integers]:
+    """Values that stand out: first and last edge of their cells, and their rows in the reference."""
+    made: tuple[Integers, Integers] = reference.once("frequent", lambda: _standing_out(reference))
+    return made
+
+
+def _standing_out(reference: ColumnProfile) -> tuple[Integers, Integers]:
+    column, counts = reference.column, reference.counts
+    points = np.flatnonzero(column.point_bins & (counts * OWN_SHARE >= reference.present) & (counts > 0))
+    values = np.stack([points, points + 1], axis=1)
+    if column.halos is not None and column.halos.size:
+        halos = column.halos
+        held = np.searchsorted(halos[:, 0], points, side="right") - 1
+        alone = (held < 0) | (points >= halos[np.maximum(held, 0), 1])
+        before = np.concatenate([[0], np.cumsum(counts)])
+        inside = before[halos[:, 1]] - before[halos[:, 0]]
+        heavy = halos[(inside * OWN_SHARE >= reference.present) & (inside > 0)]
+        values = np.concatenate([values[alone], heavy])
+        values = values[np.argsort(values[:, 0], kind="stable")]
+    if column.cuts is not None:
+        values = values[np.isin(values, _allowed(column)).all(axis=1)]
+    if not values.size:
+        return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+    before = np.concatenate([[0], np.cumsum(counts)])
+    rows = before[values[:, 1]] - before[values[:, 0]]
+    occupied = np.flatnonzero(counts)
+    usual = np.array([_usual(counts, occupied, first, last) for first, last in values.tolist()])
+    stands_out = rows - usual > DEVIATIONS * np.sqrt(np.maximum(usual, 1.0))
+    return values[stands_out].astype(np.int64), rows[stands_out]
+
+
+def _usual(counts: Integers, occupied: npt.NDArray[np.intp], first: int, last: int) -> float:
+    """Median of the rows of the nearest bins with rows on either side."""
+    left, right = np.searchsorted(occupied, (first, last)).tolist()
+    near = np.concatenate([occupied[max(left - NEIGHBOURS, 0) : left], occupied[right : right + NEIGHBOURS]])
+    return float(np.median(counts[near])) if near.size else 0.0
+
+
+class CellEdges(Sequence[Any]):
+    """Edges of cells in the column's own values, made when they are looked at: mostly never."""
+
+    def __init__(self, column: Column, cuts: Integers) -> None:
+        self._column, self._cuts = column, cuts
+
+    @cached_property
+    def _values(self) -> list[Any]:
+        assert self._column.edges is not None
+        return natural_values(self._column, self._column.edges[self._cuts])
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._values[index]
+
+    def __len__(self) -> int:
+        return int(self._cuts.size)
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._values))
+
+    def __repr__(self) -> str:
+        return repr(self._values)
