@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from verdict_shapes import CONTINUOUS, SHAPES, Shape, table
 
 import gpudrift as gd
 from gpudrift.judging.thresholds import DEFAULT_THRESHOLDS
-from gpudrift.judging.verdicts import Verdict, _part, judge_comparison
+from gpudrift.judging.verdicts import WEIGHTS, Verdict, _part, judge_comparison
 from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles
 from gpudrift.statistics.noise import noise_floors
 from gpudrift.statistics.statistic import Statistic
@@ -131,26 +132,28 @@ def certain(found: Statistic) -> float:
     return max(low, -high, 0.0)
 
 
-def above(columns: Sequence[ColumnComparison], levels: Sequence[float]) -> list[list[str]]:
+def above(
+    columns: Sequence[ColumnComparison], levels: Sequence[float], weights: Mapping[str, float] = MappingProxyType({})
+) -> list[list[str]]:
     """The statistics of each column that decide and are certainly above their floor of that column's level."""
     return [
         [name for name, size in sizes(column).items() if size > floors.get(name, 0.0)]
-        for column, floors in zip(columns, noise_floors(columns, levels), strict=True)
+        for column, floors in zip(columns, noise_floors(columns, levels, weights=weights), strict=True)
     ]
+
+
+def above_together(columns: Sequence[ColumnComparison], alpha: float) -> list[list[str]]:
+    """The same where all statistics of a column share ``alpha``, as the verdict divides it.
+
+    All columns at once: :func:`verdicts` says the same, in ten times the time.
+    """
+    return above(columns, [_part(column, DEFAULT_THRESHOLDS, alpha) for column in columns], WEIGHTS)
 
 
 def sizes(column: ColumnComparison) -> dict[str, float]:
     """The certain size of each statistic that decides, where it is defined."""
     found = {name: column.statistics[name] for name in DECIDING if name in column.statistics}
     return {name: certain(one) for name, one in found.items() if one.value is not None}
-
-
-def parts(columns: Sequence[ColumnComparison], alpha: float) -> list[float]:
-    """The level of each statistic where a column has ``alpha``, as the verdict divides it.
-
-    All columns at once: :func:`verdicts` says the same, in ten times the time.
-    """
-    return [_part(column, DEFAULT_THRESHOLDS, alpha) for column in columns]
 
 
 def count(comparison: Comparison) -> Counted:
@@ -162,11 +165,11 @@ def count(comparison: Comparison) -> Counted:
     for alpha in ALPHAS:
         for names in above(columns, [alpha] * len(columns)):
             made.alone[alpha].update(names)
-        for names in above(columns, parts(columns, alpha)):
+        for names in above_together(columns, alpha):
             made.together[alpha] += bool(names)
             made.by[alpha].update(names)
     for alpha in ANY_ALPHAS:
-        drifted = [bool(names) for names in above(columns, parts(columns, alpha / TABLE))]
+        drifted = [bool(names) for names in above_together(columns, alpha / TABLE)]
         made.alarmed[alpha] += sum(any(drifted[start : start + TABLE]) for start in range(0, whole, TABLE))
     return made
 

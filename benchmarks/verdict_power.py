@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from verdict_alarms import above, compared, parts, verdicts
+from verdict_alarms import above_together, compared, verdicts
 from verdict_peers import PEERS, simple
 from verdict_shapes import DRIFTS, SHAPES, Drift, table
 
@@ -49,7 +49,7 @@ FULL = Sizes()
 def decided(a: Array, b: Array, kind: str) -> Found:
     """What each way says of each column; p-values of the simple tests."""
     comparison = compared(table(a, kind), table(b, kind), kind)
-    floor = np.array([bool(names) for names in above(comparison.columns, parts(comparison.columns, ALPHA))])
+    floor = np.array([bool(names) for names in above_together(comparison.columns, ALPHA)])
     judged = [one.drifted for verdict in verdicts(comparison, ALPHA, None) for one in verdict.columns]
     return {
         "floor": floor,

@@ -47,7 +47,7 @@ def test_alarms_without_drift_are_rare(alarms, name):
     comparison, _ = drawn(alarms, name, *SETTINGS[name])
     columns = comparison.columns
     for level in (0.05, 0.01):
-        found = alarms.above(columns, alarms.parts(columns, level))
+        found = alarms.above_together(columns, level)
         assert sum(map(bool, found)) <= most(level, 1.5)
     verdicts = [one for verdict in alarms.verdicts(comparison, level) for one in verdict.columns]
     assert [sorted(names) for names in found] == [sorted(one.reached) for one in verdicts]
@@ -72,9 +72,7 @@ def test_a_shift_is_found_as_often_as_by_a_test(alarms):
     found, p_values = {}, {}
     for shift, columns in ((0.0, 800), (0.3, 200)):
         comparison, (a, b) = drawn(alarms, "normal", 500, 500, columns, shift)
-        found[shift] = np.array(
-            [bool(names) for names in alarms.above(comparison.columns, alarms.parts(comparison.columns, level))]
-        )
+        found[shift] = np.array([bool(names) for names in alarms.above_together(comparison.columns, level)])
         p_values[shift] = stats.ttest_ind(a, b, axis=1, equal_var=False).pvalue
     limit = np.sort(p_values[0.0])[max(found[0.0].sum(), 1) - 1]
     assert found[0.3].mean() >= 0.9 * np.mean(p_values[0.3] <= limit)
