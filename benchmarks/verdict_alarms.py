@@ -30,7 +30,7 @@ from gpudrift.statistics.noise import noise_floors
 from gpudrift.statistics.statistic import Statistic
 from gpudrift.vocabulary import DECIDING
 
-__all__ = ["ALPHAS", "ANY_ALPHAS", "MOST", "Counted", "by_shape", "compared", "count", "measured", "verdicts"]
+__all__ = ["ALPHAS", "ZERO", "Counted", "above", "above_together", "by_shape", "compared", "verdicts"]
 
 ALPHAS = (0.05, 0.01, 0.001)
 ANY_ALPHAS = ALPHAS[:2]
