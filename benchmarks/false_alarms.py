@@ -263,7 +263,7 @@ def alarms(comparison: Comparison, made: Mapping[float, Calibration]) -> dict[st
     }
     for rate, calibration in made.items():
         limits = calibration.thresholds(comparison)
-        judged = judge_comparison(comparison, thresholds=limits)
+        judged = judge_comparison(comparison, thresholds=limits, measured=limits)
         found[f"calibrated {rate}"] = table(one.drifted for one in judged.columns)
         found[f"calibrated {rate} alone"] = table(
             any(

@@ -191,7 +191,9 @@ def judge(table: pa.Table, first_judged: int) -> Judged:
             for rate, calibration in made.items():
                 own = calibration.segments.get(name)
                 limits = {} if own is None else own.thresholds(comparison)
-                verdicts[f"calibrated {rate}"] = judge_comparison(comparison, thresholds=limits, alpha=part)
+                verdicts[f"calibrated {rate}"] = judge_comparison(
+                    comparison, thresholds=limits, alpha=part, measured=limits
+                )
             known = [one.severity not in ("not judged", "too few rows") for one in verdicts["each alpha"].columns]
             for way, verdict in verdicts.items():
                 raised[way][when, where] = np.where(known, _drifted(verdict), np.nan)

@@ -1,4 +1,4 @@
-"""The blocks about windows and false alarms: what windows.py and false_alarms.py measured."""
+"""The blocks about windows and false alarms: what windows.py, calibration_speed.py and false_alarms.py measured."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def segment_alarms() -> str:
 
 
 def windows() -> str:
-    """What windows and segments cost beside a plain profile."""
+    """What windows and segments cost beside a plain profile, and thresholds of their own."""
     made, wide = (_newest("gpudrift/windows-benchmark/1", part) for part in ("time", "memory"))
     notes: dict[str, int] = {}
     rows = []
@@ -85,6 +85,12 @@ def windows() -> str:
         told = f"{one['peak'] / 1e9:.2f} GB, of which counters {one['counters'] / 1e9:.2f} GB"
         table = f"{one['columns']:,} columns × {one['groups']} windows, {one['rows']:,} rows: peak memory"
         rows.append(f"| {table} | {told} | 16 bytes a slot, and as much again | {note} |")
+    calibrated = _newest("gpudrift/calibration-speed/1")
+    if calibrated is not None:
+        note = notes.setdefault(committed.surroundings({**calibrated, "repeat": 1}), len(notes) + 1)
+        told = f"{calibrated['processor_seconds']:.0f} s of one core"
+        size = f"{calibrated['segments']} segments × {calibrated['windows']} windows × {calibrated['columns']} columns"
+        rows.append(f"| calibrated thresholds of a table and of its segments: {size} | {told} | ≤ 120 s | {note} |")
     if not rows:
         return "No result has been committed yet.\n"
     return committed.table("what | measured | target | note", rows, notes)

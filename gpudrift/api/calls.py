@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, Unpack, overload
 
@@ -389,6 +389,7 @@ def judge(
     thresholds: Thresholds | None = None,
     alpha: float = ALPHA,
     named: Sequence[str] = (),
+    measured: Mapping[str, Collection[str]] | None = None,
 ) -> Report:
     """Judge a comparison again, with other thresholds; no statistic is computed again.
 
@@ -399,13 +400,18 @@ def judge(
         As for :func:`compare`.
     named : sequence of str
         Columns to judge even if they are clocks or identifiers.
+    measured : mapping of column to collection of statistics, optional
+        Thresholds that were measured without drift, as :meth:`gpudrift.judging.calibration.Calibration.thresholds` are:
+        no noise floor is wanted beside them.
 
     Returns
     -------
     Report
     """
     plain = comparison.comparison if isinstance(comparison, Report) else comparison
-    return Report(plain, judge_comparison(plain, thresholds=thresholds, alpha=alpha, named=named))
+    return Report(
+        plain, judge_comparison(plain, thresholds=thresholds, alpha=alpha, named=named, measured=measured or {})
+    )
 
 
 def fit_options(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import click
@@ -56,7 +57,7 @@ Kinds: {kinds}.
 Statistics: {statistics}.
 """
 
-_STATISTICS = f"{', '.join(DECIDING)} (these have default\nthresholds), {', '.join(ALSO_JUDGED)}"
+_STATISTICS = fill(f"{', '.join(DECIDING)} (these have default thresholds), {', '.join(ALSO_JUDGED)}", 68)
 
 
 @click.command(

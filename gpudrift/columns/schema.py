@@ -62,6 +62,8 @@ MAX_BINS = 3072
 SKETCH_SIZE = 4096
 """Most frequent values a categorical column lists, and distinct other values it keeps."""
 
+COARSE_BINS = 60
+"""Fewer bins are those of the coarse grid, of at most 60 edges; fitted fine grids have more."""
 MARKS = 7
 """Edges that say where values are clipped, and where tails and the centre are."""
 
@@ -246,6 +248,14 @@ class Column:
     def family(self) -> str:
         """How the column is counted: "real", "integer", "categorical" or "skipped"."""
         return COLUMN_FAMILIES[self.kind]
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether a numeric column has the few bins of windows and segments, chosen when they were fitted.
+
+        Distances on them are those between bins: what moves within one and cancels there is not seen.
+        """
+        return self.marks is not None and self.cuts is None and self.edges is not None and self.bins < COARSE_BINS
 
     @property
     def is_numeric(self) -> bool:

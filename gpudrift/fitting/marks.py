@@ -33,8 +33,9 @@ Marks = tuple[Any, ...]
 CUT_SHARE, CUT_ROWS = 200, 5
 """The inner range leaves out one in 200 rows at either end, but 5 where they are less than a twentieth of the rows."""
 TAIL_SHARE = 20
-FEWEST = 3
-"""Fewer rows say nothing of where others lie: nothing is clipped."""
+FEWEST, FARTHEST = 5, 2.0**40
+"""Fewer rows say nothing of where others lie: the fences are so many times their range away. (Three rows lie within any
+fences that are made of them, and 1.7 % of tables of 1,000 rows without drift lay beyond where 0.04 % were allowed.)"""
 FEW_ROWS = 20
 """Of fewer rows none are cut; the one that lies farthest from the centre is left out instead."""
 
@@ -124,7 +125,7 @@ def _cell(value: Any, family: str, halos: Halos) -> tuple[Any, Any]:
 
 def _fences(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[Any, Any]:
     if ordered.size < FEWEST:
-        return edge_limits(family)
+        return _far_fences(ordered, family, halos)
     cell = _mode_cell(ordered, family, halos)
     if cell is None:
         # Of two rows neither is the odd one.
@@ -148,6 +149,20 @@ def _fences(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[Any, 
     if family == "integer":
         return low, high
     return _clear_of_halos(_outwards(low, -1), _outwards(high, 1), halos)
+
+
+def _far_fences(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[Any, Any]:
+    """Fences that hardly anything is beyond."""
+    first, last = float(ordered[0]), float(ordered[-1])
+    reach = 2.0 * (last / 2.0 - first / 2.0) or max(abs(first) * 2.0**-20, 1.0)
+    low, high = edge_limits(family)
+    if reach > LARGEST_REAL / (2.0 * FARTHEST) or (family == "integer" and reach > 2.0**62 / FARTHEST):
+        return low, high
+    if family == "integer":
+        steps = int(reach * FARTHEST)
+        return max(int(ordered[0]) - steps, low), min(int(ordered[-1]) + steps, high)
+    away = reach * FARTHEST
+    return _clear_of_halos(_outwards(max(first - away, low), -1), _outwards(min(last + away, high), 1), halos)
 
 
 def _mode_cell(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[Any, Any] | None:

@@ -6,8 +6,9 @@ window has drifted when it is further off than all but a share ``rate`` of them.
 
 A column is judged by several statistics and is one alarm if any of them passes, so the rate has to hold for all of
 them together. Each statistic is divided by a robust size of its own (``median + 3 * 1.4826 * MAD`` over the windows,
-at least its noise floor and its own quantile for the rate), and the score of a window is the largest of these ratios.
-The limit of a statistic is its size times one quantile of the scores:
+at least its noise floor at its part of the rate, and most of its own quantile for the rate), and the score of a window
+is the largest of these ratios. The limit of a statistic is its size times one quantile of the scores; of what was 0 in
+all but a share ``rate`` of the windows nothing was measured, and its limit is its size at least.
 
 *quantile*
     The ``ceil((W + 1) (1 - rate))``-th smallest of the W scores, each with sizes taken from the other windows. If the
@@ -21,11 +22,16 @@ The limit of a statistic is its size times one quantile of the scores:
     assumption, not a guarantee, and the document says so: of a stream that leaps in one window of twenty, ten windows
     at the rate 0.01 let 0.03 through.
 
+Limits are measured, so they may lie below the noise floor of a single comparison, and :func:`judge_comparison` is told
+so (``measured``): with floors as lowest limits and wanted beside them once more, 150 rows a window at the rate 0.01 let
+0.2 % of the windows without drift through, and found 20 % of those moved by 0.3 standard deviations where simple tests
+found 78 %.
+
 What the rate is: the expected share of (column, window) pairs with an alarm, without drift; where segments are
 calibrated, of (column, window, segment) (:mod:`gpudrift.judging.segment_calibration`). It is not the chance that a
-table of thousands of columns raises none, and the alarms of one day may come together. :func:`judge_comparison` still
-wants the noise floor beside the limit, which is one for all columns together, so the observed share is mostly lower,
-and so is what is found: an ``alpha`` near 1 there leaves more to the calibration.
+table of thousands of columns raises none, and the alarms of one day may come together. What the quantile promises is
+a multiple of ``1 / (W + 1)``, the largest that is no more than the rate; what the windows reached, each judged by the
+others' scores, is told beside it.
 
 What it cannot do: windows that follow each other are exchangeable neither under a slow trend (the next one lies
 outside of what came before, and is rightly reported) nor within a season longer than the reference (a reference of
@@ -48,21 +54,23 @@ use absolute deviation around the median, Journal of Experimental Social Psychol
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from gpudrift.columns.schema import LARGEST_REAL
 from gpudrift.counts.profiles import Profile, first_difference
-from gpudrift.judging.conformal import ROUNDING, column_limits, medians, quantile_rank
+from gpudrift.judging.conformal import ROUNDING, column_limits, medians, promised_rate, quantile_rank
 from gpudrift.judging.thresholds import MAJOR_RATIO, Limits
-from gpudrift.judging.verdicts import has_few_values, why_not_judged
-from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_profiles
-from gpudrift.statistics.noise import noise_floors, psi_floor
+from gpudrift.judging.verdicts import why_not_judged
+from gpudrift.judging.window_table import WindowTable, judged_columns
+from gpudrift.statistics.comparison import ColumnComparison, Comparison, compare_columns
+from gpudrift.statistics.noise import can_pass, noise_floors
+from gpudrift.statistics.statistic import SHARES, Pair
+from gpudrift.statistics.windows import WindowCounts, window_sizes
 from gpudrift.vocabulary import CALIBRATION_FORMAT, DECIDING, STATISTICS
 
 __all__ = [
@@ -72,7 +80,7 @@ __all__ = [
     "ColumnLimits",
     "calibrate",
     "calibrations",
-    "leave_one_out",
+    "table_calibrations",
 ]
 
 METHODS: Mapping[str, str] = {
@@ -81,8 +89,10 @@ METHODS: Mapping[str, str] = {
 }
 
 FEWEST_WINDOWS = 5
-BLOCK = 256
-"""Columns whose sums are held at once: beside the windows themselves, all the memory that is needed."""
+BLOCK, BLOCK_SIZES = 64, 2**18
+"""Columns whose limits are taken at once: so many, and of windows times statistics so many numbers in all."""
+ROW_SHARES = (*SHARES, "new")
+"""Statistics that are multiples of one row."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -107,7 +117,7 @@ class ColumnLimits:
     def at(self, column: ColumnComparison) -> dict[str, Limits]:
         """(moderate, major) at the row counts of a comparison; never below :attr:`limits`."""
         usual = {True: self.rows, False: self.values}
-        found = _noise(column)
+        found = _noise_of(column)
         return {
             statistic: _pair(limit * float(_growth(statistic, found[_of_rows(statistic)], usual[_of_rows(statistic)])))
             for statistic, limit in self.limits.items()
@@ -127,12 +137,21 @@ class Calibration:
         How many the limits were taken from.
     columns : mapping of column name to ColumnLimits
         Without columns that are never judged: clocks, identifiers, what some window lacks.
+    reached : float or None
+        Share of (column, window) pairs of the reference that score higher than the quantile of the other windows'
+        scores: what raises an alarm where nothing has drifted. None where there are no columns, or it is not known.
     """
 
     rate: float
     method: str
     windows: int
     columns: Mapping[str, ColumnLimits]
+    reached: float | None = None
+
+    @property
+    def promised(self) -> float | None:
+        """What the share of alarms is at most, if windows are exchangeable; None where that is extrapolated."""
+        return promised_rate(self.windows, self.rate) if self.method == "quantile" else None
 
     @property
     def limits(self) -> dict[str, dict[str, Limits]]:
@@ -142,6 +161,7 @@ class Calibration:
     def thresholds(self, current: Comparison) -> dict[str, dict[str, Limits]]:
         """Thresholds for :func:`gpudrift.judging.verdicts.judge_comparison` of this comparison, at its row counts.
 
+        They are measured, and are to be given as ``measured`` too, so that no ``alpha`` is applied on top of the rate.
         Statistics that were undefined in the reference's windows have none, and are judged by the fixed ones; so are
         columns that are not in the calibration. No column is judged that would not be judged without them.
 
@@ -172,6 +192,8 @@ class Calibration:
             "method": self.method,
             "assumes": METHODS[self.method],
             "windows": self.windows,
+            "promised": self.promised,
+            "reached": self.reached,
             "columns": columns,
         }
 
@@ -193,6 +215,7 @@ class Calibration:
                 {method: method for method in METHODS}[document["method"]],
                 int(_within(document["windows"], 0.0, math.inf)),
                 {str(name): _column_limits(entry) for name, entry in document["columns"].items()},
+                None if document.get("reached") is None else _within(document["reached"], -ROUNDING, 1.0 + ROUNDING),
             )
         except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"not a readable calibration: {type(error).__name__}: {error!s:.200}") from None
@@ -252,24 +275,43 @@ def calibrations(
     windows: Sequence[Profile], rates: Sequence[float], *, method: str = "auto", statistics: Iterable[str] = ()
 ) -> list[Calibration]:
     """The same for several rates, in their order; the windows are compared once."""
-    judged = (*DECIDING, *(name for name in dict.fromkeys(statistics) if name not in DECIDING))
-    if unknown := [name for name in judged if name not in STATISTICS]:
-        raise ValueError(f"calibrate: unknown statistic {unknown[0]!r}, choose from {', '.join(STATISTICS)}")
     used = [window for window in windows if window.rows]
-    asked = [(rate, _method(method, len(used), rate)) for rate in rates]
+    for rate in rates:
+        _method(method, len(used), rate)
     for window in used[1:]:
         if window.schema is not used[0].schema and window.schema != used[0].schema:
             raise ValueError(f"calibrate: {first_difference(used[0].schema, window.schema)}")
-    names = [column.name for column in used[0].schema.columns if column.kind not in ("skipped", "clock", "identifier")]
+    table = WindowTable.of_profiles(used)
+    return table_calibrations(table, table.schema.names, rates, method=method, statistics=statistics)
+
+
+def table_calibrations(
+    table: WindowTable,
+    names: Sequence[str],
+    rates: Sequence[float],
+    *,
+    method: str = "auto",
+    statistics: Iterable[str] = (),
+) -> list[Calibration]:
+    """The same of windows that are arrays already; of the named columns."""
+    judged = (*DECIDING, *(name for name in dict.fromkeys(statistics) if name not in DECIDING))
+    if unknown := [name for name in judged if name not in STATISTICS]:
+        raise ValueError(f"calibrate: unknown statistic {unknown[0]!r}, choose from {', '.join(STATISTICS)}")
+    asked = [(rate, _method(method, len(table), rate)) for rate in rates]
+    positions = judged_columns(table, names)
     columns: list[dict[str, ColumnLimits]] = [{} for _ in asked]
-    for start in range(0, len(names), BLOCK):
-        block = [window.select(names[start : start + BLOCK]) for window in used]
-        observed, whole = _observe(block, judged), reduce(add, block)
-        against_itself = compare_profiles(whole, whole)
-        for found, (rate, chosen) in zip(columns, asked, strict=True):
-            found.update(_calibrated_block(observed, against_itself, judged, rate, chosen))
+    alarms = [0 for _ in asked]
+    step = min(max(BLOCK_SIZES // (len(table) * len(judged)), 1), BLOCK)
+    for start in range(0, len(positions), step):
+        observed = _Observed.of([table.column(position) for position in positions[start : start + step]], judged)
+        for at, (rate, chosen) in enumerate(asked):
+            found, raised = observed.limits(judged, rate, chosen)
+            columns[at] |= found
+            alarms[at] += raised
+    pairs = len(positions) * len(table)
     return [
-        Calibration(float(rate), chosen, len(used), found) for (rate, chosen), found in zip(asked, columns, strict=True)
+        Calibration(float(rate), chosen, len(table), found, raised / pairs if pairs else None)
+        for (rate, chosen), found, raised in zip(asked, columns, alarms, strict=True)
     ]
 
 
@@ -290,23 +332,6 @@ def _method(method: str, windows: int, rate: float) -> str:
     return ("quantile" if enough else "mad") if method == "auto" else method
 
 
-def leave_one_out(profiles: Sequence[Profile]) -> Iterator[Profile]:
-    """For each profile the sum of all others, in 3 additions each; at least two profiles.
-
-    Sums from the right are kept, those from the left are made as they are needed. Profiles cannot be subtracted: a
-    tail forgets the values it dropped.
-    """
-    after = [profiles[-1]]
-    for profile in profiles[-2:0:-1]:
-        after.append(after[-1] + profile)
-    yield after.pop()
-    before = profiles[0]
-    for profile in profiles[1:-1]:
-        yield before + after.pop()
-        before = before + profile
-    yield before
-
-
 # --- one block of columns ---------------------------------------------------------------------------------------------
 
 
@@ -314,49 +339,48 @@ def leave_one_out(profiles: Sequence[Profile]) -> Iterator[Profile]:
 class _Observed:
     """What the windows of a block of columns gave.
 
-    ``sizes`` has the absolute statistics, shape (columns, windows, statistics), nan where undefined or not judged;
-    ``noise`` has 1/n + 1/m of rows (True) and of values (False), shape (columns, windows).
+    Parameters
+    ----------
+    comparisons : list of ColumnComparison
+        Of each column, all windows with one of the usual size that is like them: for its noise floors.
+    sizes : ndarray of float64, shape (columns, windows, statistics)
+        Absolute statistics at the usual row counts; nan where undefined.
+    usual : sequence of mapping
+        Of each column, the median of 1/n + 1/m, counted in rows (True) and in values (False).
     """
 
+    comparisons: list[ColumnComparison]
     sizes: Floats
-    noise: Mapping[bool, Floats]
-    judged: npt.NDArray[np.bool_]
+    usual: Sequence[Mapping[bool, float]]
 
+    @classmethod
+    def of(cls, columns: Sequence[WindowCounts], statistics: Sequence[str]) -> _Observed:
+        pairs: list[Pair] = []
+        sizes, usual = [], []
+        for column in columns:
+            noise = {True: _noise(column.rows), False: _noise(column.present)}
+            own = {kind: float(medians(levels[None])[0]) for kind, levels in noise.items()}
+            smaller = np.minimum(column.present, column.whole.present - column.present)
+            growth = [_growth(name, noise[_of_rows(name)], own[_of_rows(name)]) for name in statistics]
+            sizes.append(window_sizes(column, statistics, float(np.median(smaller))) / np.stack(growth, axis=1))
+            usual.append(own)
+            pairs.append((column.whole, column.like(int(np.median(column.rows)))))
+        return cls(compare_columns(pairs), np.stack(sizes), usual)
 
-def _calibrated_block(
-    observed: _Observed, against_itself: Comparison, statistics: Sequence[str], rate: float, method: str
-) -> dict[str, ColumnLimits]:
-    found: dict[str, ColumnLimits] = {}
-    for position in np.flatnonzero(observed.judged).tolist():
-        column = against_itself.columns[position]
-        noise = {kind: values[position] for kind, values in observed.noise.items()}
-        usual = {kind: float(medians(values[None])[0]) for kind, values in noise.items()}
-        growth = np.stack([_growth(name, noise[_of_rows(name)], usual[_of_rows(name)]) for name in statistics], axis=1)
-        floors = np.array(_floors(column, statistics, usual, observed.sizes.shape[1], rate))
-        limits = column_limits(observed.sizes[position] / growth, floors, rate, method)
-        named = {name: float(limit) for name, limit in zip(statistics, limits, strict=True) if math.isfinite(limit)}
-        found[column.name] = ColumnLimits(named, usual[True], usual[False])
-    return found
-
-
-def _observe(windows: Sequence[Profile], statistics: Sequence[str]) -> _Observed:
-    shape = (len(windows[0]), len(windows))
-    sizes = np.full((*shape, len(statistics)), np.nan)
-    noise = {True: np.full(shape, np.nan), False: np.full(shape, np.nan)}
-    judged = np.ones(shape[0], np.bool_)
-    for when, (window, others) in enumerate(zip(windows, leave_one_out(windows), strict=True)):
-        for position, column in enumerate(compare_profiles(others, window)):
-            if why_not_judged(column) is not None:
-                judged[position] = False
-                continue
-            for kind, level in _noise(column).items():
-                noise[kind][position, when] = level
-            few = has_few_values(column)
-            for index, name in enumerate(statistics):
-                value = column.statistics[name].value if name in column.statistics else None
-                if value is not None and (name == "missing" or not few):
-                    sizes[position, when, index] = abs(value)
-    return _Observed(sizes, noise, judged)
+    def limits(self, statistics: Sequence[str], rate: float, method: str) -> tuple[dict[str, ColumnLimits], int]:
+        """The limits of each column, and how many of its windows pass those of the others, all columns together."""
+        windows = self.sizes.shape[1]
+        able = [sum(can_pass(column, name, rate) for name in statistics) for column in self.comparisons]
+        parts = [rate / max(number, 1) for number in able]
+        known = noise_floors(self.comparisons, parts, [statistics] * len(parts))
+        each = zip(known, self.usual, parts, strict=True)
+        floors = np.array([_floors(own, statistics, usual, windows, part) for own, usual, part in each])
+        limits, alarms = column_limits(self.sizes, floors, rate, method)
+        found = {}
+        for column, usual, own in zip(self.comparisons, self.usual, limits.tolist(), strict=True):
+            named = {name: limit for name, limit in zip(statistics, own, strict=True) if math.isfinite(limit)}
+            found[column.name] = ColumnLimits(named, usual[True], usual[False])
+        return found, int(alarms.sum())
 
 
 # --- row counts -------------------------------------------------------------------------------------------------------
@@ -367,8 +391,15 @@ def _of_rows(statistic: str) -> bool:
     return statistic == "missing"
 
 
-def _noise(column: ColumnComparison) -> dict[bool, float]:
-    """1/n + 1/m of rows and of values; nan where a side has none."""
+def _noise(rows: npt.NDArray[np.int64]) -> Floats:
+    """1/n + 1/m of each window and all others; nan where a side has none."""
+    others = rows.sum() - rows
+    with np.errstate(divide="ignore"):
+        return np.where((rows > 0) & (others > 0), 1.0 / rows + 1.0 / others, np.nan)
+
+
+def _noise_of(column: ColumnComparison) -> dict[bool, float]:
+    """The same of one comparison, of rows (True) and of values (False)."""
     before, after = column.reference, column.current
     counts = {True: (before.rows, after.rows), False: (before.present, after.present)}
     return {kind: 1.0 / n + 1.0 / m if min(n, m) > 0 else math.nan for kind, (n, m) in counts.items()}
@@ -381,29 +412,22 @@ def _growth(statistic: str, noise: float | Floats, usual: float) -> Floats:
 
 
 def _floors(
-    column: ColumnComparison, statistics: Sequence[str], usual: Mapping[bool, float], windows: int, rate: float
+    known: Mapping[str, float], statistics: Sequence[str], usual: Mapping[bool, float], windows: int, rate: float
 ) -> list[float]:
-    """What each statistic reaches by noise alone at the usual row counts, but for `rate`; above 0.
+    """What each statistic reaches by noise alone at the usual row counts, but for its part of the rate; above 0.
 
-    Those of verdict, of the whole reference compared with itself, brought to the usual row counts. A share that is 0
-    in the whole reference has no normal approximation: K rows of which all lie in one of W windows have a chance of
-    W ** -K.
+    A share that is 0 in the whole reference has no floor there: K rows of which all lie in one of W windows have a
+    chance of W ** -K. Others without a floor were undefined in the window that was looked at, or have none.
     """
-    known = noise_floors(column, rate)
-    whole = _noise(column)
+    fewest = max(math.ceil(math.log(1.0 / rate) / math.log(windows) - 1e-9), 1)
     floors = []
     for name in statistics:
-        kind = _of_rows(name)
-        scale = usual[kind] / whole[kind] if math.isfinite(usual[kind]) and math.isfinite(whole[kind]) else 1.0
-        plain = math.sqrt(usual[kind]) if math.isfinite(usual[kind]) else 1.0
-        floor = known.get(name, 0.0 if name in ("missing", "new") else plain / math.sqrt(scale))
-        if name == "psi" and name in known:
-            n = column.reference.present
-            floor = psi_floor(*column.statistics[name].shares, n, max(round(1.0 / (usual[kind] - 1.0 / n)), 1), rate)
-        else:
-            floor *= scale if name == "psi" else math.sqrt(scale)
-        if name in ("missing", "new"):
-            fewest = max(math.ceil(math.log(1.0 / rate) / math.log(windows) - 1e-9), 1)
-            floor = max(floor, fewest * plain**2)
+        level = usual[_of_rows(name)]
+        level = level if math.isfinite(level) else usual[True]
+        floor = known.get(name, 0.0)
+        if name in ROW_SHARES:
+            floor = max(floor, fewest * level)
+        elif not 0.0 < floor < LARGEST_REAL:
+            floor = level if name == "psi" else math.sqrt(level)
         floors.append(floor)
     return floors

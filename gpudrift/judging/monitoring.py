@@ -15,6 +15,10 @@ for thirty-two; the other half is spread evenly over the segments that have rows
 the logarithm of how often alpha is divided, so that costs each segment little. What changed since the previous windows
 is judged at alpha once more: it makes no findings and so no alarms.
 
+Where thresholds are calibrated their rate takes the place of alpha: it is not applied on top. Alpha is then for what
+was not measured: columns, segments and statistics without a calibrated threshold, and what changed since the previous
+windows. Noise floors are still told for all.
+
 Pure: nothing is read or counted here.
 """
 
@@ -82,7 +86,8 @@ def monitor_windows(
         if it is callable: what was calibrated on the whole table says nothing of a segment, of other rows and habits.
     alpha : float
         Chance that noise alone passes for drift from the baseline in a window, all columns of the table and of its
-        segments together: half of it for the table and half for the segments, where there are any.
+        segments together: half of it for the table and half for the segments, where there are any. Of columns with
+        calibrated thresholds their rate says that; alpha is only for statistics that have none.
     rolling : int
         How many windows before each are what it is compared with beside the baseline; 0 for none.
     judge : sequence of int, optional
@@ -282,7 +287,9 @@ class _Run:
         comparison = compare_profiles(reference, current)
         thresholds = limits(comparison) if callable(limits) else limits
         known = {name: own for name, own in (thresholds or {}).items() if name == "*" or name in comparison.index}
-        return Report(comparison, judge_comparison(comparison, thresholds=known, alpha=alpha, named=self.named))
+        measured = known if callable(limits) else {}
+        verdict = judge_comparison(comparison, thresholds=known, alpha=alpha, named=self.named, measured=measured)
+        return Report(comparison, verdict)
 
     def _gap(self, last: int, start: int) -> tuple[list[Gap], list[WindowResult]]:
         """What lies between two windows that follow each other in the data."""

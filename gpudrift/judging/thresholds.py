@@ -18,10 +18,11 @@ DEFAULT_THRESHOLDS: dict[str, tuple[float, float]] = {
     "tails": (0.05, 0.20),
     "beyond": (0.05, 0.20),
     "missing": (0.05, 0.20),
-    "infinite": (0.05, 0.20),
+    "infinite": (0.0, 0.20),
     "new": (0.05, 0.20),
 }
-"""From which value on a statistic is moderate, and major."""
+"""From which value on a statistic is moderate, and major. No share of infinite rows is tolerated that is beyond chance:
+means, sums and most models end there."""
 
 MAJOR_RATIO = 2.5
 """The major threshold over the moderate one, where only one is given."""
@@ -43,7 +44,7 @@ class Thresholds:
     columns: Mapping[str, Mapping[str, Limits]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, given: Mapping[str, Mapping[str, Any]] | None) -> Thresholds:
+    def of(cls, given: Mapping[str, Any] | None) -> Thresholds:
         """From ``{column: {statistic: moderate or (moderate, major)}}``; the column "*" means every column.
 
         ``{statistic: ...}`` means every column, too. A single number is the moderate threshold; the major one is then

@@ -14,7 +14,7 @@ one side beyond all of the other's, would be beyond chance.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +22,8 @@ from gpudrift.counts.profiles import data_range
 from gpudrift.errors import UnknownColumnError
 from gpudrift.judging.thresholds import Limits, Thresholds
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
-from gpudrift.statistics.noise import noise_floors
-from gpudrift.statistics.statistic import SHARES, Statistic, can_differ
+from gpudrift.statistics.noise import can_pass, noise_floors
+from gpudrift.statistics.statistic import SHARES, Statistic
 
 __all__ = ["ColumnVerdict", "Verdict", "judge_comparison", "why_not_judged"]
 
@@ -32,6 +32,8 @@ ALPHA = 0.05
 WEIGHTS = {"wasserstein_scaled": 2.0, "tails": 0.5}
 """Parts of alpha that are not the usual ones: most drifts move the location, and few only one tail. Evenly divided, a
 mean that moved by half a standard deviation was found in 63 % of pairs of 120 rows, where Welch's test finds 69 %."""
+
+_NOTHING: Mapping[str, Collection[str]] = {}
 
 _WORDS = {
     "psi": "PSI",
@@ -111,6 +113,7 @@ def judge_comparison(
     thresholds: Mapping[str, Mapping[str, Any]] | None = None,
     alpha: float = ALPHA,
     named: Iterable[str] = (),
+    measured: Mapping[str, Collection[str]] = _NOTHING,
 ) -> Verdict:
     """Decide for each column whether it has drifted.
 
@@ -123,6 +126,10 @@ def judge_comparison(
         Chance that anything is above its noise floor without drift, all judged columns together; in (0, 1).
     named : iterable of str
         Columns asked for by name: clocks and identifiers among them are judged too.
+    measured : mapping of column name to collection of str
+        Statistics whose thresholds are quantiles of what they were without drift, measured on counts in these bins
+        (:mod:`gpudrift.judging.calibration`). The value alone decides: a floor, and so ``alpha``, would be applied on
+        top of the rate that was asked for; and what was measured were values, not what they certainly lie between.
 
     Raises
     ------
@@ -144,18 +151,17 @@ def judge_comparison(
     floors = noise_floors(judged, parts, of_columns, WEIGHTS)
     each = iter(zip(judged, of_columns, parts, floors, strict=True))
     verdicts = tuple(
-        ColumnVerdict("not judged", obstacle) if obstacle is not None else _judge_column(*next(each), p_adjusted)
-        for obstacle, p_adjusted in zip(obstacles, adjusted, strict=True)
+        ColumnVerdict("not judged", obstacle)
+        if obstacle is not None
+        else _judge_column(*next(each), p_adjusted, measured.get(column.name, ()))
+        for column, obstacle, p_adjusted in zip(comparison.columns, obstacles, adjusted, strict=True)
     )
     return Verdict(verdicts, alpha, limits, asked)
 
 
 def _part(column: ColumnComparison, limits: Mapping[str, Limits], alpha: float) -> float:
-    """The part of a column's alpha that a statistic of weight 1 gets: of those that can differ at all.
-
-    Given the rows of both sides together, a share of which there are none cannot differ, however the rows are divided.
-    """
-    able = [name for name in limits if name in column.statistics and can_differ(column.statistics[name])]
+    """The part of a column's alpha that a statistic of weight 1 gets: of those that may pass their floor at all."""
+    able = [name for name in limits if can_pass(column, name, alpha)]
     return alpha / max(sum(WEIGHTS.get(name, 1.0) for name in able), 1.0)
 
 
@@ -184,6 +190,7 @@ def _judge_column(
     alpha: float,
     floors: Mapping[str, float],
     p_adjusted: Mapping[str, float],
+    measured: Collection[str],
 ) -> ColumnVerdict:
     """One column; ``alpha`` is the part of each of its statistics."""
     reached: list[tuple[int, float, str, str]] = []
@@ -194,8 +201,13 @@ def _judge_column(
         found = column.statistics.get(statistic)
         if found is None or found.value is None:
             continue
-        low, high = _sizes(found)
-        floor = floors.get(statistic, 0.0)
+        certain, high = _sizes(found)
+        if statistic == "wasserstein_scaled" and column.column.is_coarse:
+            high = certain
+        noise = floors.get(statistic, 0.0)
+        low, floor = certain, noise
+        if statistic in measured:
+            low, high, floor = abs(found.value), abs(found.value), 0.0
         excess = max(excess, abs(found.value) / moderate if moderate > 0 else abs(found.value))
         if low >= moderate and low > floor:
             rank = 2 if low >= major else 1
@@ -203,7 +215,7 @@ def _judge_column(
             reached.append((rank, low / moderate if moderate > 0 else low, words, statistic))
         elif high >= moderate and high > floor:
             doubtful[statistic] = _doubt(statistic, low, high, max(moderate, floor))
-        elif low > floor:
+        elif certain > noise:
             changed[statistic] = _changed(column, statistic)
     about = floors, p_adjusted, excess
     if reached:

@@ -244,6 +244,8 @@ def _legend(timeline: Timeline, columns: Table, paper: Paper) -> Iterator[Text]:
     if calibration is not None:
         rate = f"{share_text(calibration['rate'])} false alarms ({calibration['method']})"
         limits = ["thresholds calibrated", "on the baseline's windows:", rate]
+        if calibration.get("reached") is not None:
+            limits.append(f"reached there {share_text(calibration['reached'])}")
         if "segments" in calibration:
             own = sum(calibration["segments"]["calibrated"].values())
             all_of_them = counted(own + calibration["segments"]["fixed"], "segment")
@@ -253,7 +255,8 @@ def _legend(timeline: Timeline, columns: Table, paper: Paper) -> Iterator[Text]:
         named = [("PSI", "psi"), ("W/σ", "wasserstein_scaled"), ("missing", "missing"), ("new", "new")]
         limits = [f"{title} {limit}" for title, name in named if (limit := limits_text(known, name))]
         limits = ["moderate / major from", *limits]
-    lines.append([*limits, f"and above the noise floor (alpha {parameters['alpha']:g})"])
+    beyond = "else above" if calibration is not None else "and above"
+    lines.append([*limits, f"{beyond} the noise floor (alpha {parameters['alpha']:g})"])
     rolling = parameters["rolling"]
     if any(window["moved"] for window in timeline.windows):
         before = "the previous window" if rolling == 1 else f"the previous {rolling} windows"

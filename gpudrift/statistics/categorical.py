@@ -13,6 +13,7 @@ tables without drift where 0.25 % were promised.)
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from gpudrift.counts.tails import Tail
 from gpudrift.statistics import distances
 from gpudrift.statistics.statistic import Statistic, no_rows_reason, share_statistics
 
-__all__ = ["NewValues", "categorical_statistics", "new_values"]
+__all__ = ["NewValues", "are_listed", "categorical_statistics", "new_values"]
 
 Integers = npt.NDArray[np.int64]
 
@@ -101,7 +102,7 @@ def categorical_statistics(reference: ColumnProfile, current: ColumnProfile) -> 
         return {name: Statistic(None, reason=reason) for name in names}
     table = _table(reference, current)
     bound = {"bound": "lower"} if reference.dropped or current.dropped else {}
-    listed = _listed(table, n, m)
+    listed = np.flatnonzero(are_listed(table.before, table.after, n, m))
     cells = _pooled(table, listed, n, m)
     p, q = cells[0] / n, cells[1] / m
     where = {"values": [table.name(i) for i in listed.tolist()], "cells": int(p.size), **bound}
@@ -141,17 +142,26 @@ def _table(reference: ColumnProfile, current: ColumnProfile) -> _Table:
     return _Table(before, after, rest, reference.column.categories, tuple(values))
 
 
-def _listed(table: _Table, n: int, m: int) -> npt.NDArray[np.intp]:
-    """Positions of the values with a cell of their own."""
-    total = (table.before + table.after).astype(np.float64)
-    few = table.before if n <= m else table.after
-    expected = total * (min(n, m) / (n + m))
+def are_listed(before: Integers, after: Integers, n: Any, m: Any) -> npt.NDArray[np.bool_]:
+    """Which values have a cell of their own.
+
+    Parameters
+    ----------
+    before, after : ndarray of int64, shape (..., values)
+        Rows of each value on both sides.
+    n, m : int, or ndarray of int64 with shape (..., 1)
+        All rows with a value.
+    """
+    total = (before + after).astype(np.float64)
+    few = np.where(np.asarray(n) <= m, before, after)
+    expected = total * (np.minimum(n, m) / (n + m))
     common = (total * LISTED_SHARE >= n + m) & (expected >= LISTED_ROWS)
     # Chernoff's bound of a Poisson variable, and so of a hypergeometric one: P(X >= x) <= exp(-(x ln(x/e) - x + e)).
     with np.errstate(divide="ignore", invalid="ignore"):
         unlikely = few * np.log(few / expected) - few + expected
-    grown = (few > expected) & (unlikely > BEYOND_CHANCE + np.log(max(total.size, 1)))
-    return np.flatnonzero(common | grown)
+    grown = (few > expected) & (unlikely > BEYOND_CHANCE + np.log(max(total.shape[-1], 1)))
+    listed: npt.NDArray[np.bool_] = common | grown
+    return listed
 
 
 def _pooled(table: _Table, listed: npt.NDArray[np.intp], n: int, m: int) -> tuple[Integers, Integers]:

@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
+from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.profiles import ColumnProfile, Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.statistics.categorical import categorical_statistics
 from gpudrift.statistics.codes import code_note
-from gpudrift.statistics.frames import has_subnormals, zero_bin
+from gpudrift.statistics.frames import fences_hold_the_largest, has_subnormals, zero_bin
 from gpudrift.statistics.numeric import numeric_statistics
 from gpudrift.statistics.pool import Pool
 from gpudrift.statistics.statistic import Pair, Statistic, missing_statistic
 from gpudrift.statistics.summaries import Distribution, distribution, summary
 
-__all__ = ["ColumnComparison", "Comparison", "SchemaChange", "compare_profiles", "schema_changes"]
+__all__ = ["ColumnComparison", "Comparison", "SchemaChange", "compare_columns", "compare_profiles", "schema_changes"]
 
 BATCH = 64
 """Columns handled at once: arrays of about 1 MB, which stay in the second-level cache."""
@@ -161,28 +161,32 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
                 current.columns[current.schema.index[column.name]] if column.name in same else _nothing(mine),
             )
         )
-    statistics = _all_statistics([None if mine.column.name in obstacles else (mine, theirs) for mine, theirs in pairs])
+    return Comparison(reference, current, tuple(compare_columns(pairs, obstacles)), changes)
+
+
+def compare_columns(pairs: Sequence[Pair], obstacles: Mapping[str, str] | None = None) -> list[ColumnComparison]:
+    """Compare some columns side by side.
+
+    Parameters
+    ----------
+    pairs : sequence of (reference, current)
+    obstacles : mapping of column name to str, optional
+        Why a column cannot be judged: of those no statistic is computed.
+    """
+    known = obstacles or {}
+    statistics = _all_statistics([None if mine.column.name in known else (mine, theirs) for mine, theirs in pairs])
     columns = []
     for (mine, theirs), (found, pool) in zip(pairs, statistics, strict=True):
         unknown = _unknown(mine, theirs)
         if (mine.clipped or theirs.clipped) and "wasserstein" in found:
             nothing = Statistic(None, reason="values beyond 2**63 - 1 are counted, but not how far beyond")
             found |= {"wasserstein": nothing}
-            if mine.column.marks is None or mine.column.marks[-1] == LARGEST_INTEGER:
+            if fences_hold_the_largest(mine.column):
                 found |= {"wasserstein_scaled": nothing, "spread": nothing}
-        columns.append(
-            ColumnComparison(
-                mine.column,
-                mine,
-                theirs,
-                found,
-                obstacles.get(mine.column.name),
-                _notes(mine, theirs, unknown),
-                unknown,
-                pool,
-            )
-        )
-    return Comparison(reference, current, tuple(columns), changes)
+        notes = _notes(mine, theirs, unknown)
+        obstacle = known.get(mine.column.name)
+        columns.append(ColumnComparison(mine.column, mine, theirs, found, obstacle, notes, unknown, pool))
+    return columns
 
 
 def _no_common_bins(reference: Schema, current: Schema) -> str:

@@ -16,10 +16,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.columns.schema import SMALLEST_NORMAL, Column, Edges
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_NORMAL, Column, Edges
 from gpudrift.counts.profiles import ColumnProfile
 
-__all__ = ["Frame", "frame_of", "has_subnormals", "points_of", "residual_slack", "zero_bin"]
+__all__ = [
+    "Frame",
+    "fences_hold_the_largest",
+    "frame_of",
+    "has_subnormals",
+    "points_of",
+    "residual_slack",
+    "zero_bin",
+]
 
 FEWEST_CUT, CUT_SHARE, MOST_CUT = 5, 0.005, 20
 """Rows cut from each end of a reference: half a percent, five at least, a twentieth at most."""
@@ -92,6 +100,11 @@ def has_subnormals(side: ColumnProfile) -> bool:
     if side.column.family != "real":
         return False
     return any(end is not None and 0.0 < abs(end) < SMALLEST_NORMAL for end in (side.low, side.high))
+
+
+def fences_hold_the_largest(column: Column) -> bool:
+    """Whether 2**63 - 1, as which larger integers are counted, lies between the fences."""
+    return column.marks is None or bool(column.marks[-1] == LARGEST_INTEGER)
 
 
 def points_of(reference: ColumnProfile, current: ColumnProfile) -> npt.NDArray[np.bool_]:

@@ -15,13 +15,17 @@ import numpy.typing as npt
 
 from gpudrift.statistics.saddlepoint import conditional_quantile
 
-__all__ = ["new_limit"]
+__all__ = ["new_chance", "new_limit"]
 
 Floats = npt.NDArray[np.float64]
 
-MOST_NEW = 64
-FEW_NEW = 16
-"""Of so many new rows expected, and of values of so many rows, the law is summed."""
+FEW_NEW, FEW_VALUES = 16.0, 64.0
+"""So many new rows expected, or so many values that can be new: then the law is summed. Beyond, that values depend on
+each other matters more than that the saddlepoint's law is not one of whole rows."""
+NEVER = 1e-5
+"""Values that are new with less than this share of alpha, all of a kind together, are never new."""
+MOST_POINTS = 4096
+ROUNDING = 1e-13
 
 
 def new_limit(totals: Floats, cells: Any, n: int, m: int, alpha: float) -> float:
@@ -46,6 +50,19 @@ def new_limit(totals: Floats, cells: Any, n: int, m: int, alpha: float) -> float
     return min(max(rows, 0.0), float(m)) / m
 
 
+def new_chance(totals: Floats, n: int, m: int) -> float:
+    """How many values are expected to be new.
+
+    Parameters
+    ----------
+    totals : ndarray of float, shape (values,)
+        Pooled rows of each value.
+    n, m : int
+    """
+    kinds, cells = np.unique(totals, return_counts=True)
+    return float(cells @ _New(kinds, cells.astype(np.float64), n, m).chances())
+
+
 class _New:
     """Rows of values that are all on the current side, and rows of that side, by their cumulants.
 
@@ -59,27 +76,39 @@ class _New:
         self.totals, self.cells, self.part, self.drawn = totals, cells, m / (n + m), float(m)
         self.rest, self.whole = n + m - float(totals @ cells), float(n + m)
 
+    def chances(self) -> Floats:
+        """Of each kind of value, that all its rows are on the current side."""
+        from scipy.special import gammaln
+
+        possible = self.totals <= self.drawn
+        totals = np.where(possible, self.totals, 0.0)
+        logs = gammaln(self.drawn + 1.0) - gammaln(self.drawn - totals + 1.0)
+        logs += gammaln(self.whole - totals + 1.0) - gammaln(self.whole + 1.0)
+        return np.where(possible, np.exp(np.minimum(logs, 0.0)), 0.0)
+
     def few(self, alpha: float) -> float | None:
-        """The whole number of new rows exceeded with probability alpha or less, where few are expected; or None.
+        """Rows exceeded with probability alpha or less, where few are expected or few values can be new; or None.
 
         As if values did not depend on each other, by the characteristic function at as many points as there may be
-        rows.
+        rows; of thousands of rows it is summed in steps, a value's rows rounded up.
         """
-        near = self.totals <= MOST_NEW
-        totals = self.totals[near]
-        first = np.arange(MOST_NEW)[:, None]
-        left = np.where(first < totals, (self.drawn - first) / np.maximum(self.whole - first, 1.0), 1.0)
-        chances = np.prod(np.maximum(left, 0.0), axis=0)
-        beyond = self.part ** (MOST_NEW + 1.0) * self.cells[~near].sum()
-        expected = float((self.cells[near] * chances) @ totals)
-        if expected > min(FEW_NEW, 0.25 * self.drawn) or beyond > 0.1 * alpha:
+        chances = self.chances()
+        seen = self.cells * chances > NEVER * alpha
+        totals, cells, chances = self.totals[seen], self.cells[seen], chances[seen]
+        if not totals.size:
+            return 0.0
+        mean = float(cells @ (chances * totals))
+        if mean > FEW_NEW and float(cells.sum()) > FEW_VALUES:
             return None
-        seen = self.cells[near] * chances > 1e-5 * alpha
-        points = 4 * MOST_NEW
-        turns = np.exp(-2j * math.pi * (np.arange(points // 2 + 1)[:, None] * totals[seen] % points) / points)
-        logs = np.log1p(chances[seen] * (turns - 1.0)) @ self.cells[near][seen]
+        spread = math.sqrt(float(cells @ (chances * totals**2)))
+        most = min(float(totals @ cells), mean + 12.0 * spread + 30.0 * float(totals.max()))
+        step = max(math.ceil(most / MOST_POINTS), 1)
+        taken = np.ceil(totals / step)
+        points = 2 * (math.ceil(most / step) + int(taken.max()) + int(cells.sum() if step > 1 else 0)) + 2
+        turns = np.exp(-2j * math.pi * (np.arange(points // 2 + 1)[:, None] * taken % points) / points)
+        logs = np.log1p(chances * (turns - 1.0)) @ cells
         above = 1.0 - np.cumsum(np.fft.irfft(np.exp(logs), points))
-        return float(np.argmax(above <= alpha))
+        return float(np.argmax(above <= alpha + ROUNDING)) * step
 
     def cumulants(self, nuisance: float, tilt: float) -> tuple[float, float, float, float, float, float]:
         grown = 1.0 + self.part * math.expm1(nuisance)

@@ -17,7 +17,15 @@ import numpy.typing as npt
 
 from gpudrift.counts.profiles import ColumnProfile, data_range
 from gpudrift.statistics import distances
-from gpudrift.statistics.clipped import Clipped, Moments, clipped_moments, clipped_wasserstein, is_tame
+from gpudrift.statistics.clipped import (
+    Clipped,
+    Moments,
+    centre_of,
+    clipped_moments,
+    clipped_wasserstein,
+    is_constant,
+    is_tame,
+)
 from gpudrift.statistics.frames import Frame, frame_of, points_of, residual_slack
 from gpudrift.statistics.numeric_cells import JS_RANKS, PSI_RANKS, CellEdges, cell_counts, cell_cuts
 from gpudrift.statistics.pool import Pool, pools
@@ -26,8 +34,8 @@ from gpudrift.statistics.summaries import natural_factor
 
 __all__ = ["numeric_statistics"]
 
-NEGLIGIBLE = 1e-12
-"""A standard deviation of less than this share of the mean is rounding."""
+FEWEST_APART = 8
+"""Rows around their own median are closer to it than others are: of three rows one is the median itself."""
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -125,7 +133,7 @@ def numeric_statistics(pairs: Sequence[Pair]) -> list[tuple[dict[str, Statistic]
         low, high = float(ends[0][row]), float(ends[1][row])
         statistics = {"ks": Statistic(low, low, high, details={"p_value": float(p_values[row])})}
         statistics["wasserstein"] = _plain_distance(pair, *plain[:, row].tolist())
-        statistics |= _clipped_statistics(pair, frame, moments, [part[row] for part in moved], row)
+        statistics |= _clipped_statistics(pair, frame, moments, [part[row] for part in moved], row, pool)
         statistics |= _outside(pair, frame, clipped, row)
         found.append((statistics | _cell_statistics(*pair), pool))
     return found
@@ -156,18 +164,19 @@ def _plain_distance(pair: Pair, value: float, low: float, high: float) -> Statis
 
 
 def _clipped_statistics(
-    pair: Pair, frame: Frame, moments: tuple[Moments, Moments], moved: Sequence[Any], row: int
+    pair: Pair, frame: Frame, moments: tuple[Moments, Moments], moved: Sequence[Any], row: int, pool: Pool | None
 ) -> dict[str, Statistic]:
     """The distance in standard deviations, and how much wider the current values are spread."""
     before, after = moments
     std = float(before.std[row])
-    centre = _centre(pair[0], frame)
-    unit = math.ldexp(1.0, -frame.exponent) if frame.exponent < 1000 else 0.0
-    middle = abs(float(before.mean[row]) + centre * unit)
-    if std == 0.0 or std < NEGLIGIBLE * middle:
+    if is_constant(std, float(before.mean[row]), centre_of(pair[0], frame)):
         reason = "the reference is constant"
         if std > 0.0:
             reason = "the reference's standard deviation is below 1e-12 of its mean"
+        nothing = Statistic(None, reason=reason)
+        return {"wasserstein_scaled": nothing, "spread": nothing}
+    if pool is None:
+        reason = "the fences are too far from the values"
         nothing = Statistic(None, reason=reason)
         return {"wasserstein_scaled": nothing, "spread": nothing}
     value, low, high = (float(part) for part in moved)
@@ -179,12 +188,10 @@ def _clipped_statistics(
         natural = float(np.ldexp(std, frame.exponent)) / natural_factor(pair[0].column)
     about = {"std": natural if math.isfinite(natural) else None, "fences": CellEdges(pair[0].column, _fences(frame))}
     scaled = Statistic(value / std, least, most, details=about)
+    if pool.apart[2] < FEWEST_APART:
+        few = Statistic(None, reason=f"the reference has fewer than {FEWEST_APART} values that are not its median")
+        return {"wasserstein_scaled": scaled, "spread": few}
     return {"wasserstein_scaled": scaled, "spread": _spread(before, after, row)}
-
-
-def _centre(reference: ColumnProfile, frame: Frame) -> float:
-    assert reference.column.edges is not None
-    return float(reference.column.edges[frame.centre])
 
 
 def _fences(frame: Frame) -> Integers:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from gpudrift.counts.profiles import ColumnProfile
 from gpudrift.statistics import distances
 
-__all__ = ["SHARES", "Pair", "Statistic", "can_differ", "missing_statistic", "no_rows_reason", "share_statistics"]
+__all__ = ["SHARES", "Pair", "Statistic", "missing_statistic", "no_rows_reason", "share_statistics"]
 
 SHARES = ("missing", "infinite", "beyond", "tails")
 """Statistics that are the difference of two shares of rows, which stand in their details."""
@@ -65,16 +65,6 @@ class Statistic:
         if self.reason is not None:
             entry["reason"] = self.reason
         return entry | dict(self.details)
-
-
-def can_differ(found: Statistic) -> bool:
-    """Whether a statistic can differ from 0 at all, given the rows of both sides together.
-
-    A share of which there are no rows on either side cannot.
-    """
-    if found.value is None:
-        return False
-    return found.counts != (0, 0) or "reference" not in found.details
 
 
 Pair = tuple[ColumnProfile, ColumnProfile]

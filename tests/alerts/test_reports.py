@@ -101,9 +101,7 @@ def test_a_planted_fault_in_reading_is_found(name: str, fault: object) -> None:
         check_both_ways(range(40))
 
 
-@pytest.mark.parametrize(
-    ("name", "fault"), [("_has_few_values", lambda _: True), ("_reached", lambda *_: ())]
-)
+@pytest.mark.parametrize(("name", "fault"), [("_has_few_values", lambda _: True), ("_reached", lambda *_: ())])
 def test_a_planted_fault_in_reading_older_documents_is_found(report, name: str, fault: object) -> None:
     with mock.patch.object(reports, name, fault):
         assert document_findings(older(json.loads(report.to_json()))) != drift_findings(report)

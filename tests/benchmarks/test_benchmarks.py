@@ -185,6 +185,17 @@ def test_windows(monkeypatch, tmp_path, capsys):
         assert all(len(ratio["all"]) == 1 for ratio in one["ratio"].values())
 
 
+def test_calibration_speed(tmp_path):
+    output = tmp_path / "speed.json"
+    printed = run("calibration_speed.py", "--quick", "--output", output)
+    document = json.loads(output.read_text())
+    assert document["format"] == "gpudrift/calibration-speed/1"
+    assert document["quick"]
+    assert [document[name] for name in ("segments", "windows", "columns", "rows")] == [2, 12, 8, 30]
+    assert 0 < document["processor_seconds"] < 60
+    assert "2 segments and the table x 12 windows x 8 columns" in printed
+
+
 def test_false_alarms_of_segments(monkeypatch, tmp_path):
     monkeypatch.setenv("GPUDRIFT_DATA", str(tmp_path))
     result = tmp_path / "alarms.json"

@@ -159,10 +159,15 @@ def test_calibrated_thresholds_are_said_in_the_legend(bookings):
     common = ("monitor", bookings / "base", AFTER, *FEW, "--thresholds", "calibrated", "--rate", "0.1")
     out = run(*common).out
     assert "thresholds calibrated  on the baseline's windows:  10 % false alarms (quantile)" in out
+    assert "reached there" in out
     assert "2 of 2 segments on their own windows" in out
     made = run(*common, "--json", "-").document
     MONITORING.validate(made)
-    told = made["parameters"]["calibration"]["segments"]
+    calibration = made["parameters"]["calibration"]
+    told = calibration["segments"]
+    assert 0 < calibration["promised"] <= 0.1
+    assert 0 < calibration["reached"] <= 0.1
+    assert 0 < told.pop("reached") <= 0.1
     assert told == {"calibrated": {"quantile": 2, "mad": 0}, "fixed": 0, "why_fixed": {}}
 
 

@@ -91,7 +91,19 @@ def test_a_segment_that_wobbles_by_habit_raises_no_alarm_and_drift_of_another_is
     assert [window[:10] for window in drifted] == [
         (datetime.date(2026, 1, 1) + datetime.timedelta(days=number)).isoformat() for number in range(20, 30)
     ]
-    assert len(alarms(own, "shop=steady")) <= 12
+    # At the rate 0.05 two or three of the fifty other windows of x and y, and no alpha on top of it.
+    assert len(alarms(own, "shop=steady")) <= 16
+
+
+def test_alpha_is_not_applied_on_top_of_the_rate():
+    table = shops(range(8), seed=3, late=("steady", 4))
+    usual, strict = (monitored(table, thresholds="calibrated", rate=0.1, alpha=alpha) for alpha in (0.05, 1e-12))
+    for segment in ("shop=steady", "shop=wobbly"):
+        assert alarms(usual, segment) == alarms(strict, segment)
+    assert {column for _, column in alarms(strict, "shop=steady")} >= {"x"}
+    assert [one.drifted for one in usual] == [one.drifted for one in strict]
+    plain = [monitored(table, alpha=alpha) for alpha in (0.05, 1e-12)]
+    assert alarms(plain[0], "shop=wobbly") > alarms(plain[1], "shop=wobbly")
 
 
 def test_the_document_tells_which_segments_were_calibrated(monkeypatch):
@@ -99,7 +111,16 @@ def test_the_document_tells_which_segments_were_calibrated(monkeypatch):
     document = json.loads(found.to_json())
     VALIDATOR.validate(document)
     fixed = {"fixed": 1, "why_fixed": {"shop=new": "4 windows with rows, at least 5 required"}}
-    told = {"rate": 0.1, "method": "quantile", "segments": {"calibrated": {"quantile": 2, "mad": 0}, **fixed}}
+    made = calibrate_baseline(BASELINE, rate=0.1)
+    reached = sum(one.reached for one in made.segments.values()) / 2
+    told = {
+        "rate": 0.1,
+        "method": "quantile",
+        "promised": 4 / 41,
+        "reached": made.whole.reached,
+        "segments": {"reached": reached, "calibrated": {"quantile": 2, "mad": 0}, **fixed},
+    }
+    assert 0.02 < reached <= 0.1
     assert document["parameters"]["calibration"] == told
     assert document["parameters"]["thresholds"] is None
     monkeypatch.setattr(segment_calibration, "MOST_NAMED", 2)

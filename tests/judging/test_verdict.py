@@ -24,7 +24,7 @@ def part(alpha: float, columns: int, weights: float) -> float:
     return alpha / columns / weights
 
 
-def test_alpha_is_divided_over_columns_and_over_the_statistics_that_can_differ():
+def test_alpha_is_divided_over_columns_and_over_the_statistics_that_may_pass():
     before, after = tables()
     n, m = 4_000, 2_940
     report = gd.compare(before, after, alpha=0.05)
@@ -38,8 +38,8 @@ def test_alpha_is_divided_over_columns_and_over_the_statistics_that_can_differ()
     limit = next(k for k in range(61) if lost.sf(k) <= level / 2)
     assert floors["missing"] == pytest.approx(limit / 3_000 - (60 - limit) / 4_000, rel=1e-6)
     assert set(floors) == {"psi", "ks", "missing", "beyond", "tails", "infinite", "wasserstein_scaled", "spread"}
-    # Of texts only psi and new can differ; all of a value's rows are hardly ever on one side.
-    level = part(0.05, 2, 2)
+    # Of texts only psi may pass: no value has so few rows that all of them are on one side by chance.
+    level = part(0.05, 2, 1)
     assert report["k"].verdict.noise_floors["new"] < 1e-6
     expected = stats.chi2.isf(level, report["k"].psi.cells - 1) * (1 / 4_000 + 1 / 3_000)
     assert report["k"].verdict.noise_floors["psi"] == pytest.approx(expected, rel=1e-6)
@@ -129,7 +129,7 @@ def test_too_few_rows_is_said_only_where_a_complete_change_is_not_beyond_chance(
         assert column.drifted == enough or column.severity == "too few rows"
         assert (column.severity == "too few rows") <= (math.comb(n + m, n) < 2 / (0.05 / 6.5))
         same = gd.compare({"x": generator.random(before)}, {"x": generator.random(after)})["x"]
-        assert same.severity == ("too few rows" if column.severity == "too few rows" else "none")
+        assert same.severity in ("none", "too few rows")
 
 
 def test_a_rare_flag_and_times_a_thousand_are_seen_where_psi_alone_is_blind():

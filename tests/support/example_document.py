@@ -237,12 +237,21 @@ def quiet_columns() -> list[dict[str, Any]]:
         "rare_event_score",
         "real",
         "too few rows",
-        "41 values on one side, at least 50 are needed",
+        "4 and 3 values: not even a complete change would be beyond chance",
         psi=0.4,
         effect=0.1,
     )
+    unclear = column_of(
+        "latency\x1b[5m_ms",
+        "real",
+        "undecided",
+        "Wasserstein / std lies between 0.08 and 0.31, the limit is 0.1: edges=… near the values that moved decide it",
+        psi=0.02,
+        effect=0.19,
+    )
     names = [name for name in HOSTILE_NAMES if name not in ("[red]x[/red]", "a\x1b[31mb", "\u202egpj.exe")]
     return [
+        unclear,
         few,
         *(column_of(name, missing=(0.031, 0.032)) for name in names),
         column_of("age", "integer", unit="years", psi=0.00002, effect=0.0004),
@@ -335,7 +344,14 @@ def example_document(columns: int = 80) -> dict[str, Any]:
             },
         },
         "versions": {"numpy": "2.3.1", "scipy": "1.16.0", "pyarrow": "21.0.0", "numba": "0.62.0"},
-        "summary": {"columns": len(entries), "judged": judged, "drifted": drifted, "share": drifted / judged},
+        "summary": {
+            "columns": len(entries),
+            "judged": judged,
+            "drifted": drifted,
+            "undecided": 1,
+            "changed": 0,
+            "share": drifted / judged,
+        },
         "schema": findings(),
         "columns": entries,
     }

@@ -249,7 +249,7 @@ def test_drift_as_a_rule_is_what_compare_judges(before):
     only = evaluate(after, [Rule("drift", "adr", thresholds={"ks": 0.1})], before)
     assert [(one.column, one.kind) for one in only] == [("adr", "drift")]
     assert "KS" in only[0].reason
-    lax = Rule("drift", "adr", thresholds=dict.fromkeys(("psi", "wasserstein_scaled"), 9))
+    lax = Rule("drift", "adr", thresholds=dict.fromkeys(("psi", "wasserstein_scaled", "spread", "tails"), 9))
     assert evaluate(after, [lax], before) == []
     skewed = evaluate(after, read_rules({"table": {"drift": False}}), before, first=after)
     assert {one.kind for one in skewed} <= {"quality", "skew"}
