@@ -209,6 +209,7 @@ def by_shape(names: Sequence[str], rows: Sequence[int], columns: int, seed: int)
     """Shapes against each other's row counts, printed and as JSON can hold it."""
     sizes = [(n, m) for n in rows for m in rows if (n >= MANY) == (m >= MANY)]
     print(f"\nwithout drift, {columns:,} columns a setting: share above 0, of the columns, the tables and each floor")
+    large = Counted()
     told: dict[str, Any] = {"rows": list(rows), "columns": columns, "shapes": {}}
     for name in names:
         found = of_shape(name, sizes, columns, seed)
@@ -218,6 +219,9 @@ def by_shape(names: Sequence[str], rows: Sequence[int], columns: int, seed: int)
             "pooled": pooled.document(),
             "settings": [{"n": n, "m": m, **made.document()} for (n, m), made in found.items()],
         }
+        large += sum((made for (n, _), made in found.items() if n >= MANY), Counted())
+    if large.columns:
+        show(f"all, {MANY:,} rows a side", {(0, 0): large}, large)
     return told
 
 
@@ -226,7 +230,8 @@ def show(name: str, found: Mapping[tuple[int, int], Counted], pooled: Counted) -
     for alpha in ALPHAS:
         share = pooled.together[alpha] / pooled.columns
         error = np.sqrt(share * (1.0 - share) / pooled.columns)
-        (n, m), worst = max(found.items(), key=lambda one: one[1].together[alpha] / one[1].columns)
+        usual = [one for one in found.items() if one[0][0] < MANY]
+        (n, m), worst = max(usual, key=lambda one: one[1].together[alpha] / one[1].columns)
         most = worst.together[alpha] / worst.columns
         print(f"   {alpha:g}: {share:.2%} ± {error:.2%}, worst {most:.1%} ({n:,}/{m:,})", end="")
     tables = {alpha: pooled.alarmed[alpha] / max(pooled.tables, 1) for alpha in ANY_ALPHAS}

@@ -12,6 +12,8 @@ Document = committed.Document
 
 NOTHING = "No result has been committed yet.\n"
 PEERS = ("Evidently", "NannyML")
+MANY = 1_000_000
+"""Rows of which there are too few columns of each shape to tell shares of."""
 
 
 def _newest(part: str) -> Document | None:
@@ -35,21 +37,27 @@ def alarms() -> str:
     levels = list(next(iter(shapes.values()))["pooled"]["levels"])
     rows = []
     for name, one in shapes.items():
-        pooled = one["pooled"]
-        cells = [f"{pooled['levels'][level]['together'] / pooled['columns']:.2%}" for level in levels]
+        pooled, few = one["pooled"], [setting for setting in one["settings"] if setting["n"] < MANY]
+        most = max(few, key=lambda setting: _share([setting], levels[0]))
+        worst = f"{_share([most], levels[0]):.1%} ({most['n']:,} / {most['m']:,})"
         tables = f"{pooled['levels'][levels[0]]['any'] / max(pooled['tables'], 1):.1%}"
-        rows.append(f"| {name} | {pooled['columns']:,} | {' | '.join(cells)} | {_worst(one, levels[0])} | {tables} |")
+        rows.append(f"| {name} | {pooled['columns']:,} | {_shares([pooled], levels)} | {worst} | {tables} |")
+    large = [setting for one in shapes.values() for setting in one["settings"] if setting["n"] >= MANY]
+    if large:
+        columns = sum(setting["columns"] for setting in large)
+        rows.append(f"| all of them, {MANY:,} rows a side | {columns:,} | {_shares(large, levels)} | | |")
     head = "shape | columns: | " + " | ".join(f"at {level}:" for level in levels)
     told = f"{head} | worst rows at {levels[0]}: | tables of 20 at {levels[0]}:"
     return committed.table(told, rows) + f"\n{_made(document, 'alarms')}\n"
 
 
-def _worst(shape: Document, level: str) -> str:
-    def share(setting: Document) -> float:
-        return float(setting["levels"][level]["together"] / setting["columns"])
+def _share(settings: list[Document], level: str) -> float:
+    hits = sum(one["levels"][level]["together"] for one in settings)
+    return float(hits / sum(one["columns"] for one in settings))
 
-    most = max(shape["settings"], key=share)
-    return f"{share(most):.1%} ({most['n']:,} / {most['m']:,})"
+
+def _shares(settings: list[Document], levels: list[str]) -> str:
+    return " | ".join(f"{_share(settings, level):.2%}" for level in levels)
 
 
 def power() -> str:

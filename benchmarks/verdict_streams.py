@@ -17,6 +17,7 @@ import pyarrow as pa
 from scipy.signal import lfilter
 
 import gpudrift as gd
+from gpudrift.judging.calibration import calibrate
 from gpudrift.judging.verdicts import judge_comparison
 from gpudrift.statistics.comparison import compare_profiles
 
@@ -39,14 +40,12 @@ def autoregressive(memory: float, streams: int, rng: np.random.Generator) -> npt
 
 def measured(memory: float, streams: int, rng: np.random.Generator) -> dict[str, float]:
     """Share of alarms, calibrated and by the fixed thresholds."""
-    from gpudrift.judging.calibration import calibrate
-
     values = autoregressive(memory, streams, rng)
     table = pa.table({f"s{i}": column for i, column in enumerate(values.T)})
     windows = [table.slice(start, ROWS) for start in range(0, table.num_rows, ROWS)]
     schema = gd.fit(pa.concat_tables(windows[:REFERENCE]))
     counted = [gd.profile(window, schema=schema, threads=1) for window in windows]
-    calibration = calibrate(counted[:REFERENCE], RATE)
+    calibration = calibrate(counted[:REFERENCE], rate=RATE)
     whole = reduce(add, counted[:REFERENCE])
     alarms = {"calibrated": 0, "fixed": 0}
     for window in counted[REFERENCE:]:
