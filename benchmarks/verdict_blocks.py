@@ -48,7 +48,10 @@ def alarms() -> str:
         rows.append(f"| all of them, {MANY:,} rows a side | {columns:,} | {_shares(large, levels)} | | |")
     head = "shape | columns: | " + " | ".join(f"at {level}:" for level in levels)
     told = f"{head} | worst rows at {levels[0]}: | tables of 20 at {levels[0]}:"
-    return committed.table(told, rows) + f"\n{_made(document, 'alarms')}\n"
+    each, level = document["alarms"]["columns"], float(levels[0])
+    error = f"{(level * (1.0 - level) / each) ** 0.5:.1%}"
+    note = f"A pair of row counts has {each:,} columns, so that the share of one has a standard error of {error}."
+    return committed.table(told, rows) + f"\n{note}\n{_made(document, 'alarms')}\n"
 
 
 def _share(settings: list[Document], level: str) -> float:

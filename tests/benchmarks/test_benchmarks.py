@@ -239,7 +239,8 @@ def test_verdicts_are_shown(update_readme, tmp_path):
         "format": "gpudrift/verdicts/1",
         "date": "2026-01-01T00:00:00+00:00",
         "versions": {"numpy": "2"},
-        "alarms": made | {"shapes": {"normal": {"pooled": shape, "settings": [shape | {"n": 100, "m": 3_000}]}}},
+        "alarms": made
+        | {"columns": 40, "shapes": {"normal": {"pooled": shape, "settings": [shape | {"n": 100, "m": 3_000}]}}},
         "power": made | {"quiet": {"normal": {"120": share}}, "drifts": {"mean + 1 sd": {"120": share}}},
     }
     (tmp_path / "a.json").write_text(json.dumps(document))
