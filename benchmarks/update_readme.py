@@ -10,6 +10,7 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, on w
 - ``gpu``: the newest results there of device.py, "not measured" where there are none;
 - ``accuracy``: some shapes of the newest result there of statistics_error.py;
 - ``windows``, ``known``, ``falsealarms``, ``segmentalarms``: the newest results of windows.py and false_alarms.py;
+- ``verdictalarms``, ``verdictpower``: the newest results of verdicts.py;
 - and the others of notebook.py.
 
 The examples of a page are run, and what they print is written beside them: see sessions.py. No benchmark is run, so one
@@ -30,6 +31,7 @@ from typing import Any
 import committed
 import notebook
 import sessions
+import verdict_blocks
 import window_blocks
 from committed import NOT_MEASURED, ROOT, Document
 
@@ -418,6 +420,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gpu": gpu,
     "accuracy": accuracy,
     **notebook.BLOCKS,
+    **verdict_blocks.BLOCKS,
     **window_blocks.BLOCKS,
 }
 

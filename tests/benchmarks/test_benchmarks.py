@@ -212,6 +212,42 @@ def test_false_alarms_of_segments(monkeypatch, tmp_path):
     assert [largest["fixed"][name] for name in ("windows_later", "missed", "found")] == [0.0, 0.0, 1.0]
 
 
+def test_verdicts(monkeypatch, tmp_path):
+    monkeypatch.setenv("GPUDRIFT_DATA", str(tmp_path))
+    result = tmp_path / "verdicts.json"
+    arguments = ("--quick", "--shapes", "normal;12 values", "--output", result)
+    assert f"no such file under {tmp_path}" in run("verdicts.py", *arguments)
+    document = json.loads(result.read_text())
+    assert document["format"] == "gpudrift/verdicts/1"
+    assert set(document["alarms"]["shapes"]) == {"normal", "12 values"}
+    for shape in document["alarms"]["shapes"].values():
+        assert shape["pooled"]["columns"] >= sum(one["columns"] for one in shape["settings"]) > 0
+        assert shape["pooled"]["levels"]["0.05"]["together"] <= shape["pooled"]["columns"]
+    assert set(document["streams"]["memory"]) == {"0.0", "0.5", "0.9", "0.99"}
+    twice = document["power"]["drifts"]["sd × 2"]["120"]
+    assert all(0.0 <= twice[way] <= 1.0 for way in ("floor", "default", "simple floor", "Evidently", "NannyML"))
+    assert twice["floor"] > 0.5
+    assert "no shape" in run("verdicts.py", "--shapes", "nobody", status=2)
+
+
+def test_verdicts_are_shown(update_readme, tmp_path):
+    assert "No result" in update_readme.BLOCKS["verdictalarms"]()
+    shape = {"columns": 40, "tables": 2, "levels": {"0.05": {"together": 1, "any": 1}}}
+    share = {"floor": 0.5, "default": 0.25, "simple floor": 0.6, "Evidently": 0.004, "NannyML": 1.0}
+    made = {"commit": "0123456789abcdef"}
+    document = {
+        "format": "gpudrift/verdicts/1",
+        "date": "2026-01-01T00:00:00+00:00",
+        "versions": {"numpy": "2"},
+        "alarms": made
+        | {"columns": 40, "shapes": {"normal": {"pooled": shape, "settings": [shape | {"n": 100, "m": 3_000}]}}},
+        "power": made | {"quiet": {"normal": {"120": share}}, "drifts": {"mean + 1 sd": {"120": share}}},
+    }
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert "| normal | 40 | 2.50% | 2.5% (100 / 3,000) | 50.0% |" in update_readme.BLOCKS["verdictalarms"]()
+    assert "| mean + 1 sd | 50 (25) / 60 / 0.4 / 100 |" in update_readme.BLOCKS["verdictpower"]()
+
+
 def test_a_checkout_is_compared_with_another_one(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import paired
