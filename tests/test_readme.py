@@ -247,7 +247,7 @@ def test_rules_are_all_described():
 
 
 def test_statistics_are_all_defined(folder):
-    report = gd.compare(folder / "train", folder / "today.parquet", columns=["lead_time", "meal"])
+    report = gd.compare(folder / "train", folder / "today.parquet", columns=["lead_time", "adr", "meal"])
     computed = {name for column in report for name in column.statistics}
     defined = re.findall(r"^\| `(\w+)` \|", PAGES["gpudrift/statistics/README.md"], re.MULTILINE)
     assert set(defined) == computed

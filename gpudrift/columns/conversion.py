@@ -306,7 +306,7 @@ def utf8_texts(dictionary: pa.Array) -> pa.Array:
 
 
 def _real_values(array: pa.Array, word: str, column: Column, nan_is_null: bool) -> NumericValues:
-    accepted = ("float",) if column.type in ("float", "null") else ("float", column.type)
+    accepted = ("float", "decimal") if column.type in ("float", "null") else ("float", column.type)
     if word not in accepted:
         raise _type_changed(array.type, column)
     bitmap, offset = validity(array)

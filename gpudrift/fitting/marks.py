@@ -107,7 +107,7 @@ def _between(low: Any, high: Any, family: str, halos: Halos) -> Any:
     middle = _outwards(low / 2 + high / 2, 1) + 0.0
     middle = middle if low < middle <= high else high
     around = halos.cell_of(middle)
-    return middle if around is None or around[0] == middle else around[1]
+    return middle if around is None else around[0] if around[0] >= low else around[1]
 
 
 def rounded_marks(marks: Marks, edges: Edges) -> Marks:

@@ -101,7 +101,7 @@ class Clipped:
 
 def is_tame(side: ColumnProfile, frame: Frame) -> bool:
     """Whether no row of a side lies outside of the fences."""
-    if side.special["-inf"] or side.special["+inf"]:
+    if side.special["-inf"] or side.special["+inf"] or not frame.bins:
         return False
     edges = side.column.edges
     assert edges is not None

@@ -75,8 +75,7 @@ def ks(
         at_edges = before_ref / n[..., None] - before_cur / m[..., None]
         p, q = reference / n[..., None], current / m[..., None]
     if reference.shape[-1] == 0:
-        nothing = np.full(n.shape, np.nan)
-        return nothing, nothing
+        return np.full(n.shape, np.nan), np.full(n.shape, np.nan)
     distance = np.abs(at_edges)
     low = distance.max(-1)
     where = distance.argmax(-1)

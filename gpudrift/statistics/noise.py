@@ -42,8 +42,9 @@ SELDOM = 0.01
 EXACT, STEP, EQUAL = 200, 1.02, 0.02
 MOST_ALPHA = 0.2
 """Floors are those of this level at most: approximations of tails say nothing of the middle."""
-ROUNDING = 1e-9
-"""What a floor is raised by, of itself and beyond: the largest possible value is not above it by its last digit."""
+ROUNDING, LEAST = 1e-6, 1e-9
+"""What a floor is raised by, of itself and beyond: the largest possible value, known as well as bins tell it, is not
+above it."""
 CELLS = ("js", "hellinger", "tv", "linf", "cramers_v")
 """Statistics over cells, beside ``psi``."""
 
@@ -144,7 +145,7 @@ def noise_floors(
 
 
 def _raised(floor: float) -> float:
-    return min(max(floor, 0.0) * (1.0 + ROUNDING) + ROUNDING, LARGEST_REAL)
+    return min(max(floor, 0.0) * (1.0 + ROUNDING) + LEAST, LARGEST_REAL)
 
 
 def _put_shares(

@@ -77,7 +77,7 @@ def cell_counts(side: ColumnProfile, cuts: Integers) -> Integers:
 
 
 def _allowed(column: Column) -> Integers:
-    """Edges that are inside of no halo; of a user's own bins those that the user gave."""
+    """Edges within the fences and inside of no halo; of a user's own bins those that the user gave."""
     assert column.edges is not None
     allowed = np.ones(column.edges.size, np.bool_)
     if column.cuts is not None:
@@ -86,6 +86,10 @@ def _allowed(column: Column) -> Integers:
     if column.halos is not None:
         for first, last in column.halos.tolist():
             allowed[first + 1 : last] = False
+    if column.marks is not None:  # one row must not have a cell of its own for lying far outside
+        low, high = np.searchsorted(column.edges, np.array([column.marks[0], column.marks[-1]], column.edges.dtype))
+        allowed[1:low] = False
+        allowed[high + 1 : -1] = False
     return np.flatnonzero(allowed).astype(np.int64)
 
 
