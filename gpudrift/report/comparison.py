@@ -40,7 +40,7 @@ _WHY = 15  # cells of a reason that are worth a column: "PSI 0.31 ≥ 0.25"
 _MOST_FINDINGS = 10
 _MOST_REASONS = 8
 _MOST_CHANGED = 8
-_NUMBERED = re.compile(r"\b\d[\d,]*(?= (rows|different))")  # notes that differ in a number are one
+_NUMBERED = re.compile(r"\b\d[\d,]*(?= rows)")  # notes that differ in a number are one
 # Cells of a picture, cells of a name at least, and what is left out: from the roomiest to the tightest.
 _LAYOUTS: Sequence[tuple[int, int, frozenset[str]]] = [
     (16, 20, frozenset()),

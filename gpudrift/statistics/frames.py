@@ -166,7 +166,7 @@ def _exponent(reference: ColumnProfile, middle: np.longdouble, widest: float) ->
     """Such that the reference's values have a size of about 1, and the fences lie within float64 all the same."""
     ends = [end for end in (reference.low, reference.high) if end is not None]
     reach = max((abs(np.longdouble(end) - middle) for end in ends), default=np.longdouble(0))
-    own = float(np.frexp(reach)[1]) if reach > 0 else widest
+    own = float(np.frexp(reach)[1]) if reach > 0 else -np.inf
     return int(min(max(own, widest - ROOM), widest))
 
 

@@ -32,17 +32,17 @@ def test_alpha_is_divided_over_columns_and_over_the_statistics_that_may_pass():
     level = part(0.05, 2, 1 + 2 + 1 + 0.5 + 1)  # psi, wasserstein_scaled, spread, tails, missing; nothing is beyond
     rate = 1 / n + 1 / m
     expected = stats.chi2.isf(level, report["x"].psi.cells - 1) * rate
-    assert floors["psi"] == pytest.approx(expected, rel=1e-6)
-    assert floors["ks"] == pytest.approx(math.sqrt(math.log(2 / level) / 2 * rate), rel=1e-6)
+    assert floors["psi"] == pytest.approx(expected, rel=3e-6)
+    assert floors["ks"] == pytest.approx(math.sqrt(math.log(2 / level) / 2 * rate), rel=3e-6)
     lost = stats.hypergeom(7_000, 60, 3_000)
     limit = next(k for k in range(61) if lost.sf(k) <= level / 2)
-    assert floors["missing"] == pytest.approx(limit / 3_000 - (60 - limit) / 4_000, rel=1e-6)
+    assert floors["missing"] == pytest.approx(limit / 3_000 - (60 - limit) / 4_000, rel=3e-6)
     assert set(floors) == {"psi", "ks", "missing", "beyond", "tails", "infinite", "wasserstein_scaled", "spread"}
     # Of texts only psi may pass: no value has so few rows that all of them are on one side by chance.
     level = part(0.05, 2, 1)
     assert report["k"].verdict.noise_floors["new"] < 1e-6
     expected = stats.chi2.isf(level, report["k"].psi.cells - 1) * (1 / 4_000 + 1 / 3_000)
-    assert report["k"].verdict.noise_floors["psi"] == pytest.approx(expected, rel=1e-6)
+    assert report["k"].verdict.noise_floors["psi"] == pytest.approx(expected, rel=3e-6)
 
 
 def test_a_bin_that_is_empty_by_chance_is_no_drift():

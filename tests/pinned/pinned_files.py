@@ -72,14 +72,20 @@ def store_baseline() -> gd.GroupedProfile:
     return fresh_windows(reference().select(STORED))
 
 
-def write_store(path: str | Path) -> gd.Store:
+def saved_baseline() -> gd.GroupedProfile:
+    """The bins, windows and segments of the saved store, which were fitted when it was made."""
+    store = gd.Store.open(STORE)
+    return gd.GroupedProfile.empty(store.schema, store.grouping)
+
+
+def write_store(path: str | Path, baseline: gd.GroupedProfile) -> gd.Store:
     """A store with windows that were compacted, and with others that were not."""
-    made = gd.Store.create(path, store_baseline())
+    made = gd.Store.create(path, baseline)
     for number, name in enumerate(BATCHES[:2]):
-        made.add(gd.profile(batch(number), schema=store_baseline()), name)
+        made.add(gd.profile(batch(number), schema=baseline), name)
     made.compact(before="2024-03-01")
     late = batch(2).filter(pc.field("when") > pa.scalar(datetime(2024, 3, 1)))
-    made.add(gd.profile(late, schema=store_baseline()), BATCHES[2])
+    made.add(gd.profile(late, schema=baseline), BATCHES[2])
     made.retain("2024-02-01")
     return made
 
@@ -162,7 +168,7 @@ def write_files() -> None:
     FILES.mkdir()
     fresh_profile().save(PROFILE)
     fresh_windows().save(WINDOWS)
-    write_store(STORE)
+    write_store(STORE, store_baseline())
     compared().to_json(REPORT)
     watched().to_json(MONITORING)
     run(["alert", str(REPORT), "--state", str(ALERTS), "--window", "2024-06-01"])
