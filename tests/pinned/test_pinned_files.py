@@ -68,7 +68,7 @@ def test_a_report_that_was_saved_is_read_by_what_it_says():
 
 def test_a_saved_profile_is_compared_and_says_that_its_bins_are_of_an_older_version():
     report = pinned_files.compared()
-    numeric = [column for column in report if column.column.is_numeric and column.reference.finite]
+    numeric = [one for one in report if one.column.is_numeric and one.reference.finite and one.obstacle is None]
     assert len(numeric) >= 3
     for column in numeric:
         assert any("older version" in note for note in column.notes), column.name
