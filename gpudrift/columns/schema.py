@@ -251,10 +251,13 @@ class Column:
 
     @property
     def is_coarse(self) -> bool:
-        """Whether a numeric column has the few bins of windows and segments, chosen when they were fitted.
+        """Whether a column has the few bins, or the small sketch, of windows and segments.
 
-        Distances on them are those between bins: what moves within one and cancels there is not seen.
+        What is judged there are certain lower bounds: what moves within a bin and cancels there is not seen, nor are
+        new values that the sketch had no room for.
         """
+        if self.family == "categorical":
+            return self.sketch < SKETCH_SIZE
         return self.marks is not None and self.cuts is None and self.edges is not None and self.bins < COARSE_BINS
 
     @property

@@ -202,7 +202,7 @@ def _judge_column(
         if found is None or found.value is None:
             continue
         certain, high = _sizes(found)
-        if statistic == "wasserstein_scaled" and column.column.is_coarse:
+        if statistic in ("wasserstein_scaled", "new") and column.column.is_coarse:
             high = certain
         noise = floors.get(statistic, 0.0)
         low, floor = certain, noise
@@ -250,7 +250,7 @@ def _doubt(statistic: str, low: float, high: float, limit: float) -> str:
     between = (
         f"{_WORDS[statistic]} lies between {low:.3g} and {high:.3g}"
         if high < math.inf
-        else (f"{_WORDS[statistic]} is at least {low:.3g}")
+        else f"{_WORDS[statistic]} is at least {low:.3g}"
     )
     cure = "edges=… near the values that moved decide it"
     if statistic == "new":
