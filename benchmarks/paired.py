@@ -13,6 +13,7 @@ Cases
 narrow, long, wide      ``gpudrift compare`` of two files: 1e6 and 4e6 rows x 55 columns, 1e5 rows x 5,000
 windows, shuffled       windows and segments of 4e6 rows x 14 columns in memory, rows in time order and in none: fitted
                         and counted, then counted
+verdicts                two profiles of 5,000 columns of mixed shapes and 4,000 rows: compared and judged
 cluster, cluster-wide   two workers of one thread: fitted and counted, then counted; 4e6 rows x 55 columns in 8 files,
                         2e5 rows x 2,000
 cluster-windows         the same as cluster, with windows and segments
@@ -58,6 +59,24 @@ like = gd.profile(table.slice(0, 100_000), **asked)
 start = time.perf_counter()
 own = gd.profile(table, **asked)
 gd.profile(table, schema=own)
+"""
+
+VERDICTS = """
+import sys, time
+import numpy as np, pyarrow as pa
+import gpudrift as gd
+rng, rows = np.random.default_rng(0), 4_000
+draws = [rng.normal, lambda size: rng.lognormal(0, 2, size), lambda size: rng.poisson(3, size),
+         lambda size: np.where(rng.random(size) < 0.8, 0.0, rng.gamma(2, 2, size)),
+         lambda size: np.array([f"v{at}" for at in rng.zipf(1.7, size) % 300])]
+tables = [pa.table({f"c{at}": draws[at % 5](size=rows) for at in range(5_000)}) for _ in range(2)]
+kinds = {f"c{at}": "categorical" for at in range(4, 5_000, 5)}
+own = gd.profile(tables[0], kinds=kinds)
+other = gd.profile(tables[1], schema=own)
+gd.compare(own, other)
+own, other = own + gd.Profile.empty(own.schema), other + gd.Profile.empty(own.schema)  # nothing is remembered
+start = time.perf_counter()
+gd.compare(own, other)
 """
 
 CLUSTER = """
@@ -153,6 +172,7 @@ CASES = {
     "wide": Case(WHOLE_PROCESS + SAY, ((100_000, 5_000, (), False), (100_000, 5_000, (), True))),
     "windows": Case(WINDOWS + SAY),
     "shuffled": Case(WINDOWS + SAY, words=("shuffled",)),
+    "verdicts": Case(VERDICTS + SAY),
     "cluster": Case(CLUSTER, tuple((500_000, 50, STRINGS, bool(at % 2)) for at in range(8))),
     "cluster-wide": Case(CLUSTER, tuple((50_000, 2_000, (), bool(at % 2)) for at in range(4))),
     "cluster-windows": Case(

@@ -53,9 +53,7 @@ def _note(reference: ColumnProfile) -> str | None:
         return None
     if not _NAME.search(_split(reference.column.name)) and not _has_no_order(rows):
         return None
-    return (
-        f"{used.size} different whole numbers that look like codes: kinds=… 'categorical' compares them without order"
-    )
+    return "looks like codes: kinds=… 'categorical' compares them without order"
 
 
 def _split(name: str) -> str:

@@ -54,7 +54,7 @@ def test_watch_with_rules(tmp_path):
     assert done.returncode == 0, done.stderr
     found = set(re.findall(r"^  (?:quality|drift|skew) +[^:]+: (\w+): ", done.stdout, re.MULTILINE))
     # The rule 'drift' names the statistics that say so.
-    assert found - {"psi", "wasserstein_scaled"} == set(CHECKS) - {"drift"}
+    assert found - {"psi", "wasserstein_scaled", "spread"} == set(CHECKS) - {"drift"}
     assert "\n  drift    adr: wasserstein_scaled: " in done.stdout
     assert "not checked" not in done.stdout
     assert "undecided" not in done.stdout
