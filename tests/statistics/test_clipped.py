@@ -122,6 +122,20 @@ def test_numbers_that_are_counted_together_leave_a_column_undecided():
     assert column.ks.low <= stats.ks_2samp(tiny, np.zeros(1000)).statistic <= column.ks.high
 
 
+def test_floors_allow_for_what_wide_bins_do_not_tell():
+    """Rate codes of 2 to 6 in one bin of a user's: the floor of their spread was passed in a third of the windows."""
+    generator = np.random.default_rng(4)
+
+    def codes(rows: int) -> np.ndarray:
+        return np.where(generator.random(rows) < 0.97, 1, generator.choice([2, 3, 5], rows, p=[0.7, 0.2, 0.1]))
+
+    baseline = gd.profile({"x": codes(60_000)}, edges={"x": [1, 2, 9]}, kinds={"x": "integer"})
+    reports = [gd.compare(baseline, {"x": codes(300)}, alpha=0.01) for _ in range(60)]
+    assert sum("spread" in report["x"].verdict.reached for report in reports) <= 1
+    moved = gd.compare(baseline, {"x": np.where(codes(3000) == 1, 1, 8)}, alpha=0.01)["x"]
+    assert "spread" in moved.verdict.reached
+
+
 # --- copies ----------------------------------------------------------------------------------------------------------
 
 
