@@ -18,8 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from gpudrift.report.text import GAP, Paper, bars, counted, limits_text, number_text, resampled, share_text, shortened
-from gpudrift.vocabulary import DECIDING
+from gpudrift.report.text import GAP, Paper, all_limits, bars, counted, number_text, resampled, share_text, shortened
 
 __all__ = ["render", "write"]
 
@@ -407,23 +406,13 @@ def _legend(document: Document, table: _Table, paper: Paper) -> Iterator[Text]:
         ("V", "new: share of rows with values not in the reference"),
         ("KS", "KS: largest difference of the cumulative distributions"),
     ]
-    limits = _limits(document["parameters"].get("thresholds", {}))
+    limits = all_limits(document["parameters"].get("thresholds", {}))
     lines = [
         [meaning for title, meaning in meanings if title in titles],
         ["moderate / major from", *limits, f"and above the noise floor (alpha {document['parameters']['alpha']:g})"],
     ]
     for words in lines:
         yield from paper.flow(Text(paper.word(word), style="dim") for word in words)
-
-
-def _limits(thresholds: Mapping[str, Any]) -> list[str]:
-    """The thresholds of every column, those that are alike together."""
-    titles = {"psi": "PSI", "wasserstein_scaled": "W/σ"}
-    alike: dict[str, list[str]] = {}
-    for name in DECIDING:
-        if limit := limits_text(thresholds, name):
-            alike.setdefault(limit, []).append(titles.get(name, name))
-    return [f"{', '.join(names)} {limit}" for limit, names in alike.items()]
 
 
 def _provenance(document: Document, paper: Paper, everything: bool) -> Iterator[Text]:

@@ -18,9 +18,12 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
+from gpudrift.vocabulary import DECIDING
+
 __all__ = [
     "GAP",
     "Paper",
+    "all_limits",
     "bars",
     "counted",
     "limits_text",
@@ -255,3 +258,13 @@ def limits_text(thresholds: Mapping[str, Any], name: str) -> str:
         return ""
     share = name in ("missing", "infinite", "beyond", "tails", "new")
     return " / ".join(share_text(limit) if share else f"{limit:g}" for limit in pair)
+
+
+def all_limits(thresholds: Mapping[str, Any]) -> list[str]:
+    """The thresholds of every column, those that are alike together."""
+    titles = {"psi": "PSI", "wasserstein_scaled": "W/σ"}
+    alike: dict[str, list[str]] = {}
+    for name in DECIDING:
+        if limit := limits_text(thresholds, name):
+            alike.setdefault(limit, []).append(titles.get(name, name))
+    return [f"{', '.join(names)} {limit}" for limit, names in alike.items()]

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from gpudrift.report.text import GAP, Paper, counted, limits_text, share_text
+from gpudrift.report.text import GAP, Paper, all_limits, counted, share_text
 from gpudrift.report.timeline import LONGEST_NAME, Document, Timeline
 from gpudrift.report.window_tables import STYLES, Table, column_table, drawn, window_table
 from gpudrift.vocabulary import FINDING_KINDS, STATISTICS
@@ -252,8 +252,7 @@ def _legend(timeline: Timeline, columns: Table, paper: Paper) -> Iterator[Text]:
             limits.append(f"{own:,} of {all_of_them} on their own windows")
     else:
         known = parameters.get("thresholds") or {}
-        named = [("PSI", "psi"), ("W/σ", "wasserstein_scaled"), ("missing", "missing"), ("new", "new")]
-        limits = [f"{title} {limit}" for title, name in named if (limit := limits_text(known, name))]
+        limits = all_limits(known)
         limits = ["moderate / major from", *limits]
     beyond = "else above" if calibration is not None else "and above"
     lines.append([*limits, f"{beyond} the noise floor (alpha {parameters['alpha']:g})"])

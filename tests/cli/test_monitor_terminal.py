@@ -40,7 +40,7 @@ def test_what_the_report_says(document):
     assert any("17 earlier windows (--windows 27 shows all)" in line for line in lines)
     assert "Rules and schema in the last window, 2016-12-26" in lines
     assert any("agent" in line and "missing share is" in line for line in lines)
-    assert any("moderate / major from  PSI 0.1 / 0.25" in line for line in lines)
+    assert any("moderate / major from  PSI, W/σ, spread 0.1 / 0.25" in line for line in lines)
     assert any("alpha 0.05" in line for line in lines)
 
 
