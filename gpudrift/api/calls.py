@@ -287,7 +287,8 @@ def compare(
     kinds, edges : mapping, optional
         As for :func:`profile`; they concern the reference.
     thresholds : mapping of column to mapping of statistic to threshold, optional
-        ``{"age": {"psi": 0.2}, "*": {"missing": (0.1, 0.3)}}``: moderate, or moderate and major; "*" is every column.
+        ``{"age": {"psi": 0.2}, "*": {"missing": (0.1, 0.3)}}``: moderate, or moderate and major; "*" is every column,
+        and ``{"psi": 0.2}`` is short for ``{"*": {"psi": 0.2}}``.
     alpha : float
         Chance that noise alone lifts anything above its noise floor, all judged columns together.
     backend, threads, progress, client, storage_options

@@ -50,7 +50,7 @@ __all__ = ["monitor_windows"]
 MOST_EMPTY = 1_000
 """Empty windows in a row that are looked at one by one; more are only told."""
 
-Given = Mapping[str, Mapping[str, Any]]
+Given = Mapping[str, Any]
 Limits = Given | Callable[[Comparison], Given]
 
 
@@ -286,7 +286,12 @@ class _Run:
     def _judge(self, reference: Profile, current: Profile, limits: Limits | None, alpha: float) -> Report:
         comparison = compare_profiles(reference, current)
         thresholds = limits(comparison) if callable(limits) else limits
-        known = {name: own for name, own in (thresholds or {}).items() if name == "*" or name in comparison.index}
+        # A number is that of a statistic, for every column; what is no column of this comparison is one of the windows.
+        known = {
+            name: own
+            for name, own in (thresholds or {}).items()
+            if name == "*" or name in comparison.index or not isinstance(own, Mapping)
+        }
         measured = known if callable(limits) else {}
         verdict = judge_comparison(comparison, thresholds=known, alpha=alpha, named=self.named, measured=measured)
         return Report(comparison, verdict)

@@ -61,7 +61,10 @@ class Thresholds:
                 everywhere |= {name: _limits("*", name, limits)}
                 continue
             if not isinstance(limits, Mapping):
-                raise ValueError(f"thresholds: column {name!r} has {limits!r}, expected a table of statistics")
+                raise ValueError(
+                    f"thresholds: {name!r} has {limits!r}; as a column it needs a table of statistics, and it is "
+                    f"none of the statistics {', '.join(STATISTICS)}"
+                )
             read = {statistic: _limits(name, statistic, value) for statistic, value in limits.items()}
             if name == "*":
                 everywhere |= read

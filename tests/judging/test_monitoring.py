@@ -308,6 +308,7 @@ def test_columns_are_summed_up_over_the_windows():
 def test_thresholds_may_be_given_or_said_for_each_comparison():
     assert kinds(watched(SHIFTED, thresholds={"*": HIGH}), 7) == {}
     assert kinds(watched(SHIFTED, thresholds={"a": HIGH}), 7) == {"b": "drift"}
+    assert kinds(watched(SHIFTED, thresholds=HIGH), 7) == {}, "short for every column"
     given = watched(SHIFTED).document()["parameters"]["thresholds"]
     assert given["*"]["psi"] == [0.1, 0.25]
     asked: list[int] = []

@@ -98,6 +98,11 @@ def test_severities_and_thresholds():
     assert laxer.comparison is report.comparison
     stricter = gd.judge(report, thresholds={"*": {"wasserstein_scaled": (0.01, 0.02)}})
     assert stricter["x"].severity == "major"
+    short = gd.judge(report, thresholds={"wasserstein_scaled": (0.01, 0.02)})
+    assert short.verdict.thresholds == stricter.verdict.thresholds
+    assert short["x"].severity == "major"
+    with pytest.raises(ValueError, match=r"'pis' has 0\.3; as a column .* none of the statistics psi, "):
+        gd.judge(report, thresholds={"pis": 0.3})
     by_ks = gd.judge(report, thresholds={"x": {"ks": 0.01, "wasserstein_scaled": 9}})
     assert by_ks["x"].reason.startswith("KS")
     for wrong in ({"x": {"nonsense": 1}}, {"x": {"psi": "high"}}, {"x": {"psi": (2, 1)}}, {"y": {"psi": 1}}, {"x": 3}):
