@@ -133,6 +133,7 @@ def test_too_few_rows_is_said_only_where_a_complete_change_is_not_beyond_chance(
         enough = math.comb(n + m, n) > 2 / (0.05 / 5.5)
         assert column.drifted == enough or column.severity == "too few rows"
         assert (column.severity == "too few rows") <= (math.comb(n + m, n) < 2 / (0.05 / 6.5))
+        assert (column.severity == "too few rows") >= (math.comb(n + m, n) < 2 / (0.05 / 3))
         same = gd.compare({"x": generator.random(before)}, {"x": generator.random(after)})["x"]
         assert same.severity in ("none", "too few rows")
 
@@ -146,6 +147,21 @@ def test_a_rare_flag_and_times_a_thousand_are_seen_where_psi_alone_is_blind():
         column = gd.compare(*pair)["x"]
         assert column.psi.value < 0.25
         assert column.drifted
+
+
+def test_a_rare_value_that_has_grown_is_seen_among_thousands_of_others():
+    """All others shrink by a fifth, which no cell of frequent values shows; and by chance it has no cell of its own."""
+    generator = np.random.default_rng(8)
+    before = np.array([f"v{i}" for i in generator.integers(0, 6_000, 100_000)])
+    usual = np.array([f"v{i}" for i in generator.integers(0, 6_000, 500)])
+    calm = gd.compare({"k": before}, {"k": usual}, kinds={"k": "categorical"})["k"]
+    assert calm.severity == "none"
+    assert list(calm.psi.values) == []
+    grown = usual.copy()
+    grown[:100] = "v7"
+    column = gd.compare({"k": before}, {"k": grown}, kinds={"k": "categorical"})["k"]
+    assert list(column.psi.values) == ["v7"]
+    assert "psi" in column.verdict.reached
 
 
 def test_adjusted_p_values_are_benjamini_hochberg():

@@ -56,6 +56,8 @@ def test_an_outlier_of_any_size_is_a_row_at_the_fence(shape, seed, magnitude, ne
     for name in DECIDING:
         check_alike(one.statistics[name].value, other.statistics[name].value, 1e-9)
     assert one.severity == other.severity
+    outside = [np.mean((side < low) | (side >= high)) for side in (before, np.append(after, outlier))]
+    assert one.beyond.value == outside[1] - outside[0], "it is clipped, not left out"
     # In the reference how far out it lies makes no difference.
     farther = outlier * 3.0
     if math.isfinite(farther):
