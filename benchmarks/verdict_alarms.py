@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy import stats
 from verdict_shapes import CONTINUOUS, SHAPES, Shape, table
 
 import gpudrift as gd
@@ -44,8 +45,9 @@ LEAST = 3
 NEVER_BLIND = ("psi", "wasserstein_scaled", "spread", "tails")
 MANY = 1_000_000
 """Rows from which on a setting has an eighth of the columns, and only a like number on the other side."""
-AGAIN = 6
-"""How many times as many columns a setting has that looked bad."""
+STAGES = (1, 6, 24, 96)
+"""How many times as many columns a setting has whose alarms are not yet shown to be few."""
+CONFIDENCE = 0.95
 MOST_ALPHA = 0.5
 """Of a comparison: columns are judged so many at a time that each of them has the level that is wanted."""
 MOST_VALUES = 4_000_000
@@ -185,6 +187,11 @@ def measured(shape: Shape, n: int, m: int, columns: int, rng: np.random.Generato
     return made
 
 
+def highest_share(hits: int, of: int) -> float:
+    """The upper confidence limit of a share (Clopper and Pearson)."""
+    return float(stats.beta.ppf(CONFIDENCE, hits + 1, of - hits)) if hits < of else 1.0
+
+
 def is_over(made: Counted, alpha: float) -> bool:
     """Whether there are more alarms than there may be, by more than a standard error; two at least."""
     limit = MOST[alpha] * alpha
@@ -192,15 +199,30 @@ def is_over(made: Counted, alpha: float) -> bool:
     return made.together[alpha] > max((limit + error) * made.columns, 1)
 
 
+def is_shown(made: Counted, alpha: float) -> bool:
+    """Whether the alarms are certainly as few as they may be."""
+    return highest_share(made.together[alpha], made.columns) <= MOST[alpha] * alpha
+
+
 def of_shape(name: str, sizes: Sequence[tuple[int, int]], columns: int, seed: int) -> dict[tuple[int, int], Counted]:
-    """All pairs of row counts; those that look bad are measured again, by more columns, and count as measured then."""
+    """All pairs of row counts.
+
+    A setting whose alarms are not certainly few is measured again by more columns, and counts as measured then. Tables
+    of many rows are too slow for that: they are measured again where they look bad, and are judged all together.
+    """
     found = {}
     for n, m in sizes:
-        few = columns if max(n, m) < MANY else max(columns // 8, 1)
-        rng = np.random.default_rng([seed, list(SHAPES).index(name), n, m])
-        made = measured(SHAPES[name], n, m, few, rng)
-        if any(is_over(made, alpha) for alpha in ALPHAS):
-            made = measured(SHAPES[name], n, m, AGAIN * few, rng)
+        many = max(n, m) >= MANY
+        few = max(columns // 8, 1) if many else columns
+        for times in STAGES[:2] if many else STAGES:
+            rng = np.random.default_rng([seed, list(SHAPES).index(name), n, m, times])
+            made = measured(SHAPES[name], n, m, times * few, rng)
+            if many:
+                good = not any(is_over(made, alpha) for alpha in ALPHAS)
+            else:
+                good = all(is_shown(made, alpha) for alpha in ANY_ALPHAS) and not is_over(made, ALPHAS[-1])
+            if good:
+                break
         found[n, m] = made
     return found
 
@@ -240,6 +262,8 @@ def show(name: str, found: Mapping[tuple[int, int], Counted], pooled: Counted) -
         alone = {name: pooled.alone[alpha][name] / of for name, of in sorted(pooled.defined.items())}
         print(f"    {alpha:<6g}" + "  ".join(f"{name} {share:.2%}" for name, share in alone.items()))
     for (n, m), made in found.items():
+        for alpha in (alpha for alpha in ANY_ALPHAS if n < MANY and not is_shown(made, alpha)):
+            print(f"    not shown at {alpha:g}: {n:,}/{m:,} {made.together[alpha]:,} of {made.columns:,}")
         for alpha in (alpha for alpha in ALPHAS if is_over(made, alpha)):
             share, by = made.together[alpha] / made.columns, made.by[alpha].most_common()
             told = ", ".join(f"{statistic} {hits / made.columns:.2%}" for statistic, hits in by)

@@ -48,9 +48,12 @@ def alarms() -> str:
         rows.append(f"| all of them, {MANY:,} rows a side | {columns:,} | {_shares(large, levels)} | | |")
     head = "shape | columns: | " + " | ".join(f"at {level}:" for level in levels)
     told = f"{head} | worst rows at {levels[0]}: | tables of 20 at {levels[0]}:"
-    each, level = document["alarms"]["columns"], float(levels[0])
-    error = f"{(level * (1.0 - level) / each) ** 0.5:.1%}"
-    note = f"A pair of row counts has {each:,} columns, so that the share of one has a standard error of {error}."
+    each = document["alarms"]["columns"]
+    most = max(setting["columns"] for one in shapes.values() for setting in one["settings"])
+    note = (
+        f"A pair of row counts has {each:,} columns, and up to {most:,} until the upper limit of 95 % confidence of its "
+        f"own share is below 1.5 times its level (of {MANY:,} rows a side all together)."
+    )
     return committed.table(told, rows) + f"\n{note}\n{_made(document, 'alarms')}\n"
 
 

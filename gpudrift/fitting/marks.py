@@ -5,9 +5,10 @@ hid real shifts. So no single row may set a fence. Fences are the inner range of
 either side. Where one value holds half of the rows and more, the range is that of the others, joined with it;
 otherwise fences would appear and vanish as its share passes 99 %.
 
-Rows below the lower tail, and those from the upper tail on, are about a twentieth of the sample each, and the cut lies
-in the middle between two values: were it beside the largest of five ratings, a mean of ratings of 5.01 would lie beyond
-it. Where a frequent value leaves no such part, as of five ratings, the tail begins at the fence.
+Rows below the lower tail, and those from the upper tail on, are about a twentieth of the sample each, of few rows
+about ten but at most a fifth, and the cut lies in the middle between two values: were it beside the largest of five
+ratings, a mean of ratings of 5.01 would lie beyond it. Where a frequent value leaves no such part, as of five ratings,
+the tail begins at the fence.
 
 The core is what counts as the centre where that is a frequent value: it ends halfway to the rows next to it, some of
 which are passed over, so that no single row decides. How far the rows outside of it lie from the centre does not depend
@@ -32,7 +33,9 @@ Marks = tuple[Any, ...]
 
 CUT_SHARE, CUT_ROWS = 200, 5
 """The inner range leaves out one in 200 rows at either end, but 5 where they are less than a twentieth of the rows."""
-TAIL_SHARE = 20
+TAIL_SHARE, TAIL_ROWS, MOST_TAIL_SHARE = 20, 10, 5
+"""A tail is one in 20 rows, but ten where those are less than a fifth. (Of one row of 30 and five of 100 in a tail
+chance has so few outcomes that a floor at 5 % was passed by 0.6 %, one at 1 % by 0.2 %.)"""
 FEWEST, FARTHEST = 5, 2.0**40
 """Fewer rows say nothing of where others lie: the fences are so many times their range away. (Three rows lie within any
 fences that are made of them, and 1.7 % of tables of 1,000 rows without drift lay beyond where 0.04 % were allowed.)"""
@@ -71,7 +74,7 @@ def fit_marks(ordered: npt.NDArray[Any], family: str, halos: Halos) -> Marks:
 def _tail(ordered: npt.NDArray[Any], family: str, halos: Halos) -> tuple[Any, Any] | None:
     """The two values between which the upper tail begins."""
     size = ordered.size
-    outer = size // TAIL_SHARE
+    outer = max(size // TAIL_SHARE, min(TAIL_ROWS, size // MOST_TAIL_SHARE))
     cell = _cell(ordered[size - 1 - outer].item(), family, halos)
     first, stop = _rows_of(ordered, cell)
     if outer and 2 * (size - stop) >= outer:

@@ -146,7 +146,8 @@ def _adds(which: str, p: Floats, q: Floats) -> Floats:
 def _of_two(which: str, totals: Floats, n: int, m: int, alpha: float) -> float:
     """Two cells differ by one number, which either side may have too many of."""
     whole = n + m
-    up, down = (float(x[0]) for x in share_limits(totals[:1], *(np.array([x]) for x in (n, m, 0.5 * alpha))))
+    # Halves, because the reference's few rows chose the cells: one row in a cell of 3 % would be major.
+    up, down = (float(x[0]) for x in share_limits(totals[:1], *(np.array([x]) for x in (n, m, alpha)), halves=True))
     apart = np.array([up, -down])
     p = (totals[0] - m * apart) / whole
     both = np.array([p, p + apart]).clip(0.0, 1.0)

@@ -33,8 +33,8 @@ FEWEST_CUT, CUT_SHARE, MOST_CUT = 5, 0.005, 20
 """Rows cut from each end of a reference: half a percent, five at least, a twentieth at most."""
 ROOM = 500
 """Powers of two that a fence may lie beyond the reference's own values; their squares are floats, too."""
-OUTER_SHARE = 0.05
-"""Of the reference, in each of its two outer parts."""
+OUTER_SHARE, OUTER_ROWS, MOST_OUTER = 0.05, 10, 5
+"""Of the reference, in each of its two outer parts: a twentieth, ten rows at least, a fifth at most."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -178,7 +178,7 @@ def _nearest_marks(reference: ColumnProfile, edges: Edges) -> tuple[int, int, in
     if rows == 0:
         return 0, 0, bins // 2, bins, bins
     before = np.cumsum(counts) - counts
-    outer = int(OUTER_SHARE * rows)
+    outer = max(int(OUTER_SHARE * rows), min(OUTER_ROWS, rows // MOST_OUTER))
     middle = _bin_of(before, counts, rows // 2)
     below = _bin_of(before, counts, outer)
     above = _bin_of(before, counts, rows - 1 - outer) + 1

@@ -5,8 +5,8 @@ reference are drawn from them without replacement, so nothing is supposed of the
 and how often it is passed where nothing drifts, is told in :mod:`gpudrift.statistics.sampling` (sums, and what is made
 of them: the distance and the spread of clipped values) and :mod:`gpudrift.statistics.cells` (shares and cells).
 
-Of a statistic that has a sign the floor is that of the direction that was seen, at half of alpha; ``tails`` looks at
-two parts of the reference, each at half of that.
+Of a statistic that has a sign the floor is that of the direction that was seen, at half of alpha, or at all of it where
+the other direction could never pass; ``tails`` looks at two parts of the reference, each at half of that.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _put_shares(
                 continue
             sides = column.reference, column.current
             n, m = (side.rows if name == "missing" else side.present for side in sides)
-            part = level(name, alpha) / (4.0 if name == "tails" else 2.0)
+            part = level(name, alpha) / (2.0 if name == "tails" else 1.0)
             asked.append((at, name, sum(found.counts), n, m, part))
     if not asked:
         return

@@ -20,7 +20,7 @@ SUMMED = 200
 """Rows expected on the smaller side, below which a share has its law summed."""
 
 
-def share_limits(total: Floats, n: Floats, m: Floats, alpha: Floats) -> tuple[Floats, Floats]:
+def share_limits(total: Floats, n: Floats, m: Floats, alpha: Floats, *, halves: bool = False) -> tuple[Floats, Floats]:
     """How far two shares differ, of rows with some property.
 
     Parameters
@@ -30,38 +30,44 @@ def share_limits(total: Floats, n: Floats, m: Floats, alpha: Floats) -> tuple[Fl
     n, m : ndarray of float, shape (columns,)
         Rows of reference and current, at least 1.
     alpha : ndarray of float, shape (columns,)
-        For each direction.
+        Of both directions: half for each, or all of it for one where the other has no outcome so improbable (none of 30
+        rows in a part where 1.5 are expected).
+    halves : bool
+        Half for each, whatever the other can do.
 
     Returns
     -------
     up, down : ndarray of float, shape (columns,)
-        With p and q the shares of reference and current, the smallest value of q - p that is exceeded with probability
-        alpha or less; and the same of p - q.
+        With p and q the shares of reference and current, the smallest value of q - p that is exceeded with the
+        probability of its direction or less; and the same of p - q.
     """
     total, n, m, alpha = np.broadcast_arrays(*(np.asarray(x, np.float64) for x in (total, n, m, alpha)))
     few, many = np.minimum(n, m), np.maximum(n, m)
     # The same difference, of those that have not; then there are few on the smaller side.
     rare = np.minimum(total, n + m - total)
-    low, high = _row_limits(rare, few, many, alpha)
+    low, high = _row_limits(rare, few, many, alpha, halves)
     least, most = (x / few - (rare - x) / many for x in (low, high))
     same = (m <= n) == (2.0 * total <= n + m)
     return np.where(same, most, -least), np.where(same, -least, most)
 
 
-def _row_limits(rare: Floats, few: Floats, many: Floats, alpha: Floats) -> tuple[Floats, Floats]:
-    """The least and the largest number of the rare rows on the smaller side, but for alpha to either side."""
+def _row_limits(rare: Floats, few: Floats, many: Floats, alpha: Floats, halves: bool) -> tuple[Floats, Floats]:
+    """The least and the largest number of the rare rows on the smaller side, but for alpha on both sides."""
     low, high = np.zeros(rare.shape), np.zeros(rare.shape)
     summed = rare * few < SUMMED * (few + many)
     if summed.any():
         chances = _chances(rare[summed], few[summed], many[summed])
-        level = alpha[summed][:, None]
+        most = np.minimum(rare, few)[summed, None]
+        last = np.where(np.arange(chances.shape[1]) == most, chances, 0.0).sum(axis=-1)
+        one_sided = (np.maximum(chances[:, 0], last) > alpha[summed]) & (not halves)
+        level = np.where(one_sided, alpha[summed], 0.5 * alpha[summed])[:, None]
         low[summed] = np.count_nonzero(np.cumsum(chances, axis=-1) <= level, axis=-1)
         high[summed] = np.count_nonzero(np.cumsum(chances[:, ::-1], axis=-1) > level, axis=-1) - 1.0
     if not summed.all():
         law = rare[~summed], few[~summed], many[~summed]
-        high[~summed] = np.ceil(_row_quantile(*law, alpha[~summed])) - 1.0
+        high[~summed] = np.ceil(_row_quantile(*law, 0.5 * alpha[~summed])) - 1.0
         # Few rows here are many there.
-        low[~summed] = law[0] - np.ceil(_row_quantile(law[0], law[2], law[1], alpha[~summed])) + 1.0
+        low[~summed] = law[0] - np.ceil(_row_quantile(law[0], law[2], law[1], 0.5 * alpha[~summed])) + 1.0
     return low, high
 
 
@@ -123,7 +129,7 @@ def largest_limit(totals: Floats, n: int, m: int, alpha: float) -> float:
     sides = np.full(kinds.shape, few), np.full(kinds.shape, many)
     low, high = (
         max(float(np.max(x)) for x in share_limits(rare, *sides, np.full(kinds.shape, level)))
-        for level in (0.5 * alpha, 0.5 * alpha / totals.size)
+        for level in (alpha, alpha / totals.size)
     )
     chance = _Beyond(rare, few, many)
     for _ in range(14):

@@ -42,7 +42,7 @@ def test_marks_are_ascending_edges_around_the_middle(data, family):
     assert set(column.marks) <= set(column.edges.tolist())
     kinds = {type(mark) for mark in column.marks}
     assert kinds == ({float} if family == "real" else {int})
-    outer = ordered.size // 20
+    outer = max(ordered.size // 20, min(10, ordered.size // 5))
     for part, at_fence in ((ordered < lower, lower in (low, begin)), (ordered >= upper, upper in (high, end))):
         assert at_fence or outer // 2 <= part.sum() <= 2 * outer
     middle = ordered[ordered.size // 2]
