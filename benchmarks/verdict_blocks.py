@@ -51,8 +51,8 @@ def alarms() -> str:
     each = document["alarms"]["columns"]
     most = max(setting["columns"] for one in shapes.values() for setting in one["settings"])
     note = (
-        f"A pair of row counts has {each:,} columns, and up to {most:,} until the upper limit of 95 % confidence of its "
-        f"own share is below 1.5 times its level (of {MANY:,} rows a side all together)."
+        f"A pair of row counts has {each:,} columns, and up to {most:,} until the 95 % upper limit of "
+        f"its share is below 1.5 times its level (of {MANY:,} rows a side all together)."
     )
     return committed.table(told, rows) + f"\n{note}\n{_made(document, 'alarms')}\n"
 

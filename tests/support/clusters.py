@@ -30,7 +30,7 @@ def local_cluster(workers: int, processes: bool = True, **configuration: Any) ->
 
     Nothing uses its client that is not given it.
     """
-    # By default a worker that is not back within 15 seconds is given up; a busy machine may take that long to start one.
+    # By default a worker that is not back within 15 seconds is given up; a busy machine takes that to start one.
     configuration = {"distributed.deploy.lost-worker-timeout": "1 hour", **configuration}
     levels = {name: logging.getLogger(name).level for name in ("distributed", "distributed.worker", "asyncio")}
     quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
