@@ -118,17 +118,25 @@ def _standing_out(reference: ColumnProfile) -> tuple[Integers, Integers]:
         return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
     before = np.concatenate([[0], np.cumsum(counts)])
     rows = before[values[:, 1]] - before[values[:, 0]]
-    occupied = np.flatnonzero(counts)
-    usual = np.array([_usual(counts, occupied, first, last) for first, last in values.tolist()])
+    # What has fewer cannot stand out: of 100 rows each has 1 %, and their medians took most of a comparison's time.
+    values, rows = values[rows > DEVIATIONS], rows[rows > DEVIATIONS]
+    usual = _usual(counts, values)
     stands_out = rows - usual > DEVIATIONS * np.sqrt(np.maximum(usual, 1.0))
     return values[stands_out].astype(np.int64), rows[stands_out]
 
 
-def _usual(counts: Integers, occupied: npt.NDArray[np.intp], first: int, last: int) -> float:
-    """Median of the rows of the nearest bins with rows on either side."""
-    left, right = np.searchsorted(occupied, (first, last)).tolist()
-    near = np.concatenate([occupied[max(left - NEIGHBOURS, 0) : left], occupied[right : right + NEIGHBOURS]])
-    return float(np.median(counts[near])) if near.size else 0.0
+def _usual(counts: Integers, values: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
+    """Medians of the rows of the nearest bins with rows on either side of each value."""
+    occupied = np.flatnonzero(counts)
+    left, right = np.searchsorted(occupied, values.T)
+    steps = np.arange(NEIGHBOURS)
+    places = np.concatenate([left[:, None] - 1 - steps, right[:, None] + steps], axis=1)
+    there = (places >= 0) & (places < occupied.size)
+    near = np.where(there, counts[occupied[places.clip(0, occupied.size - 1)]], np.inf)
+    near.sort(axis=1)
+    number = there.sum(axis=1)
+    middle = np.take_along_axis(near, np.stack([np.maximum(number - 1, 0) // 2, number // 2], axis=1), axis=1)
+    return np.where(number > 0, middle.mean(axis=1), 0.0)
 
 
 class CellEdges(Sequence[Any]):
