@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import committed
+from verdict_alarms import highest_share
 
 __all__ = ["BLOCKS"]
 
@@ -48,13 +49,21 @@ def alarms() -> str:
         rows.append(f"| all of them, {MANY:,} rows a side | {columns:,} | {_shares(large, levels)} | | |")
     head = "shape | columns: | " + " | ".join(f"at {level}:" for level in levels)
     told = f"{head} | worst rows at {levels[0]}: | tables of 20 at {levels[0]}:"
-    each = document["alarms"]["columns"]
-    most = max(setting["columns"] for one in shapes.values() for setting in one["settings"])
+    pairs = [setting for one in shapes.values() for setting in one["settings"] if setting["n"] < MANY]
+    each, most = (choose(setting["columns"] for setting in pairs) for choose in (min, max))
+    shown = " and ".join(
+        f"{sum(_is_shown(one, level) for one in pairs):,} at {level}" for level in levels if float(level) >= 0.01
+    )
     note = (
-        f"A pair of row counts has {each:,} columns, and up to {most:,} until the 95 % upper limit of "
-        f"its share is below 1.5 times its level (of {MANY:,} rows a side all together)."
+        f"A pair of row counts has {each:,} to {most:,} columns. Of {len(pairs):,} pairs {shown} are certainly below "
+        "1.5 times the level: the upper limit of 95 % confidence is."
     )
     return committed.table(told, rows) + f"\n{note}\n{_made(document, 'alarms')}\n"
+
+
+def _is_shown(setting: Document, level: str) -> bool:
+    hits, of = setting["levels"][level]["together"], setting["columns"]
+    return highest_share(hits, of) <= 1.5 * float(level)
 
 
 def _share(settings: list[Document], level: str) -> float:

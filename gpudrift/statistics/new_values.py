@@ -105,9 +105,14 @@ class _New:
         step = max(math.ceil(most / MOST_POINTS), 1)
         taken = np.ceil(totals / step)
         points = 2 * (math.ceil(most / step) + int(taken.max()) + int(cells.sum() if step > 1 else 0)) + 2
-        turns = np.exp(-2j * math.pi * (np.arange(points // 2 + 1)[:, None] * taken % points) / points)
-        logs = np.log1p(chances * (turns - 1.0)) @ cells
-        above = 1.0 - np.cumsum(np.fft.irfft(np.exp(logs), points))
+        # Most kinds are of one value: factors, and angles from a table, take a sixth of the time of their logarithms.
+        circle = np.exp(-2j * math.pi * np.arange(points) / points)
+        turns = circle[np.arange(points // 2 + 1)[:, None] * taken.astype(np.int64) % points]
+        single = cells == 1.0
+        law = np.prod(1.0 + chances[single] * (turns[:, single] - 1.0), axis=1)
+        if not single.all():
+            law *= np.exp(np.log1p(chances[~single] * (turns[:, ~single] - 1.0)) @ cells[~single])
+        above = 1.0 - np.cumsum(np.fft.irfft(law, points))
         return float(np.argmax(above <= alpha + ROUNDING)) * step
 
     def cumulants(self, nuisance: float, tilt: float) -> tuple[float, float, float, float, float, float]:
