@@ -204,7 +204,9 @@ def is_shown(made: Counted, alpha: float) -> bool:
     return highest_share(made.together[alpha], made.columns) <= MOST[alpha] * alpha
 
 
-def of_shape(name: str, sizes: Sequence[tuple[int, int]], columns: int, seed: int) -> dict[tuple[int, int], Counted]:
+def of_shape(
+    name: str, sizes: Sequence[tuple[int, int]], columns: int, seed: int, stages: Sequence[int]
+) -> dict[tuple[int, int], Counted]:
     """All pairs of row counts.
 
     A setting whose alarms are not certainly few is measured again by more columns, and counts as measured then. Tables
@@ -214,7 +216,7 @@ def of_shape(name: str, sizes: Sequence[tuple[int, int]], columns: int, seed: in
     for n, m in sizes:
         many = max(n, m) >= MANY
         few = max(columns // 8, 1) if many else columns
-        for times in STAGES[:2] if many else STAGES:
+        for times in stages[:2] if many else stages:
             rng = np.random.default_rng([seed, list(SHAPES).index(name), n, m, times])
             made = measured(SHAPES[name], n, m, times * few, rng)
             if many:
@@ -227,14 +229,16 @@ def of_shape(name: str, sizes: Sequence[tuple[int, int]], columns: int, seed: in
     return found
 
 
-def by_shape(names: Sequence[str], rows: Sequence[int], columns: int, seed: int) -> dict[str, Any]:
+def by_shape(
+    names: Sequence[str], rows: Sequence[int], columns: int, seed: int, stages: Sequence[int] = STAGES
+) -> dict[str, Any]:
     """Shapes against each other's row counts, printed and as JSON can hold it."""
     sizes = [(n, m) for n in rows for m in rows if (n >= MANY) == (m >= MANY)]
     print(f"\nwithout drift, {columns:,} columns a setting: share above 0, of the columns, the tables and each floor")
     large = Counted()
     told: dict[str, Any] = {"rows": list(rows), "columns": columns, "shapes": {}}
     for name in names:
-        found = of_shape(name, sizes, columns, seed)
+        found = of_shape(name, sizes, columns, seed, stages)
         pooled = sum(found.values(), Counted())
         show(name, found, pooled)
         told["shapes"][name] = {

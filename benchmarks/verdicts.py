@@ -6,7 +6,8 @@
     power      planted drifts, beside simple tests held to as many false alarms, and beside the defaults of two other
                libraries (verdict_power.py)
 
-Parts that are not run (``--only``) are kept as they stand in the JSON.
+Parts that are not run (``--only``), and shapes that are not (``--shapes``), are kept as they stand in the JSON. Each
+shape is written when it is measured, so that two processes can share the shapes, and a run can be taken up again.
 """
 
 from __future__ import annotations
@@ -58,19 +59,18 @@ class Sizes:
 QUICK = Sizes((100, 300), 20, 0.0, 20, verdict_power.Sizes((120,), 20, 100))
 
 
-def parts(sizes: Sizes, shapes: list[str], seed: int) -> dict[str, Callable[[], Any]]:
+def parts(sizes: Sizes, seed: int) -> dict[str, Callable[[], Any]]:
     return {
-        "alarms": lambda: verdict_alarms.by_shape(shapes, sizes.rows, sizes.columns, seed),
         "real": lambda: verdict_tables.run(sizes.splits, seed),
         "streams": lambda: verdict_streams.run(sizes.streams, seed),
         "power": lambda: verdict_power.run(sizes.power, seed),
     }
 
 
-def kept(output: Path | None) -> dict[str, Any]:
+def kept(output: Path, quick: bool) -> dict[str, Any]:
     """The document that is there, for the parts that are not run."""
-    found = json.loads(output.read_text()) if output is not None and output.is_file() else {}
-    return found if found.get("format") == FORMAT and not found["quick"] else {}
+    found = json.loads(output.read_text()) if output.is_file() else {}
+    return found if found.get("format") == FORMAT and found["quick"] == quick else {}
 
 
 def main() -> None:
@@ -86,10 +86,8 @@ def main() -> None:
     shapes = given.shapes.split(";") if given.shapes else list(SHAPES)
     if unknown := set(shapes) - set(SHAPES):
         parser.error(f"no shape {unknown.pop()!r}; choose from {'; '.join(SHAPES)}")
-    whole = not (given.quick or given.shapes)
-    output = given.output or (OUTPUT if whole else None)
-    document: dict[str, Any] = {} if given.quick else kept(output)
-    document |= {
+    output = given.output or (None if given.quick else OUTPUT)
+    about = {
         "format": FORMAT,
         "script": "benchmarks/verdicts.py",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -99,16 +97,31 @@ def main() -> None:
         "machine": end_to_end.machine(),
         "versions": end_to_end.versions(),
     }
-    for name, run in parts(sizes, shapes, given.seed).items():
+
+    def write(name: str, made: dict[str, Any], start: float) -> None:
+        if output is None:
+            return
+        document = kept(output, given.quick)  # another process may have written meanwhile
+        if name == "alarms":
+            shapes_so_far = document.get(name, {}).get("shapes", {}) | made["shapes"]
+            made = made | {"shapes": {shape: shapes_so_far[shape] for shape in SHAPES if shape in shapes_so_far}}
+        document |= about | {name: made | {"commit": about["commit"], "seconds": time.perf_counter() - start}}
+        output.parent.mkdir(parents=True, exist_ok=True)
+        partial = output.with_name(f".{output.name}.tmp")
+        partial.write_text(json.dumps(document, indent=1) + "\n")
+        partial.replace(output)
+
+    if given.only is None or "alarms" in given.only:
+        stages = verdict_alarms.STAGES[: 1 if given.quick else None]
+        for shape in shapes:
+            start = time.perf_counter()
+            write("alarms", verdict_alarms.by_shape([shape], sizes.rows, sizes.columns, given.seed, stages), start)
+            print(f"{shape}: {time.perf_counter() - start:.0f} s", flush=True)
+    for name, run in parts(sizes, given.seed).items():
         if given.only is None or name in given.only:
             start = time.perf_counter()
-            document[name] = run()
-            seconds = time.perf_counter() - start
-            document[name] |= {"commit": document["commit"], "seconds": seconds}
-            print(f"\n{name}: {seconds:.0f} s", flush=True)
-            if output is not None:
-                output.parent.mkdir(parents=True, exist_ok=True)
-                output.write_text(json.dumps(document, indent=1) + "\n")
+            write(name, run(), start)
+            print(f"\n{name}: {time.perf_counter() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
