@@ -73,6 +73,10 @@ def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None
             options["thresholds"]["*"] = _entry(key, value, Mapping, "a table of statistics")
         elif key == "storage_options":
             options["storage_options"] = dict(_entry(key, value, Mapping, "a table of options"))
+        elif key == "csv":
+            from gpudrift.sources.csv_options import CsvOptions
+
+            options["csv"] = CsvOptions.of(_entry(key, value, Mapping, "a table of options"))
         elif key == "alerts":
             from gpudrift.alerts.settings import read_settings
 
@@ -81,7 +85,7 @@ def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None
             for name, entries in _entry(key, value, Mapping, "a table of columns").items():
                 _read_column(name, entries, options)
         else:
-            raise _unknown(key, ("alpha", "thresholds", "columns", "storage_options", "alerts"))
+            raise _unknown(key, ("alpha", "thresholds", "columns", "csv", "storage_options", "alerts"))
     Thresholds.of(options["thresholds"])  # raises for what is none
 
 

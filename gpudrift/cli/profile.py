@@ -117,6 +117,7 @@ def profile(
                 progress=progress,
                 client=client,
                 storage_options=options.get("storage_options"),
+                csv=options.get("csv"),
                 **windows,
             )
     check_output("--output", output, counted.provenance.get("files", ()))

@@ -25,6 +25,7 @@ __all__ = [
     "seen_types",
     "segment_columns",
     "selected_fields",
+    "with_notes",
     "with_readable",
 ]
 
@@ -102,6 +103,8 @@ def with_readable(
 ) -> GroupedProfile:
     """The profile with what its source says of its columns: their types, and which of them cannot be read.
 
+    Of a column that was given up because a file has it with another type, that type is told.
+
     Where bins were chosen of the table itself, a column that cannot be read is skipped by the schema already. Windows
     and segments say so once more; a profile of the whole does not, and its digest is a promise.
     """
@@ -109,7 +112,14 @@ def with_readable(
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in profile.schema}
     if reasons and not (fitted and not profile.grouping):
         profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable"))
-    return profile.telling(seen=seen_types(shown))
+    given_up = {one.name: profile.seen[one.name] for one in shown if one.name in profile.seen}
+    return profile.telling(seen=seen_types(shown) | given_up)
+
+
+def with_notes(profile: GroupedProfile, source: Source) -> GroupedProfile:
+    """The profile with what its source tells of how columns were read, in its provenance."""
+    notes = {name: list(own) for name, own in source.notes.items() if own and name in profile.schema}
+    return profile.with_provenance(reading=notes) if notes else profile
 
 
 def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
@@ -123,7 +133,7 @@ def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
     unreadable = {
         name
         for name, finding in profile.findings.items()
-        if finding == "unreadable" and profile.skipped.get(name) != INVALID_UTF8
+        if finding == "unreadable" and not profile.skipped.get(name, "").startswith(INVALID_UTF8)
     }
     # Where bins were chosen of this table, a column that could not be read has become one that is not counted.
     unreadable |= {column.name for column in profile.schema.columns if column.type == "unsupported"}
