@@ -95,9 +95,9 @@ def as_numbers(texts: pa.Array, format_: NumberFormat, kind: pa.DataType, name: 
         For the first text that is no such number.
     """
     trimmed = pc.utf8_trim_whitespace(texts)
-    fits = pc.fill_null(pc.match_substring_regex(trimmed, format_.pattern), True)
-    if not pc.all(fits, min_count=0).as_py():
-        row = pc.index(fits, False).as_py()
+    misfits = pc.invert(pc.match_substring_regex(trimmed, format_.pattern))
+    if pc.any(misfits, min_count=0).as_py():
+        row = pc.indices_nonzero(misfits)[0].as_py()
         raise Misfit(name, row, texts[row].as_py())
     plain = trimmed
     if format_.thousands:

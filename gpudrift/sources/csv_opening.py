@@ -13,7 +13,7 @@ from pyarrow import types as is_type
 from gpudrift.sources.csv_dialects import Dialect, read_head
 from gpudrift.sources.csv_numbers import PLAIN, NumberFormat, found_formats
 from gpudrift.sources.csv_options import CsvOptions, saying
-from gpudrift.sources.csv_reader import csv_reader, sampled_columns
+from gpudrift.sources.csv_reader import csv_reader, parse_error, sampled_columns
 from gpudrift.sources.csv_types import settled
 from gpudrift.sources.datafile import File
 from gpudrift.sources.trouble import named
@@ -146,8 +146,13 @@ def first_types(opened: Opened, names: Sequence[str], options: CsvOptions, block
     def first_batch(some: Sequence[str], nulls: Sequence[str], kind: Any = None, *, quoted: bool = False) -> Any:
         with named(file.label, file.secrets), file.open_stream() as stream:
             types = {places[name]: kind for name in some}
-            reader = csv_reader(stream, dialect, types, nulls, quoted_nulls=quoted, block=block)
-            return next(iter(reader), pa.RecordBatch.from_pylist([], reader.schema))
+            try:
+                reader = csv_reader(stream, dialect, types, nulls, quoted_nulls=quoted, block=block)
+                batch = next(iter(reader), None)
+            except pa.ArrowInvalid as error:
+                raise parse_error(dialect, error) from None
+        nothing = [pa.nulls(0, one.type) for one in reader.schema]
+        return pa.RecordBatch.from_arrays(nothing, schema=reader.schema) if batch is None else batch
 
     nulls = options.missing_texts
     batches = [first_batch(names, nulls, quoted=quoted) for quoted in (False, True)]
@@ -225,10 +230,10 @@ def _note_odd_texts(opened: Opened, found: Typed, batch: Any, names: Sequence[st
         head = column.slice(0, MOST_TEXTS)
         if not pc.any(pc.match_substring_regex(pc.utf8_trim_whitespace(head), pattern), min_count=0).as_py():
             continue
-        fits = pc.fill_null(pc.match_substring_regex(pc.utf8_trim_whitespace(column), pattern), True)
-        odd = pc.unique(column.filter(pc.invert(fits)))
-        if 0 < len(odd) <= MOST_ODD and 10 * (len(column) - pc.sum(fits).as_py()) <= len(column):
-            row = pc.index(fits, False).as_py()
+        misfits = pc.invert(pc.match_substring_regex(pc.utf8_trim_whitespace(column), pattern))
+        rows = pc.indices_nonzero(misfits)
+        if 0 < len(pc.unique(column.take(rows))) <= MOST_ODD and 10 * len(rows) <= len(column):
+            row = rows[0].as_py()
             text = f"row {row + 1} of {opened.file.label!r} holds {column[row].as_py()!r}; other values are numbers"
             found.notes.setdefault(name, []).append(Note("texts", f"read as texts: {text}"))
 

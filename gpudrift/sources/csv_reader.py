@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,8 +10,9 @@ import pyarrow as pa
 
 from gpudrift.sources.csv_dialects import Dialect
 from gpudrift.sources.libraries import arrow_module
+from gpudrift.sources.trouble import first_line
 
-__all__ = ["csv_reader", "sampled_columns"]
+__all__ = ["csv_reader", "parse_error", "sampled_columns"]
 
 
 def csv_reader(
@@ -79,3 +81,13 @@ def sampled_columns(dialect: Dialect, text: str, nulls: Iterable[str]) -> dict[s
     except pa.ArrowInvalid:  # rows of other lengths, bytes that are not UTF-8: whoever reads all of it will say
         return {}
     return {name: one for name, one in zip(dialect.header, columns, strict=True) if dialect.header.count(name) == 1}
+
+
+def parse_error(dialect: Dialect, error: Exception) -> Exception:
+    """Arrow's error of a row of another length, with the row counted from the first below the header."""
+    found = re.match(r"CSV parse error: Row #(\d+): (.*)", str(error), re.DOTALL)
+    if found is None:
+        return error
+    row = int(found[1]) - dialect.skipped - dialect.has_header
+    named: Exception = pa.ArrowInvalid(f"row {row}: {first_line(found[2])} (separated by {dialect.separator!r})")
+    return named

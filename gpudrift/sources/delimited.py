@@ -28,7 +28,7 @@ from gpudrift.sources.csv_dialects import ENCODING_HINT, Dialect
 from gpudrift.sources.csv_numbers import PLAIN, Misfit, NumberFormat, as_numbers, is_number, looks_like_number
 from gpudrift.sources.csv_opening import Note, Opened, Typed, first_types, open_file
 from gpudrift.sources.csv_options import CsvOptions, saying
-from gpudrift.sources.csv_reader import csv_reader
+from gpudrift.sources.csv_reader import csv_reader, parse_error
 from gpudrift.sources.csv_types import type_to_parse, value_type, wider_type
 from gpudrift.sources.datafile import File
 from gpudrift.sources.trouble import first_line
@@ -177,7 +177,7 @@ class _Csv:
         except Misfit as misfit:
             raise self._misfit(source, number, misfit.name, misfit.text, rows + misfit.row + 1) from None
         except pa.ArrowInvalid as error:
-            raise self._wider(source, number, error) or _ragged(table.dialect, error) from error
+            raise self._wider(source, number, error) or parse_error(table.dialect, error) from error
         except UnicodeDecodeError as error:
             if table.dialect.encoding == "cp1252" and self.options.encoding is None:
                 other = replace(table, dialect=replace(table.dialect, encoding="latin-1"))
@@ -298,15 +298,6 @@ class _Csv:
 
 def _shown(text: str) -> str:
     return repr(text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…")
-
-
-def _ragged(dialect: Dialect, error: Exception) -> Exception:
-    """Arrow's error with its row counted from the first below the header."""
-    found = re.match(r"CSV parse error: Row #(\d+): (.*)", str(error), re.DOTALL)
-    if found is None:
-        return error
-    row = int(found[1]) - dialect.skipped - dialect.has_header
-    return ValueError(f"row {row}: {first_line(found[2])} (separated by {dialect.separator!r})")
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------
