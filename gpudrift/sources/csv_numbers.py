@@ -54,7 +54,8 @@ _FORMATS = tuple(
     for thousands in ("", ".", ",", " ", "\u00a0", "\u202f", "'", "\u2019")
     if thousands != decimal
 )
-_LIKE = re.compile("[+-]?[0-9.,'\u2019 \u00a0\u202f]*[0-9][0-9.,'\u2019 \u00a0\u202f]*(?:[eE][+-]?[0-9]+)?")
+_MARKS = "[0-9.,_'\u2019 \u00a0\u202f]*"
+_LIKE = re.compile(f"[+-]?{_MARKS}[0-9]{_MARKS}(?:[eE][+-]?[0-9]+)?")
 _GROUPED = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+")
 
 

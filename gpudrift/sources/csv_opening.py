@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as is_type
 
-from gpudrift.sources.csv_dialects import Dialect, read_head
+from gpudrift.sources.csv_dialects import ENCODING_HINT, Dialect, read_head
 from gpudrift.sources.csv_numbers import PLAIN, NumberFormat, found_formats
 from gpudrift.sources.csv_options import CsvOptions, saying
 from gpudrift.sources.csv_reader import csv_reader, parse_error, sampled_columns
@@ -22,6 +23,7 @@ __all__ = ["Note", "Opened", "Typed", "first_types", "open_file"]
 
 MOST_TEXTS = 256
 """Of a column that are looked up in quotes."""
+_BETWEEN_THOUSANDS = re.compile("[0-9](?:['\u2019 \u00a0\u202f][0-9]{3}(?![0-9])|[.][0-9]{3}[.][0-9]{3})")
 MOST_ODD = 3
 """Texts among the numbers of a column that are worth a note."""
 
@@ -130,6 +132,8 @@ def _may_have_marks(dialect: Dialect, text: str, options: CsvOptions) -> bool:
     """Whether numbers may be written in another way than plainly."""
     if options.decimal == "," or options.thousands:
         return True
+    if _BETWEEN_THOUSANDS.search(text):
+        return True
     in_quotes = bool(dialect.quote) and dialect.quote in text
     return "," in text and (dialect.separator != "," or in_quotes)
 
@@ -147,10 +151,17 @@ def first_types(opened: Opened, names: Sequence[str], options: CsvOptions, block
         with named(file.label, file.secrets), file.open_stream() as stream:
             types = {places[name]: kind for name in some}
             try:
-                reader = csv_reader(stream, dialect, types, nulls, quoted_nulls=quoted, block=block)
+                reader = csv_reader(stream, opened.dialect, types, nulls, quoted_nulls=quoted, block=block)
                 batch = next(iter(reader), None)
             except pa.ArrowInvalid as error:
                 raise parse_error(dialect, error) from None
+            except UnicodeDecodeError as error:
+                if options.encoding is not None or opened.dialect.encoding != "cp1252":
+                    raise ValueError(
+                        f"cannot read {file.label!r}: not valid {opened.dialect.encoding}; {ENCODING_HINT}"
+                    ) from error
+                opened.dialect = replace(dialect, encoding="latin-1")
+                return first_batch(some, nulls, kind, quoted=quoted)
         nothing = [pa.nulls(0, one.type) for one in reader.schema]
         return pa.RecordBatch.from_arrays(nothing, schema=reader.schema) if batch is None else batch
 

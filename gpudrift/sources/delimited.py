@@ -309,10 +309,6 @@ def csv_source(label: str, files: Sequence[File], options: CsvOptions | None = N
     with ThreadPoolExecutor(min(8, len(files))) as pool:
         opened = list(pool.map(lambda file: open_file(file, told), files))
     headers = shared(tuple, (one.dialect.header for one in opened))
-    tables = tuple(
-        _CsvFile(one.file, replace(one.dialect, header=header), one.formats)
-        for one, header in zip(opened, headers, strict=True)
-    )
     fields = fields_of(pa.schema([(name, pa.null()) for name in header]) for header in headers)
     unknown = {name for name, column in fields.items() if column.problem is None}
     found = Typed()
@@ -321,6 +317,10 @@ def csv_source(label: str, files: Sequence[File], options: CsvOptions | None = N
         if new and one.dialect.has_rows:
             found.add(first_types(one, new, told, CSV_BLOCK))
             unknown.difference_update(new)
+    tables = tuple(
+        _CsvFile(one.file, replace(one.dialect, header=header), one.formats)
+        for one, header in zip(opened, headers, strict=True)
+    )
     fields |= {name: Field(name, kind) for name, kind in found.types.items()}
     notes = _notes(opened, found)
     reader = _Csv(tables, told, found.quoted_nulls, notes, found.missing, frozenset(found.quoted))

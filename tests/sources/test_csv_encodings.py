@@ -106,18 +106,20 @@ def test_a_byte_beyond_the_first_ones_costs_its_own_column(tmp_path, monkeypatch
 def test_one_damaged_cell_does_not_make_a_utf8_file_latin(tmp_path):
     data = table().encode() + b"300,K\xf6ln\n"
     source = open_source(csv_file(tmp_path, data))
-    changed, got, _ = settle(open_source(csv_file(tmp_path, data)).with_types({})) if False else (source, values(source, ["größe"]), 0)
-    assert got["größe"] == [*range(301)]
-    assert list(types(changed)) == ["größe", "city"], "the header is read as UTF-8"
+    assert list(types(source)) == ["größe", "city"], "the header is read as UTF-8"
+    assert values(source, ["größe"])["größe"] == [*range(301)]
+    report = gd.compare({"größe": [*range(301)], "city": ["Köln", "Wien", "Köln"] * 100 + ["Wien"]}, tmp_path / "a.csv")
+    assert "row 301" in report["city"].reason and "UTF-8" in report["city"].reason
 
 
 def test_a_byte_that_windows_1252_does_not_have_makes_it_latin_1(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_dialects, "HEAD", 256)
     monkeypatch.setattr(delimited, "CSV_BLOCK", 256)
-    data = b"a,b\n" + b"1,K\xf6ln\n" * 100 + b"2,\x81\n"
-    _, got, changes = settle(open_source(csv_file(tmp_path, data)))
-    assert changes == 1
-    assert got["b"] == ["Köln"] * 100 + ["\x81"]
+    for rows, expected in ((100, 0), (20_000, 1)):  # within the first block that is parsed, and beyond
+        data = b"a,b\n" + b"1,K\xf6ln\n" * rows + b"2,\x81\n"
+        _, got, changes = settle(open_source(csv_file(tmp_path, data)))
+        assert changes == expected
+        assert got["b"] == ["Köln"] * rows + ["\x81"]
 
 
 def test_a_header_that_is_not_utf8_is_read_as_windows_1252(tmp_path):
