@@ -162,7 +162,7 @@ class State:
                 reason = error.reason if cell is None else f"{error.reason}: {cell.decode()}"
                 self.skip(column.name, reason, error.finding)
                 if error.finding in ("type changed", "unit changed"):  # of another file, it may be another type
-                    told = str(one.type)
+                    told = str(one.type.value_type if pa.types.is_dictionary(one.type) else one.type)
                     self.seen[column.name] = min(told, self.seen.get(column.name, told))
 
     def _add_absent(self, position: int, here: Integers) -> None:

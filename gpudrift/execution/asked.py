@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -54,9 +54,18 @@ def selected_fields(
     return [one for one in fields if wanted is None or one.name in wanted]
 
 
-def seen_types(fields: Iterable[Field]) -> dict[str, str]:
-    """The types of columns as text; of one that cannot be read, why, in brackets."""
-    return {one.name: str(one.type) if one.type is not None else f"({one.problem})" for one in fields}
+def seen_types(fields: Iterable[Field], given_up: Mapping[str, str]) -> dict[str, str]:
+    """The types of columns as text; of one that cannot be read, why, in brackets.
+
+    Of one that was given up, because a file has it with another type than the first, that other type.
+    """
+    types = {}
+    for one in fields:
+        types[one.name] = str(one.type) if one.type is not None else f"({one.problem})"
+        plain = one.type.value_type if one.type is not None and pa.types.is_dictionary(one.type) else one.type
+        if given_up.get(one.name, str(plain)) != str(plain):
+            types[one.name] = given_up[one.name]
+    return types
 
 
 def segment_columns(fields: Iterable[Field], label: str, grouping: Grouping | GroupRequest) -> list[Column]:
@@ -103,8 +112,6 @@ def with_readable(
 ) -> GroupedProfile:
     """The profile with what its source says of its columns: their types, and which of them cannot be read.
 
-    Of a column that was given up because a file has it with another type, that type is told.
-
     Where bins were chosen of the table itself, a column that cannot be read is skipped by the schema already. Windows
     and segments say so once more; a profile of the whole does not, and its digest is a promise.
     """
@@ -112,8 +119,7 @@ def with_readable(
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in profile.schema}
     if reasons and not (fitted and not profile.grouping):
         profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable"))
-    given_up = {one.name: profile.seen[one.name] for one in shown if one.name in profile.seen}
-    return profile.telling(seen=seen_types(shown) | given_up)
+    return profile.telling(seen=seen_types(shown, profile.seen))
 
 
 def with_notes(profile: GroupedProfile, source: Source) -> GroupedProfile:

@@ -125,6 +125,10 @@ def _dialect(
     if at == len(lines):
         raise ValueError(f"cannot read {file.label!r}: the header is missing: there are only blank lines")
     below = lines[at:]
+    if "\0" in below[0]:
+        raise ValueError(
+            f"cannot read {file.label!r}: its first line has zero bytes, so it is no text; {ENCODING_HINT}"
+        )
     separator = told or ("\t" if tsv and "\t" in below[0] else _found_separator(below, options, complete, file.label))
     records, ends = _records(below, separator, options.quote, complete=complete)
     if not records:  # a quote that is never closed
@@ -238,15 +242,6 @@ def _separator_of_one_column(lines: list[str], options: CsvOptions, label: str, 
     header, rows = texts[0], [_unquoted(text, options.quote) for text in texts[1:]]
     if rows and all(re.fullmatch(r"\s*[+-]?[0-9]+,[0-9]+\s*|\s*[+-]?[0-9]+\s*", row) for row in rows):
         return next((mark for mark in ";\t|" if mark != options.quote), ",")  # numbers with decimal commas
-    for mark in SEPARATORS:
-        counts = {row.count(mark) for row in rows}
-        if len(counts) == 1 and counts != {0} and len(rows) > 1:
-            number = counts.pop() + 1
-            raise ValueError(
-                f"cannot read {label!r}: the first line, {_short(header)}, has one field, and the lines below have "
-                f"{number}, separated by {mark!r}: the header must be the first line; for a file of one column, say "
-                f"{saying(separator=_absent(rows, options))}"
-            )
     for mark in _UNUSUAL:
         inside, least = _unquoted(header, options.quote).count(mark), 2 if mark in (" ", ":") else 1
         if inside >= least and rows and all(row.count(mark) == inside for row in rows):
@@ -259,6 +254,15 @@ def _separator_of_one_column(lines: list[str], options: CsvOptions, label: str, 
                 f"cannot read {label!r}: no separator found ({', '.join(map(repr, SEPARATORS))} were tried), and the "
                 f"first line, {_short(header)}, looks separated by {mark!r}: {how}for a file of one column, "
                 f"say {saying(separator=_absent([header, *rows], options))}"
+            )
+    for mark in SEPARATORS:
+        counts = {row.count(mark) for row in rows}
+        if len(counts) == 1 and counts != {0} and len(rows) > 1:
+            number = counts.pop() + 1
+            raise ValueError(
+                f"cannot read {label!r}: the first line, {_short(header)}, has one field, and the lines below have "
+                f"{number}, separated by {mark!r}: the header must be the first line; for a file of one column, say "
+                f"{saying(separator=_absent(rows, options))}"
             )
     return ","
 
