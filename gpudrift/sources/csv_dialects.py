@@ -14,13 +14,14 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from gpudrift.sources.csv_encodings import decoded_head, found_encoding
 from gpudrift.sources.csv_numbers import looks_like_number
 from gpudrift.sources.csv_options import CsvOptions, saying
 from gpudrift.sources.datafile import File
 
-__all__ = ["ENCODING_HINT", "Dialect", "read_head"]
+__all__ = ["ENCODING_HINT", "Dialect", "Head", "read_head"]
 
 HEAD = 1 << 18
 """Bytes that are looked at, unless the header is longer."""
@@ -31,6 +32,7 @@ SEPARATORS = ",;\t|"
 # Others that are asked about, and not taken: they stand in times, names and sentences too.
 _UNUSUAL = ("||", "::", "~", "^", "\x01", "\x1f", "¦", "§", ":", "!", "#", " ")
 _FEW_ROWS = 10
+_MANY_ROWS = 100
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)
 
 
@@ -60,29 +62,53 @@ class Dialect:
     has_header: bool
     has_rows: bool
 
+
+@dataclass(frozen=True)
+class Head:
+    """The beginning of a file.
+
+    Parameters
+    ----------
+    dialect : Dialect
+    lines : list of str
+        What was read below the header; the last line may be cut off.
+    complete : bool
+        Whether that is all.
+    """
+
+    dialect: Dialect
+    lines: list[str]
+    complete: bool
+
+    @cached_property
+    def text(self) -> str:
+        """The rows, as far as they are complete."""
+        _, ends = _records(self.lines, self.dialect.separator, self.dialect.quote, complete=self.complete)
+        return "".join(self.lines[: ends[-1] if ends else 0])
+
     @property
-    def of_sample(self) -> Dialect:
-        """How the rows that :func:`read_head` returns are written."""
-        return replace(self, encoding="utf-8", skipped=0, has_header=False)
+    def of_text(self) -> Dialect:
+        """How :attr:`text` is written, in UTF-8."""
+        return replace(self.dialect, encoding="utf-8", skipped=0, has_header=False)
 
 
-def read_head(file: File, options: CsvOptions) -> tuple[Dialect, str, bool]:
+def read_head(file: File, options: CsvOptions, size: int | None = None) -> Head:
     """Read the beginning of a file, and tell how it is written.
 
-    Returns
-    -------
-    dialect : Dialect
-    text : str
-        The rows at the beginning, without the header, as far as they are complete.
-    complete : bool
-        Whether these are all.
+    Parameters
+    ----------
+    file : File
+    options : CsvOptions
+        What was told.
+    size : int, optional
+        Bytes; more of a file whose header is longer.
 
     Raises
     ------
     ValueError
         Unless it has a header that can be read, with a separator that is known.
     """
-    head, complete, size = b"", False, HEAD
+    head, complete, size = b"", False, HEAD if size is None else size
     with file.open_stream() as stream:
         while True:
             while len(head) < size and not complete:
@@ -94,8 +120,7 @@ def read_head(file: File, options: CsvOptions) -> tuple[Dialect, str, bool]:
             if complete or len(lines) > _FEW_ROWS or size >= LONGEST_HEADER:
                 break
             size *= 4
-    dialect, text = _dialect(file, lines, encoding, options, complete=complete)
-    return dialect, text, complete
+    return _head(file, lines, encoding, options, complete=complete)
 
 
 def _lines(label: str, head: bytes, encoding: str) -> list[str]:
@@ -110,9 +135,7 @@ def _lines(label: str, head: bytes, encoding: str) -> list[str]:
 ENCODING_HINT = f"say its encoding, for instance {saying(encoding='latin-1')}"
 
 
-def _dialect(
-    file: File, lines: list[str], encoding: str, options: CsvOptions, *, complete: bool
-) -> tuple[Dialect, str]:
+def _head(file: File, lines: list[str], encoding: str, options: CsvOptions, *, complete: bool) -> Head:
     tsv = re.search(r"\.tsv(\.[a-z0-9]+)?$", file.path.lower())
     at, told = 0, options.separator
     while at < len(lines) and not lines[at].strip("\r\n"):
@@ -130,7 +153,7 @@ def _dialect(
             f"cannot read {file.label!r}: its first line has zero bytes, so it is no text; {ENCODING_HINT}"
         )
     separator = told or ("\t" if tsv and "\t" in below[0] else _found_separator(below, options, complete, file.label))
-    records, ends = _records(below, separator, options.quote, complete=complete)
+    records, ends = _records(below, separator, options.quote, complete=complete, most=_MANY_ROWS)
     if not records:  # a quote that is never closed
         raise ValueError(
             f"cannot read {file.label!r}: the header has no end within {sum(map(len, below)):,} characters"
@@ -144,12 +167,9 @@ def _dialect(
             names = (*names, "")
     else:
         names, start = tuple(f"f{number}" for number in range(len(first))), 0
-    rest = below[start : ends[-1]]
-    has_rows = any(line.strip("\r\n") or len(names) == 1 for line in below[start:]) or not complete
-    return (
-        Dialect(encoding, separator, options.quote, names, at, options.header, has_rows),
-        "".join(rest),
-    )
+    rest = below[start:]
+    has_rows = any(line.strip("\r\n") or len(names) == 1 for line in rest) or not complete
+    return Head(Dialect(encoding, separator, options.quote, names, at, options.header, has_rows), rest, complete)
 
 
 def _has_nameless_end(names: tuple[str, ...], rows: Sequence[Sequence[str]]) -> bool:
@@ -193,16 +213,16 @@ def _found_separator(lines: list[str], options: CsvOptions, complete: bool, labe
         size += len(lines[tried])
         tried += 1
     whole = complete and tried == len(lines)
-    best: tuple[tuple[int, float], str] | None = None
+    tables = {}
     for mark in SEPARATORS:
-        if mark == options.quote or not any(mark in line for line in lines[:tried]):
-            continue
-        records, _ = _records(lines[:tried], mark, options.quote, complete=whole)
-        score = _score(records)
-        if score is not None and (best is None or score > best[0]):
-            best = score, mark
-    if best is not None:
-        return best[1]
+        if mark != options.quote and mark in lines[0]:
+            records, _ = _records(lines[:tried], mark, options.quote, complete=whole)
+            if _is_table(records):
+                tables[mark] = records
+    if tables:
+        most = max(len(records[0]) for records in tables.values())
+        best = [mark for mark, records in tables.items() if len(records[0]) == most]
+        return best[0] if len(best) == 1 else max(best, key=lambda mark: _value_share(tables[mark]))
     first = _unquoted(lines[0], options.quote)
     for mark in SEPARATORS:
         if mark in first:  # rows of other lengths are told with their numbers when they are read
@@ -214,19 +234,22 @@ def _unquoted(line: str, quote: str) -> str:
     return re.sub(f"{re.escape(quote)}[^{re.escape(quote)}]*{re.escape(quote)}?", "", line) if quote else line
 
 
-def _score(records: list[list[str]]) -> tuple[int, float] | None:
-    """How many fields there are, and what share of them look like values; None if that is no table."""
+def _is_table(records: list[list[str]]) -> bool:
+    """Whether the header has several fields, and the rows as many."""
     if not records or len(records[0]) < 2:
-        return None
+        return False
     fields, rows = len(records[0]), records[1:]
-    if rows:
-        lengths = Counter(map(len, rows))
-        agreeing = lengths[fields] or (lengths[fields + 1] if _has_nameless_end(tuple(records[0]), rows) else 0)
-        least = 0.5 if len(rows) < _FEW_ROWS else 0.9
-        if agreeing <= least * len(rows):
-            return None
+    if not rows:
+        return True
+    lengths = Counter(map(len, rows))
+    agreeing = lengths[fields] or (lengths[fields + 1] if _has_nameless_end(tuple(records[0]), rows) else 0)
+    return agreeing > (0.5 if len(rows) < _FEW_ROWS else 0.9) * len(rows)
+
+
+def _value_share(records: list[list[str]]) -> float:
+    """What share of the fields looks like values."""
     cells = [cell.strip() for row in records for cell in row]
-    return fields, sum(not cell or looks_like_number(cell) or cell.isidentifier() for cell in cells) / len(cells)
+    return sum(not cell or looks_like_number(cell) or cell.isidentifier() for cell in cells) / len(cells)
 
 
 def _separator_of_one_column(lines: list[str], options: CsvOptions, label: str, *, complete: bool) -> str:

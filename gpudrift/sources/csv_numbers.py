@@ -17,7 +17,7 @@ from pyarrow import types as is_type
 
 from gpudrift.sources.csv_options import CsvOptions, saying
 
-__all__ = ["PLAIN", "Misfit", "NumberFormat", "as_numbers", "found_formats", "is_number", "looks_like_number"]
+__all__ = ["PLAIN", "Misfit", "NumberFormat", "as_numbers", "found_formats", "is_number", "looks_like_number", "shown"]
 
 
 class NumberFormat(NamedTuple):
@@ -48,6 +48,7 @@ class NumberFormat(NamedTuple):
 
 
 PLAIN = NumberFormat()
+LONGEST_CELL = 40
 _FORMATS = tuple(
     NumberFormat(decimal, thousands)
     for decimal in ",."
@@ -85,6 +86,11 @@ def is_number(kind: pa.DataType | None) -> bool:
 def looks_like_number(text: str) -> bool:
     """Whether a text has the characters of a number, whatever the convention."""
     return _LIKE.fullmatch(text.strip()) is not None
+
+
+def shown(text: str) -> str:
+    """A text for messages."""
+    return repr(text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…")
 
 
 def as_numbers(texts: pa.Array, format_: NumberFormat, kind: pa.DataType, name: str) -> pa.Array:

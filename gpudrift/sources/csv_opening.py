@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as is_type
 
-from gpudrift.sources.csv_dialects import ENCODING_HINT, Dialect, read_head
-from gpudrift.sources.csv_numbers import PLAIN, NumberFormat, found_formats
+from gpudrift.sources.csv_dialects import ENCODING_HINT, Dialect, Head, read_head
+from gpudrift.sources.csv_numbers import PLAIN, NumberFormat, found_formats, shown
 from gpudrift.sources.csv_options import CsvOptions, saying
 from gpudrift.sources.csv_reader import csv_reader, parse_error, sampled_columns
 from gpudrift.sources.csv_types import settled
@@ -21,9 +21,12 @@ from gpudrift.sources.trouble import named
 
 __all__ = ["Note", "Opened", "Typed", "first_types", "open_file"]
 
+SAMPLE = 1 << 20
+"""Bytes of the first file that has a column which are looked at for missing values and odd texts."""
 MOST_TEXTS = 256
 """Of a column that are looked up in quotes."""
-_BETWEEN_THOUSANDS = re.compile("[0-9](?:['\u2019 \u00a0\u202f][0-9]{3}(?![0-9])|[.][0-9]{3}[.][0-9]{3})")
+_DIGITS = "[0-9.'\u2019 \u00a0\u202f]*"
+_BETWEEN_THOUSANDS = "[0-9](?:['\u2019 \u00a0\u202f][0-9]{3}(?![0-9])|[.][0-9]{3}[.][0-9]{3})"
 MOST_ODD = 3
 """Texts among the numbers of a column that are worth a note."""
 
@@ -97,13 +100,14 @@ class Typed:
 def open_file(file: File, options: CsvOptions) -> Opened:
     """Read the beginning of a file."""
     with named(file.label, file.secrets):
-        dialect, text, complete = read_head(file, options)
-    opened = Opened(file, dialect, complete)
+        head = read_head(file, options)
+    dialect = head.dialect
+    opened = Opened(file, dialect, head.complete)
     guessed = dialect.encoding in ("cp1252", "latin-1") and options.encoding is None
-    marks = _may_have_marks(dialect, text, options)
+    marks = _may_have_marks(head, options)
     if not (guessed or marks):
         return opened
-    columns = sampled_columns(dialect, text, options.missing_texts)
+    columns = sampled_columns(head, options.missing_texts)
     if guessed:
         beyond = [name for name, texts in columns.items() if not name.isascii() or not _is_ascii(texts)]
         how = "Windows-1252 (Latin-1)" if dialect.encoding == "cp1252" else "Latin-1"
@@ -128,14 +132,16 @@ def _is_ascii(texts: Any) -> bool:
     return bool(pc.all(pc.string_is_ascii(texts), min_count=0).as_py())
 
 
-def _may_have_marks(dialect: Dialect, text: str, options: CsvOptions) -> bool:
+def _may_have_marks(head: Head, options: CsvOptions) -> bool:
     """Whether numbers may be written in another way than plainly."""
     if options.decimal == "," or options.thousands:
         return True
-    if _BETWEEN_THOUSANDS.search(text):
-        return True
-    in_quotes = bool(dialect.quote) and dialect.quote in text
-    return "," in text and (dialect.separator != "," or in_quotes)
+    separator, quote = head.dialect.separator, head.dialect.quote
+    edge = "[\\n" + re.escape(quote) + (re.escape(separator) if separator != "," else "") + "]"
+    digits = _DIGITS if separator != "," else f"[0-9]{_DIGITS}"
+    comma = f"{edge}[ \u00a0]*[+-]?{digits},[0-9]" if separator != "," or quote else "(?!)"
+    text = "\n" + "".join(head.lines)
+    return re.search(f"{comma}|{_BETWEEN_THOUSANDS}", text) is not None
 
 
 def first_types(opened: Opened, names: Sequence[str], options: CsvOptions, block: int) -> Typed:
@@ -144,113 +150,97 @@ def first_types(opened: Opened, names: Sequence[str], options: CsvOptions, block
     A quoted empty field is an empty text, unless some column holds nothing but numbers (or dates, ...) and quoted empty
     fields: then the writer quotes everything, and they are missing values.
     """
-    file, dialect = opened.file, opened.dialect
-    places = {name: dialect.header.index(name) for name in names}
-
-    def first_batch(some: Sequence[str], nulls: Sequence[str], kind: Any = None, *, quoted: bool = False) -> Any:
-        with named(file.label, file.secrets), file.open_stream() as stream:
-            types = {places[name]: kind for name in some}
-            try:
-                reader = csv_reader(stream, opened.dialect, types, nulls, quoted_nulls=quoted, block=block)
-                batch = next(iter(reader), None)
-            except pa.ArrowInvalid as error:
-                raise parse_error(dialect, error) from None
-            except UnicodeDecodeError as error:
-                if options.encoding is not None or opened.dialect.encoding != "cp1252":
-                    raise ValueError(
-                        f"cannot read {file.label!r}: not valid {opened.dialect.encoding}; {ENCODING_HINT}"
-                    ) from error
-                opened.dialect = replace(dialect, encoding="latin-1")
-                return first_batch(some, nulls, kind, quoted=quoted)
-        nothing = [pa.nulls(0, one.type) for one in reader.schema]
-        return pa.RecordBatch.from_arrays(nothing, schema=reader.schema) if batch is None else batch
-
-    nulls = options.missing_texts
-    batches = [first_batch(names, nulls, quoted=quoted) for quoted in (False, True)]
+    file, nulls = opened.file, options.missing_texts
+    kinds = [_block_types(opened, names, options, block, quoted=quoted) for quoted in (False, True)]
     found = Typed()
-    found.quoted_nulls = any(
-        old != new and not is_type.is_null(new)
-        for old, new in zip(batches[0].schema.types, batches[1].schema.types, strict=True)
-    )
-    batch = batches[found.quoted_nulls]
-    for name, kind in zip(names, batch.schema.types, strict=True):
+    found.quoted_nulls = any(old != new and not is_type.is_null(new) for old, new in zip(*kinds, strict=True))
+    for name, kind in zip(names, kinds[found.quoted_nulls], strict=True):
         # A text that is not UTF-8 makes it binary: whoever reads it will say where.
         found.types[name] = pa.string() if is_type.is_binary(kind) else settled(kind)
-    texts = [name for name in names if is_type.is_string(found.types[name])]
-    found.types |= {name: opened.types[name] for name in texts if name in opened.types}
-    texts = [name for name in texts if name not in opened.types]
-    if texts and not opened.complete:
-        found.types |= _types_of_sample(file, options, texts)
-        texts = [name for name in texts if is_type.is_string(found.types[name])]
-    _note_odd_texts(opened, found, batch, names, texts)
-    unsure = [
-        name
-        for at, name in enumerate(names)
-        if is_type.is_string(found.types[name]) or is_type.is_null(found.types[name])
-        if batch.column(at).null_count
-    ]
-    if unsure:
-        bare = first_batch(unsure, [""], pa.binary(), quoted=found.quoted_nulls)
-        for at, name in enumerate(unsure):
-            own = batch.column(names.index(name))
-            taken = pc.value_counts(bare.column(at).filter(pc.and_(own.is_null(), bare.column(at).is_valid())))
-            if len(taken):
-                found.missing[name] = _shares(taken.to_pylist(), batch.num_rows, whole=opened.complete)
-        for name in found.missing:
-            texts_there = bare.column(unsure.index(name))
-            distinct = pc.unique(texts_there)[: MOST_TEXTS + len(nulls)].to_pylist()
-            some = [text.decode("utf-8", "replace") for text in distinct if text]
-            some = [text for text in some if text not in nulls]
-            again = first_batch([name], ["", *some], pa.binary()).column(0)
-            if some and again.null_count == texts_there.null_count:
+    found.types |= {
+        name: kind for name, kind in opened.types.items() if is_type.is_string(found.types.get(name, pa.null()))
+    }
+    if not any(is_type.is_string(kind) or is_type.is_null(kind) for kind in found.types.values()):
+        return found
+    with named(file.label, file.secrets):
+        head = read_head(file, replace(options, encoding=opened.dialect.encoding), min(SAMPLE, block))
+    columns = sampled_columns(head, nulls, quoted_nulls=found.quoted_nulls)
+    texts = [name for name, kind in found.types.items() if is_type.is_string(kind) and name in columns]
+    if texts and not head.complete:
+        found.types |= _types_of_sample(head, options, texts)
+    for name in texts:
+        if is_type.is_string(found.types[name]):
+            _note_odd_texts(opened, found, name, columns[name])
+    unsure = [name for name in names if name in columns and columns[name].null_count]
+    unsure = [name for name in unsure if is_type.is_string(found.types[name]) or is_type.is_null(found.types[name])]
+    bare = sampled_columns(head, [""], quoted_nulls=found.quoted_nulls) if unsure else {}
+    for name in unsure:
+        own = bare[name]
+        taken = pc.value_counts(own.filter(pc.and_(columns[name].is_null(), own.is_valid()))).to_pylist()
+        if taken:
+            found.missing[name] = _shares(taken, len(own), whole=head.complete)
+            if _stands_in_quotes(head, name, own, nulls):
                 found.quoted.add(name)
     return found
 
 
-def _types_of_sample(file: File, options: CsvOptions, names: Sequence[str]) -> dict[str, pa.DataType]:
-    """Types of columns of texts that begin as something else: the cell that is the first text will be told."""
-    with named(file.label, file.secrets):
-        dialect, text, _ = read_head(file, options)
-    data = text.encode("utf-8", "surrogateescape")
+def _block_types(
+    opened: Opened, names: Sequence[str], options: CsvOptions, block: int, *, quoted: bool
+) -> list[pa.DataType]:
+    """The types that Arrow infers from the first block."""
+    file, dialect = opened.file, opened.dialect
     types = {dialect.header.index(name): None for name in names}
-    try:
-        kinds = csv_reader(
-            pa.BufferReader(data),
-            dialect.of_sample,
-            types,
-            options.missing_texts,
-            quoted_nulls=True,
-            block=len(data) + 1,
-        ).schema.types
-    except pa.ArrowInvalid:
-        return {}
+    with named(file.label, file.secrets), file.open_stream() as stream:
+        try:
+            reader = csv_reader(stream, dialect, types, options.missing_texts, quoted_nulls=quoted, block=block)
+        except pa.ArrowInvalid as error:
+            raise parse_error(dialect, error) from None
+        except UnicodeDecodeError as error:
+            if options.encoding is not None or dialect.encoding != "cp1252":
+                what = f"cannot read {file.label!r}: not valid {dialect.encoding}"
+                raise ValueError(f"{what}; {ENCODING_HINT}") from error
+        else:
+            return list(reader.schema.types)
+    opened.dialect = replace(dialect, encoding="latin-1")
+    return _block_types(opened, names, options, block, quoted=quoted)
+
+
+def _stands_in_quotes(head: Head, name: str, texts: pa.Array, nulls: Sequence[str]) -> bool:
+    """Whether the texts of a column, but not its missing values, stand in quotes: then those tell them apart."""
+    some = [text for text in pc.unique(texts)[: MOST_TEXTS + len(nulls)].to_pylist() if text and text not in nulls]
+    unquoted = sampled_columns(head, ["", *some], quoted_nulls=False)[name]
+    return bool(some) and unquoted.null_count == texts.null_count
+
+
+def _types_of_sample(head: Head, options: CsvOptions, names: Sequence[str]) -> dict[str, pa.DataType]:
+    """Types of columns of texts that begin as something else: the cell that is the first text will be told."""
+    data = head.text.encode("utf-8", "surrogateescape")
+    types = {head.dialect.header.index(name): None for name in names}
+    reader = csv_reader(
+        pa.BufferReader(data), head.of_text, types, options.missing_texts, quoted_nulls=True, block=len(data) + 1
+    )
     return {
         name: settled(kind)
-        for name, kind in zip(names, kinds, strict=True)
+        for name, kind in zip(names, reader.schema.types, strict=True)
         if not (is_type.is_string(kind) or is_type.is_binary(kind) or is_type.is_null(kind))
     }
 
 
-def _note_odd_texts(opened: Opened, found: Typed, batch: Any, names: Sequence[str], texts: Sequence[str]) -> None:
+def _note_odd_texts(opened: Opened, found: Typed, name: str, texts: pa.Array) -> None:
     """Note the cell for which a column of numbers is one of texts."""
-    for name in texts:
-        column = batch.column(names.index(name))
-        if is_type.is_binary(column.type):
-            continue
-        pattern = opened.formats.get(name, PLAIN).pattern
-        head = column.slice(0, MOST_TEXTS)
-        if not pc.any(pc.match_substring_regex(pc.utf8_trim_whitespace(head), pattern), min_count=0).as_py():
-            continue
-        misfits = pc.invert(pc.match_substring_regex(pc.utf8_trim_whitespace(column), pattern))
-        rows = pc.indices_nonzero(misfits)
-        if 0 < len(pc.unique(column.take(rows))) <= MOST_ODD and 10 * len(rows) <= len(column):
-            row = rows[0].as_py()
-            text = f"row {row + 1} of {opened.file.label!r} holds {column[row].as_py()!r}; other values are numbers"
-            found.notes.setdefault(name, []).append(Note("texts", f"read as texts: {text}"))
+    pattern = opened.formats.get(name, PLAIN).pattern
+    first = pc.utf8_trim_whitespace(texts.slice(0, MOST_TEXTS))
+    if not pc.any(pc.match_substring_regex(first, pattern), min_count=0).as_py():
+        return
+    rows = pc.indices_nonzero(pc.invert(pc.match_substring_regex(pc.utf8_trim_whitespace(texts), pattern)))
+    if 0 < len(pc.unique(texts.take(rows))) <= MOST_ODD and 10 * len(rows) <= len(texts):
+        row = rows[0].as_py()
+        cell = f"row {row + 1} of {opened.file.label!r} holds {shown(texts[row].as_py())}; other values are numbers"
+        found.notes.setdefault(name, []).append(Note("texts", f"read as texts: {cell}"))
 
 
 def _shares(taken: list[dict[str, Any]], rows: int, *, whole: bool) -> dict[str, str]:
     """The texts that were taken for missing, the most frequent first, each with its share in words."""
     ordered = sorted(taken, key=lambda one: (-one["counts"], one["values"]))
     of = "" if whole else f" of the first {rows:,} rows"
-    return {one["values"].decode(): f"{one['counts'] / rows:.1%}{of}" for one in ordered}
+    return {one["values"]: f"{one['counts'] / rows:.1%}{of}" for one in ordered}

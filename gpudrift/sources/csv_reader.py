@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from gpudrift.sources.csv_dialects import Dialect
+from gpudrift.sources.csv_dialects import Dialect, Head
 from gpudrift.sources.libraries import arrow_module
 from gpudrift.sources.trouble import first_line
 
@@ -66,21 +66,24 @@ def csv_reader(
     return arrow.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
 
 
-def sampled_columns(dialect: Dialect, text: str, nulls: Iterable[str]) -> dict[str, Any]:
-    """The columns of some rows as texts, those of a name that does not repeat; none where they cannot be taken apart.
+def sampled_columns(head: Head, nulls: Iterable[str], *, quoted_nulls: bool = True) -> dict[str, pa.Array]:
+    """The columns of a file's beginning as texts, those of a name that does not repeat.
 
-    Texts of missing values are missing in quotes, too.
+    None where the rows cannot be taken apart: whoever reads all of them will say so.
     """
-    data = text.encode("utf-8", "surrogateescape")
-    types = dict.fromkeys(range(len(dialect.header)), pa.string())
+    data, header = head.text.encode("utf-8", "surrogateescape"), head.dialect.header
+    types = dict.fromkeys(range(len(header)), pa.string())
+    if not data:
+        return {}
     try:
         reader = csv_reader(
-            pa.BufferReader(data), dialect.of_sample, types, nulls, quoted_nulls=True, block=len(data) + 1
+            pa.BufferReader(data), head.of_text, types, nulls, quoted_nulls=quoted_nulls, block=len(data) + 1
         )
-        columns = reader.read_all().columns
-    except pa.ArrowInvalid:  # rows of other lengths, bytes that are not UTF-8: whoever reads all of it will say
+        columns = reader.read_all().combine_chunks().columns
+    except pa.ArrowInvalid:  # rows of other lengths, bytes that are not UTF-8
         return {}
-    return {name: one for name, one in zip(dialect.header, columns, strict=True) if dialect.header.count(name) == 1}
+    found = zip(header, columns, strict=True)
+    return {name: pa.concat_arrays(one.chunks) for name, one in found if header.count(name) == 1 and one.num_chunks}
 
 
 def parse_error(dialect: Dialect, error: Exception) -> Exception:

@@ -25,7 +25,7 @@ from gpudrift.sources.base import (
     shared,
 )
 from gpudrift.sources.csv_dialects import ENCODING_HINT, Dialect
-from gpudrift.sources.csv_numbers import PLAIN, Misfit, NumberFormat, as_numbers, is_number, looks_like_number
+from gpudrift.sources.csv_numbers import PLAIN, Misfit, NumberFormat, as_numbers, is_number, looks_like_number, shown
 from gpudrift.sources.csv_opening import Note, Opened, Typed, first_types, open_file
 from gpudrift.sources.csv_options import CsvOptions, saying
 from gpudrift.sources.csv_reader import csv_reader, parse_error
@@ -36,7 +36,6 @@ from gpudrift.sources.trouble import first_line
 __all__ = ["csv_source"]
 
 CSV_BLOCK = 1 << 24
-LONGEST_CELL = 40
 SHOWN_MISSING = 3
 
 
@@ -273,7 +272,7 @@ class _Csv:
             new = pa.string() if format_ != PLAIN and not fits else new
         kind = wider_type(old, new)
         where = f"row {row} of {table.file.label!r}" if row is not None else repr(table.file.label)
-        cell = f"{where} holds {_shown(text)}, no {old}" if text is not None else f"{where}: {why}"
+        cell = f"{where} holds {shown(text)}, no {old}" if text is not None else f"{where}: {why}"
         if text is not None and looks_like_number(text) and is_type.is_string(kind):
             cell += f"; if that is a number, say how they are written: {saying(decimal=',')}"
         # The first cell stays: what was no integer may be no float either, but is told by the type that was wanted.
@@ -294,10 +293,6 @@ class _Csv:
         cells = {**self.cells, (number, name): f"{where}; {ENCODING_HINT}"}
         reader = replace(self, cells=cells, unchecked=self.unchecked | {(number, name)})
         return CsvTypesChanged(replace(source, reader=reader), f"column {name!r}: {where} is not valid UTF-8")
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…")
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support.sources import settle, types, values
 
 import gpudrift as gd
-from gpudrift.sources import CsvOptions, csv_dialects, delimited, open_source
+from gpudrift.sources import CsvOptions, csv_dialects, csv_opening, delimited, open_source
 from gpudrift.sources.csv_numbers import NumberFormat, as_numbers
 
 
@@ -159,9 +159,11 @@ def test_files_with_points_and_with_commas_are_compared(tmp_path):
     assert same.digest == gd.profile(tmp_path / "before.csv").digest
 
 
-def test_a_decimal_comma_that_comes_late_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", [1 << 12, 1 << 14])
+def test_a_decimal_comma_that_comes_late_is_named(tmp_path, monkeypatch, block):
     monkeypatch.setattr(csv_dialects, "HEAD", 256)
-    monkeypatch.setattr(delimited, "CSV_BLOCK", 1 << 14)
+    monkeypatch.setattr(csv_opening, "SAMPLE", 256)
+    monkeypatch.setattr(delimited, "CSV_BLOCK", block)
     lines = [f"{n};{n % 7}" for n in range(1000)] + ["1000;2,5"]
     source = opened(tmp_path, "\n".join(["k;v", *lines, ""]))
     assert types(source)["v"] == pa.int64()
