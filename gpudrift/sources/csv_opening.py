@@ -25,8 +25,7 @@ SAMPLE = 1 << 20
 """Bytes of the first file that has a column which are looked at for missing values and odd texts."""
 MOST_TEXTS = 256
 """Of a column that are looked up in quotes."""
-_DIGITS = "[0-9.'\u2019 \u00a0\u202f]*"
-_BETWEEN_THOUSANDS = "[0-9](?:['\u2019 \u00a0\u202f][0-9]{3}(?![0-9])|[.][0-9]{3}[.][0-9]{3})"
+_BETWEEN_THOUSANDS = "'\u2019 \u00a0\u202f"
 MOST_ODD = 3
 """Texts among the numbers of a column that are worth a note."""
 
@@ -137,11 +136,15 @@ def _may_have_marks(head: Head, options: CsvOptions) -> bool:
     if options.decimal == "," or options.thousands:
         return True
     separator, quote = head.dialect.separator, head.dialect.quote
-    edge = "[\\n" + re.escape(quote) + (re.escape(separator) if separator != "," else "") + "]"
-    digits = _DIGITS if separator != "," else f"[0-9]{_DIGITS}"
-    comma = f"{edge}[ \u00a0]*[+-]?{digits},[0-9]" if separator != "," or quote else "(?!)"
+    # Each begins with the character itself, which is looked for ten times as fast as one of several.
+    patterns = [f"{mark}(?<=[0-9]{mark})[0-9]{{3}}(?![0-9])" for mark in _BETWEEN_THOUSANDS]
+    patterns.append("[.](?<=[0-9][.])[0-9]{3}[.][0-9]{3}")
+    if separator != ",":
+        patterns.append(f",(?<=[-0-9\\n+{re.escape(separator + quote)}],)[0-9]")
+    elif quote:
+        patterns.append(f"{re.escape(quote)} *[+-]?[0-9][0-9.{_BETWEEN_THOUSANDS}]*,[0-9]")
     text = "\n" + "".join(head.lines)
-    return re.search(f"{comma}|{_BETWEEN_THOUSANDS}", text) is not None
+    return any(re.search(pattern, text) for pattern in patterns)
 
 
 def first_types(opened: Opened, names: Sequence[str], options: CsvOptions, block: int) -> Typed:
