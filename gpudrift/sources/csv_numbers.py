@@ -101,20 +101,27 @@ def as_numbers(texts: pa.Array, format_: NumberFormat, kind: pa.DataType, name: 
     Misfit
         For the first text that is no such number.
     """
-    trimmed = pc.utf8_trim_whitespace(texts)
-    misfits = pc.invert(pc.match_substring_regex(trimmed, format_.pattern))
-    if pc.any(misfits, min_count=0).as_py():
-        row = pc.indices_nonzero(misfits)[0].as_py()
-        raise Misfit(name, row, texts[row].as_py())
-    plain = trimmed
-    if format_.thousands:
-        plain = pc.replace_substring(plain, format_.thousands, "")
+    trimmed = pc.ascii_trim_whitespace(texts)
+    # The expression takes most of the time: without marks between thousands whatever it refuses has a point too many,
+    # or does not become a number afterwards.
+    if format_.thousands or pc.any(pc.match_substring(trimmed, "."), min_count=0).as_py():
+        _check(trimmed, texts, format_, name)
+    plain = pc.replace_substring(trimmed, format_.thousands, "") if format_.thousands else trimmed
     plain = pc.replace_substring(plain, format_.decimal, ".") if format_.decimal != "." else plain
     try:
         return plain.cast(kind)
     except pa.ArrowInvalid:
+        _check(trimmed, texts, format_, name)
         row = _first_failure(plain, kind)
         raise Misfit(name, row, texts[row].as_py()) from None
+
+
+def _check(trimmed: pa.Array, texts: pa.Array, format_: NumberFormat, name: str) -> None:
+    """Raise for the first text that is not written as numbers are."""
+    misfits = pc.indices_nonzero(pc.invert(pc.match_substring_regex(trimmed, format_.pattern)))
+    if len(misfits):
+        row = misfits[0].as_py()
+        raise Misfit(name, row, texts[row].as_py())
 
 
 def _first_failure(texts: pa.Array, kind: pa.DataType) -> int:
