@@ -18,7 +18,7 @@ __all__ = ["read_config", "read_rules"]
 
 
 def read_config(path: str | None) -> dict[str, Any]:
-    """Read kinds, edges, thresholds and alpha from a TOML file, as arguments of :func:`gpudrift.compare`.
+    """Read kinds, edges, thresholds, alpha, how CSV files are written and more from a TOML file, as arguments of :func:`gpudrift.compare`.
 
     Raises
     ------

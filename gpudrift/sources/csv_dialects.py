@@ -74,11 +74,14 @@ class Head:
         What was read below the header; the last line may be cut off.
     complete : bool
         Whether that is all.
+    doubt : str or None
+        Why the separator that was told may be a wrong one: it leaves one column, and another does not.
     """
 
     dialect: Dialect
     lines: list[str]
     complete: bool
+    doubt: str | None = None
 
     @cached_property
     def text(self) -> str:
@@ -169,7 +172,19 @@ def _head(file: File, lines: list[str], encoding: str, options: CsvOptions, *, c
         names, start = tuple(f"f{number}" for number in range(len(first))), 0
     rest = below[start:]
     has_rows = any(line.strip("\r\n") or len(names) == 1 for line in rest) or not complete
-    return Head(Dialect(encoding, separator, options.quote, names, at, options.header, has_rows), rest, complete)
+    dialect = Dialect(encoding, separator, options.quote, names, at, options.header, has_rows)
+    doubt = _doubt(below, separator, options, complete=complete) if told and len(names) == 1 else None
+    return Head(dialect, rest, complete, doubt)
+
+
+def _doubt(lines: list[str], told: str, options: CsvOptions, *, complete: bool) -> str | None:
+    """Why a separator that leaves one column may be a wrong one."""
+    for mark in SEPARATORS:
+        records, _ = _records(lines, mark, options.quote, complete=complete, most=_MANY_ROWS)
+        if mark not in (told, options.quote) and len(records) > 1 and _is_table(records):
+            number = len(records[0])
+            return f"read as one column, because separator={told!r} was told; {mark!r} would make {number} of it"
+    return None
 
 
 def _has_nameless_end(names: tuple[str, ...], rows: Sequence[Sequence[str]]) -> bool:

@@ -102,6 +102,8 @@ def open_file(file: File, options: CsvOptions) -> Opened:
         head = read_head(file, options)
     dialect = head.dialect
     opened = Opened(file, dialect, head.complete)
+    if head.doubt is not None:
+        opened.note(dialect.header[0], "always", head.doubt)
     guessed = dialect.encoding in ("cp1252", "latin-1") and options.encoding is None
     marks = _may_have_marks(head, options)
     if not (guessed or marks):

@@ -88,7 +88,9 @@ def test_told_separators_quotes_and_headers(tmp_path):
     assert values(opened(tmp_path, text, separator="^", quote="'")) == {"a": [1, 2], "b": ["x^y", "it's"]}
     assert values(opened(tmp_path, 'a;b\n5" pipe;1\n"x;2\n', quote="")) == {"a": ['5" pipe', '"x'], "b": [1, 2]}
     assert values(opened(tmp_path, "1;x\n2;y\n", header=False)) == {"f0": [1, 2], "f1": ["x", "y"]}
-    assert values(opened(tmp_path, "a|b\n1|2\n", separator=",")) == {"a|b": ["1|2"]}, "who tells it is believed"
+    source = opened(tmp_path, "a|b\n1|2\n", separator=",")
+    assert values(source) == {"a|b": ["1|2"]}, "who tells it is believed, with a note"
+    assert source.notes == {"a|b": ("read as one column, because separator=',' was told; '|' would make 2 of it",)}
 
 
 def test_files_of_a_folder_may_be_written_in_different_ways(tmp_path):
