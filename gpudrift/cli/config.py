@@ -18,7 +18,9 @@ __all__ = ["read_config", "read_rules"]
 
 
 def read_config(path: str | None) -> dict[str, Any]:
-    """Read kinds, edges, thresholds, alpha, how CSV files are written and more from a TOML file, as arguments of :func:`gpudrift.compare`.
+    """Read a TOML file as arguments of :func:`gpudrift.compare`.
+
+    Kinds, edges, thresholds and alpha, options of file systems and of CSV files, and alerts.
 
     Raises
     ------
