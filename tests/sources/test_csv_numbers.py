@@ -173,3 +173,15 @@ def test_a_decimal_comma_that_comes_late_is_named(tmp_path, monkeypatch, block):
     assert "row 1001" in final.notes["v"][0] and "'2,5'" in final.notes["v"][0] and "decimal" in final.notes["v"][0]
     assert values(opened(tmp_path, "\n".join(["k;v", *lines, ""]), decimal=","), ["k"])["k"][-1] == 1000
     assert settle(opened(tmp_path, "\n".join(["k;v", *lines, ""]), decimal=","))[1]["v"][-1] == 2.5
+
+
+@pytest.mark.parametrize("above", ["", "\n\n", "sep=;\n"])
+@pytest.mark.parametrize("good", ["1,5", "1.5"])
+def test_rows_are_counted_from_the_first_below_the_header_over_all_blocks(tmp_path, monkeypatch, above, good):
+    for module, name in ((csv_dialects, "HEAD"), (csv_opening, "SAMPLE"), (delimited, "CSV_BLOCK")):
+        monkeypatch.setattr(module, name, 256)
+    source = opened(tmp_path, above + "k;v\n" + f"1;{good}\n" * 400 + "2;?\n" + f"1;{good}\n" * 9)
+    assert types(source)["v"] == pa.float64()
+    final, _, _ = settle(source)
+    (note,) = (note for note in final.notes["v"] if "'?'" in note)
+    assert "row 401 of" in note
