@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gpudrift.judging.report import Report as Report
     from gpudrift.judging.rules.reading import Rule as Rule
     from gpudrift.judging.windows import Monitoring as Monitoring
+    from gpudrift.sources import CsvOptions as CsvOptions
     from gpudrift.statistics.comparison import Comparison as Comparison
     from gpudrift.store.store import Store as Store
 
@@ -51,6 +52,7 @@ _HOMES = {
     "profile": "gpudrift.api.calls",
     "suggest_rules": "gpudrift.api.checking",
     "Comparison": "gpudrift.statistics.comparison",
+    "CsvOptions": "gpudrift.sources",
     "IncompatibleColumnError": "gpudrift.errors",
     "SchemaMismatchError": "gpudrift.errors",
     "SourceChangedError": "gpudrift.errors",
@@ -69,6 +71,7 @@ _HOMES = {
 __all__ = [
     "Column",
     "Comparison",
+    "CsvOptions",
     "Finding",
     "GroupedProfile",
     "IncompatibleColumnError",

@@ -20,6 +20,7 @@ from gpudrift.judging.report import Report
 from gpudrift.judging.rules.reading import Given as Rules
 from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
+from gpudrift.sources import CsvOptions
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.version import __version__
 from gpudrift.windows.grouping import MOST_SEGMENTS, WHOLE, Grouping, GroupRequest
@@ -40,6 +41,7 @@ def fit(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Schema:
     """Fit a schema (kinds, edges, frequent values) to a reference without counting it.
 
@@ -47,14 +49,16 @@ def fit(
     ----------
     data : path, list of paths, table or mapping
         As for :func:`profile`.
-    columns, kinds, edges, backend, threads, progress, client, storage_options
+    columns, kinds, edges, backend, threads, progress, client, storage_options, csv
         As for :func:`profile`.
 
     Returns
     -------
     Schema
     """
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
     with opened_table(data, settings) as table:
         return table.fit(fit_options(kinds, edges), columns)
 
@@ -72,6 +76,7 @@ class _Counting(TypedDict, total=False):
     progress: Callable[[Progress], None] | None
     client: Any
     storage_options: Mapping[str, Any] | None
+    csv: CsvOptions | Mapping[str, Any] | None
 
 
 @overload
@@ -136,6 +141,7 @@ def profile(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Profile | GroupedProfile:
     """Count a table in one pass: as a whole, or each time window and segment of it.
 
@@ -181,6 +187,9 @@ def profile(
     storage_options : mapping, optional
         Options of the file system that a URI names, as fsspec knows them (``{"key": …, "secret": …}``). They go to
         whoever reads the files and are never shown.
+    csv : CsvOptions or mapping, optional
+        How CSV files are written, as far as it should not be found: ``{"separator": ";", "decimal": ","}``; see
+        :class:`gpudrift.CsvOptions`.
 
     Returns
     -------
@@ -195,7 +204,9 @@ def profile(
     ValueError
         For unreadable files, columns that are not there, or options that make no sense.
     """
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
     request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
     given = None if schema is None else _known(schema)
     if given is not None and (kinds or edges or rules is not None):
@@ -275,6 +286,7 @@ def compare(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Report:
     """Compare two tables and judge every column.
 
@@ -291,7 +303,7 @@ def compare(
         and ``{"psi": 0.2}`` is short for ``{"*": {"psi": 0.2}}``.
     alpha : float
         Chance that noise alone lifts anything above its noise floor, all judged columns together.
-    backend, threads, progress, client, storage_options
+    backend, threads, progress, client, storage_options, csv
         As for :func:`profile`.
 
     Returns
@@ -306,7 +318,9 @@ def compare(
         As for :func:`profile`.
     """
     before, after = whole_if_saved(reference), whole_if_saved(current)
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
     if isinstance(before, Profile) and (kinds or edges):
         raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
     if isinstance(before, Profile):
@@ -339,6 +353,7 @@ def plan(
     threads: int = 0,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Plan:
     """What :func:`compare` and :func:`monitor` (two tables) or :func:`profile` (one) would take; nothing is counted.
 
@@ -348,7 +363,7 @@ def plan(
         The reference first. A saved profile costs nothing.
     like : Schema, Profile or path of a saved profile, optional
         Of the one table.
-    columns, time, every, zone, by, segments, backend, threads, client, storage_options
+    columns, time, every, zone, by, segments, backend, threads, client, storage_options, csv
         As for :func:`profile`.
 
     Returns
@@ -356,7 +371,7 @@ def plan(
     Plan
         Of which ``str`` makes lines for people.
     """
-    settings = Settings(backend, threads, client=client, storage_options=storage_options)
+    settings = Settings(backend, threads, client=client, storage_options=storage_options, csv=CsvOptions.of(csv))
     request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
     known = None if like is None else _known(like)
     planned = []

@@ -15,6 +15,7 @@ from gpudrift.judging.rules.evaluation import evaluate
 from gpudrift.judging.rules.reading import Given as Rules
 from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.rules.suggestions import suggested_rules
+from gpudrift.sources import CsvOptions
 
 __all__ = ["check", "check_tables", "suggest_rules"]
 
@@ -32,6 +33,7 @@ def check(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> list[Finding]:
     """Check a table by rules; what breaks one is told apart: broken data, moved data, or unlike the training at once.
 
@@ -47,7 +49,7 @@ def check(
     first : data, Profile or path of a saved profile, optional
         The first table after the training, perhaps `data` itself: a finding that is there already is ``skew``, and
         only what has come since is ``drift``.
-    kinds, edges, backend, threads, progress, client, storage_options
+    kinds, edges, backend, threads, progress, client, storage_options, csv
         As for :func:`profile`; kinds and edges concern the reference, or the data where there is none.
 
     Returns
@@ -60,7 +62,9 @@ def check(
     ValueError
         One line with every mistake in the rules; and as for :func:`profile`.
     """
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
     return check_tables(data, rules, reference, first, settings, kinds=kinds, edges=edges)[0]
 
 

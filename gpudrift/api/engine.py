@@ -71,7 +71,7 @@ def opened_table(data: Any, settings: Settings) -> Iterator[Table]:
             yield _Frame(cluster, data)
     elif settings.client is not None and _names_files(data):
         with DaskCluster(settings) as cluster:
-            yield _Distant(cluster, open_files(cluster, data, settings.storage_options))
+            yield _Distant(cluster, open_files(cluster, data, settings))
     else:
         yield _Here(_opened_here(data, settings), settings, on_gpu=lies_on_gpu(data))
 
@@ -209,7 +209,7 @@ def _types(fields: Sequence[Field]) -> dict[str, pa.DataType]:
 def _opened_here(data: Any, settings: Settings) -> Source:
     options = settings.storage_options
     remote = options is not None and _names_files(data) and any(is_uri(os.fsdecode(p)) for p in _listed(data))
-    return open_source(data, options if remote else None, gpu_column=gpu_column)
+    return open_source(data, options if remote else None, gpu_column=gpu_column, csv=settings.csv)
 
 
 def _listed(data: Any) -> Sequence[Any]:

@@ -23,6 +23,7 @@ from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names
 from gpudrift.judging.verdicts import ALPHA
 from gpudrift.judging.windows import Monitoring
+from gpudrift.sources import CsvOptions
 from gpudrift.store.store import Added, Store
 from gpudrift.windows.grouping import MOST_SEGMENTS, NO_TIME, GroupRequest
 
@@ -58,6 +59,7 @@ def monitor(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Monitoring:
     """Judge every time window of a table, and every segment of it, in one reading.
 
@@ -99,7 +101,7 @@ def monitor(
     batch : str, optional
         Name of the data in the store: a batch that comes again replaces itself; see
         :meth:`gpudrift.store.store.Store.add`.
-    backend, threads, progress, client, storage_options
+    backend, threads, progress, client, storage_options, csv
         As for :func:`gpudrift.profile`.
 
     Returns
@@ -114,7 +116,9 @@ def monitor(
         If a column is missing or holds no times, there are too few windows to calibrate by, and as for
         :func:`gpudrift.profile`.
     """
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
     _check_given(data, store, batch)
     listed = () if rules is None else tuple(read_rules(rules))
     request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)

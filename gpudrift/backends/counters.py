@@ -34,7 +34,7 @@ from gpudrift.backends.contract import (
 )
 from gpudrift.backends.sketches import TailCounter, tail_of
 from gpudrift.columns.buffers import arrow_texts, numbers, validity_booleans
-from gpudrift.columns.conversion import coded_values, logical_type, numeric_values, utf8_texts
+from gpudrift.columns.conversion import CELL, coded_values, logical_type, numeric_values, utf8_texts
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, host_array
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 from gpudrift.counts.groups import GroupedProfile
@@ -105,6 +105,8 @@ class State:
         self.prepared: dict[int, Any] = {}
         self.skipped: dict[str, str] = {}
         self.findings: dict[str, str] = {}
+        self.seen: dict[str, str] = {}
+        """Types of columns that were given up because of them."""
 
     def add(
         self, batch: pa.RecordBatch, groups: GroupNumbers | None = None, known: int = 1, sizes: Integers | None = None
@@ -156,7 +158,12 @@ class State:
                 else:
                     self._add_categorical(position, batch.column(index), groups, here.size)
             except IncompatibleColumnError as error:
-                self.skip(column.name, error.reason, error.finding)
+                cell = (one.metadata or {}).get(CELL)
+                reason = error.reason if cell is None else f"{error.reason}: {cell.decode()}"
+                self.skip(column.name, reason, error.finding)
+                if error.finding in ("type changed", "unit changed"):  # of another file, it may be another type
+                    told = str(one.type.value_type if pa.types.is_dictionary(one.type) else one.type)
+                    self.seen[column.name] = min(told, self.seen.get(column.name, told))
 
     def _add_absent(self, position: int, here: Integers) -> None:
         raise NotImplementedError
@@ -432,6 +439,7 @@ class Counted:
         self.tails: dict[tuple[int, int], Tail] = {}
         self.skipped: dict[str, str] = {}
         self.findings: dict[str, str] = {}
+        self.seen: dict[str, str] = {}
         self.filled: set[int] = set()
 
     def take(self, state: State) -> None:
@@ -457,7 +465,8 @@ class Counted:
             for group, tail in counts.tails:
                 key = int(place[group]), position
                 self.tails[key] = self.tails[key] + tail if key in self.tails else tail
-        for mine, theirs in ((self.skipped, state.skipped), (self.findings, state.findings)):
+        texts = (self.skipped, state.skipped), (self.findings, state.findings), (self.seen, state.seen)
+        for mine, theirs in texts:
             for name, text in theirs.items():
                 mine[name] = min(text, mine.get(name, text))
 
@@ -474,7 +483,7 @@ class Counted:
             self._forget_groups_without_rows()
         return GroupedProfile.blanked(
             self.schema, grouping, self.keys, self.rows, self.counts, self.sums, self.low, self.high,
-            self.tails, self.skipped, self.findings,
+            self.tails, self.skipped, self.findings, self.seen,
         )  # fmt: skip
 
     def _forget_groups_without_rows(self) -> None:

@@ -135,7 +135,14 @@ def check(
                 listed,
                 reference,
                 first,
-                Settings(backend, threads, progress, client=client, storage_options=options.get("storage_options")),
+                Settings(
+                    backend,
+                    threads,
+                    progress,
+                    client=client,
+                    storage_options=options.get("storage_options"),
+                    csv=options.get("csv"),
+                ),
                 kinds=options["kinds"],
                 edges=options["edges"],
             )

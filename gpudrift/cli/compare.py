@@ -48,6 +48,11 @@ FILE.toml of --config; every entry is optional:
   [columns."net income"]
   edges = [0, 1000, 50_000]              # your own bins
   thresholds = {{ wasserstein_scaled = 0.5 }}
+  [csv]                                  # what should not be found, of CSV files
+  separator = ";"                        # also: quote, thousands, header = false
+  decimal = ","
+  encoding = "cp1252"
+  missing = ["", "-"]                    # texts that are missing values
   [storage_options]                      # passed to fsspec, for s3://…
   endpoint_url = "https://…"
   [alerts]                               # see 'gpudrift alert --help'

@@ -18,7 +18,9 @@ __all__ = ["read_config", "read_rules"]
 
 
 def read_config(path: str | None) -> dict[str, Any]:
-    """Read kinds, edges, thresholds and alpha from a TOML file, as arguments of :func:`gpudrift.compare`.
+    """Read a TOML file as arguments of :func:`gpudrift.compare`.
+
+    Kinds, edges, thresholds and alpha, options of file systems and of CSV files, and alerts.
 
     Raises
     ------
@@ -73,6 +75,10 @@ def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None
             options["thresholds"]["*"] = _entry(key, value, Mapping, "a table of statistics")
         elif key == "storage_options":
             options["storage_options"] = dict(_entry(key, value, Mapping, "a table of options"))
+        elif key == "csv":
+            from gpudrift.sources.csv_options import CsvOptions
+
+            options["csv"] = CsvOptions.of(_entry(key, value, Mapping, "a table of options"))
         elif key == "alerts":
             from gpudrift.alerts.settings import read_settings
 
@@ -81,7 +87,7 @@ def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None
             for name, entries in _entry(key, value, Mapping, "a table of columns").items():
                 _read_column(name, entries, options)
         else:
-            raise _unknown(key, ("alpha", "thresholds", "columns", "storage_options", "alerts"))
+            raise _unknown(key, ("alpha", "thresholds", "columns", "csv", "storage_options", "alerts"))
     Thresholds.of(options["thresholds"])  # raises for what is none
 
 

@@ -295,6 +295,6 @@ def planned(
     **windows: Any,
 ) -> Plan:
     """Plan a run without counting anything."""
-    storage = options.get("storage_options")
+    storage, csv = options.get("storage_options"), options.get("csv")
     where: dict[str, Any] = {"backend": backend, "threads": threads, "client": client}
-    return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where, **windows)
+    return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, csv=csv, **where, **windows)

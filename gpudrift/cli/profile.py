@@ -117,6 +117,7 @@ def profile(
                 progress=progress,
                 client=client,
                 storage_options=options.get("storage_options"),
+                csv=options.get("csv"),
                 **windows,
             )
     check_output("--output", output, counted.provenance.get("files", ()))
@@ -187,6 +188,11 @@ def _describe(counted: Profile | GroupedProfile, path: str) -> None:
         say(f"skipped {plain(name, 40)}: {reason}")
     if len(skipped) > MOST_SKIPPED:
         say(f"and {len(skipped) - MOST_SKIPPED:,} more skipped columns")
+    notes = [f"{plain(name, 40)}: {plain(note)}" for name, own in made.get("reading", {}).items() for note in own]
+    for note in notes[:MOST_SKIPPED]:
+        say(f"note: {note}")
+    if len(notes) > MOST_SKIPPED:
+        say(f"and {len(notes) - MOST_SKIPPED:,} more notes")
 
 
 def _describe_windows(counted: GroupedProfile) -> None:

@@ -26,6 +26,7 @@ from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
 from gpudrift.errors import IncompatibleColumnError
 
 __all__ = [
+    "CELL",
     "INVALID_UTF8",
     "NAN_IS_NULL",
     "CodedValues",
@@ -33,6 +34,7 @@ __all__ = [
     "coded_values",
     "default_kind",
     "kinds_for",
+    "listed_texts",
     "logical_type",
     "numeric_values",
     "stored_type",
@@ -43,6 +45,8 @@ __all__ = [
 INVALID_UTF8 = "a text is not valid UTF-8"
 NAN_IS_NULL = {b"gpudrift.nan": b"null"}
 """Field metadata that a source sets where the container cannot tell NaN from null (NumPy-backed pandas)."""
+CELL = b"gpudrift.cell"
+"""Field metadata that a source sets where one cell of a text file decides what a column is: where it is, in words."""
 
 EXACT_WHOLE = 2**53
 DECIMAL_DIGITS = 18
@@ -450,6 +454,11 @@ def _plain_array(array: pa.Array) -> pa.Array:
 def _is_text(data_type: pa.DataType) -> bool:
     types = pa.types
     return bool(types.is_string(data_type) or types.is_large_string(data_type) or types.is_string_view(data_type))
+
+
+def listed_texts(schema: Schema) -> dict[str, tuple[bytes, ...]]:
+    """The texts that a schema lists as values of each column of texts."""
+    return {column.name: column.categories for column in schema.columns if column.type == "text" and column.categories}
 
 
 def arrow_types(schema: Schema) -> dict[str, pa.DataType]:

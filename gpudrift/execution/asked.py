@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
@@ -25,6 +25,7 @@ __all__ = [
     "seen_types",
     "segment_columns",
     "selected_fields",
+    "with_notes",
     "with_readable",
 ]
 
@@ -53,9 +54,18 @@ def selected_fields(
     return [one for one in fields if wanted is None or one.name in wanted]
 
 
-def seen_types(fields: Iterable[Field]) -> dict[str, str]:
-    """The types of columns as text; of one that cannot be read, why, in brackets."""
-    return {one.name: str(one.type) if one.type is not None else f"({one.problem})" for one in fields}
+def seen_types(fields: Iterable[Field], given_up: Mapping[str, str]) -> dict[str, str]:
+    """The types of columns as text; of one that cannot be read, why, in brackets.
+
+    Of one that was given up, because a file has it with another type than the first, that other type.
+    """
+    types = {}
+    for one in fields:
+        types[one.name] = str(one.type) if one.type is not None else f"({one.problem})"
+        plain = one.type.value_type if one.type is not None and pa.types.is_dictionary(one.type) else one.type
+        if given_up.get(one.name, str(plain)) != str(plain):
+            types[one.name] = given_up[one.name]
+    return types
 
 
 def segment_columns(fields: Iterable[Field], label: str, grouping: Grouping | GroupRequest) -> list[Column]:
@@ -109,7 +119,13 @@ def with_readable(
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in profile.schema}
     if reasons and not (fitted and not profile.grouping):
         profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable"))
-    return profile.telling(seen=seen_types(shown))
+    return profile.telling(seen=seen_types(shown, profile.seen))
+
+
+def with_notes(profile: GroupedProfile, source: Source) -> GroupedProfile:
+    """The profile with what its source tells of how columns were read, in its provenance."""
+    notes = {name: list(own) for name, own in source.notes.items() if own and name in profile.schema}
+    return profile.with_provenance(reading=notes) if notes else profile
 
 
 def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
@@ -123,7 +139,7 @@ def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
     unreadable = {
         name
         for name, finding in profile.findings.items()
-        if finding == "unreadable" and profile.skipped.get(name) != INVALID_UTF8
+        if finding == "unreadable" and not profile.skipped.get(name, "").startswith(INVALID_UTF8)
     }
     # Where bins were chosen of this table, a column that could not be read has become one that is not counted.
     unreadable |= {column.name for column in profile.schema.columns if column.type == "unsupported"}

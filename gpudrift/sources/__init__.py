@@ -14,7 +14,8 @@ Batches carry what the data holds: types may differ from file to file, and text 
 ``large_string`` or a dictionary of those (a Parquet file's own dictionaries are kept, so that each text is
 looked at once). NaN is not null, except where the library that made the data has no null: a NumPy-backed
 float column of pandas is marked by the metadata ``{b"gpudrift.nan": b"null"}`` on its field; its values are
-left alone, and whoever counts them decides. In CSV files the texts that pandas reads as missing are null.
+left alone, and whoever counts them decides. In CSV files the texts that pandas reads as missing are null,
+unless `CsvOptions` or the column that they are compared with say otherwise.
 
 Files that change
 -----------------
@@ -38,6 +39,7 @@ from typing import Any
 import pyarrow as pa
 
 from gpudrift.sources.base import CsvTypesChanged, Field, Part, Source, width_of
+from gpudrift.sources.csv_options import CsvOptions
 from gpudrift.sources.datafile import File
 from gpudrift.sources.delimited import csv_source
 from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
@@ -50,6 +52,7 @@ from gpudrift.sources.streams import stream_source
 from gpudrift.sources.trouble import hidden
 
 __all__ = [
+    "CsvOptions",
     "CsvTypesChanged",
     "Field",
     "Found",
@@ -68,7 +71,11 @@ __all__ = [
 
 
 def open_source(
-    data: object, storage_options: Mapping[str, Any] | None = None, *, gpu_column: GpuColumn | None = None
+    data: object,
+    storage_options: Mapping[str, Any] | None = None,
+    *,
+    gpu_column: GpuColumn | None = None,
+    csv: CsvOptions | None = None,
 ) -> Source:
     """Open data of any supported kind as a `Source`.
 
@@ -84,6 +91,8 @@ def open_source(
         Open URIs through the library fsspec, with these options; only URIs.
     gpu_column : callable, optional
         Makes columns of arrays on a GPU (:func:`gpudrift.backends.gpu_column`); without it they are refused.
+    csv : CsvOptions, optional
+        How CSV files are written, as far as it should not be found; for other data it says nothing.
 
     Raises
     ------
@@ -95,9 +104,9 @@ def open_source(
         For anything else.
     """
     if isinstance(data, str | os.PathLike):
-        return find_source([os.fsdecode(data)], storage_options).open()
+        return find_source([os.fsdecode(data)], storage_options, csv).open()
     if isinstance(data, list | tuple) and data and all(isinstance(path, str | os.PathLike) for path in data):
-        return find_source([os.fsdecode(path) for path in data], storage_options).open()
+        return find_source([os.fsdecode(path) for path in data], storage_options, csv).open()
     if storage_options is not None:
         raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; this is {kind_of(data)}")
     if isinstance(data, pa.RecordBatchReader) or instance_of(data, "pyarrow.dataset", "Dataset"):
@@ -119,20 +128,25 @@ class Found:
 
     label: str
     files: tuple[File, ...]
+    csv: CsvOptions | None = None
 
     def open(self, found: Sequence[Summary] | None = None) -> Source:
         """Open them; Parquet files need not be read where their summaries are given."""
         if self.files[0].format == "Parquet":
             return parquet_source(self.label, self.files, found)
-        return {"Arrow IPC": ipc_source, "CSV": csv_source}[self.files[0].format](self.label, self.files)
+        if self.files[0].format == "CSV":
+            return csv_source(self.label, self.files, self.csv)
+        return ipc_source(self.label, self.files)
 
     def summaries(self, start: int, stop: int) -> list[Summary]:
         """Of some Parquet files; none of other formats."""
         return summaries(self.files[start:stop], self.label) if self.files[0].format == "Parquet" else []
 
 
-def find_source(paths: Sequence[str], storage_options: Mapping[str, Any] | None = None) -> Found:
+def find_source(
+    paths: Sequence[str], storage_options: Mapping[str, Any] | None = None, csv: CsvOptions | None = None
+) -> Found:
     """Find the files that paths name, for :func:`open_source` in pieces; errors as there."""
     files = find_files(paths, storage_options)
     first = hidden(paths[0]) if is_uri(paths[0]) else paths[0]
-    return Found(first if len(paths) == 1 else f"{first} and {len(paths) - 1} more", tuple(files))
+    return Found(first if len(paths) == 1 else f"{first} and {len(paths) - 1} more", tuple(files), csv)

@@ -9,7 +9,7 @@ import posixpath
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from dataclasses import fields as dataclass_fields
@@ -142,8 +142,17 @@ class Source(Protocol):
     def joined(self, parts: Sequence[Part]) -> Sequence[Part]:
         """Consecutive parts as those that are read best; the same rows in the same order."""
 
-    def with_types(self, types: Mapping[str, pa.DataType]) -> Source:
-        """Parse these columns of CSV files as these types; other sources return themselves."""
+    @property
+    def notes(self) -> Mapping[str, tuple[str, ...]]:
+        """What a reader of the numbers should know of how columns were read, by name; where nothing, no entry."""
+
+    def with_types(
+        self, types: Mapping[str, pa.DataType], values: Mapping[str, Collection[bytes]] | None = None
+    ) -> Source:
+        """Parse these columns of CSV files as these types; other sources return themselves.
+
+        What is among the ``values`` of a column is one, even if the text is a missing value elsewhere.
+        """
 
 
 class CsvTypesChanged(Exception):
@@ -287,7 +296,13 @@ class OpenedSource:
         join = getattr(self.reader, "joined", None)
         return parts if join is None else join(self, parts)
 
-    def with_types(self, types: Mapping[str, pa.DataType]) -> OpenedSource:
+    @property
+    def notes(self) -> Mapping[str, tuple[str, ...]]:
+        return {}
+
+    def with_types(
+        self, types: Mapping[str, pa.DataType], values: Mapping[str, Collection[bytes]] | None = None
+    ) -> OpenedSource:
         return self
 
 

@@ -7,7 +7,7 @@ people look at, are computed when they are asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -161,7 +161,18 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
                 current.columns[current.schema.index[column.name]] if column.name in same else _nothing(mine),
             )
         )
-    return Comparison(reference, current, tuple(compare_columns(pairs, obstacles)), changes)
+    columns = [_with_reading(one, reference, current) for one in compare_columns(pairs, obstacles)]
+    return Comparison(reference, current, tuple(columns), changes)
+
+
+def _with_reading(column: ColumnComparison, reference: Profile, current: Profile) -> ColumnComparison:
+    """A column with what is to be known of how it was read."""
+    notes = [
+        f"{which}: {note}"
+        for which, side in (("reference", reference), ("current", current))
+        for note in side.provenance.get("reading", {}).get(column.column.name, ())
+    ]
+    return replace(column, notes=(*column.notes, *notes)) if notes else column
 
 
 def compare_columns(pairs: Sequence[Pair], obstacles: Mapping[str, str] | None = None) -> list[ColumnComparison]:
