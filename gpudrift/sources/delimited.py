@@ -53,10 +53,11 @@ class _CsvSource(OpenedSource):
     """The one source whose columns can be parsed as other types."""
 
     def with_types(self, types: Mapping[str, pa.DataType]) -> OpenedSource:
-        held = self.types.keys() & set().union(*self.places)
+        keyed = super().with_types(types)
+        held = keyed.types.keys() & set().union(*keyed.places)
         wanted = {name: _csv_type(kind) for name, kind in types.items() if name in held}
-        fields = (replace(column, type=wanted.get(column.name) or column.type) for column in self.fields)
-        return replace(self, fields=tuple(fields))
+        fields = (replace(column, type=wanted.get(column.name) or column.type) for column in keyed.fields)
+        return replace(keyed, fields=tuple(fields))
 
 
 @dataclass(frozen=True, eq=False)
