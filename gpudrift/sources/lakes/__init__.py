@@ -19,7 +19,7 @@ from gpudrift.sources import finding
 from gpudrift.sources.datafile import File
 from gpudrift.sources.finding import is_folder, is_uri
 from gpudrift.sources.lakes.reading import lake_source
-from gpudrift.sources.lakes.tables import LakeTable, Stored, data_files
+from gpudrift.sources.lakes.tables import LakeTable, Stored, are_of_fsspec, data_files, plain_uri
 from gpudrift.sources.lakes.versions import Version
 from gpudrift.sources.libraries import instance_of
 from gpudrift.sources.marks import ADDRESS, table_format, table_hint
@@ -127,8 +127,11 @@ def find_table(address: Address, options: Mapping[str, Any] | None) -> Listed:
             raise FileNotFoundError(f"no such file or folder: {label!r}")
         if os.path.isdir(place):  # noqa: PTH112
             _check_format(address.format, place, shown)
-    opened = _opened(address, place, shown, options, secrets)
-    return _listed(opened, address.format, shown.rstrip("/") or shown, secrets)
+    location = finding.locate(place, options) if not remote or are_of_fsspec(options) else None
+    if remote:
+        place, options = plain_uri(place, options)
+    opened = _opened(address, place, shown, location, options, secrets)
+    return _listed(opened, address.format, shown.rstrip("/") or shown, secrets, location if remote else None)
 
 
 def _check_format(wanted: str, place: str, shown: str) -> None:
@@ -139,7 +142,12 @@ def _check_format(wanted: str, place: str, shown: str) -> None:
 
 
 def _opened(
-    address: Address, place: str, shown: str, options: Mapping[str, Any] | None, secrets: tuple[str, ...]
+    address: Address,
+    place: str,
+    shown: str,
+    location: Any,
+    options: Mapping[str, Any] | None,
+    secrets: tuple[str, ...],
 ) -> Any:
     library = {"Delta": "deltalake", "Iceberg": "pyiceberg"}[address.format]
     try:
@@ -150,8 +158,7 @@ def _opened(
                 return open_delta(place, shown, address.version, options)
             from gpudrift.sources.lakes.iceberg import open_iceberg, scan_of
 
-            location = finding.locate(place, options if is_uri(place) else None)
-            table = open_iceberg(location.filesystem, location.path, place, shown, options)
+            table = open_iceberg(location, place, shown, options)
             return scan_of(table, address.version, shown)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != library:
@@ -196,12 +203,13 @@ def opened_table_files(data: Any) -> Listed:
     return _listed(scan, "Iceberg", shown, secrets)
 
 
-def _listed(opened: Any, format_: str, shown: str, secrets: tuple[str, ...]) -> Listed:
+def _listed(opened: Any, format_: str, shown: str, secrets: tuple[str, ...], location: Any = None) -> Listed:
     with named(shown, secrets):
         if format_ == "Delta":
             from gpudrift.sources.lakes.delta import delta_files
 
-            table, stored = delta_files(opened, shown)
+            store = None if location is None else (location.filesystem, location.path)
+            table, stored = delta_files(opened, shown, store)
         else:
             from gpudrift.sources.lakes.iceberg import iceberg_files
 

@@ -32,7 +32,7 @@ OPTIONS = {
     "anon": "aws_skip_signature",
 }
 """What fsspec calls the options of S3, and what the library does."""
-READER_FEATURES = {"columnMapping", "deletionVectors", "timestampNtz", "typeWidening", "typeWidening-preview"} | {
+READER_FEATURES = {"columnMapping", "deletionVectors", "timestampNtz"} | {
     "vacuumProtocolCheck", "v2Checkpoint"
 }  # fmt: skip
 """Features of a table under which its Parquet files hold what is read of them here."""
@@ -82,8 +82,17 @@ def _written(table: Any) -> datetime | None:
     return None if stamp is None else datetime.fromtimestamp(stamp / 1000).astimezone()
 
 
-def delta_files(table: Any, label: str) -> tuple[LakeTable, list[Stored]]:
-    """The columns and live files of the version that a ``DeltaTable`` has loaded; ``label`` is its folder.
+def delta_files(table: Any, label: str, store: tuple[Any, str] | None = None) -> tuple[LakeTable, list[Stored]]:
+    """The columns and live files of the version that a ``DeltaTable`` has loaded.
+
+    Parameters
+    ----------
+    table : deltalake.DeltaTable
+    label : str
+        Its folder, for messages.
+    store : (pyarrow.fs.FileSystem, str), optional
+        The store and the folder there, to read files from; by default as the library does, whose own file system lets
+        no other thread run while it waits.
 
     Raises
     ------
@@ -104,11 +113,12 @@ def delta_files(table: Any, label: str) -> tuple[LakeTable, list[Stored]]:
     partitions = [column for column in columns if column.name in set(metadata.partition_columns)]
     values = {column.name: _partition_values(actions, column) for column in partitions}
     deleted = _deleted(table) if "deletionVectors" in features else {}
-    filesystem, files = _filesystem(table), []
+    filesystem, files = store[0] if store is not None else _filesystem(table), []
     for at, path in enumerate(map(unquote, actions["path"].to_pylist())):  # the log has them encoded
         place, shown = _place(table, path, label)
         # Vectors name their files by URIs.
         gone = deleted.pop(place if _is_local(table) else posixpath.join(table.table_uri, path), None)
+        place = posixpath.join(store[1], place) if store is not None and not _is_local(table) else place
         files.append(Stored(filesystem, place, shown, {name: scalars[at] for name, scalars in values.items()}, gone))
     if deleted:
         raise ValueError(f"the Delta table {label!r} has deleted rows in a file it does not list: {min(deleted)!r}")

@@ -35,13 +35,13 @@ OPTIONS = {
 _METADATA = re.compile(r"v?([0-9]+)(?:-.*)?(?:\.gz)?\.metadata\.json(?:\.gz)?")
 
 
-def open_iceberg(filesystem: Any, path: str, place: str, label: str, options: Mapping[str, Any] | None) -> Any:
+def open_iceberg(location: Any, place: str, label: str, options: Mapping[str, Any] | None) -> Any:
     """Open the table of a folder, or of one of its metadata files, without a catalog.
 
     Parameters
     ----------
-    filesystem, path
-        The folder or file, to look for the newest metadata.
+    location : gpudrift.sources.finding.Location or None
+        Where it lies; None where only the library knows how to open its store.
     place : str
         The same as a path or URI, for the library.
     label : str
@@ -52,11 +52,17 @@ def open_iceberg(filesystem: Any, path: str, place: str, label: str, options: Ma
     ValueError
         If it cannot be told which metadata is the newest: only a catalog knows.
     """
+    from pyiceberg.io import load_file_io
     from pyiceberg.table import StaticTable
 
-    if ".metadata.json" not in posixpath.basename(path):
-        place = posixpath.join(place, "metadata", _newest(filesystem, posixpath.join(path, "metadata"), label))
-    return StaticTable.from_metadata(place, text_options(options, OPTIONS))
+    properties = text_options(options, OPTIONS)
+    if ".metadata.json" not in posixpath.basename(place):
+        if location is not None:
+            filesystem, folder = location.filesystem, location.path
+        else:
+            filesystem, folder, _ = _place(load_file_io(properties, place), place)
+        place = posixpath.join(place, "metadata", _newest(filesystem, posixpath.join(folder, "metadata"), label))
+    return StaticTable.from_metadata(place, properties)
 
 
 def _newest(filesystem: Any, folder: str, label: str) -> str:

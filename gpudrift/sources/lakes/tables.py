@@ -5,11 +5,13 @@ That is all it takes to read the files as Parquet, by several threads or machine
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl, unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +20,20 @@ import pyarrow as pa
 from gpudrift.sources.datafile import File, state_of
 from gpudrift.sources.trouble import named
 
-__all__ = ["Column", "LakeTable", "Stored", "data_files", "pack_rows", "text_options", "unpack_rows"]
+__all__ = [
+    "Column",
+    "LakeTable",
+    "Stored",
+    "are_of_fsspec",
+    "data_files",
+    "pack_rows",
+    "plain_uri",
+    "text_options",
+    "unpack_rows",
+]
 
+_LIBRARY_NAME = re.compile(r"(aws|azure|google|gcs|gs|s3|adls|hdfs|client)[_.].*", re.IGNORECASE)
+"""Options that have the names of a library of lakes, and not those of fsspec."""
 REQUESTS = 16
 """Files of a store that are asked for at a time."""
 
@@ -124,6 +138,11 @@ def unpack_rows(packed: bytes, start: int, stop: int) -> npt.NDArray[np.bool_]:
     return np.concatenate([bits, np.zeros(stop - start - bits.size, np.bool_)])
 
 
+def are_of_fsspec(options: Mapping[str, Any] | None) -> bool:
+    """Whether options have the names that fsspec gives them, so that data files can be opened with them."""
+    return not any(_LIBRARY_NAME.fullmatch(name) and name != "client_kwargs" for name in options or ())
+
+
 def text_options(options: Mapping[str, Any] | None, names: Mapping[str, str]) -> dict[str, str]:
     """Options of a store as texts, those of fsspec under the names that a library has for them; others as they are."""
     given = dict(options or {})
@@ -136,3 +155,21 @@ def text_options(options: Mapping[str, Any] | None, names: Mapping[str, str]) ->
         for name, value in given.items()
         if value is not None
     }
+
+
+def plain_uri(uri: str, options: Mapping[str, Any] | None) -> tuple[str, dict[str, Any] | None]:
+    """A URI without the credentials and parameters that Arrow takes from it, and these as options of fsspec."""
+    head, _, query = uri.partition("?")
+    scheme, _, rest = head.partition("://")
+    user, at, place = rest.rpartition("@")
+    given = dict(options or {})
+    if scheme == "s3" and at and ":" in user:
+        name, _, word = user.partition(":")
+        given |= {"key": unquote(name), "secret": unquote(word)}
+        head = f"{scheme}://{place}"
+    known = dict(parse_qsl(query)) if scheme == "s3" else {}
+    if "endpoint_override" in known:
+        given["endpoint_url"] = f"{known.get('scheme', 'https')}://{known['endpoint_override']}"
+    if "region" in known:
+        given["region_name"] = known["region"]
+    return head if scheme == "s3" else uri, given or None
