@@ -152,6 +152,8 @@ def test_deleted_rows_and_columns_of_other_names(tmp_path):
         "s": ["z"] * 5 + [f"t{n % 3}" for n in (1, 2, 3, 4, 5, 14, 15, 16, 17, 18)],
         "p": [None] * 5 + [dt.date(2025, 1, 3)] * 10,
     }
+    batches = [batch for part in source.parts for batch in source.batches(part, ["n"])]
+    assert {batch.schema.field("n").type for batch in batches} == {pa.int64()}, "also where the file has 32 bits"
     assert values(pickle.loads(pickle.dumps(source))) == values(source)
     assert rows_of(source) == rows_of(open_source(pa.table(DeltaTable(folder).scan()).select(["n", "s", "p"])))
     assert_same(folder, 0)
