@@ -30,7 +30,7 @@ from gpudrift.execution.planning import planned
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.sources import Field, Source, is_parquet, is_uri, lies_on_gpu, open_source
+from gpudrift.sources import Field, Source, is_lake_table, is_parquet, is_uri, lies_on_gpu, open_source
 from gpudrift.windows.grouping import Grouping, GroupRequest
 
 __all__ = ["Table", "opened_table", "planned_place"]
@@ -69,7 +69,7 @@ def opened_table(data: Any, settings: Settings) -> Iterator[Table]:
     if _is_dask_frame(data):
         with DaskCluster(with_client(settings)) as cluster:
             yield _Frame(cluster, data)
-    elif settings.client is not None and _names_files(data):
+    elif settings.client is not None and (_names_files(data) or is_lake_table(data)):
         with DaskCluster(settings) as cluster:
             yield _Distant(cluster, open_files(cluster, data, settings))
     else:

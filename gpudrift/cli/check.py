@@ -23,6 +23,7 @@ from gpudrift.cli.options import (
     split_gates,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.cli.versions import version_option
 from gpudrift.vocabulary import FINDING_KINDS
 
 __all__ = ["check", "rules"]
@@ -60,6 +61,7 @@ kind (quality, drift, skew) of its findings.
     epilog=DATA_HELP.format(what="DATA is", profile=", or a saved profile") + _RULES_HELP + EXIT_STATUS,
 )
 @click.argument("data", shell_complete=complete_file)
+@version_option("data")
 @click.option(
     "--rules", required=True, metavar="RULES.toml", shell_complete=complete_file, help="The rules; see below."
 )

@@ -27,6 +27,7 @@ from gpudrift.cli.options import (
     split_names,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.cli.versions import version_option
 from gpudrift.vocabulary import ALSO_JUDGED, COLUMN_KINDS, DECIDING
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ _STATISTICS = fill(f"{', '.join(DECIDING)} (these have default thresholds), {', 
 )
 @click.argument("reference", shell_complete=complete_file)
 @click.argument("current", shell_complete=complete_file)
+@version_option("current")
 @columns_options
 @click.option(
     "--alpha",

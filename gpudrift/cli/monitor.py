@@ -31,6 +31,7 @@ from gpudrift.cli.options import (
     windows_options,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.cli.versions import version_option
 from gpudrift.vocabulary import FINDING_KINDS
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ Examples:
 )
 @click.argument("baseline", shell_complete=complete_file)
 @click.argument("data", required=False, shell_complete=complete_file)
+@version_option("data")
 @windows_options
 @click.option(
     "--rules", metavar="RULES.toml", shell_complete=complete_file, help="Check every window against these rules."

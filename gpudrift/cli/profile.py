@@ -25,6 +25,7 @@ from gpudrift.cli.options import (
     windows_options,
 )
 from gpudrift.cli.saying import one_line, one_line_of, print_plan, progress_bar, say
+from gpudrift.cli.versions import version_option
 
 if TYPE_CHECKING:
     from gpudrift.counts.groups import GroupedProfile
@@ -44,6 +45,7 @@ MOST_SEGMENTS = 8
     + "\nSee 'gpudrift compare --help' for FILE.toml of --config; thresholds are ignored here.\n",
 )
 @click.argument("data", shell_complete=complete_file)
+@version_option("data")
 @click.option(
     "-o", "--output", required=True, metavar="OUT.parquet", shell_complete=complete_file, help="The file to write."
 )

@@ -42,8 +42,17 @@ from gpudrift.sources.base import CsvTypesChanged, Field, Part, Source, width_of
 from gpudrift.sources.csv_options import CsvOptions
 from gpudrift.sources.datafile import File
 from gpudrift.sources.delimited import csv_source
-from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
+from gpudrift.sources.finding import absolute, find_files, is_saved_profile, is_uri
 from gpudrift.sources.ipc import ipc_source
+from gpudrift.sources.lakes import (
+    LakeTable,
+    address_of,
+    find_table,
+    is_lake_table,
+    lake_source,
+    opened_table_files,
+    versioned,
+)
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.memory import GpuColumn, lies_on_gpu, memory_source
 from gpudrift.sources.on_device import is_parquet, read_onto
@@ -59,13 +68,17 @@ __all__ = [
     "Part",
     "Source",
     "Summary",
+    "absolute",
     "find_source",
+    "find_table_source",
+    "is_lake_table",
     "is_parquet",
     "is_saved_profile",
     "is_uri",
     "lies_on_gpu",
     "open_source",
     "read_onto",
+    "versioned",
     "width_of",
 ]
 
@@ -84,7 +97,9 @@ def open_source(
     data : path, list of paths, Arrow object, DataFrame or dict of arrays
         Paths name Parquet, Arrow IPC or CSV files, folders (read recursively, without names that start with
         "." or "_"), globs with ``* ? [ **``, or URIs such as ``s3://bucket/folder``. Folders named
-        ``key=value`` below a folder, or below the first wildcard of a glob, become columns. Also: pyarrow
+        ``key=value`` below a folder, or below the first wildcard of a glob, become columns. The folder of a
+        Delta or Iceberg table is read as that, at its latest version, or the one of ``delta:///path@12`` and
+        ``iceberg:///path@snapshot``; so are their libraries' objects for tables and scans. Also: pyarrow
         Table, RecordBatch, Dataset, RecordBatchReader (read once), pandas, Polars and cuDF DataFrames,
         whatever exports an Arrow stream, and mappings of names to one-dimensional arrays, also on a GPU.
     storage_options : mapping, optional
@@ -107,6 +122,8 @@ def open_source(
         return find_source([os.fsdecode(data)], storage_options, csv).open()
     if isinstance(data, list | tuple) and data and all(isinstance(path, str | os.PathLike) for path in data):
         return find_source([os.fsdecode(path) for path in data], storage_options, csv).open()
+    if is_lake_table(data):
+        return find_table_source(data).open()
     if storage_options is not None:
         raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; this is {kind_of(data)}")
     if isinstance(data, pa.RecordBatchReader) or instance_of(data, "pyarrow.dataset", "Dataset"):
@@ -124,14 +141,20 @@ def open_source(
 
 @dataclass(frozen=True)
 class Found:
-    """Files that were found and not opened yet; ``label`` is what the user gave, without secrets."""
+    """Files that were found and not opened yet; ``label`` is what the user gave, without secrets.
+
+    ``table`` says what else it takes to read them, if they are those of a table of a lake.
+    """
 
     label: str
     files: tuple[File, ...]
+    table: LakeTable | None = None
     csv: CsvOptions | None = None
 
     def open(self, found: Sequence[Summary] | None = None) -> Source:
         """Open them; Parquet files need not be read where their summaries are given."""
+        if self.table is not None:
+            return lake_source(self.label, self.files, self.table, found)
         if self.files[0].format == "Parquet":
             return parquet_source(self.label, self.files, found)
         if self.files[0].format == "CSV":
@@ -140,13 +163,24 @@ class Found:
 
     def summaries(self, start: int, stop: int) -> list[Summary]:
         """Of some Parquet files; none of other formats."""
-        return summaries(self.files[start:stop], self.label) if self.files[0].format == "Parquet" else []
+        some = self.files[start:stop]
+        return summaries(some, self.label) if some and some[0].format == "Parquet" else []
 
 
 def find_source(
     paths: Sequence[str], storage_options: Mapping[str, Any] | None = None, csv: CsvOptions | None = None
 ) -> Found:
     """Find the files that paths name, for :func:`open_source` in pieces; errors as there."""
+    if len(paths) == 1:
+        table = address_of(paths[0], storage_options)
+        if table is not None:
+            return Found(*find_table(table, storage_options))
     files = find_files(paths, storage_options)
     first = hidden(paths[0]) if is_uri(paths[0]) else paths[0]
-    return Found(first if len(paths) == 1 else f"{first} and {len(paths) - 1} more", tuple(files), csv)
+    label = first if len(paths) == 1 else f"{first} and {len(paths) - 1} more"
+    return Found(label, tuple(files), csv=csv)
+
+
+def find_table_source(data: Any) -> Found:
+    """The files of a table of a lake that its library has opened; errors as of :func:`open_source`."""
+    return Found(*opened_table_files(data))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import posixpath
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -22,6 +20,7 @@ from pyarrow import types as is_type
 
 from gpudrift.columns.device import DeviceBatch
 from gpudrift.sources.datafile import File
+from gpudrift.sources.keys import key_type, key_values
 from gpudrift.sources.trouble import named
 
 __all__ = [
@@ -143,13 +142,17 @@ class Source(Protocol):
         """Consecutive parts as those that are read best; the same rows in the same order."""
 
     @property
+    def table(self) -> Mapping[str, str]:
+        """Of a table of a lake: its format, the version that is read, and a digest of which rows; else nothing."""
+
+    @property
     def notes(self) -> Mapping[str, tuple[str, ...]]:
         """What a reader of the numbers should know of how columns were read, by name; where nothing, no entry."""
 
     def with_types(
         self, types: Mapping[str, pa.DataType], values: Mapping[str, Collection[bytes]] | None = None
     ) -> Source:
-        """Parse these columns of CSV files as these types; other sources return themselves.
+        """Parse these columns of CSV files, and ``key=value`` folders, as these types; others stay as they are.
 
         What is among the ``values`` of a column is one, even if the text is a missing value elsewhere.
         """
@@ -200,6 +203,7 @@ class OpenedSource:
     columnar: bool = True
     rereadable: bool = True
     origins: tuple[File, ...] = ()
+    table: Mapping[str, str] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {one.name: getattr(self, one.name) for one in dataclass_fields(self)} | {"sizes": self.sizes}
@@ -230,6 +234,8 @@ class OpenedSource:
             for file in self.origins
         ]
         content = repr((files or self.label, [part.rows for part in self.parts], columns))
+        if self.table:  # what deletes leave of two versions may have the same files and numbers of rows
+            content += repr(sorted(self.table.items()))
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @cached_property
@@ -303,7 +309,34 @@ class OpenedSource:
     def with_types(
         self, types: Mapping[str, pa.DataType], values: Mapping[str, Collection[bytes]] | None = None
     ) -> OpenedSource:
-        return self
+        """The same source with the values of ``key=value`` folders as these types, where all of them are of it."""
+        # Thousands of files share a few layouts.
+        held = set().union(*{id(own): own for own in self.places}.values())
+        texts = _key_texts(self.origins, held) if any(file.keys for file in self.origins) else {}
+        read: dict[str, dict[str | None, pa.Scalar]] = {}
+        for name in texts.keys() & types.keys():
+            wanted = plain_type(types[name])
+            values_of_key = key_values(texts[name], wanted) if wanted != self.types.get(name) else None
+            if values_of_key is not None:
+                read[name] = dict(zip(texts[name], values_of_key, strict=True))
+        if not read:
+            return self
+        fields = (replace(one, type=plain_type(types[one.name])) if one.name in read else one for one in self.fields)
+        known = {name: size for name, size in self.sizes.items() if name not in read}
+        keys = tuple(
+            {**own, **{key: read[key][text] for key, text in file.keys if key in read}}
+            for own, file in zip(self.keys, self.origins, strict=True)
+        )
+        return replace(self, fields=tuple(fields), keys=keys).with_sizes(known)
+
+
+def _key_texts(files: Sequence[File], columns: set[str]) -> dict[str, list[str | None]]:
+    """The different values of each key that is no column of the files."""
+    texts: dict[str, dict[str | None, None]] = {}
+    for key, text in itertools.chain.from_iterable(file.keys for file in files):
+        if key not in columns:
+            texts.setdefault(key, {})[text] = None
+    return {key: list(values) for key, values in texts.items()}
 
 
 def empty_rows(rows: int | None) -> pa.RecordBatch:
@@ -383,21 +416,10 @@ def file_source(
     places: Iterable[Mapping[str, Any]], *, columnar: bool = True, kind: type[OpenedSource] = OpenedSource,
 ) -> OpenedSource:  # fmt: skip
     """Source of files with columns for their ``key=value`` folders; a column in a file wins over a key."""
-    texts: dict[str, list[str | None]] = {}
-    for key, text in itertools.chain.from_iterable(file.keys for file in files):
-        if key not in fields:
-            texts.setdefault(key, []).append(text)
-    whole = {
-        key: any(values) and all(text is None or re.fullmatch("[+-]?[0-9]{1,18}", text) for text in values)
-        for key, values in texts.items()
-    }
-    types = {key: pa.int64() if whole[key] else pa.string() for key in texts}
-
-    @functools.cache  # thousands of files share a few values
-    def value(key: str, text: str | None) -> pa.Scalar:
-        return pa.scalar(int(text) if text and whole[key] else text, types[key])
-
-    keys = tuple({key: value(key, text) for key, text in file.keys if key in types} for file in files)
+    texts = _key_texts(files, set(fields))
+    types = {key: key_type(values) for key, values in texts.items()}
+    known = {key: dict(zip(values, key_values(values, types[key]) or (), strict=True)) for key, values in texts.items()}
+    keys = tuple({key: known[key][text] for key, text in file.keys if key in types} for file in files)
     columns = (*fields.values(), *(Field(key, type_) for key, type_ in types.items()))
     labels = tuple(file.label for file in files)
     return kind(label, columns, tuple(parts), reader, tuple(places), keys, labels, columnar, origins=tuple(files))

@@ -59,10 +59,11 @@ class _CsvSource(OpenedSource):
     def with_types(
         self, types: Mapping[str, pa.DataType], values: Mapping[str, Collection[bytes]] | None = None
     ) -> OpenedSource:
-        held = self.types.keys() & set().union(*self.places)
+        keyed = super().with_types(types)
+        held = keyed.types.keys() & set().union(*keyed.places)
         wanted = {name: type_to_parse(kind) for name, kind in types.items() if name in held}
-        fields = (replace(column, type=wanted.get(column.name) or column.type) for column in self.fields)
-        made = replace(self, fields=tuple(fields))
+        fields = (replace(column, type=wanted.get(column.name) or column.type) for column in keyed.fields)
+        made = replace(keyed, fields=tuple(fields))
         assert isinstance(self.reader, _Csv)
         listed = self.reader.listed_among({} if values is None else values)
         return replace(made, reader=replace(self.reader, listed=listed)) if listed else made

@@ -22,7 +22,7 @@ from gpudrift.sources.datafile import File
 from gpudrift.sources.libraries import arrow_module
 from gpudrift.sources.trouble import named
 
-__all__ = ["ParquetReader", "Summary", "leaves_of", "parquet_source", "spans_of", "summaries"]
+__all__ = ["ParquetReader", "Summary", "leaves_of", "opened_footers", "parquet_source", "spans_of", "summaries"]
 
 BATCH_ROWS, GROUP_ROWS, GROUP_BYTES = 1 << 20, 1 << 23, 1 << 30
 """A row group with more rows or more uncompressed bytes than the last two is read batch by batch."""
@@ -209,7 +209,15 @@ def _parsed(files: Sequence[File], label: str) -> Iterator[tuple[Summary, Any]]:
             yield from pool.map(parse, files[start : start + 8])
 
 
-def parquet_source(label: str, files: Sequence[File], found: Sequence[Summary] | None = None) -> Source:
+def opened_footers(files: Sequence[File], label: str) -> tuple[tuple[Summary, ...], tuple[Any, ...]]:
+    """Summaries and footers of files."""
+    parsed = list(_parsed(files, label))
+    return tuple(summary for summary, _ in parsed), tuple(footer for _, footer in parsed)
+
+
+def parquet_source(
+    label: str, files: Sequence[File], found: Sequence[Summary] | None = None, footers: tuple[Any, ...] | None = None
+) -> Source:
     """Source of Parquet files; a part is a row group.
 
     Parameters
@@ -218,10 +226,11 @@ def parquet_source(label: str, files: Sequence[File], found: Sequence[Summary] |
     files : sequence of File
     found : sequence of Summary, optional
         Of the files, if they have been read elsewhere. By default they are read here, and their footers kept.
+    footers : tuple, optional
+        Of the files as well, if they are to be kept.
     """
-    parsed: tuple[Any, ...] | None = None
     if found is None:
-        found, parsed = zip(*_parsed(files, label), strict=True)
+        found, footers = opened_footers(files, label)
     distinct: list[tuple[pa.Schema, dict[str, range]]] = []  # thousands of files share a few schemas
     places = []
     for one in found:
@@ -234,7 +243,7 @@ def parquet_source(label: str, files: Sequence[File], found: Sequence[Summary] |
         Part(files[file].label, found[file].rows[group], at, (file, group)) for at, (file, group) in enumerate(groups)
     )
     texts = shared(tuple, (one.texts for one in found))
-    reader = ParquetReader(texts, parsed)
+    reader = ParquetReader(texts, footers)
     source = file_source(label, files, fields_of(schema for schema, _ in distinct), parts, reader, places)
     return source.with_sizes(_sizes(source, found))
 

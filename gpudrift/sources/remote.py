@@ -14,7 +14,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from gpudrift.sources.trouble import first_line, hidden, named, option_secrets, uri_secrets
 
-__all__ = ["open_uri"]
+__all__ = ["as_arrow", "open_uri"]
 
 TIMES = ("mtime", "LastModified", "last_modified", "updated")
 """What the libraries call the modification time; Arrow knows the first."""
@@ -52,4 +52,9 @@ def open_uri(uri: str, options: Mapping[str, Any]) -> tuple[Any, str, tuple[str,
             raise ModuleNotFoundError(f"cannot open {label!r}: {first_line(error)}", name=error.name) from error
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise OSError(str(error)) from error  # of which `named` makes a line
-    return PyFileSystem(_Handler(filesystem)), place, secrets
+    return as_arrow(filesystem), place, secrets
+
+
+def as_arrow(filesystem: Any) -> Any:
+    """A file system of fsspec as one of Arrow."""
+    return PyFileSystem(_Handler(filesystem))

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import os
 import pickle
-import posixpath
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -49,7 +47,17 @@ from gpudrift.execution.settings import Settings
 from gpudrift.execution.tasks import Fitted
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sample, sample_blocks
-from gpudrift.sources import Field, Found, Source, Summary, find_source, is_uri
+from gpudrift.sources import (
+    Field,
+    Found,
+    Source,
+    Summary,
+    absolute,
+    find_source,
+    find_table_source,
+    is_lake_table,
+    is_uri,
+)
 from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest, Segment
 from gpudrift.windows.segments import most_frequent
 
@@ -91,6 +99,10 @@ def open_found(found: Found, *summaries: Sequence[Summary]) -> Opened:
     return Opened(source, source.fields)
 
 
+def _as_found(found: Found) -> Found:
+    return found
+
+
 def _summaries(found: Found, span: tuple[int, int]) -> list[Summary]:
     return found.summaries(*span)
 
@@ -105,8 +117,7 @@ class _Options(dict[str, Any]):
 def _paths(data: Any) -> list[str]:
     """Paths that mean the same on a worker, whose current folder is another one."""
     listed = data if isinstance(data, list | tuple) else [data]
-    texts = [os.fsdecode(path) for path in listed]
-    return [text if is_uri(text) else posixpath.join(Path.cwd().as_posix(), text) for text in texts]
+    return [absolute(os.fsdecode(path)) for path in listed]
 
 
 class _Paths(list[str]):
@@ -122,10 +133,14 @@ def open_files(cluster: Cluster, data: Any, settings: Settings) -> Files:
     A worker reads the footers of some files and hands on the little that matters: of 1e9 rows x 1,000 columns in row
     groups of 100,000 they take 70 s to parse, and 11 GB.
     """
-    remote = settings.storage_options is not None and any(map(is_uri, _paths(data)))
-    storage = _Options(settings.storage_options or {}) if remote else None
     cluster.names = lambda task: "open the files"
-    found = cluster.submit(TaskName("find"), find_source, _Paths(_paths(data)), storage, settings.csv)
+    if is_lake_table(data):  # which no library pickles: its files are listed here
+        found = cluster.submit(TaskName("find"), _as_found, find_table_source(data))
+    else:
+        paths = _Paths(_paths(data))
+        remote = settings.storage_options is not None and any(map(is_uri, paths))
+        storage = _Options(settings.storage_options or {}) if remote else None
+        found = cluster.submit(TaskName("find"), find_source, paths, storage, settings.csv)
     files = found.result().files
     spans = [(start, min(start + FILES_AT_ONCE, len(files))) for start in range(0, len(files), FILES_AT_ONCE)]
     summaries = cluster.many([TaskName("footers", 0, *span) for span in spans], _summaries, [[found]] * len(spans))

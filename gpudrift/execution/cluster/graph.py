@@ -212,4 +212,6 @@ def described(profile: GroupedProfile, source: Source, **entries: Any) -> Groupe
     """The profile, with where it comes from."""
     if source.files:  # of tables in memory it says nothing of the values
         entries = {"fingerprint": source.fingerprint, **entries}
+    if source.table:
+        entries = {"table": dict(source.table), **entries}
     return profile.with_provenance(source=source.label, files=list(source.files), **entries)
