@@ -42,6 +42,7 @@ from gpudrift.sources.datafile import File
 from gpudrift.sources.delimited import csv_source
 from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
 from gpudrift.sources.ipc import ipc_source
+from gpudrift.sources.jsonlines import json_source, json_summaries
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.memory import GpuColumn, lies_on_gpu, memory_source
 from gpudrift.sources.on_device import is_parquet, read_onto
@@ -120,14 +121,18 @@ class Found:
     label: str
     files: tuple[File, ...]
 
-    def open(self, found: Sequence[Summary] | None = None) -> Source:
-        """Open them; Parquet files need not be read where their summaries are given."""
+    def open(self, found: Sequence[Any] | None = None) -> Source:
+        """Open them; Parquet files and JSON lines need not be read where their summaries are given."""
         if self.files[0].format == "Parquet":
             return parquet_source(self.label, self.files, found)
+        if self.files[0].format == "JSON lines":
+            return json_source(self.label, self.files, found)
         return {"Arrow IPC": ipc_source, "CSV": csv_source}[self.files[0].format](self.label, self.files)
 
-    def summaries(self, start: int, stop: int) -> list[Summary]:
-        """Of some Parquet files; none of other formats."""
+    def summaries(self, start: int, stop: int) -> list[Any]:
+        """Of some Parquet files or JSON lines; none of other formats."""
+        if self.files[0].format == "JSON lines":
+            return list(json_summaries(self.files[start:stop]))
         return summaries(self.files[start:stop], self.label) if self.files[0].format == "Parquet" else []
 
 

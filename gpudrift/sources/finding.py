@@ -27,8 +27,14 @@ EXTENSIONS = {
     **dict.fromkeys((".parquet", ".parq", ".pq"), "Parquet"),
     **dict.fromkeys((".arrow", ".feather", ".ipc", ".arrows"), "Arrow IPC"),
     **dict.fromkeys((".csv", ".tsv", ".txt"), "CSV"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "JSON lines"),
 }
-KNOWN = "Parquet (.parquet .parq .pq), Arrow IPC (.arrow .feather .ipc .arrows), CSV (.csv .tsv .txt .csv.gz)"
+TEXTS = ("CSV", "JSON lines")
+"""Formats whose files may be compressed as a whole."""
+KNOWN = (
+    "Parquet (.parquet .parq .pq), Arrow IPC (.arrow .feather .ipc .arrows), CSV (.csv .tsv .txt .csv.gz), "
+    "JSON lines (.jsonl .ndjson .jsonl.gz)"
+)
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,10 @@ def _find(location: Location) -> Iterator[File]:
     folders = [location.path] if not pattern else [] if "**" in pattern else [e.path for e in chosen if _is_folder(e)]
     inside = [entry for folder in folders for entry in _matches(location, folder, ("**", "*"))]
     # Files that a pattern names must be readable; others in a folder are passed over if of unknown format.
-    found = {entry.path: entry for entry in inside if _format_of(location, entry)}
+    formats = {entry.path: _format_of(location, entry) for entry in inside}
+    if any(map(_told_format, formats)):  # a schema.json beside the data is none
+        formats = {path: format_ for path, format_ in formats.items() if format_ != "JSON lines" or _told_format(path)}
+    found = {entry.path: entry for entry in inside if formats.get(entry.path)}
     found |= {entry.path: entry for entry in chosen if not _is_folder(entry)}
     if not found:
         what = "no file matches" if pattern else f"no data files ({KNOWN}) in the folder"
@@ -230,16 +239,27 @@ def _as_file(location: Location, entry: Any, label: str, below: str) -> File:
     return File(location.filesystem, path, label, format_, size, modified, tuple(keys), location.secrets)
 
 
+def _told_format(path: str) -> str | None:
+    """Format of a file by its extension."""
+    stem, last = posixpath.splitext(path.lower())
+    if last in COMPRESSIONS:
+        inner = EXTENSIONS.get(posixpath.splitext(stem)[1])
+        return inner if inner in TEXTS else None
+    return EXTENSIONS.get(last)
+
+
 def _format_of(location: Location, entry: Any) -> str | None:
     """Format of a file by its extension and, where that says nothing, by its first bytes."""
-    stem, last = posixpath.splitext(entry.path.lower())
-    if last in COMPRESSIONS:
-        return "CSV" if EXTENSIONS.get(posixpath.splitext(stem)[1]) == "CSV" else None
-    if last in EXTENSIONS or entry.type.name != "File":
-        return EXTENSIONS.get(last) if not _is_folder(entry) else None
+    told, last = _told_format(entry.path), posixpath.splitext(entry.path.lower())[1]
+    if told is not None or entry.type.name != "File":
+        return told if not _is_folder(entry) else None
     with (
         named(hidden(entry.path), location.secrets),
-        location.filesystem.open_input_stream(entry.path, compression=None) as stream,
+        location.filesystem.open_input_stream(entry.path, compression=COMPRESSIONS.get(last)) as stream,
     ):
-        magic = stream.read(6)
-    return "Parquet" if magic[:4] == b"PAR1" else "Arrow IPC" if magic == b"ARROW1" else None
+        magic = stream.read(64)
+    if re.match(rb'(\xef\xbb\xbf)?[ \t\r\n]*\{[ \t\r\n]*["}]', magic) or last == ".json":
+        return "JSON lines"
+    if last in COMPRESSIONS:
+        return None
+    return "Parquet" if magic[:4] == b"PAR1" else "Arrow IPC" if magic[:6] == b"ARROW1" else None
