@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from gpudrift.judging.report import Report as Report
     from gpudrift.judging.rules.reading import Rule as Rule
     from gpudrift.judging.windows import Monitoring as Monitoring
+    from gpudrift.sources.sql import Query as Query
     from gpudrift.statistics.comparison import Comparison as Comparison
     from gpudrift.store.store import Store as Store
 
@@ -59,6 +60,7 @@ _HOMES = {
     "GroupedProfile": "gpudrift.counts.groups",
     "Monitoring": "gpudrift.judging.windows",
     "Profile": "gpudrift.counts.profiles",
+    "Query": "gpudrift.sources.sql",
     "Report": "gpudrift.judging.report",
     "Rule": "gpudrift.judging.rules.reading",
     "Column": "gpudrift.columns.schema",
@@ -74,6 +76,7 @@ __all__ = [
     "IncompatibleColumnError",
     "Monitoring",
     "Profile",
+    "Query",
     "Report",
     "Rule",
     "Schema",

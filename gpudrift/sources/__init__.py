@@ -47,6 +47,7 @@ from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.memory import GpuColumn, lies_on_gpu, memory_source
 from gpudrift.sources.on_device import is_parquet, read_onto
 from gpudrift.sources.parquet import Summary, parquet_source, summaries
+from gpudrift.sources.sql import FoundQuery, Query, absolute, find_query, is_query, query_source, relation_source
 from gpudrift.sources.streams import stream_source
 from gpudrift.sources.trouble import hidden
 
@@ -55,10 +56,13 @@ __all__ = [
     "Field",
     "Found",
     "Part",
+    "Query",
     "Source",
     "Summary",
+    "absolute",
     "find_source",
     "is_parquet",
+    "is_query",
     "is_saved_profile",
     "is_uri",
     "lies_on_gpu",
@@ -76,9 +80,10 @@ def open_source(
     Parameters
     ----------
     data : path, list of paths, Arrow object, DataFrame or dict of arrays
-        Paths name Parquet, Arrow IPC or CSV files, folders (read recursively, without names that start with
+        Paths name Parquet, Arrow IPC, CSV or JSON lines files, folders (read recursively, without names that start with
         "." or "_"), globs with ``* ? [ **``, or URIs such as ``s3://bucket/folder``. Folders named
-        ``key=value`` below a folder, or below the first wildcard of a glob, become columns. Also: pyarrow
+        ``key=value`` below a folder, or below the first wildcard of a glob, become columns; or a database, such
+        as ``duckdb:///file.db?table=orders``. Also: a `Query`, a DuckDB relation, a pyarrow
         Table, RecordBatch, Dataset, RecordBatchReader (read once), pandas, Polars and cuDF DataFrames,
         whatever exports an Arrow stream, and mappings of names to one-dimensional arrays, also on a GPU.
     storage_options : mapping, optional
@@ -101,6 +106,12 @@ def open_source(
         return find_source([os.fsdecode(path) for path in data], storage_options).open()
     if storage_options is not None:
         raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; this is {kind_of(data)}")
+    if isinstance(data, Query):
+        return query_source(data)
+    if instance_of(data, "duckdb", "DuckDBPyRelation"):
+        return relation_source(data)
+    if instance_of(data, "duckdb", "DuckDBPyConnection") or hasattr(data, "adbc_get_info"):
+        raise TypeError(f"{kind_of(data)} is a connection: give gd.Query(connection, 'SELECT …')")
     if isinstance(data, pa.RecordBatchReader) or instance_of(data, "pyarrow.dataset", "Dataset"):
         return stream_source(data)
     if instance_of(data, "polars", "LazyFrame"):
@@ -136,8 +147,15 @@ class Found:
         return summaries(self.files[start:stop], self.label) if self.files[0].format == "Parquet" else []
 
 
-def find_source(paths: Sequence[str], storage_options: Mapping[str, Any] | None = None) -> Found:
-    """Find the files that paths name, for :func:`open_source` in pieces; errors as there."""
+def find_source(paths: Sequence[str], storage_options: Mapping[str, Any] | None = None) -> Found | FoundQuery:
+    """Find the files, or the query, that paths name, for :func:`open_source` in pieces; errors as there."""
+    queries = [path for path in paths if is_query(path)]
+    if queries and len(paths) > 1:
+        raise ValueError(f"{hidden(queries[0])!r} is a query: expected it alone, not in a list with others")
+    if queries and storage_options is not None:
+        raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; {hidden(queries[0])!r} is a query")
+    if queries:
+        return find_query(queries[0])
     files = find_files(paths, storage_options)
     first = hidden(paths[0]) if is_uri(paths[0]) else paths[0]
     return Found(first if len(paths) == 1 else f"{first} and {len(paths) - 1} more", tuple(files))

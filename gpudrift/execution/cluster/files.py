@@ -47,7 +47,7 @@ from gpudrift.execution.sampling import may_hold
 from gpudrift.execution.tasks import Fitted
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sample, sample_blocks
-from gpudrift.sources import Field, Found, Source, Summary, find_source, is_uri
+from gpudrift.sources import Field, Found, Source, Summary, absolute, find_source, is_query, is_uri
 from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest, Segment
 from gpudrift.windows.segments import most_frequent
 
@@ -82,7 +82,7 @@ class Files:
 def open_found(found: Found, *summaries: Sequence[Summary]) -> Opened:
     """On a worker: the source of the files, from what others read of their footers."""
     known = [one for some in summaries for one in some]
-    if len(known) not in (0, len(found.files)):  # only Parquet files have footers
+    if len(known) not in (0, len(found.files)):  # only Parquet files and JSON lines have them
         raise SourceChangedError(f"{found.label}: files were added or removed after the run began; run again")
     # Unpickled at once, so that no footer stays: those of 1,000 files x 5,000 columns take 5 GB.
     source: Source = pickle.loads(pickle.dumps(found.open(known or None)))
@@ -104,6 +104,7 @@ def _paths(data: Any) -> list[str]:
     """Paths that mean the same on a worker, whose current folder is another one."""
     listed = data if isinstance(data, list | tuple) else [data]
     texts = [os.fsdecode(path) for path in listed]
+    texts = [absolute(text) if is_query(text) else text for text in texts]
     return [text if is_uri(text) else posixpath.join(Path.cwd().as_posix(), text) for text in texts]
 
 
@@ -120,7 +121,7 @@ def open_files(cluster: Cluster, data: Any, storage_options: Mapping[str, Any] |
     A worker reads the footers of some files and hands on the little that matters: of 1e9 rows x 1,000 columns in row
     groups of 100,000 they take 70 s to parse, and 11 GB.
     """
-    remote = storage_options is not None and any(map(is_uri, _paths(data)))
+    remote = storage_options is not None and any(is_uri(path) and not is_query(path) for path in _paths(data))
     storage = _Options(storage_options or {}) if remote else None
     cluster.names = lambda task: "open the files"
     found = cluster.submit(TaskName("find"), find_source, _Paths(_paths(data)), storage)

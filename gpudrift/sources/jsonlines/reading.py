@@ -107,9 +107,9 @@ def _may_be(kinds: Kind, wanted: pa.DataType) -> bool:
     """Whether values of these kinds may turn out to be of a type; where one does not, the reading says so."""
     scalars = kinds & (Kind.BOOLEAN | NUMBERS | TEXTS)
     if is_type.is_string(wanted) or not scalars:
-        return is_type.is_string(wanted) or is_type.is_primitive(wanted) or is_type.is_decimal(wanted)
+        return bool(is_type.is_string(wanted) or is_type.is_primitive(wanted) or is_type.is_decimal(wanted))
     if scalars & TEXTS == scalars:
-        return is_type.is_date(wanted) or is_type.is_timestamp(wanted) or is_type.is_decimal(wanted)
+        return bool(is_type.is_date(wanted) or is_type.is_timestamp(wanted) or is_type.is_decimal(wanted))
     if scalars & NUMBERS == scalars:
         if is_type.is_integer(wanted):
             return Kind.REAL not in scalars

@@ -59,7 +59,8 @@ def scanned(file: File, workers: int) -> FileShape:
     """
     with named(file.label, file.secrets), file.unchanged(), file.open_stream() as stream:
         blocks = blocks_of(stream, file.label)
-        shape, runs = Shape(), []
+        shape = Shape()
+        runs: list[Run] = []
         for _, block in zip(FIRST_BLOCKS, blocks, strict=False):
             found, rows = _shape(block, shape)
             shape = united(shape, found)
