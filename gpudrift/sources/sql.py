@@ -174,6 +174,7 @@ class _Address:
 def _connected(scheme: str, address: str, sql: str) -> tuple[Any, _Door]:
     if scheme == "duckdb":
         connection = _library("duckdb", "duckdb").connect(address, read_only=True)
+        connection.execute("SET enable_progress_bar = false")  # it would stand among what is printed
         return connection, _Relation(lambda: connection.sql(sql))
     if scheme == "sqlite":
         opened = _library("adbc_driver_sqlite.dbapi", "sqlite").connect(f"file:{_quoted_path(address)}?mode=ro")
