@@ -57,12 +57,13 @@ class Number(str):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines of a file, each with its line break: the number of the first, and the byte it begins at."""
+    """Whole lines of a file: the number of the first, the byte it begins at, and how many line breaks there are."""
 
     label: str
     data: bytes
     line: int
     start: int
+    ends: int
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Those that are not blank, with their numbers."""
@@ -77,10 +78,18 @@ class Block:
             return sum(1 for _ in self.lines())
         return self.data.count(b"\n")
 
+    def holds(self, rows: int) -> bool:
+        """Whether it has so many rows; without blank lines that costs one look."""
+        return rows == self.ends or rows == self.rows()
+
+    def no_null_lines(self) -> bool:
+        """Whether Arrow's reader lives through it where it ignores the keys that it is not told."""
+        first = self.data[:80].lstrip(SPACE)
+        return not first.startswith(b"null") and not any(pattern.search(self.data) for pattern in _NULLS)
+
     def for_arrow(self) -> bool:
         """Whether Arrow's reader lives through it, whatever the schema."""
-        first = self.data.lstrip(SPACE)
-        if first.startswith(b"null") or any(pattern.search(self.data) for pattern in _NULLS):
+        if not self.no_null_lines():
             return False
         letters = np.frombuffer(self.data, np.uint8)
         ends = np.flatnonzero(letters == ord("\n"))
@@ -136,13 +145,13 @@ def blocks_of(stream: Any, label: str, start: int = 0, stop: int | None = None, 
             if len(left) > LONGEST_LINE:
                 raise BrokenLineError(label, line, f"is longer than {LONGEST_LINE >> 20} MiB", left)
             continue
-        block = Block(label, left + data[:cut], line, start)
-        left = data[cut:]
+        data, left = left + data[:cut], data[cut:]
+        block = Block(label, data, line, start, data.count(b"\n"))
         start += len(block.data)
-        line += block.data.count(b"\n")
+        line += block.ends
         yield block
     if left:
-        yield Block(label, left + b"\n", line, start)
+        yield Block(label, left + b"\n", line, start, 1)
 
 
 def _without_mark(data: bytes, label: str) -> tuple[bytes, int]:

@@ -191,13 +191,12 @@ def _schema(read: Sequence[_Read]) -> pa.Schema:
 
 def _batch(read: Sequence[_Read], schema: pa.Schema, block: Block) -> pa.RecordBatch:
     """The columns of a block."""
-    rows = block.rows()
-    if not any(one.as_text for one in read) and rows and block.for_arrow():
+    if not any(one.as_text for one in read) and block.no_null_lines():
         try:
             table = parsed(block, schema, "ignore").combine_chunks()
         except pa.ArrowInvalid:
             table = None  # a number of too many digits, say: the other reader tells which
-        if table is not None and table.num_rows == rows:
+        if table is not None and table.num_rows and block.holds(table.num_rows):
             return _made(read, [one.of_table(table) for one in read])
     held = list(rows_of(block))
     return _made(read, [one.of_rows(held) for one in read])

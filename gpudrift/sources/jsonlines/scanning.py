@@ -86,19 +86,18 @@ def _extend(runs: list[Run], block: Block, rows: int, *, cut: bool) -> None:
 
 def _shape(block: Block, known: Shape) -> tuple[Shape, int]:
     """The shape of a block and its rows; ``known`` is that of earlier ones, for speed alone."""
-    rows = block.rows()
-    if rows and block.is_valid_text() and rows * known.leaves() < MOST_CELLS and block.for_arrow():
+    if block.is_valid_text() and block.ends * known.leaves() < MOST_CELLS and block.for_arrow():
         try:
             table = parsed(block, _texts(known), "infer")
             order = Shape()
             if _any_times(table.schema):
                 # They may be times with a zone, or dates: Arrow does not tell, and Python must not either.
                 order, table = _order(table.schema), parsed(block, _texts_of(table.schema), "infer")
-            if table.num_rows == rows:
-                return united(order, _shape_of_table(table, known)), rows
+            if table.num_rows and block.holds(table.num_rows):
+                return united(order, _shape_of_table(table, known)), table.num_rows
         except pa.ArrowInvalid:
             pass  # a broken line, or kinds that differ: the other reader tells which
-    return _shape_of_rows(block), rows
+    return _shape_of_rows(block), block.rows()
 
 
 def _shape_of_table(table: pa.Table, known: Shape) -> Shape:

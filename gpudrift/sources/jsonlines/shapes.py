@@ -6,6 +6,7 @@ and keys stand in the order of their first appearance. Only the sum is resolved 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -128,12 +129,14 @@ def kinds_of_texts(values: pa.Array) -> Kind:
     first = held[0].as_py()
     if not (first[:4].isdecimal() and first[4:5] == "-"):  # most texts, at no cost
         return Kind.TEXT
+    # What the first text is not, all of them are not; a date may be followed by times.
+    zoned = len(first) > 10 and re.search(r"(Z|[+-]\d\d(:?\d\d)?)$", first) is not None
+    dates = [(pa.date32(), Kind.DATE)] if len(first) == 10 else []
+    zone, times_of = ("UTC", Kind.ZONED) if zoned else (None, Kind.NAIVE)
     for kind, found in (
-        (pa.date32(), Kind.DATE),
-        (pa.timestamp("us"), Kind.NAIVE),
-        (pa.timestamp("us", "UTC"), Kind.ZONED),
-        (pa.timestamp("ns"), Kind.NAIVE | Kind.NANO),
-        (pa.timestamp("ns", "UTC"), Kind.ZONED | Kind.NANO),
+        *dates,
+        (pa.timestamp("us", zone), times_of),
+        (pa.timestamp("ns", zone), times_of | Kind.NANO),
     ):
         try:
             times = held.cast(kind)
