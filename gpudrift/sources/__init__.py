@@ -42,7 +42,7 @@ from gpudrift.sources.datafile import File
 from gpudrift.sources.delimited import csv_source
 from gpudrift.sources.finding import find_files, is_saved_profile, is_uri
 from gpudrift.sources.ipc import ipc_source
-from gpudrift.sources.jsonlines import json_source, json_summaries
+from gpudrift.sources.jsonlines.reading import json_source, json_summaries
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.memory import GpuColumn, lies_on_gpu, memory_source
 from gpudrift.sources.on_device import is_parquet, read_onto

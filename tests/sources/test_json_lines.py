@@ -216,6 +216,29 @@ def test_files_of_a_folder_have_the_columns_of_all(tmp_path, rows, split):
     assert same(values(both), values(whole))
 
 
+@pytest.mark.parametrize(
+    ("texts", "kind"),
+    [
+        (["2020-01-01", "2020-01-01 10:00:00"], pa.timestamp("us")),
+        (["2020-01-01 10:00:00", "2020-01-01T10:00:00Z"], pa.string()),
+        (["2020-01-01", "2020-01-01T10:00:00Z"], pa.string()),
+        (["2020-01-01 10:00:00", "2020-01-01 10:00:00.123456789"], pa.timestamp("ns")),
+        (["9999-12-31 00:00:00", "2020-01-01 10:00:00.123456789"], pa.string()),
+        (["2020-01-01T10:00:00+02:00", "2020-01-01T10:00:00.5Z"], pa.timestamp("us", "UTC")),
+        (["2020-01-01", ""], pa.string()),
+    ],
+)
+def test_times_of_several_files(tmp_path, texts, kind):
+    """In one file and in two, in either order."""
+    paths = [lines_file(tmp_path, lines([{"t": text}]), f"{at}.jsonl") for at, text in enumerate(texts)]
+    both = lines_file(tmp_path, lines([{"t": text} for text in texts]), "both.jsonl")
+    turned = lines_file(tmp_path, lines([{"t": text} for text in texts[::-1]]), "turned.jsonl")
+    for given in ([str(path) for path in paths], [str(both)], [str(turned)]):
+        source = open_source(given)
+        assert types(source) == {"t": kind}
+        assert len(values(source)["t"]) == 2
+
+
 def test_late_keys_are_columns(tmp_path):
     text = '{"a": 1}\n' * 200_000 + '{"b": {"c": 1}}\n'
     source = open_source(lines_file(tmp_path, text))

@@ -6,7 +6,3 @@ files. Counting reads it again, with Arrow's JSON reader (`reading`), a block of
 """
 
 from __future__ import annotations
-
-from gpudrift.sources.jsonlines.reading import json_source, json_summaries
-
-__all__ = ["json_source", "json_summaries"]
