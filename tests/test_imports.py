@@ -69,7 +69,7 @@ def test_every_module_at_any_depth_imports_without_a_heavy_library():
 def test_importing_a_folder_loads_nothing_heavy_and_mostly_no_arrays():
     """What is imported by its whole name must not pay for its neighbours."""
     assert {"gpudrift.cli", "gpudrift.judging.rules", "gpudrift.backends.cuda"} <= set(PACKAGES)
-    light = [name for name in PACKAGES if name not in ("gpudrift.bench", "gpudrift.sources")]
+    light = [name for name in PACKAGES if not name.startswith(("gpudrift.bench", "gpudrift.sources"))]
     assert heavy_imports(light, HEAVY | {"numpy", "pyarrow"}) == set()
     assert heavy_imports(PACKAGES, HEAVY) == set()
 

@@ -233,8 +233,8 @@ def test_times_of_several_files(tmp_path, texts, kind):
     paths = [lines_file(tmp_path, lines([{"t": text}]), f"{at}.jsonl") for at, text in enumerate(texts)]
     both = lines_file(tmp_path, lines([{"t": text} for text in texts]), "both.jsonl")
     turned = lines_file(tmp_path, lines([{"t": text} for text in texts[::-1]]), "turned.jsonl")
-    for given in ([str(path) for path in paths], [str(both)], [str(turned)]):
-        source = open_source(given)
+    for some in ([str(path) for path in paths], [str(both)], [str(turned)]):
+        source = open_source(some)
         assert types(source) == {"t": kind}
         assert len(values(source)["t"]) == 2
 
