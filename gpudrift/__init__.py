@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from gpudrift.judging.rules.reading import Rule as Rule
     from gpudrift.judging.windows import Monitoring as Monitoring
     from gpudrift.sources import CsvOptions as CsvOptions
+    from gpudrift.sources.sql import Query as Query
     from gpudrift.statistics.comparison import Comparison as Comparison
     from gpudrift.store.store import Store as Store
 
@@ -61,6 +62,7 @@ _HOMES = {
     "GroupedProfile": "gpudrift.counts.groups",
     "Monitoring": "gpudrift.judging.windows",
     "Profile": "gpudrift.counts.profiles",
+    "Query": "gpudrift.sources.sql",
     "Report": "gpudrift.judging.report",
     "Rule": "gpudrift.judging.rules.reading",
     "Column": "gpudrift.columns.schema",
@@ -77,6 +79,7 @@ __all__ = [
     "IncompatibleColumnError",
     "Monitoring",
     "Profile",
+    "Query",
     "Report",
     "Rule",
     "Schema",

@@ -30,7 +30,7 @@ from gpudrift.execution.planning import planned
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.sources import Field, Source, is_lake_table, is_parquet, is_uri, lies_on_gpu, open_source
+from gpudrift.sources import Field, Source, is_lake_table, is_parquet, is_query, is_uri, lies_on_gpu, open_source
 from gpudrift.windows.grouping import Grouping, GroupRequest
 
 __all__ = ["Table", "opened_table", "planned_place"]
@@ -208,8 +208,12 @@ def _types(fields: Sequence[Field]) -> dict[str, pa.DataType]:
 
 def _opened_here(data: Any, settings: Settings) -> Source:
     options = settings.storage_options
-    remote = options is not None and _names_files(data) and any(is_uri(os.fsdecode(p)) for p in _listed(data))
+    remote = options is not None and _names_files(data) and any(map(_in_store, _listed(data)))
     return open_source(data, options if remote else None, gpu_column=gpu_column, csv=settings.csv)
+
+
+def _in_store(path: Any) -> bool:
+    return is_uri(os.fsdecode(path)) and not is_query(os.fsdecode(path))
 
 
 def _listed(data: Any) -> Sequence[Any]:

@@ -44,6 +44,7 @@ from gpudrift.sources.datafile import File
 from gpudrift.sources.delimited import csv_source
 from gpudrift.sources.finding import absolute, find_files, is_saved_profile, is_uri
 from gpudrift.sources.ipc import ipc_source
+from gpudrift.sources.jsonlines.reading import json_source, json_summaries
 from gpudrift.sources.lakes import (
     LakeTable,
     address_of,
@@ -57,6 +58,8 @@ from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.memory import GpuColumn, lies_on_gpu, memory_source
 from gpudrift.sources.on_device import is_parquet, read_onto
 from gpudrift.sources.parquet import Summary, parquet_source, summaries
+from gpudrift.sources.sql import FoundQuery, Query, find_query, is_query, query_source, relation_source
+from gpudrift.sources.sql import absolute as absolute_query
 from gpudrift.sources.streams import stream_source
 from gpudrift.sources.trouble import hidden
 
@@ -66,13 +69,16 @@ __all__ = [
     "Field",
     "Found",
     "Part",
+    "Query",
     "Source",
     "Summary",
     "absolute",
+    "absolute_query",
     "find_source",
     "find_table_source",
     "is_lake_table",
     "is_parquet",
+    "is_query",
     "is_saved_profile",
     "is_uri",
     "lies_on_gpu",
@@ -95,11 +101,12 @@ def open_source(
     Parameters
     ----------
     data : path, list of paths, Arrow object, DataFrame or dict of arrays
-        Paths name Parquet, Arrow IPC or CSV files, folders (read recursively, without names that start with
+        Paths name Parquet, Arrow IPC, CSV or JSON lines files, folders (read recursively, without names that start with
         "." or "_"), globs with ``* ? [ **``, or URIs such as ``s3://bucket/folder``. Folders named
         ``key=value`` below a folder, or below the first wildcard of a glob, become columns. The folder of a
         Delta or Iceberg table is read as that, at its latest version, or the one of ``delta:///path@12`` and
-        ``iceberg:///path@snapshot``; so are their libraries' objects for tables and scans. Also: pyarrow
+        ``iceberg:///path@snapshot``; so are their libraries' objects for tables and scans. Or a database, such
+        as ``duckdb:///file.db?table=orders``. Also: a `Query`, a DuckDB relation, a pyarrow
         Table, RecordBatch, Dataset, RecordBatchReader (read once), pandas, Polars and cuDF DataFrames,
         whatever exports an Arrow stream, and mappings of names to one-dimensional arrays, also on a GPU.
     storage_options : mapping, optional
@@ -126,6 +133,12 @@ def open_source(
         return find_table_source(data).open()
     if storage_options is not None:
         raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; this is {kind_of(data)}")
+    if isinstance(data, Query):
+        return query_source(data)
+    if instance_of(data, "duckdb", "DuckDBPyRelation"):
+        return relation_source(data)
+    if instance_of(data, "duckdb", "DuckDBPyConnection") or hasattr(data, "adbc_get_info"):
+        raise TypeError(f"{kind_of(data)} is a connection: give gd.Query(connection, 'SELECT …')")
     if isinstance(data, pa.RecordBatchReader) or instance_of(data, "pyarrow.dataset", "Dataset"):
         return stream_source(data)
     if instance_of(data, "polars", "LazyFrame"):
@@ -151,26 +164,37 @@ class Found:
     table: LakeTable | None = None
     csv: CsvOptions | None = None
 
-    def open(self, found: Sequence[Summary] | None = None) -> Source:
-        """Open them; Parquet files need not be read where their summaries are given."""
+    def open(self, found: Sequence[Any] | None = None) -> Source:
+        """Open them; Parquet files and JSON lines need not be read where their summaries are given."""
         if self.table is not None:
             return lake_source(self.label, self.files, self.table, found)
         if self.files[0].format == "Parquet":
             return parquet_source(self.label, self.files, found)
+        if self.files[0].format == "JSON lines":
+            return json_source(self.label, self.files, found)
         if self.files[0].format == "CSV":
             return csv_source(self.label, self.files, self.csv)
         return ipc_source(self.label, self.files)
 
-    def summaries(self, start: int, stop: int) -> list[Summary]:
-        """Of some Parquet files; none of other formats."""
+    def summaries(self, start: int, stop: int) -> list[Any]:
+        """Of some Parquet files or JSON lines; none of other formats."""
         some = self.files[start:stop]
+        if some and some[0].format == "JSON lines":
+            return list(json_summaries(some))
         return summaries(some, self.label) if some and some[0].format == "Parquet" else []
 
 
 def find_source(
     paths: Sequence[str], storage_options: Mapping[str, Any] | None = None, csv: CsvOptions | None = None
-) -> Found:
-    """Find the files that paths name, for :func:`open_source` in pieces; errors as there."""
+) -> Found | FoundQuery:
+    """Find the files, or the query, that paths name, for :func:`open_source` in pieces; errors as there."""
+    queries = [path for path in paths if is_query(path)]
+    if queries and len(paths) > 1:
+        raise ValueError(f"{hidden(queries[0])!r} is a query: expected it alone, not in a list with others")
+    if queries and storage_options is not None:
+        raise ValueError(f"storage_options are for URIs such as s3://bucket/folder; {hidden(queries[0])!r} is a query")
+    if queries:
+        return find_query(queries[0])
     if len(paths) == 1:
         table = address_of(paths[0], storage_options)
         if table is not None:

@@ -28,6 +28,7 @@ EXTENSIONS = {
     **dict.fromkeys((".parquet", ".parq", ".pq"), "Parquet"),
     **dict.fromkeys((".arrow", ".feather", ".ipc", ".arrows"), "Arrow IPC"),
     **dict.fromkeys((".csv", ".tsv", ".txt"), "CSV"),
+    **dict.fromkeys((".jsonl", ".ndjson"), "JSON lines"),
 }
 DOCUMENTS = re.compile(
     r"(?:readme|licen[cs]e|copying|notice|authors|citation|contributing|change(?:s|log)|history|todo|manifest|version|"
@@ -35,7 +36,12 @@ DOCUMENTS = re.compile(
     re.IGNORECASE,
 )
 """Names of texts that people put beside data: in a folder they are no data, whatever their extension."""
-KNOWN = "Parquet (.parquet .parq .pq), Arrow IPC (.arrow .feather .ipc .arrows), CSV (.csv .tsv .txt .csv.gz)"
+TEXTS = ("CSV", "JSON lines")
+"""Formats whose files may be compressed as a whole."""
+KNOWN = (
+    "Parquet (.parquet .parq .pq), Arrow IPC (.arrow .feather .ipc .arrows), CSV (.csv .tsv .txt .csv.gz), "
+    "JSON lines (.jsonl .ndjson .jsonl.gz)"
+)
 
 
 @dataclass(frozen=True)
@@ -307,6 +313,11 @@ def _data_among(location: Location, inside: Sequence[Any]) -> dict[str, Any]:
     Texts about the data are none, by their names; any text beside Parquet or Arrow IPC files is such a text.
     """
     formats = {entry.path: _format_of(location, entry) for entry in inside}
+    if any(map(_told_format, formats)):  # a schema.json beside the data is none
+        formats = {
+            path: None if format_ == "JSON lines" and not _told_format(path) else format_
+            for path, format_ in formats.items()
+        }
     data = {
         entry.path: entry
         for entry in inside
@@ -347,16 +358,27 @@ def _as_file(location: Location, entry: Any, label: str, below: str) -> File:
     return File(location.filesystem, path, label, format_, size, modified, tuple(keys), location.secrets)
 
 
+def _told_format(path: str) -> str | None:
+    """Format of a file by its extension."""
+    stem, last = posixpath.splitext(path.lower())
+    if last in COMPRESSIONS:
+        inner = EXTENSIONS.get(posixpath.splitext(stem)[1])
+        return inner if inner in TEXTS else None
+    return EXTENSIONS.get(last)
+
+
 def _format_of(location: Location, entry: Any) -> str | None:
     """Format of a file by its extension and, where that says nothing, by its first bytes."""
-    stem, last = posixpath.splitext(entry.path.lower())
-    if last in COMPRESSIONS:
-        return "CSV" if EXTENSIONS.get(posixpath.splitext(stem)[1]) == "CSV" else None
-    if last in EXTENSIONS or entry.type.name != "File":
-        return EXTENSIONS.get(last) if not is_folder(entry) else None
+    told, last = _told_format(entry.path), posixpath.splitext(entry.path.lower())[1]
+    if told is not None or entry.type.name != "File":
+        return told if not is_folder(entry) else None
     with (
         named(hidden(entry.path), location.secrets),
-        location.filesystem.open_input_stream(entry.path, compression=None) as stream,
+        location.filesystem.open_input_stream(entry.path, compression=COMPRESSIONS.get(last)) as stream,
     ):
-        magic = stream.read(6)
-    return "Parquet" if magic[:4] == b"PAR1" else "Arrow IPC" if magic == b"ARROW1" else None
+        magic = stream.read(64)
+    if re.match(rb'(\xef\xbb\xbf)?[ \t\r\n]*\{[ \t\r\n]*["}]', magic) or last == ".json":
+        return "JSON lines"
+    if last in COMPRESSIONS:
+        return None
+    return "Parquet" if magic[:4] == b"PAR1" else "Arrow IPC" if magic[:6] == b"ARROW1" else None

@@ -53,9 +53,11 @@ from gpudrift.sources import (
     Source,
     Summary,
     absolute,
+    absolute_query,
     find_source,
     find_table_source,
     is_lake_table,
+    is_query,
     is_uri,
 )
 from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest, Segment
@@ -92,7 +94,7 @@ class Files:
 def open_found(found: Found, *summaries: Sequence[Summary]) -> Opened:
     """On a worker: the source of the files, from what others read of their footers."""
     known = [one for some in summaries for one in some]
-    if len(known) not in (0, len(found.files)):  # only Parquet files have footers
+    if len(known) not in (0, len(found.files)):  # only Parquet files and JSON lines have them
         raise SourceChangedError(f"{found.label}: files were added or removed after the run began; run again")
     # Unpickled at once, so that no footer stays: those of 1,000 files x 5,000 columns take 5 GB.
     source: Source = pickle.loads(pickle.dumps(found.open(known or None)))
@@ -117,7 +119,8 @@ class _Options(dict[str, Any]):
 def _paths(data: Any) -> list[str]:
     """Paths that mean the same on a worker, whose current folder is another one."""
     listed = data if isinstance(data, list | tuple) else [data]
-    return [absolute(os.fsdecode(path)) for path in listed]
+    texts = [os.fsdecode(path) for path in listed]
+    return [absolute_query(text) if is_query(text) else absolute(text) for text in texts]
 
 
 class _Paths(list[str]):
@@ -138,7 +141,7 @@ def open_files(cluster: Cluster, data: Any, settings: Settings) -> Files:
         found = cluster.submit(TaskName("find"), _as_found, find_table_source(data))
     else:
         paths = _Paths(_paths(data))
-        remote = settings.storage_options is not None and any(map(is_uri, paths))
+        remote = settings.storage_options is not None and any(is_uri(path) and not is_query(path) for path in paths)
         storage = _Options(settings.storage_options or {}) if remote else None
         found = cluster.submit(TaskName("find"), find_source, paths, storage, settings.csv)
     files = found.result().files
