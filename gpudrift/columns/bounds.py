@@ -34,7 +34,7 @@ def counted_bound(column: Column, bound: Any) -> Fraction:
     ValueError
         If it is no value of such a column.
     """
-    if column.type in ("timestamp", "date"):
+    if column.quantity in ("timestamp", "date"):
         return _moment(column, bound)
     if isinstance(bound, bool) or not isinstance(bound, (int, float)):
         raise ValueError(f"{bound!r} is not a number")
@@ -65,7 +65,7 @@ def _moment(column: Column, bound: Any) -> Fraction:
     else:
         raise ValueError(f"{bound!r} is not a date or time")
     seconds = Fraction((bound - _EPOCH) // datetime.timedelta(microseconds=1), 10**6)
-    if column.type == "date":
+    if column.quantity == "date":
         return seconds / 86_400
     unit = (column.unit or "").partition("[")[2].rstrip("]").partition(",")[0]
     return seconds * _UNITS[unit]

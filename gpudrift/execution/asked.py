@@ -50,7 +50,8 @@ def selected_fields(
     for what, names in (("columns", columns or ()), ("kinds", options.kinds), ("edges", options.edges)):
         check_names(names, (one.name for one in fields), what, label)
     wanted = None if columns is None else set(columns)
-    return [one for one in fields if wanted is None or one.name in wanted]
+    named = {*options.kinds, *options.edges}
+    return [one for one in fields if (not one.index or one.name in named if wanted is None else one.name in wanted)]
 
 
 def seen_types(fields: Iterable[Field]) -> dict[str, str]:
@@ -105,7 +106,11 @@ def with_readable(
     Where bins were chosen of the table itself, a column that cannot be read is skipped by the schema already. Windows
     and segments say so once more; a profile of the whole does not, and its digest is a promise.
     """
-    shown = fields if columns is None else [one for one in fields if one.name in set(columns)]
+    shown = [
+        one
+        for one in fields
+        if (not one.index or one.name in profile.schema if columns is None else one.name in set(columns))
+    ]
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in profile.schema}
     if reasons and not (fitted and not profile.grouping):
         profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable"))
