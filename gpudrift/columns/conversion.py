@@ -16,8 +16,8 @@ Into a column of
 - *times* (timestamps and dates) go timestamps and dates of every unit, and texts in ISO 8601; see
   :mod:`gpudrift.columns.moments`. With a zone and without one are two types;
 - *booleans* go 0 and 1 of every number type, and the texts ``true`` and ``false``;
-- *texts* go texts and, where ``true`` and ``false`` are all the reference had, booleans. Of texts that are times (in the
-  reference) others are no times: they count as NaN;
+- *texts* go texts and, where ``true`` and ``false`` are all the reference had, booleans. Where the texts of the
+  reference are times, those that are none count as NaN;
 - *no type*, where the reference held only nulls, goes everything: what is no number counts as 0, or by its text.
 
 A kind that the user names takes more: categorical takes every value by its text, numbers without trailing zeros so
@@ -141,7 +141,7 @@ def numeric_values(array: pa.Array, column: Column, *, nan_is_null: bool = False
         rows = len(array)
         return NumericValues(np.zeros(rows, dtype), np.zeros((rows + 7) // 8, np.uint8))
     word, _ = logical_type(array.type)
-    if word == "text" and column.quantity in ("timestamp", "date"):
+    if word == "text" and column.quantity in ("timestamp", "date") and column.type != "null":
         return _times_of_texts(array, column)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()

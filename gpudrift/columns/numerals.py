@@ -114,8 +114,7 @@ def numeral_texts(array: pa.Array) -> pa.Array:
         whole = pa.array(np.where(plain, values, 0).astype(np.int64)).cast(pa.string())
         return pc.if_else(pa.array(plain), whole, texts)
     if types.is_decimal(array.type):
-        texts = pa.array([_plain(number) for number in array.to_pylist()], pa.string())
-        return texts
+        return pa.array([_plain(number) for number in array.to_pylist()], pa.string())
     if types.is_duration(array.type):
         return array.cast(pa.int64()).cast(pa.string())
     return array.cast(pa.string())

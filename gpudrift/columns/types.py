@@ -1,4 +1,4 @@
-"""What an Arrow type is to a schema: its word, its unit, the kinds that it can be, and what several types have in common.
+"""What an Arrow type is to a schema: its word, unit and kinds, and what several types have in common.
 
 Which values enter a column of which type is said in :mod:`gpudrift.columns.conversion`. Here is what follows from types
 alone, so that it does not depend on the order of files or rows.
@@ -193,6 +193,7 @@ def plain_array(array: pa.Array) -> pa.Array:
 
 
 def is_text(data_type: pa.DataType) -> bool:
+    """Whether values of a type are texts; of a dictionary its values would have to be asked."""
     types = pa.types
     return bool(types.is_string(data_type) or types.is_large_string(data_type) or types.is_string_view(data_type))
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from gpudrift.columns.names import column_name
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 from gpudrift.counts.layout import Stored
 from gpudrift.counts.saved import read, to_bytes
@@ -181,6 +182,7 @@ class Profile:
         return len(self.schema)
 
     def __getitem__(self, name: str) -> ColumnProfile:
+        name = column_name(name)
         if name not in self.schema:
             raise KeyError(f"no column {name!r} in the profile")
         return self.columns[self.schema.index[name]]
@@ -382,6 +384,8 @@ class ColumnProfile:
     skipped : str or None
     clipped : bool
         Whether unsigned integers beyond 2**63 - 1 were counted as that number, its largest.
+    seen : str or None
+        Type of the data, as Arrow calls it.
     """
 
     column: Column
@@ -394,6 +398,7 @@ class ColumnProfile:
     tail: Tail | None = None
     skipped: str | None = None
     clipped: bool = False
+    seen: str | None = None
 
     def once(self, what: str, make: Callable[[], Any]) -> Any:
         """What is made of this column, made when it is first asked for: a reference is compared with many others."""
@@ -425,6 +430,7 @@ class ColumnProfile:
             profile.tails.get(position),
             profile.skipped.get(column.name, column.reason),
             column.family == "integer" and profile.seen.get(column.name) == "uint64" and high == LARGEST_INTEGER,
+            profile.seen.get(column.name),
         )
 
     @property

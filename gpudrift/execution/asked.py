@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from gpudrift.columns.conversion import INVALID_UTF8
 from gpudrift.columns.schema import Column
+from gpudrift.columns.types import is_text, scalar_type
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.errors import UnknownColumnError
 from gpudrift.execution.cuts import obstacle
@@ -92,6 +93,8 @@ def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> No
         return  # without a single value it is of no kind: no row has a time
     every, zone = str(grouping.windows.every), grouping.windows.zone
     own = next((one.type for one in fields if one.name == grouping.time), None)
+    if own is not None and is_text(scalar_type(own)) and grouping.windows.axis != "integer":
+        return  # whether they have a zone is seen when they are read
     if GroupRequest(grouping.time, every, zone).windows(own, label) != grouping.windows:
         raise ValueError(
             f"time: column {grouping.time!r} of {label} is {own}, but the windows are of {grouping.windows.axis} times"

@@ -69,8 +69,8 @@ def _are_keys(values: npt.NDArray[np.int64]) -> bool:
     """Whether no value repeats though they lie so close together that many would, were they drawn by chance.
 
     Of s values from a range of R about s^2 / (2 R) repeat, and more if they are not spread evenly; that none does where
-    twenty are expected has a probability of e^-20. So the keys of up to 10^8 rows are known by 65,536 of them. Keys that
-    are all multiples of a step away from each other are counted in steps.
+    twenty are expected has a probability of e^-20. So the keys of up to 10^8 rows are known by 65,536 of them. Keys
+    that are all multiples of a step away from each other are counted in steps.
     """
     ordered = np.sort(values)
     gaps = ordered[1:].view(np.uint64) - ordered[:-1].view(np.uint64)

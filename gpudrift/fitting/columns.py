@@ -136,7 +136,7 @@ def fit_column(
         return coarse_categories(listed) if options.coarse else listed
     family = "real" if word == "float" else COLUMN_FAMILIES[kind]
     column = Column(name, kind, word, unit, complete_edges([], family), forced=asked is not None)
-    return _fit_numeric(column, _sampled_numbers(column, chunks), options, automatic=asked is None)
+    return _fit_numeric(column, _sampled_numbers(column, chunks), options, str(data_type), automatic=asked is None)
 
 
 def _unit_of_texts(name: str, arrays: Sequence[pa.Array], asked: str | None) -> str | None:
@@ -167,17 +167,22 @@ def _counted_as(word: str, unit: str | None, kind: str) -> tuple[str, str | None
         return "integer", None
     if family == "integer" and word == "null" and kind in ("datetime", "clock"):
         return word, "timestamp[us]"
-    if family == "real" or family == "categorical":
+    if family in ("real", "categorical"):
         return word, None
     return word, unit
 
 
-def _fit_numeric(column: Column, values: npt.NDArray[Any], options: FitOptions, *, automatic: bool) -> Column:
+def _fit_numeric(
+    column: Column, values: npt.NDArray[Any], options: FitOptions, stored: str, *, automatic: bool
+) -> Column:
     """One numeric column from its finite sampled values in row order."""
     if automatic and is_clock(column, values):
         column = replace(column, kind="clock")
     ordered = np.sort(values)
-    edges, bounds = options.edges.get(column.name), bound_edges(column, list(options.bounds.get(column.name, ())))
+    edges, bounds = (
+        options.edges.get(column.name),
+        bound_edges(column, list(options.bounds.get(column.name, ())), stored),
+    )
     if edges is None:
         fitted = fit_grid(column, ordered, reserved=bounds.size)
     else:

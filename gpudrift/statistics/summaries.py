@@ -120,6 +120,8 @@ def summary(side: ColumnProfile) -> dict[str, Any]:
     }
     if not side.column.is_numeric:
         return entry | _distinct(side)
+    if side.column.type == "null" and side.column.is_numeric:
+        return entry  # which values there are was not counted
     entry |= {"negative_infinity": special["-inf"], "positive_infinity": special["+inf"]}
     column = side.column
     assert column.edges is not None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from gpudrift.columns.bounds import as_written, counted_bound, natural_bound
+from gpudrift.columns.bounds import as_written, natural_bound, stored_bound
 from gpudrift.counts.profiles import ColumnProfile
 from gpudrift.judging.findings import Finding
 from gpudrift.judging.rules.deciding import (
@@ -190,7 +190,7 @@ def _unit(side: ColumnProfile) -> Callable[[Fraction], float]:
 
 def _bound(side: ColumnProfile, given: Any) -> Fraction:
     try:
-        return counted_bound(side.column, given)
+        return stored_bound(side.column, given, side.seen)
     except ValueError as error:
         raise UncheckedError(f"the column is {_type_and_kind(side)}, and {error}") from None
 
