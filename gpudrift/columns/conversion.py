@@ -136,11 +136,11 @@ def numeric_values(array: pa.Array, column: Column, *, nan_is_null: bool = False
         'type changed', with both types in the reason.
     """
     array = plain_array(array)
-    if pa.types.is_null(array.type):
+    word, _ = logical_type(array.type)
+    if _holds_nothing(array, word if column.family != "real" else ""):
         dtype = np.float64 if column.family == "real" else np.int64
         rows = len(array)
         return NumericValues(np.zeros(rows, dtype), np.zeros((rows + 7) // 8, np.uint8))
-    word, _ = logical_type(array.type)
     if word == "text" and column.quantity in ("timestamp", "date") and column.type != "null":
         return _times_of_texts(array, column)
     if pa.types.is_dictionary(array.type):
@@ -152,6 +152,17 @@ def numeric_values(array: pa.Array, column: Column, *, nan_is_null: bool = False
     if column.quantity in ("timestamp", "date"):
         return _times(array, word, column)
     return _integer_values(array, word, column)
+
+
+def _holds_nothing(array: pa.Array, word: str) -> bool:
+    """Whether there is no value, which enters every column: nulls of any type and, as pandas writes them, NaN."""
+    if array.null_count == len(array):
+        return True
+    if word != "float" or pa.types.is_dictionary(array.type):
+        return False
+    values = fixed_width(array, array.type.to_pandas_dtype())
+    valid = validity_booleans(array)
+    return bool((np.isnan(values) if valid is None else np.isnan(values) | ~valid).all())
 
 
 def stored_values(array: pa.Array, column: Column, *, nan_is_null: bool = False) -> tuple[str, NumericValues]:
@@ -207,10 +218,10 @@ def coded_values(array: pa.Array, column: Column) -> CodedValues:
         'type changed', or 'unreadable' where a text is not valid UTF-8.
     """
     array = plain_array(array)
-    if pa.types.is_null(array.type):
+    word, _ = logical_type(array.type)
+    if _holds_nothing(array, word):
         rows = len(array)
         return CodedValues(np.zeros(rows, np.int32), np.zeros(rows, np.bool_), arrow_texts([]))
-    word, _ = logical_type(array.type)
     by_text = word in ("text", "integer", "boolean") and (word == column.type or takes_all(column))
     if not by_text:
         array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array

@@ -40,12 +40,12 @@ def units_per_second(unit: str) -> int:
 
 
 def in_unit(array: pa.Array, unit: str) -> Integers:
-    """Timestamps or dates as integers of a unit, "s" to "ns" or "day"; whatever stands at null rows is anything.
+    """Times as integers of a unit, "s" to "ns" or "day"; whatever stands at null rows is anything.
 
     Parameters
     ----------
     array : pyarrow.Array
-        Timestamps of any unit and zone, or dates.
+        Timestamps of any unit and zone, dates, times of day or durations.
     unit : {"s", "ms", "us", "ns", "day"}
 
     Returns
@@ -58,7 +58,8 @@ def in_unit(array: pa.Array, unit: str) -> Integers:
     elif types.is_date64(array.type):
         values, seconds, per_second = fixed_width(array, np.int64) // 86_400_000, 86_400, 1
     else:
-        values, seconds, per_second = fixed_width(array, np.int64), 1, _PER_SECOND[array.type.unit]
+        stored = fixed_width(array, np.int32 if array.type.bit_width == 32 else np.int64)
+        values, seconds, per_second = stored.astype(np.int64, copy=False), 1, _PER_SECOND[array.type.unit]
     if unit == "day":
         return values if seconds == 86_400 else np.asarray(values // (86_400 * per_second), np.int64)
     wanted = seconds * _PER_SECOND[unit]
