@@ -219,6 +219,10 @@ def _unconvertible(rows: int, error: Exception) -> _Column:
 
 def _pandas_column(series: Any) -> _Column:
     pandas, dtype, rows = sys.modules["pandas"], series.dtype, len(series)
+    if isinstance(dtype, pandas.CategoricalDtype) and isinstance(dtype.categories.dtype, pandas.IntervalDtype):
+        return _pandas_column(series.cat.rename_categories([str(one) for one in dtype.categories]))  # of pandas.cut
+    if isinstance(dtype, pandas.IntervalDtype):
+        return _pandas_column(series.astype("category"))
     if isinstance(dtype, np.dtype):
         return _numpy_column(series.to_numpy(), nan_is_null=True)
     if isinstance(dtype, pandas.SparseDtype):
