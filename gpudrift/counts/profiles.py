@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from gpudrift.columns.names import column_name
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
 from gpudrift.counts.layout import Stored
 from gpudrift.counts.saved import read, to_bytes
@@ -182,7 +181,7 @@ class Profile:
         return len(self.schema)
 
     def __getitem__(self, name: str) -> ColumnProfile:
-        name = column_name(name)
+        name = str(name)  # pandas names the columns of an array 0, 1, 2
         if name not in self.schema:
             raise KeyError(f"no column {name!r} in the profile")
         return self.columns[self.schema.index[name]]

@@ -179,7 +179,8 @@ class Windows:
         bad = np.flatnonzero(~valid & ~nulls)
         if bad.size:
             what = "date or time" if self.axis == "naive" else "time with a UTC offset"
-            raise IncompatibleColumnError("type changed", f"{array[int(bad[0])].as_py()!r:.40} is no ISO 8601 {what}")
+            shown = f"{array[int(bad[0])].as_py()!r:.40} ({array.type})"
+            raise IncompatibleColumnError("type changed", f"{shown} is no ISO 8601 {what}")
         if not valid.any():
             return np.zeros(valid.size, np.int64), valid
         return np.where(
