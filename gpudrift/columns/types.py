@@ -162,9 +162,11 @@ def _word(data_type: pa.DataType) -> str:
         return ""
 
 
-def _order(data_type: pa.DataType) -> tuple[int, str]:
+def _order(data_type: pa.DataType) -> tuple[int, bool, str]:
+    """Times without a zone come before those with one: of both in a folder, those with one are refused."""
     word = _word(data_type)
-    return _PRECEDENCE.index(word) if word else -1, str(data_type)
+    zoned = word == "timestamp" and scalar_type(data_type).tz is not None
+    return _PRECEDENCE.index(word) if word else -1, zoned, str(data_type)
 
 
 def _unwrapped(data_type: pa.DataType) -> pa.DataType:
