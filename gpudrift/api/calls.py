@@ -9,6 +9,7 @@ from typing import Any, TypedDict, Unpack, overload
 
 from gpudrift.api.engine import Table, opened_table, planned_place
 from gpudrift.api.saved import load_if_saved, whole_if_saved
+from gpudrift.columns.names import by_name, column_name, column_names
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
@@ -60,7 +61,7 @@ def fit(
         backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
     )
     with opened_table(data, settings) as table:
-        return table.fit(fit_options(kinds, edges), columns)
+        return table.fit(fit_options(kinds, edges), _named(columns))
 
 
 class _Counting(TypedDict, total=False):
@@ -207,12 +208,15 @@ def profile(
     settings = Settings(
         backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
     )
-    request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
+    request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
     given = None if schema is None else _known(schema)
     if given is not None and (kinds or edges or rules is not None):
         what = "kinds and edges" if kinds or edges else "bounds of rules"
         raise ValueError(f"{what} are fixed by the schema; set them when it is fitted")
-    options = fit_options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules)))
+    options, columns = (
+        fit_options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules))),
+        _named(columns),
+    )
     with opened_table(data, settings) as table:
         if given is None:
             return fitted_profile(table, request, options, columns)
@@ -223,7 +227,7 @@ def fitted_profile(
     table: Table, request: GroupRequest, options: FitOptions, columns: Sequence[str] | None
 ) -> Profile | GroupedProfile:
     """What :func:`profile` returns of a table that bins are chosen from."""
-    counted = table.profile(request, options, columns).with_provenance(version=__version__)
+    counted = table.profile(request, options, columns).with_provenance(version=__version__).taking_what_comes()
     return counted if request else counted.total()
 
 
@@ -317,7 +321,7 @@ def compare(
     FileNotFoundError, PermissionError, TypeError, ValueError
         As for :func:`profile`.
     """
-    before, after = whole_if_saved(reference), whole_if_saved(current)
+    before, after, columns = whole_if_saved(reference), whole_if_saved(current), _named(columns)
     settings = Settings(
         backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
     )
@@ -336,7 +340,8 @@ def compare(
     elif columns is not None:
         after = _selected(after, [name for name in columns if name in after.schema])
     comparison = compare_profiles(before, after)
-    verdict = judge_comparison(comparison, thresholds=thresholds, alpha=alpha, named=columns or ())
+    limits = None if thresholds is None else by_name(thresholds)
+    verdict = judge_comparison(comparison, thresholds=limits, alpha=alpha, named=columns or ())
     return Report(comparison, verdict)
 
 
@@ -372,8 +377,8 @@ def plan(
         Of which ``str`` makes lines for people.
     """
     settings = Settings(backend, threads, client=client, storage_options=storage_options, csv=CsvOptions.of(csv))
-    request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
-    known = None if like is None else _known(like)
+    request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
+    known, columns = None if like is None else _known(like), _named(columns)
     planned = []
     for data in map(load_if_saved, tables):
         if isinstance(data, Profile | GroupedProfile):
@@ -426,8 +431,19 @@ def judge(
     """
     plain = comparison.comparison if isinstance(comparison, Report) else comparison
     return Report(
-        plain, judge_comparison(plain, thresholds=thresholds, alpha=alpha, named=named, measured=measured or {})
+        plain,
+        judge_comparison(
+            plain,
+            thresholds=None if thresholds is None else by_name(thresholds),
+            alpha=alpha,
+            named=column_names(named),
+            measured=by_name(measured),
+        ),
     )
+
+
+def _named(columns: Sequence[Any] | None) -> tuple[str, ...] | None:
+    return None if columns is None else tuple(map(column_name, columns))
 
 
 def fit_options(
@@ -435,7 +451,7 @@ def fit_options(
     edges: Mapping[str, Sequence[Any]] | None,
     bounds: Mapping[str, Sequence[Any]] | None = None,
 ) -> FitOptions:
-    return FitOptions(dict(kinds or {}), dict(edges or {}), dict(bounds or {}))
+    return FitOptions(by_name(kinds), by_name(edges), by_name(bounds))
 
 
 def _known(given: Schema | Profile | GroupedProfile | str | os.PathLike[str]) -> Schema | Profile | GroupedProfile:

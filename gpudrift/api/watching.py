@@ -11,6 +11,7 @@ from typing import Any
 from gpudrift.api.calls import Thresholds, counted_profile, fitted_profile
 from gpudrift.api.engine import Table, opened_table
 from gpudrift.api.saved import load_if_saved
+from gpudrift.columns.names import by_name, column_name, column_names
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
@@ -121,7 +122,8 @@ def monitor(
     )
     _check_given(data, store, batch)
     listed = () if rules is None else tuple(read_rules(rules))
-    request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
+    request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
+    columns = None if columns is None else tuple(map(column_name, columns))
     opened = _opened(store, storage_options)
     before, current = load_if_saved(baseline), load_if_saved(data)
     # What cannot be is said before anything is counted; each table is opened once.
@@ -137,7 +139,7 @@ def monitor(
                 request.windows(now.types.get(request.time), "the data", now.types)
         if not isinstance(before, Profile | GroupedProfile):
             like = current if isinstance(current, GroupedProfile) else None
-            options = FitOptions(dict(kinds or {}), dict(edges or {}), rule_bounds(listed))
+            options = FitOptions(by_name(kinds), by_name(edges), rule_bounds(listed))
             before = _baseline(before, settings, request, options, columns, like, windows=thresholds == CALIBRATED)
         elif kinds or edges:
             raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")

@@ -24,19 +24,18 @@ import pyarrow.compute as pc
 from gpudrift.backends.contract import (
     ABSENT,
     NAN,
-    NEGATIVE_INFINITY,
     NULL,
     PACKED_SUM,
-    POSITIVE_INFINITY,
     GroupNumbers,
     Kernels,
     says_nan_is_null,
 )
 from gpudrift.backends.sketches import TailCounter, tail_of
 from gpudrift.columns.buffers import arrow_texts, numbers, validity_booleans
-from gpudrift.columns.conversion import CELL, coded_values, logical_type, numeric_values, utf8_texts
+from gpudrift.columns.conversion import CELL, NumericValues, coded_values, numeric_values, takes_all, utf8_texts
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, host_array
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+from gpudrift.columns.types import logical_type
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.counts.tails import Integers, Tail
@@ -243,8 +242,10 @@ class WholeState(State):
         bins, here = self._bins(position), np.zeros(len(SPECIAL_SLOTS), np.int64)
         prepared = self._prepared(position)
         low, high = self.kernels.numeric(values, prepared, self.counts[bins], self.sums[bins], here)
-        negative, positive = values.infinities
-        here += np.array([negative, positive, 0, -negative - positive, 0])
+        for slot, rows in values.elsewhere:
+            found = int(np.count_nonzero(rows))
+            here[SPECIAL_SLOTS.index(slot)] += found
+            here[NULL] -= found
         if values.nan_is_null:
             here[NULL] += here[NAN]
             here[NAN] = 0
@@ -256,7 +257,7 @@ class WholeState(State):
     def _add_categorical(self, position: int, array: Any, groups: Any, known: int) -> None:
         column = self.schema.columns[position]
         values = array.texts if isinstance(array, DeviceColumn) else array
-        if isinstance(values, DeviceTexts) and logical_type(values.type)[0] == column.type:
+        if isinstance(values, DeviceTexts) and _by_text(values.type, column):
             grouped = values.grouped(column.categories, column.sketch)
             texts, by_code, others = utf8_texts(grouped.values), grouped.counts, grouped.others
         else:
@@ -328,8 +329,7 @@ class GroupState(State):
         nan_is_null = says_nan_is_null(one)
         values = numeric_values(array, column, nan_is_null=nan_is_null)
         counters.spill(len(array))
-        if any(values.infinities):
-            self._add_infinities(position, array, groups)
+        self._add_elsewhere(position, values, groups)
         nan_before = counters.special[:, NAN].copy() if values.nan_is_null else None
         self.kernels.numeric_groups(
             values,
@@ -344,14 +344,12 @@ class GroupState(State):
             counters.special[:, NULL] += counters.special[:, NAN] - nan_before
             counters.special[:, NAN] = nan_before
 
-    def _add_infinities(self, position: int, array: pa.Array, groups: GroupNumbers) -> None:
-        """Of floats that entered an integer column, where they look like nulls."""
-        plain = pc.run_end_decode(array) if pa.types.is_run_end_encoded(array.type) else array
-        values = plain.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    def _add_elsewhere(self, position: int, values: NumericValues, groups: GroupNumbers) -> None:
+        """Of rows that look like nulls to the kernels and are none."""
         special = self.counters[position].special
-        for slot, infinity in ((NEGATIVE_INFINITY, -np.inf), (POSITIVE_INFINITY, np.inf)):
-            found = np.bincount(groups[values == infinity], minlength=len(special))
-            special[:, slot] += found
+        for slot, rows in values.elsewhere:
+            found = np.bincount(groups[rows], minlength=len(special))
+            special[:, SPECIAL_SLOTS.index(slot)] += found
             special[:, NULL] -= found
 
     def _add_categorical(self, position: int, array: Any, groups: GroupNumbers, known: int) -> None:
@@ -365,6 +363,12 @@ class GroupState(State):
         if rest.size:
             hashes = self.kernels.hashes(coded.texts)
             self.tails[position].add(rest, codes, hashes, coded.texts, len(counters.cells), self.kernels)
+
+
+def _by_text(given: pa.DataType, column: Column) -> bool:
+    """Whether the values of a type are counted by their texts, so that cuDF may group them."""
+    word, _ = logical_type(given)
+    return word in ("text", "integer", "boolean") and (word == column.type or takes_all(column))
 
 
 class GroupCounters:

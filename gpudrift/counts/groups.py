@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Schema
 from gpudrift.counts.layout import Stored
 from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.counts.saved import read, read_bytes, to_bytes
@@ -34,6 +34,10 @@ from gpudrift.windows.every import Every
 from gpudrift.windows.grouping import NO_TIME, Grouping, _grouping_difference
 
 __all__ = ["Group", "GroupedProfile"]
+
+
+MISSING_SLOTS = len(SPECIAL_SLOTS) - SPECIAL_SLOTS.index("nan")
+"""The last of the special slots, of rows without a value."""
 
 
 @dataclass(frozen=True)
@@ -277,6 +281,25 @@ class GroupedProfile:
         """The same with other ``seen`` or ``provenance``; nothing that was counted is checked anew."""
         made = object.__new__(GroupedProfile)
         made.__dict__.update(self.__dict__, **about)
+        return made
+
+    def taking_what_comes(self) -> GroupedProfile:
+        """The same, where columns in which no row had a value are of no type: what is compared may be of any.
+
+        pandas makes floats of a column of nothing, others texts. The digest, which types are no part of, stays.
+        """
+        if not self.rows.any():
+            return self
+        columns = list(self.schema.columns)
+        for position, column in enumerate(columns):
+            stop = int(self.schema.offsets[position + 1]) - MISSING_SLOTS
+            own = self.counts[:, self.schema.offsets[position] : stop]
+            if column.family != "skipped" and column.name not in self.skipped and not own.any():
+                columns[position] = replace(column, type="null")
+        if all(mine is theirs for mine, theirs in zip(columns, self.schema.columns, strict=True)):
+            return self
+        made = object.__new__(GroupedProfile)
+        made.__dict__.update(self.__dict__, schema=Schema(tuple(columns)))
         return made
 
     def skip(self, reasons: Mapping[str, str], findings: Mapping[str, str]) -> GroupedProfile:

@@ -181,6 +181,7 @@ class Profile:
         return len(self.schema)
 
     def __getitem__(self, name: str) -> ColumnProfile:
+        name = str(name)  # pandas names the columns of an array 0, 1, 2
         if name not in self.schema:
             raise KeyError(f"no column {name!r} in the profile")
         return self.columns[self.schema.index[name]]
@@ -382,6 +383,8 @@ class ColumnProfile:
     skipped : str or None
     clipped : bool
         Whether unsigned integers beyond 2**63 - 1 were counted as that number, its largest.
+    seen : str or None
+        Type of the data, as Arrow calls it.
     """
 
     column: Column
@@ -394,6 +397,7 @@ class ColumnProfile:
     tail: Tail | None = None
     skipped: str | None = None
     clipped: bool = False
+    seen: str | None = None
 
     def once(self, what: str, make: Callable[[], Any]) -> Any:
         """What is made of this column, made when it is first asked for: a reference is compared with many others."""
@@ -425,6 +429,7 @@ class ColumnProfile:
             profile.tails.get(position),
             profile.skipped.get(column.name, column.reason),
             column.family == "integer" and profile.seen.get(column.name) == "uint64" and high == LARGEST_INTEGER,
+            profile.seen.get(column.name),
         )
 
     @property

@@ -63,7 +63,9 @@ def to_bytes(stored: Stored, digest: str, **more: Any) -> bytes:
     marks = {one.name: list(one.marks) for one in stored.schema.columns if one.marks is not None}
     halos = {one.name: _marked(one, one.halos) for one in stored.schema.columns if one.halos is not None}
     cuts = {one.name: _marked(one, one.cuts) for one in stored.schema.columns if one.cuts is not None}
+    forced = [one.name for one in stored.schema.columns if one.forced]
     document: dict[str, Any] = {
+        **({"forced": forced} if forced else {}),
         **({"marks": marks} if marks else {}),
         **({"halos": halos} if halos else {}),
         **({"cuts": cuts} if cuts else {}),
@@ -215,6 +217,7 @@ def _schema_of(table: pa.Table, document: Mapping[str, Any], columns: int, known
 def _columns_of(table: pa.Table, document: Mapping[str, Any]) -> tuple[Column, ...]:
     """The columns of a schema that the rows of a saved table and its JSON describe."""
     sketches, marks, halos, cuts = (document.get(entry, {}) for entry in ("sketches", "marks", "halos", "cuts"))
+    forced = set(document.get("forced", ()))
     listed = [table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason")]
     reals, integers, values = (_list_cells(table[name]) for name in ("edges_real", "edges_integer", "categories"))
     columns = []
@@ -234,6 +237,7 @@ def _columns_of(table: pa.Table, document: Mapping[str, Any]) -> tuple[Column, .
                 None if name not in marks else _marks(marks[name]),
                 None if name not in halos else _positions(str(halos[name])).reshape(-1, 2),
                 None if name not in cuts else _positions(str(cuts[name])),
+                name in forced,
             )
         )
     return tuple(columns)

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from gpudrift.columns.conversion import INVALID_UTF8
 from gpudrift.columns.schema import Column
+from gpudrift.columns.types import is_text, scalar_type
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.errors import UnknownColumnError
 from gpudrift.execution.cuts import obstacle
@@ -51,7 +52,8 @@ def selected_fields(
     for what, names in (("columns", columns or ()), ("kinds", options.kinds), ("edges", options.edges)):
         check_names(names, (one.name for one in fields), what, label)
     wanted = None if columns is None else set(columns)
-    return [one for one in fields if wanted is None or one.name in wanted]
+    named = {*options.kinds, *options.edges}
+    return [one for one in fields if (not one.index or one.name in named if wanted is None else one.name in wanted)]
 
 
 def seen_types(fields: Iterable[Field], given_up: Mapping[str, str]) -> dict[str, str]:
@@ -101,6 +103,8 @@ def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> No
         return  # without a single value it is of no kind: no row has a time
     every, zone = str(grouping.windows.every), grouping.windows.zone
     own = next((one.type for one in fields if one.name == grouping.time), None)
+    if own is not None and is_text(scalar_type(own)) and grouping.windows.axis != "integer":
+        return  # whether they have a zone is seen when they are read
     if GroupRequest(grouping.time, every, zone).windows(own, label) != grouping.windows:
         raise ValueError(
             f"time: column {grouping.time!r} of {label} is {own}, but the windows are of {grouping.windows.axis} times"
@@ -115,7 +119,11 @@ def with_readable(
     Where bins were chosen of the table itself, a column that cannot be read is skipped by the schema already. Windows
     and segments say so once more; a profile of the whole does not, and its digest is a promise.
     """
-    shown = fields if columns is None else [one for one in fields if one.name in set(columns)]
+    shown = [
+        one
+        for one in fields
+        if (not one.index or one.name in profile.schema if columns is None else one.name in set(columns))
+    ]
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in profile.schema}
     if reasons and not (fitted and not profile.grouping):
         profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable"))

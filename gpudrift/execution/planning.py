@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from gpudrift.columns.conversion import arrow_types, listed_texts
 from gpudrift.columns.schema import Schema
+from gpudrift.columns.types import arrow_types, listed_texts
 from gpudrift.execution.asked import check_names, selected_fields
 from gpudrift.execution.cluster.files import cut_known, cut_sample, rows_only
 from gpudrift.execution.cluster.graph import schema_pieces

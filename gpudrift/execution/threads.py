@@ -22,9 +22,9 @@ import pyarrow as pa
 
 from gpudrift.backends import device_reader
 from gpudrift.backends.counters import State
-from gpudrift.columns.conversion import arrow_types, listed_texts
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Schema
+from gpudrift.columns.types import arrow_types, listed_texts
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.execution.asked import (
     accounted,

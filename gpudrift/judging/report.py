@@ -181,7 +181,7 @@ class Report:
 
     def __getitem__(self, name: str) -> ColumnReport:
         compared = self.comparison[name]
-        return ColumnReport(compared, self.verdict.columns[self.comparison.index[name]])
+        return ColumnReport(compared, self.verdict.columns[self.comparison.index[compared.name]])
 
     def __iter__(self) -> Iterator[ColumnReport]:
         return iter(self.columns)

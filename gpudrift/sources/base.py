@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import posixpath
 import sys
 from collections import Counter
@@ -19,6 +20,7 @@ import pyarrow as pa
 from pyarrow import types as is_type
 
 from gpudrift.columns.device import DeviceBatch
+from gpudrift.columns.types import common_type
 from gpudrift.sources.datafile import File
 from gpudrift.sources.keys import key_type, key_values
 from gpudrift.sources.trouble import named
@@ -34,6 +36,7 @@ __all__ = [
     "empty_rows",
     "fields_of",
     "file_source",
+    "index_names",
     "plain_type",
     "positions_of",
     "shared",
@@ -48,14 +51,19 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class Field:
-    """A column of the data: its name, its type where it first appears, and why it cannot be read, if so."""
+    """A column of the data: its name, the type that its files have in common, and why it cannot be read, if so.
+
+    ``index`` is true of the index of a pandas data frame that the data was written from: it is a column only for those
+    who name it.
+    """
 
     name: str
     type: pa.DataType | None
     problem: str | None = None
+    index: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.type, self.problem)
+        return type(self), (self.name, self.type, self.problem, self.index)
 
 
 @dataclass(frozen=True)
@@ -382,14 +390,35 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def fields_of(schemas: Iterable[pa.Schema]) -> dict[str, Field]:
-    """Columns of all schemas, each where it first appears; a name that repeats in one of them is a problem."""
-    fields: dict[str, Field] = {}
+    """Columns of all schemas in the order of first appearance, each of the type that these have in common.
+
+    A name that repeats in one of them is a problem. A column is an index where it is one in each schema that has it.
+    """
+    types: dict[str, list[pa.DataType]] = {}
+    repeated: dict[str, Field] = {}
+    columns: set[str] = set()
     for schema in schemas:
+        indices = index_names(schema)
         for name, kind in zip(map(sys.intern, schema.names), schema.types, strict=True):
-            fields.setdefault(name, Field(name, plain_type(kind)))
+            known = types.setdefault(name, [])
+            if (plain := plain_type(kind)) not in known:
+                known.append(plain)
+            if name not in indices:
+                columns.add(name)
         repeats = {name: times for name, times in Counter(schema.names).items() if times > 1}
-        fields |= {name: Field(name, None, f"the name occurs {times} times") for name, times in repeats.items()}
-    return fields
+        repeated |= {name: Field(name, None, f"the name occurs {times} times") for name, times in repeats.items()}
+    return {
+        name: Field(name, common_type(known), None, name not in columns) for name, known in types.items()
+    } | repeated
+
+
+def index_names(schema: pa.Schema) -> frozenset[str]:
+    """Columns that pandas says are the index of the data frame that was written."""
+    try:
+        listed = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+        return frozenset(name for name in listed if isinstance(name, str))
+    except (KeyError, TypeError, ValueError):
+        return frozenset()
 
 
 def positions_of(names: Iterable[str]) -> dict[str, int]:

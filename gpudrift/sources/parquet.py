@@ -34,6 +34,9 @@ OPEN_FILES, OPEN_COLUMNS = 64, 250_000
 """Files that a thread keeps open, and their columns together. With 8 of 10 files of 5,000 columns kept open, reading
 them two columns at a time opened files 25,000 times, for 7.5 ms each; one that is open takes 2.3 MB."""
 
+INT96 = {"coerce_int96_timestamp_unit": "us"}
+"""How to read the timestamps that Spark wrote for years: as nanoseconds, dates beyond 1677 to 2262 wrap around."""
+
 
 @dataclass(frozen=True, eq=False)
 class ParquetReader:
@@ -114,7 +117,7 @@ class ParquetReader:
         # No memory map: a file that is truncated while it is mapped kills the process. No pre_buffer: it
         # would hold whole column chunks.
         # From a store, though, each read of a buffer is a request: there, ranges are fetched whole and side by side.
-        options = {"metadata": footer, "read_dictionary": self.texts[file]}
+        options = {"metadata": footer, "read_dictionary": self.texts[file], **INT96}
         if source.remote:
             options |= {"pre_buffer": True}
         else:
@@ -191,7 +194,7 @@ def _parsed(files: Sequence[File], label: str) -> Iterator[tuple[Summary, Any]]:
                 what = "saved file of windows" if windows else "saved profile"
                 raise ValueError(f"{file.label!r} is a {what}, not data; {hint}")
             stream.seek(0)
-            reader = arrow_module("parquet").ParquetFile(stream, pre_buffer=False)
+            reader = arrow_module("parquet").ParquetFile(stream, pre_buffer=False, **INT96)
             footer, schema = reader.metadata, reader.schema_arrow
         groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
         leaves = leaves_of(schema)

@@ -16,8 +16,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from gpudrift.columns.conversion import arrow_types, listed_texts
 from gpudrift.columns.schema import Schema
+from gpudrift.columns.types import arrow_types, listed_texts
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import Packet
 from gpudrift.errors import SourceChangedError
