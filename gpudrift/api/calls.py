@@ -19,6 +19,7 @@ from gpudrift.fitting.columns import FitOptions
 from gpudrift.judging.report import Report
 from gpudrift.judging.rules.reading import Given as Rules
 from gpudrift.judging.rules.reading import read_rules, rule_bounds
+from gpudrift.judging.thresholds import Thresholds as ReadThresholds
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.version import __version__
@@ -305,6 +306,7 @@ def compare(
     FileNotFoundError, PermissionError, TypeError, ValueError
         As for :func:`profile`.
     """
+    ReadThresholds.of(thresholds)  # what they cannot be is said before an hour of counting
     before, after = whole_if_saved(reference), whole_if_saved(current)
     settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
     if isinstance(before, Profile) and (kinds or edges):

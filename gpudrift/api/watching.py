@@ -16,6 +16,7 @@ from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.execution.settings import Progress, Settings
 from gpudrift.fitting.columns import FitOptions
+from gpudrift.hiding import short
 from gpudrift.judging.calibration import Calibration
 from gpudrift.judging.monitoring import Limits, monitor_windows
 from gpudrift.judging.rules.reading import Given as Rules
@@ -116,6 +117,8 @@ def monitor(
     """
     settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
     _check_given(data, store, batch)
+    if isinstance(thresholds, str) and thresholds != CALIBRATED:
+        raise ValueError(f"thresholds: {short(thresholds)}, expected thresholds by column or {CALIBRATED!r}")
     listed = () if rules is None else tuple(read_rules(rules))
     request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
     opened = _opened(store, storage_options)
@@ -285,8 +288,6 @@ def _limits(
 ) -> tuple[Limits | None, dict[str, Limits], dict[str, Any]]:
     """What to judge the table and its segments by, and how the document tells it."""
     if isinstance(given, str):
-        if given != CALIBRATED:
-            raise ValueError(f"thresholds: {given!r}, expected thresholds by column or {CALIBRATED!r}")
         given = calibrated(baseline, rate)
     if isinstance(given, Calibration):
         names = segment_names(baseline) if isinstance(baseline, GroupedProfile) else {}
