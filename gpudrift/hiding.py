@@ -12,7 +12,7 @@ import re
 import reprlib
 from urllib.parse import unquote
 
-__all__ = ["HIDDEN", "hidden", "longest_first", "short", "uri_secrets"]
+__all__ = ["HIDDEN", "hidden", "longest_first", "short", "shown_address", "uri_secrets"]
 
 HIDDEN = "***"
 SHORTEST = 4
@@ -20,6 +20,8 @@ SHORTEST = 4
 # What stands before the "@"; the keys of S3 may have slashes, which make of the rest a path: then a colon that no
 # port follows gives them away.
 _USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s]*|[^/?#\s@:]*:(?!\d*(?:[/?#\s]|$))[^@\s]*)@")
+_AS_PATH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)[^/?#\s@:]+:[^\s@]+@")
+"""What taking a URL for a path makes of it, where two slashes are one."""
 _PARAMETER = re.compile(r"([?&;])([^=&;?\s]+)=([^&;\s#'\"]*)")
 _SECRET_NAME = re.compile("secret|token|key|password|sig|credential", re.IGNORECASE)
 _CONTAINER_SCHEMES = ("abfs", "abfss")
@@ -27,7 +29,8 @@ _CONTAINER_SCHEMES = ("abfs", "abfss")
 
 def hidden(text: str) -> str:
     """Text with the credentials and the secret parameters of the URLs in it hidden."""
-    return _PARAMETER.sub(_shown_parameter, _USER.sub(_shown_user, text))
+    shown = _AS_PATH.sub(rf"\1:/{HIDDEN}@", _USER.sub(_shown_user, text))
+    return _PARAMETER.sub(_shown_parameter, shown)
 
 
 def _shown_user(found: re.Match[str]) -> str:
@@ -56,6 +59,12 @@ def uri_secrets(uri: str) -> tuple[str, ...]:
 def longest_first(secrets: set[str]) -> tuple[str, ...]:
     """Secrets in the order in which they are replaced: one may be a part of another."""
     return tuple(sorted((text for text in secrets if len(text) >= SHORTEST), key=lambda text: (-len(text), text)))
+
+
+def shown_address(given: str) -> str:
+    """What was given for an address, in quotes and without a password; also where its scheme was forgotten."""
+    shown = hidden(given)
+    return short(shown if "://" in shown or "@" not in shown else f"{HIDDEN}@{shown.rpartition('@')[2]}", 200)
 
 
 class _Cut(reprlib.Repr):

@@ -81,7 +81,7 @@ def is_of_output(error: OSError) -> bool:
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     module = "" if last is None else str(last.tb_frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] in ("click", "rich") or module.startswith("gpudrift.cli.")
+    return module.partition(".")[0] in ("click", "rich") or module.startswith(__name__.rpartition(".")[0])
 
 
 def say(text: str) -> None:
@@ -164,16 +164,17 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
+
+    from gpudrift.report.terminal import console_of
 
     shown = Bar(
         TextColumn("counting"),
         BarColumn(40),
         TextColumn("{task.fields[values]}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console_of(stderr=True),
         transient=True,
     )
     started = time.monotonic()

@@ -56,9 +56,17 @@ class Location:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_CHAINED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://[^?]*?)?::[A-Za-z][A-Za-z0-9+.-]+://")
+
+
 def is_uri(given: object) -> bool:
-    """Whether this is a text such as ``s3://bucket/folder``."""
-    return isinstance(given, str) and re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", given) is not None
+    """Whether this is a text such as ``s3://bucket/folder``, or a chain of them as fsspec has it."""
+    return isinstance(given, str) and (_URI.match(given) is not None or _is_chained(given))
+
+
+def _is_chained(given: str) -> bool:
+    return _CHAINED.match(given) is not None
 
 
 def is_saved_profile(path: str, storage_options: Mapping[str, Any] | None = None) -> bool:
@@ -129,14 +137,14 @@ def _locate_uri(given: str, options: Mapping[str, Any] | None) -> Location:
     head, mark, query = given.partition("?")
     fixed, pattern = _split_pattern(head, "*[")
     label, secrets = hidden(given), uri_secrets(given)
-    if options is None:
+    if options is None and not _is_chained(given):
         with named(label, secrets):
             filesystem, path = arrow_module("fs").FileSystem.from_uri(fixed + mark + query)
         pattern = tuple(map(unquote, pattern))
     else:
         from gpudrift.sources.remote import open_uri  # which imports what only options need
 
-        filesystem, path, secrets = open_uri(fixed + mark + query, options)
+        filesystem, path, secrets = open_uri(fixed + mark + query, options or {})
     return Location(filesystem, path.rstrip("/") or path, label, hidden(fixed), pattern, secrets)
 
 

@@ -26,6 +26,7 @@ from gpudrift.counts.packets import Packet
 from gpudrift.execution.cluster.graph import Tally, TaskName, schema_bytes
 from gpudrift.execution.cluster.worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
 from gpudrift.execution.settings import Settings
+from gpudrift.hiding import hidden
 from gpudrift.version import __version__
 
 __all__ = ["DaskCluster", "check_client", "with_client"]
@@ -96,7 +97,10 @@ class DaskCluster:
         if self.settings.backend == "cuda":
             self.client.register_plugin(gpu_plugin())
         if not self.client.nthreads():
-            warnings.warn(f"{self.client.scheduler.address} has no workers yet: the work waits for them", stacklevel=4)
+            warnings.warn(
+                f"{hidden(self.client.scheduler.address)} has no workers yet: the work waits for them",
+                stacklevel=4,
+            )
         self.client.subscribe_topic(self.topic, lambda event: self.queue.put(event[1]))
         return self
 
@@ -283,7 +287,7 @@ class DaskCluster:
     def _look_for_gpus(self, results: int) -> None:
         """Say so when tasks wait for a GPU that no worker has any more; Dask waits in silence, and forever."""
         if not any(one.get("resources", {}).get(RESOURCE) for one in self._workers().values()):
-            address = self.client.scheduler.address
+            address = hidden(self.client.scheduler.address)
             warnings.warn(
                 f"no worker of {address} has a GPU, and {results:,} results wait for one: start a worker there "
                 f"(dask cuda worker {address}), or end this and run with the backend numba",
@@ -305,7 +309,7 @@ class DaskCluster:
     def described(self) -> dict[str, Any]:
         """What the work took, for the provenance."""
         return {
-            "scheduler": self.client.scheduler.address if self.client is not None else "threads",
+            "scheduler": hidden(self.client.scheduler.address) if self.client is not None else "threads",
             "workers": len(self.client.nthreads()) if self.client is not None else 1,
             "threads": self.threads,
             "tasks": self.submitted,
