@@ -26,7 +26,7 @@ from gpudrift.counts.packets import Packet
 from gpudrift.execution.cluster.graph import Tally, TaskName, schema_bytes
 from gpudrift.execution.cluster.worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
 from gpudrift.execution.settings import Settings
-from gpudrift.hiding import hidden
+from gpudrift.hiding import hidden, shown_address
 from gpudrift.version import __version__
 
 __all__ = ["DaskCluster", "check_client", "with_client"]
@@ -334,6 +334,11 @@ class DaskCluster:
         """The error in words of the data, where Dask speaks of tasks and workers."""
         from distributed.scheduler import KilledWorker
 
+        if self._is_lost(error):
+            return ConnectionError(
+                f"scheduler {shown_address(self.client.scheduler.address)} was lost in the middle of the work, and "
+                "nothing was written: see its log for why it ended, start it and its workers, and run again"
+            )
         if isinstance(error, OutOfMemory):
             who = f"the GPU of worker {error.worker}" if error.on_gpu else f"worker {error.worker}"
             return MemoryError(
@@ -352,6 +357,16 @@ class DaskCluster:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "gpudrift":
             return ValueError(f"a worker has no gpudrift: install gpudrift {__version__} on every worker")
         return None
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether it is the scheduler that is gone; Dask then cancels everything, and speaks of keys."""
+        from concurrent.futures import CancelledError
+
+        from distributed.comm import CommClosedError
+
+        if "scheduler-connection-lost" in str(getattr(error, "reason", error)):
+            return True
+        return isinstance(error, CancelledError | CommClosedError | OSError) and self.client.status != "running"
 
     @staticmethod
     def _workers_lost(error: Any) -> str:

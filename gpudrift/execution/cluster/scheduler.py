@@ -61,10 +61,17 @@ def open_cluster(
     quiet: dict[str, Any] = {} if verbose else {"logging.distributed": "critical"}
     with config.set(quiet):
         if not verbose:
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            _silence_logs()
         opened = _local(workers, threads, backend, verbose) if scheduler == "local" else _reached(scheduler)
         with opened as client:
             yield client
+
+
+def _silence_logs() -> None:
+    """Silence Dask: its client has a level of its own, and asyncio tells what becomes of a connection that ended."""
+    for name in [*logging.root.manager.loggerDict, "distributed", "asyncio", "tornado.application"]:
+        if name.partition(".")[0] in ("distributed", "asyncio", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _need_dask(scheduler: str) -> None:
