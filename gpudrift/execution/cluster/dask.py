@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 import uuid
 import warnings
@@ -83,6 +84,7 @@ class DaskCluster:
         self.read, self.sent = 0, 0
         self.why = "asked for"
         """Why this backend."""
+        self.said: set[str] = set()
         self.probed: dict[str, Gpu] = {}
         """What each worker said of its GPU, if that was asked."""
         self.shrunk: dict[str, int] = {}
@@ -92,7 +94,7 @@ class DaskCluster:
         if self.client is None:
             self.choose()
             return self
-        _check_versions(self.client)
+        self.asked(lambda: _check_versions(self.client))
         self.choose()
         if self.settings.backend == "cuda":
             self.client.register_plugin(gpu_plugin())
@@ -132,7 +134,7 @@ class DaskCluster:
             chosen, self.why = choose_backend(asked)
         else:
             if asked in ("auto", "cuda"):
-                found = self.client.run(probe, on_error="return")
+                found = self.asked(lambda: self.client.run(probe, on_error="return"))
                 self.probed = {a: one if isinstance(one, Gpu) else Gpu(repr(one)) for a, one in found.items()}
             chosen, self.why = choose_for_workers(asked, self.probed)
         self.settings = replace(self.settings, backend=chosen)
@@ -271,8 +273,8 @@ class DaskCluster:
             try:
                 item = self.queue.get(timeout=1.0)
             except Empty:
-                if self.settings.backend == "cuda" and time.monotonic() - news > LOST_SECONDS:
-                    self._look_for_gpus(len(tasks))
+                if time.monotonic() - news > LOST_SECONDS:
+                    self._look_around(len(tasks))
                     news = time.monotonic()
                 continue
             news = time.monotonic()
@@ -283,6 +285,58 @@ class DaskCluster:
                 self._weigh(result)
                 yield tasks.pop(item.key), result
                 self._forget(item)
+
+    def asked(self, question: Callable[[], Any]) -> Any:
+        """The answer to what every worker is asked, who answers in their own time; who does not is named meanwhile.
+
+        Raises
+        ------
+        Exception
+            What the question raises.
+        """
+        answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put((question(), None))
+            except BaseException as error:
+                answers.put((None, error))
+
+        threading.Thread(target=ask, daemon=True, name="gpudrift-asking").start()
+        while True:
+            try:
+                answer, error = answers.get(timeout=LOST_SECONDS)
+            except Empty:
+                self._look_around(0)
+                continue
+            if error is not None:
+                raise error
+            return answer
+
+    def waited(self, future: Any) -> Any:
+        """One result, which stays on its worker; who keeps it waiting is named."""
+        return self.asked(future.result)
+
+    def _look_around(self, results: int) -> None:
+        """Say what nobody else says: Dask waits for workers in silence, and forever."""
+        workers, address = self._workers(), hidden(self.client.scheduler.address)
+        now = time.time()
+        silent = [name for name, one in workers.items() if now - one.get("last_seen", now) > LOST_SECONDS / 2]
+        if not workers:
+            self._say_once(f"{address} has no workers any more: the work waits until one joins")
+        elif silent:
+            who = ", ".join(sorted(silent)[:3]) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")
+            self._say_once(
+                f"no word from worker {who} for {LOST_SECONDS:.0f} s, and the work waits: it goes on when the worker "
+                "does, or when it is ended"
+            )
+        elif self.settings.backend == "cuda" and results:
+            self._look_for_gpus(results)
+
+    def _say_once(self, message: str) -> None:
+        if message not in self.said:
+            self.said.add(message)
+            warnings.warn(message, stacklevel=1)
 
     def _look_for_gpus(self, results: int) -> None:
         """Say so when tasks wait for a GPU that no worker has any more; Dask waits in silence, and forever."""

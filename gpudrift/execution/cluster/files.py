@@ -124,11 +124,11 @@ def open_files(cluster: Cluster, data: Any, storage_options: Mapping[str, Any] |
     storage = _Options(storage_options or {}) if remote else None
     cluster.names = lambda task: "open the files"
     found = cluster.submit(TaskName("find"), find_source, _Paths(_paths(data)), storage)
-    files = found.result().files
+    files = cluster.waited(found).files
     spans = [(start, min(start + FILES_AT_ONCE, len(files))) for start in range(0, len(files), FILES_AT_ONCE)]
     summaries = cluster.many([TaskName("footers", 0, *span) for span in spans], _summaries, [[found]] * len(spans))
     [shared] = cluster.start([cluster.task(TaskName("open", 0, 0, len(files)), open_found, found, *summaries)])
-    opened: Opened = shared.result()
+    opened: Opened = cluster.waited(shared)
     return Files(shared, opened.source)
 
 
