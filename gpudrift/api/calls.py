@@ -20,6 +20,7 @@ from gpudrift.fitting.columns import FitOptions
 from gpudrift.judging.report import Report
 from gpudrift.judging.rules.reading import Given as Rules
 from gpudrift.judging.rules.reading import read_rules, rule_bounds
+from gpudrift.judging.thresholds import Thresholds as ReadThresholds
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
 from gpudrift.sources import CsvOptions
 from gpudrift.statistics.comparison import Comparison, compare_profiles
@@ -321,6 +322,8 @@ def compare(
     FileNotFoundError, PermissionError, TypeError, ValueError
         As for :func:`profile`.
     """
+    limits = None if thresholds is None else by_name(thresholds)
+    ReadThresholds.of(limits)  # what they cannot be is said before an hour of counting
     before, after, columns = whole_if_saved(reference), whole_if_saved(current), _named(columns)
     settings = Settings(
         backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
@@ -340,7 +343,6 @@ def compare(
     elif columns is not None:
         after = _selected(after, [name for name in columns if name in after.schema])
     comparison = compare_profiles(before, after)
-    limits = None if thresholds is None else by_name(thresholds)
     verdict = judge_comparison(comparison, thresholds=limits, alpha=alpha, named=columns or ())
     return Report(comparison, verdict)
 

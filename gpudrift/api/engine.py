@@ -30,6 +30,7 @@ from gpudrift.execution.planning import planned
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
+from gpudrift.hiding import hidden
 from gpudrift.sources import Field, Source, is_lake_table, is_parquet, is_query, is_uri, lies_on_gpu, open_source
 from gpudrift.windows.grouping import Grouping, GroupRequest
 
@@ -186,7 +187,7 @@ def planned_place(settings: Settings) -> tuple[str, int, int, str]:
     check_client(settings.client)
     cluster = DaskCluster(settings)
     cluster.choose()
-    where = f"cluster {settings.client.scheduler.address}"
+    where = f"cluster {hidden(settings.client.scheduler.address)}"
     return where, cluster.workers, cluster.threads, ", ".join(sorted({one.name for one in cluster.gpus.values()}))
 
 

@@ -17,6 +17,7 @@ from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.execution.settings import Progress, Settings
 from gpudrift.fitting.columns import FitOptions
+from gpudrift.hiding import short
 from gpudrift.judging.calibration import Calibration
 from gpudrift.judging.monitoring import Limits, monitor_windows
 from gpudrift.judging.rules.reading import Given as Rules
@@ -121,6 +122,8 @@ def monitor(
         backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
     )
     _check_given(data, store, batch)
+    if isinstance(thresholds, str) and thresholds != CALIBRATED:
+        raise ValueError(f"thresholds: {short(thresholds)}, expected thresholds by column or {CALIBRATED!r}")
     listed = () if rules is None else tuple(read_rules(rules))
     request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
     columns = None if columns is None else tuple(map(column_name, columns))
@@ -291,8 +294,6 @@ def _limits(
 ) -> tuple[Limits | None, dict[str, Limits], dict[str, Any]]:
     """What to judge the table and its segments by, and how the document tells it."""
     if isinstance(given, str):
-        if given != CALIBRATED:
-            raise ValueError(f"thresholds: {given!r}, expected thresholds by column or {CALIBRATED!r}")
         given = calibrated(baseline, rate)
     if isinstance(given, Calibration):
         names = segment_names(baseline) if isinstance(baseline, GroupedProfile) else {}

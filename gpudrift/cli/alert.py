@@ -102,6 +102,7 @@ def alert(
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     from gpudrift.alerts import Settings, run_alerts
     from gpudrift.alerts.events import instant
+    from gpudrift.alerts.watches import watch_of
 
     gates = split_gates(fail_on, _ALERT_GATES)
     settings: Settings = read_config(config).get("alerts") or Settings()
@@ -111,8 +112,16 @@ def alert(
     _check_alert_outputs(settings, place, json_path, [report_path, config])
     document = _read_report(report_path)
     windows = _windows_of(document, report_path, window)
-    outcome = run_alerts(windows, settings, place)
-    last, latest = outcome.memory.state.window, windows[-1].start
+    outcome = run_alerts(windows, settings, place, watch=watch_of(document, settings.name))
+    if outcome.future:
+        say_warning(
+            f"{report_path}: {len(outcome.future):,} windows lie in the future and do not count, the first "
+            f"{min(outcome.future, key=instant)}"
+        )
+    if outcome.forgotten is not None:
+        say_warning(f"{place}: its latest window, {outcome.forgotten}, lies in the future and no longer counts")
+    last = outcome.memory.state.window
+    latest = max((one.start for one in windows if one.start not in outcome.future), key=instant)
     if last is not None and instant(latest) < instant(last):
         say_warning(f"window {latest} is older than {last}, the latest in {place}: ignored")
     _write_alerts(outcome, settings, json_path, quiet)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpudrift.errors import did_you_mean
+from gpudrift.hiding import short
 
 if TYPE_CHECKING:
     from gpudrift.judging.rules.reading import Rule
@@ -69,9 +70,14 @@ def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None
     for key, value in document.items():
         if key == "alpha":
             if type(value) is not float or not 0 < value < 1:
-                raise ValueError(f"alpha is {value!r}, expected a number between 0 and 1")
+                raise ValueError(f"alpha is {short(value)}, expected a number between 0 and 1")
             options["alpha"] = value
         elif key == "thresholds":
+            if value == "calibrated":
+                raise ValueError(
+                    "thresholds is 'calibrated', which is an option of one command: gpudrift monitor --thresholds "
+                    "calibrated; here it is a table of statistics"
+                )
             options["thresholds"]["*"] = _entry(key, value, Mapping, "a table of statistics")
         elif key == "storage_options":
             options["storage_options"] = dict(_entry(key, value, Mapping, "a table of options"))
@@ -94,11 +100,11 @@ def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None
 def _read_column(name: str, entries: Any, options: dict[str, Any]) -> None:
     from gpudrift.vocabulary import COLUMN_KINDS
 
-    where = f"column {name!r}"
+    where = f"column {short(name)}"
     for key, value in _entry(where, entries, Mapping, "a table").items():
         if key == "kind":
             if _entry(f"{where}: kind", value, str, "a word in quotes") not in COLUMN_KINDS:
-                raise ValueError(f"{where}: unknown kind {value!r}; choose from {', '.join(COLUMN_KINDS)}")
+                raise ValueError(f"{where}: unknown kind {short(value)}; choose from {', '.join(COLUMN_KINDS)}")
             options["kinds"][name] = value
         elif key == "edges":
             edges = _entry(f"{where}: edges", value, list, "a list of numbers or dates")
@@ -112,12 +118,12 @@ def _read_column(name: str, entries: Any, options: dict[str, Any]) -> None:
 
 def _unknown(key: str, known: Iterable[str], where: str = "") -> ValueError:
     hint = did_you_mean(key, known) or f"; choose from {', '.join(known)}"
-    return ValueError(f"{where}unknown entry {key!r}{hint}")
+    return ValueError(f"{where}unknown entry {short(key)}{hint}")
 
 
 def _entry(where: str, value: Any, wanted: Any, words: str) -> Any:
     if not isinstance(value, wanted):
-        raise ValueError(f"{where} is {value!r}, expected {words}")
+        raise ValueError(f"{where} is {short(value)}, expected {words}")
     return value
 
 

@@ -13,6 +13,7 @@ import click
 
 import gpudrift
 from gpudrift.cli.saying import showing_warnings
+from gpudrift.hiding import shown_address
 
 if TYPE_CHECKING:
     from gpudrift.execution.forecast import Plan
@@ -272,7 +273,7 @@ def split_gates(text: str | None, known: Sequence[str] = ("drift", "schema")) ->
 def opened_cluster(scheduler: str, workers: int, threads: int, backend: str, quiet: bool) -> Iterator[Any]:
     """Open the cluster that ``--scheduler`` names; None for threads of this process."""
     if workers and scheduler != "local":
-        raise click.UsageError(f"--workers requires --scheduler local, got {scheduler!r}")
+        raise click.UsageError(f"--workers requires --scheduler local, got {shown_address(scheduler)}")
     if scheduler == "threads":
         yield None
         return

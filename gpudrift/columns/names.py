@@ -25,5 +25,10 @@ def column_names(names: Any) -> tuple[str, ...]:
 
 
 def by_name(given: Mapping[Any, _Value] | None) -> dict[str, _Value]:
-    """What is said of columns, by their names as texts; nothing where nothing is said."""
+    """What is said of columns, by their names as texts; nothing where nothing is said.
+
+    What is no mapping is handed on: whoever reads it says what was expected.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        return given
     return {column_name(name): value for name, value in (given or {}).items()}

@@ -69,12 +69,21 @@ class Location:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_CHAINED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://[^?]*?)?::[A-Za-z][A-Za-z0-9+.-]+://")
+
+
 def is_uri(given: object) -> bool:
-    """Whether this is a text such as ``s3://bucket/folder``, or the address of a table there, ``delta:s3://…``."""
+    """Whether this is a text such as ``s3://bucket/folder``, a chain of them as fsspec has it, or ``delta:s3://…``."""
     if not isinstance(given, str):
         return False
     table = ADDRESS.fullmatch(given)
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", given if table is None else table[2]) is not None
+    place = given if table is None else table[2]
+    return _URI.match(place) is not None or _is_chained(place)
+
+
+def _is_chained(given: str) -> bool:
+    return _CHAINED.match(given) is not None
 
 
 def absolute(given: str) -> str:
@@ -199,14 +208,14 @@ def _locate_uri(given: str, options: Mapping[str, Any] | None) -> Location:
     head, mark, query = given.partition("?")
     fixed, pattern = _split_pattern(head, "*[")
     label, secrets = hidden(given), uri_secrets(given)
-    if options is None:
+    if options is None and not _is_chained(given):
         with named(label, secrets):
             filesystem, path = arrow_module("fs").FileSystem.from_uri(fixed + mark + query)
         pattern = tuple(map(unquote, pattern))
     else:
         from gpudrift.sources.remote import open_uri  # which imports what only options need
 
-        filesystem, path, secrets = open_uri(fixed + mark + query, options)
+        filesystem, path, secrets = open_uri(fixed + mark + query, options or {})
     return Location(filesystem, path.rstrip("/") or path, label, hidden(fixed), pattern, secrets)
 
 

@@ -1,58 +1,22 @@
 """What goes wrong, as one line that names the file and shows no secret.
 
-URIs may carry credentials and so may the messages of the libraries that open them. `hidden` is how a URI is shown:
-``s3://***@bucket/x?token=***``. `named` turns whatever a library raises into one line, after it has replaced the
-secrets in the messages of the whole chain of errors: what is chained is printed too.
+URIs may carry credentials and so may the messages of the libraries that open them; :mod:`gpudrift.hiding` has how they
+are shown. `named` turns whatever a library raises into one line, after it has replaced the secrets in the messages of
+the whole chain of errors: what is chained is printed too.
 """
 
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 
+from gpudrift.hiding import HIDDEN, hidden, longest_first, uri_secrets
+
 __all__ = ["first_line", "hidden", "named", "option_secrets", "uri_secrets"]
-
-HIDDEN = "***"
-SHORTEST = 4
-"""Shorter ones are not looked for in messages: "a" is in every other word."""
-# What stands before the "@"; the keys of S3 may have slashes, which make of the rest a path: then a colon that no
-# port follows gives them away.
-_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s]*|[^/?#\s@:]*:(?!\d*(?:[/?#\s]|$))[^@\s]*)@")
-_PARAMETER = re.compile(r"([?&;])([^=&;?\s]+)=([^&;\s#'\"]*)")
-_SECRET_NAME = re.compile("secret|token|key|password|sig|credential", re.IGNORECASE)
-_CONTAINER_SCHEMES = ("abfs", "abfss")
-
-
-def hidden(text: str) -> str:
-    """Text with the credentials and the secret parameters of the URIs in it hidden."""
-    return _PARAMETER.sub(_shown_parameter, _USER.sub(_shown_user, text))
-
-
-def _shown_user(found: re.Match[str]) -> str:
-    return found[0] if _is_container(found) else f"{found[1]}://{HIDDEN}@"
-
-
-def _is_container(found: re.Match[str]) -> bool:
-    """Whether what stands before the "@" is the container that Azure's URIs have there, and no password."""
-    return found[1].lower() in _CONTAINER_SCHEMES and ":" not in found[2]
-
-
-def _shown_parameter(found: re.Match[str]) -> str:
-    return f"{found[1]}{found[2]}={HIDDEN}" if _SECRET_NAME.search(unquote(found[2])) else found[0]
-
-
-def uri_secrets(uri: str) -> tuple[str, ...]:
-    """Secrets in a URI, as they stand there and decoded."""
-    user = _USER.match(uri)
-    found = user[2].split(":", 1) if user and not _is_container(user) else []
-    found += [value for _, name, value in _PARAMETER.findall(uri) if _SECRET_NAME.search(unquote(name))]
-    return _longest_first({*found, *map(unquote, found)})
 
 
 def option_secrets(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -70,11 +34,7 @@ def option_secrets(options: Mapping[str, Any]) -> tuple[str, ...]:
             for one in value:
                 yield from texts(one)
 
-    return _longest_first(set(texts(options)))
-
-
-def _longest_first(secrets: set[str]) -> tuple[str, ...]:
-    return tuple(sorted((text for text in secrets if len(text) >= SHORTEST), key=lambda text: (-len(text), text)))
+    return longest_first(set(texts(options)))
 
 
 def _scrub(error: BaseException, secrets: tuple[str, ...]) -> None:

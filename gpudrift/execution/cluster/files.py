@@ -144,11 +144,11 @@ def open_files(cluster: Cluster, data: Any, settings: Settings) -> Files:
         remote = settings.storage_options is not None and any(is_uri(path) and not is_query(path) for path in paths)
         storage = _Options(settings.storage_options or {}) if remote else None
         found = cluster.submit(TaskName("find"), find_source, paths, storage, settings.csv)
-    files = found.result().files
+    files = cluster.waited(found).files
     spans = [(start, min(start + FILES_AT_ONCE, len(files))) for start in range(0, len(files), FILES_AT_ONCE)]
     summaries = cluster.many([TaskName("footers", 0, *span) for span in spans], _summaries, [[found]] * len(spans))
     [shared] = cluster.start([cluster.task(TaskName("open", 0, 0, len(files)), open_found, found, *summaries)])
-    opened: Opened = shared.result()
+    opened: Opened = cluster.waited(shared)
     return Files(shared, opened.source)
 
 

@@ -91,6 +91,9 @@ class Cluster(Protocol):
     def result(self, future: Any) -> Any:
         """One result."""
 
+    def waited(self, future: Any) -> Any:
+        """One result, which stays where it is."""
+
     def described(self) -> dict[str, Any]:
         """What the work took."""
 
