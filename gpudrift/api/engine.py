@@ -22,7 +22,8 @@ from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.execution.asked import check_names
 from gpudrift.execution.cluster.dask import DaskCluster, check_client, with_client
-from gpudrift.execution.cluster.files import Files, count_files, fit_files, open_files, profile_files
+from gpudrift.execution.cluster.files import count_files, fit_files, profile_files
+from gpudrift.execution.cluster.finding import Files, open_files
 from gpudrift.execution.cluster.graph import described
 from gpudrift.execution.cluster.partitions import all_fields, count_frame, fit_frame, profile_frame
 from gpudrift.execution.forecast import TablePlan

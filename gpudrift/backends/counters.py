@@ -217,14 +217,10 @@ class WholeState(State):
         if column.family == "skipped" or column.name in self.skipped:
             return None
         tail = self.tails.pop(position, None)
-        return ColumnCounts(
-            self.counts[None, self._bins(position)],
-            self.sums[None, self._bins(position)] if column.is_numeric else None,
-            self._special(position)[None],
-            self.low[position : position + 1],
-            self.high[position : position + 1],
-            [] if tail is None else [(0, tail)],
-        )
+        bins, one = self._bins(position), slice(position, position + 1)
+        sums = self.sums[None, bins] if column.is_numeric else None
+        rest = self._special(position)[None], self.low[one], self.high[one], [] if tail is None else [(0, tail)]
+        return ColumnCounts(self.counts[None, bins], sums, *rest)
 
     def _bins(self, position: int) -> slice:
         start = int(self.schema.offsets[position])

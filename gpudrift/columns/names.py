@@ -29,6 +29,7 @@ def by_name(given: Mapping[Any, _Value] | None) -> dict[str, _Value]:
 
     What is no mapping is handed on: whoever reads it says what was expected.
     """
-    if given is not None and not isinstance(given, Mapping):
-        return given
+    other: Any = given
+    if other is not None and not isinstance(other, Mapping):
+        return other  # type: ignore[no-any-return]
     return {column_name(name): value for name, value in (given or {}).items()}

@@ -187,18 +187,10 @@ class GroupedProfile:
     @classmethod
     def blanked(
         cls,
-        schema: Schema,
-        grouping: Grouping,
-        groups: Integers,
-        rows: Integers,
-        counts: Integers,
-        sums: Integers,
-        low: Integers,
-        high: Integers,
-        tails: Mapping[tuple[int, int], Tail],
-        skipped: Mapping[str, str],
+        schema: Schema, grouping: Grouping, groups: Integers, rows: Integers, counts: Integers, sums: Integers,
+        low: Integers, high: Integers, tails: Mapping[tuple[int, int], Tail], skipped: Mapping[str, str],
         *texts: Mapping[str, Any],
-    ) -> GroupedProfile:
+    ) -> GroupedProfile:  # fmt: skip
         """Of these arrays, which it takes over, with nothing counted in the skipped columns."""
         positions = {schema.index[name] for name in skipped}
         for position in positions:
@@ -277,8 +269,8 @@ class GroupedProfile:
         """The same with these entries set in its provenance."""
         return self.telling(provenance={**self.provenance, **entries})
 
-    def telling(self, **about: Mapping[str, Any]) -> GroupedProfile:
-        """The same with other ``seen`` or ``provenance``; nothing that was counted is checked anew."""
+    def telling(self, **about: Any) -> GroupedProfile:
+        """The same with other ``seen``, ``provenance`` or types; nothing that was counted is checked anew."""
         made = object.__new__(GroupedProfile)
         made.__dict__.update(self.__dict__, **about)
         return made
@@ -298,9 +290,7 @@ class GroupedProfile:
                 columns[position] = replace(column, type="null")
         if all(mine is theirs for mine, theirs in zip(columns, self.schema.columns, strict=True)):
             return self
-        made = object.__new__(GroupedProfile)
-        made.__dict__.update(self.__dict__, schema=Schema(tuple(columns)))
-        return made
+        return self.telling(schema=Schema(tuple(columns)))
 
     def skip(self, reasons: Mapping[str, str], findings: Mapping[str, str]) -> GroupedProfile:
         """The same with some columns made skipped."""
@@ -392,14 +382,9 @@ class GroupedProfile:
         tails = {(new[group], position): tail for (group, position), tail in self.tails.items() if group in new}
         return replace(
             self,
-            groups=self.groups[numbers],
-            rows=self.rows[numbers],
-            counts=self.counts[numbers],
-            sums=self.sums[numbers],
-            low=self.low[numbers],
-            high=self.high[numbers],
-            tails=tails,
-        )
+            groups=self.groups[numbers], rows=self.rows[numbers], counts=self.counts[numbers],
+            sums=self.sums[numbers], low=self.low[numbers], high=self.high[numbers], tails=tails,
+        )  # fmt: skip
 
     def select(self, names: Iterable[str]) -> GroupedProfile:
         """The same groups, only the named columns, in the order given."""
@@ -411,20 +396,13 @@ class GroupedProfile:
         ).astype(np.int64)
         new = {old: at for at, old in enumerate(positions)}
         return GroupedProfile(
-            schema,
-            self.grouping,
-            self.groups,
-            self.rows,
-            self.counts[:, slots],
-            self.sums[:, slots],
-            self.low[:, positions],
-            self.high[:, positions],
+            schema, self.grouping, self.groups, self.rows,
+            self.counts[:, slots], self.sums[:, slots], self.low[:, positions], self.high[:, positions],
             {(group, new[p]): tail for (group, p), tail in self.tails.items() if p in new},
             {name: text for name, text in self.skipped.items() if name in names},
             {name: text for name, text in self.findings.items() if name in names},
-            self.seen,
-            self.provenance,
-        )
+            self.seen, self.provenance,
+        )  # fmt: skip
 
     def longer(self, every: Every | str) -> GroupedProfile:
         """Windows added up to longer ones: days to weeks, weeks to no months.
@@ -467,15 +445,13 @@ class GroupedProfile:
             return replace(self, grouping=grouping)
         return replace(
             self,
-            grouping=grouping,
-            groups=keys,
+            grouping=grouping, groups=keys, tails=tails,
             rows=np.add.reduceat(self.rows[order], first),
             counts=np.add.reduceat(self.counts[order], first, axis=0),
             sums=np.add.reduceat(self.sums[order], first, axis=0),
             low=np.minimum.reduceat(self.low[order], first, axis=0),
             high=np.maximum.reduceat(self.high[order], first, axis=0),
-            tails=tails,
-        )
+        )  # fmt: skip
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the windows and segments to one Parquet file, whole or not at all; see :mod:`gpudrift.counts.saved`.
