@@ -218,9 +218,8 @@ class WholeState(State):
             return None
         tail = self.tails.pop(position, None)
         bins, one = self._bins(position), slice(position, position + 1)
-        sums = self.sums[None, bins] if column.is_numeric else None
         rest = self._special(position)[None], self.low[one], self.high[one], [] if tail is None else [(0, tail)]
-        return ColumnCounts(self.counts[None, bins], sums, *rest)
+        return ColumnCounts(self.counts[None, bins], self.sums[None, bins] if column.is_numeric else None, *rest)
 
     def _bins(self, position: int) -> slice:
         start = int(self.schema.offsets[position])
