@@ -112,7 +112,9 @@ def _parsed(texts: pa.Array) -> tuple[Integers, IsText, IsText]:
     values = np.zeros(len(texts), np.int64)
     found = []
     for pattern, kind in ((_NAIVE, pa.timestamp("us")), (_AWARE, pa.timestamp("us", "UTC"))):
-        alike = booleans(pc.match_substring_regex(texts, pattern).fill_null(False))
+        matches = pc.match_substring_regex(texts, pattern)
+        valid = validity_booleans(matches)
+        alike = booleans(matches) if valid is None else booleans(matches) & valid
         places = np.flatnonzero(alike)
         if places.size:
             some = texts.take(arrow_integers(places))

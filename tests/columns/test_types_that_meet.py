@@ -114,7 +114,7 @@ def test_what_cannot_meet_names_both_types_and_an_option_that_works(tmp_path, be
         ("decimal[0]", "decimal", "real", "0.50"),
         ("text", "int64", "categorical", "1"),
         ("int64", "text", "categorical", "'a'"),
-        ("timestamp", "aware", "datetime", "1970-01-01 01:00:00"),
+        ("timestamp", "aware", "datetime", "'1970-01-01 01:00:00"),
         ("date", "text", "categorical", "'a'"),
         ("bool", "float", "categorical", "0.5"),
     ],
