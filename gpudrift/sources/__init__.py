@@ -38,6 +38,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from gpudrift.places.trouble import hidden
 from gpudrift.sources.base import CsvTypesChanged, Field, Part, Source, width_of
 from gpudrift.sources.csv_options import CsvOptions
 from gpudrift.sources.datafile import File
@@ -61,7 +62,6 @@ from gpudrift.sources.parquet import Summary, parquet_source, summaries
 from gpudrift.sources.sql import FoundQuery, Query, find_query, is_query, query_source, relation_source
 from gpudrift.sources.sql import absolute as absolute_query
 from gpudrift.sources.streams import stream_source
-from gpudrift.sources.trouble import hidden
 
 __all__ = [
     "CsvOptions",

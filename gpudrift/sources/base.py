@@ -21,9 +21,9 @@ from pyarrow import types as is_type
 
 from gpudrift.columns.device import DeviceBatch
 from gpudrift.columns.types import common_type
+from gpudrift.places.trouble import named
 from gpudrift.sources.datafile import File
 from gpudrift.sources.keys import key_type, key_values
-from gpudrift.sources.trouble import named
 
 __all__ = [
     "NAN_IS_NULL",

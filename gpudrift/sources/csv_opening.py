@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import types as is_type
 
+from gpudrift.places.trouble import named
 from gpudrift.sources.csv_dialects import ENCODING_HINT, Dialect, Head, read_head
 from gpudrift.sources.csv_numbers import PLAIN, NumberFormat, found_formats, shown
 from gpudrift.sources.csv_options import CsvOptions, saying
 from gpudrift.sources.csv_reader import csv_reader, parse_error, sampled_columns
 from gpudrift.sources.csv_types import settled
 from gpudrift.sources.datafile import File
-from gpudrift.sources.trouble import named
 
 __all__ = ["Note", "Opened", "Typed", "first_types", "open_file"]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.csv_dialects import Dialect, Head
 from gpudrift.sources.libraries import arrow_module
-from gpudrift.sources.trouble import first_line
 
 __all__ = ["csv_reader", "parse_error", "sampled_columns"]
 

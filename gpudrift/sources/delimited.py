@@ -13,6 +13,7 @@ import pyarrow as pa
 from pyarrow import types as is_type
 
 from gpudrift.columns.conversion import CELL
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.base import (
     CsvTypesChanged,
     Field,
@@ -31,7 +32,6 @@ from gpudrift.sources.csv_options import CsvOptions, saying
 from gpudrift.sources.csv_reader import csv_reader, parse_error
 from gpudrift.sources.csv_types import type_to_parse, value_type, wider_type
 from gpudrift.sources.datafile import File
-from gpudrift.sources.trouble import first_line
 
 __all__ = ["csv_source"]
 

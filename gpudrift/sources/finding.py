@@ -16,11 +16,12 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
+from gpudrift import places
 from gpudrift.counts.sealed import says_sealed
+from gpudrift.places.trouble import hidden, named
 from gpudrift.sources.datafile import COMPRESSIONS, File, state_of
 from gpudrift.sources.libraries import arrow_module
 from gpudrift.sources.marks import ADDRESS, enclosing_table, table_hint, table_in
-from gpudrift.sources.trouble import hidden, named, uri_secrets
 
 __all__ = ["absolute", "find_files", "is_folder", "is_saved_profile", "is_uri", "locate"]
 
@@ -69,21 +70,13 @@ class Location:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-_CHAINED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(://[^?]*?)?::[A-Za-z][A-Za-z0-9+.-]+://")
-
-
 def is_uri(given: object) -> bool:
     """Whether this is a text such as ``s3://bucket/folder``, a chain of them as fsspec has it, or ``delta:s3://…``."""
     if not isinstance(given, str):
         return False
     table = ADDRESS.fullmatch(given)
     place = given if table is None else table[2]
-    return _URI.match(place) is not None or _is_chained(place)
-
-
-def _is_chained(given: str) -> bool:
-    return _CHAINED.match(given) is not None
+    return places.is_uri(place)
 
 
 def absolute(given: str) -> str:
@@ -207,15 +200,12 @@ def locate(given: str, options: Mapping[str, Any] | None = None) -> Location:
 def _locate_uri(given: str, options: Mapping[str, Any] | None) -> Location:
     head, mark, query = given.partition("?")
     fixed, pattern = _split_pattern(head, "*[")
-    label, secrets = hidden(given), uri_secrets(given)
-    if options is None and not _is_chained(given):
-        with named(label, secrets):
-            filesystem, path = arrow_module("fs").FileSystem.from_uri(fixed + mark + query)
-        pattern = tuple(map(unquote, pattern))
-    else:
-        from gpudrift.sources.remote import open_uri  # which imports what only options need
+    label = hidden(given)
+    from gpudrift.places.remote import library_of, open_uri  # which imports what only URIs need
 
-        filesystem, path, secrets = open_uri(fixed + mark + query, options or {})
+    filesystem, path, secrets = open_uri(fixed + mark + query, options)
+    if isinstance(library_of(filesystem), arrow_module("fs").FileSystem):
+        pattern = tuple(map(unquote, pattern))  # as Arrow has done with the fixed part
     return Location(filesystem, path.rstrip("/") or path, label, hidden(fixed), pattern, secrets)
 
 

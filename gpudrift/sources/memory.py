@@ -20,9 +20,9 @@ import pyarrow as pa
 from pyarrow import types as is_type
 
 from gpudrift.columns.device import DeviceBatch, DeviceColumn, DeviceTexts, on_gpu
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.base import NAN_IS_NULL, Field, OpenedSource, Part, Source, index_names, plain_type
 from gpudrift.sources.libraries import instance_of, kind_of
-from gpudrift.sources.trouble import first_line
 
 __all__ = ["GpuColumn", "lies_on_gpu", "memory_source"]
 

@@ -16,11 +16,11 @@ import pyarrow as pa
 from pyarrow import types as is_type
 
 from gpudrift.counts.sealed import WINDOWS_FORMAT, says_sealed
+from gpudrift.places.trouble import named
 from gpudrift.sources import footers
 from gpudrift.sources.base import OpenedSource, Part, Source, fields_of, file_source, shared, width_of
 from gpudrift.sources.datafile import File
 from gpudrift.sources.libraries import arrow_module
-from gpudrift.sources.trouble import named
 
 __all__ = ["ParquetReader", "Summary", "leaves_of", "opened_footers", "parquet_source", "spans_of", "summaries"]
 

@@ -21,9 +21,9 @@ from urllib.parse import unquote
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from gpudrift.places.trouble import hidden, named, uri_secrets
 from gpudrift.sources.base import OpenedSource, Part, Source, fields_of, positions_of
 from gpudrift.sources.libraries import instance_of, kind_of
-from gpudrift.sources.trouble import hidden, named, uri_secrets
 
 __all__ = ["FoundQuery", "Query", "absolute", "find_query", "is_query", "query_source", "relation_source"]
 

@@ -25,8 +25,8 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from gpudrift.files import write_whole
+from gpudrift.places.trouble import hidden, named
 from gpudrift.sources import is_uri
-from gpudrift.sources.trouble import hidden, named
 
 __all__ = ["LocalStorage", "ObjectStorage", "Storage", "open_storage"]
 
@@ -81,7 +81,7 @@ def open_storage(given: str | os.PathLike[str], options: Mapping[str, Any] | Non
         return LocalStorage(text)
     if urlsplit(text).scheme in ("file", "local"):  # fsspec does not write local files atomically
         return LocalStorage(unquote(urlsplit(text).path))
-    from gpudrift.sources.remote import open_uri
+    from gpudrift.places.remote import open_uri
 
     filesystem, path, secrets = open_uri(text, options or {})
     return ObjectStorage(filesystem.handler.fs, path.rstrip("/"), hidden(text).rstrip("/"), secrets)

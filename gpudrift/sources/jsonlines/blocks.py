@@ -18,8 +18,8 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.libraries import arrow_module
-from gpudrift.sources.trouble import first_line
 
 __all__ = ["FIRST_BLOCKS", "Block", "BrokenLineError", "Number", "blocks_of", "in_order", "parsed", "rows_of"]
 

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from gpudrift.places.trouble import first_line, named
 from gpudrift.sources.base import CsvTypesChanged, OpenedSource, Part, Source, file_source
 from gpudrift.sources.datafile import File
 from gpudrift.sources.jsonlines.blocks import Block, blocks_of, in_order, parsed, rows_of
 from gpudrift.sources.jsonlines.scanning import FileShape, scanned
 from gpudrift.sources.jsonlines.shapes import NUMBERS, TEXTS, Column, Kind, Shape, resolved, united
-from gpudrift.sources.trouble import first_line, named
 
 __all__ = ["json_source", "json_summaries"]
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from gpudrift.places.trouble import named
 from gpudrift.sources.datafile import File
 from gpudrift.sources.jsonlines.blocks import FIRST_BLOCKS, Block, Number, blocks_of, in_order, parsed, rows_of
 from gpudrift.sources.jsonlines.shapes import (
@@ -21,7 +22,6 @@ from gpudrift.sources.jsonlines.shapes import (
     shape_of,
     united,
 )
-from gpudrift.sources.trouble import named
 
 __all__ = ["FileShape", "Run", "scanned"]
 

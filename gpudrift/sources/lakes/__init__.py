@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from gpudrift.places.trouble import hidden, named, option_secrets, uri_secrets
 from gpudrift.sources import finding
 from gpudrift.sources.datafile import File
 from gpudrift.sources.finding import is_folder, is_uri
@@ -23,7 +24,6 @@ from gpudrift.sources.lakes.tables import LakeTable, Stored, are_of_fsspec, data
 from gpudrift.sources.lakes.versions import Version
 from gpudrift.sources.libraries import instance_of
 from gpudrift.sources.marks import ADDRESS, table_format, table_hint
-from gpudrift.sources.trouble import hidden, named, option_secrets, uri_secrets
 
 __all__ = [
     "Address",

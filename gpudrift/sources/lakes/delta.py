@@ -16,10 +16,10 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.lakes.tables import Column, LakeTable, Stored, pack_rows, text_options
 from gpudrift.sources.lakes.versions import Version
 from gpudrift.sources.libraries import arrow_module
-from gpudrift.sources.trouble import first_line
 
 __all__ = ["delta_files", "open_delta"]
 

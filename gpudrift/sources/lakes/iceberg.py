@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.lakes.tables import Column, LakeTable, Stored, pack_rows, text_options
 from gpudrift.sources.lakes.versions import Version
 from gpudrift.sources.libraries import arrow_module
-from gpudrift.sources.trouble import first_line
 
 __all__ = ["iceberg_files", "open_iceberg", "scan_of"]
 
@@ -202,7 +202,7 @@ def _place(io: Any, location: str) -> tuple[Any, str, str]:
     if hasattr(io, "fs_by_scheme"):
         return io.fs_by_scheme(scheme, netloc), f"{netloc}/{below}", location
     if hasattr(io, "get_fs"):
-        from gpudrift.sources.remote import as_arrow
+        from gpudrift.places.remote import as_arrow
 
         return as_arrow(io.get_fs(scheme)), f"{netloc}/{below}", location
     raise ValueError(f"cannot read {unquote(location)!r}: {type(io).__name__} opens no file system")

@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.base import Field, OpenedSource, Part, plain_type
 from gpudrift.sources.datafile import File
 from gpudrift.sources.lakes.tables import Column, LakeTable, unpack_rows
 from gpudrift.sources.parquet import ParquetReader, Summary, leaves_of, opened_footers, parquet_source
-from gpudrift.sources.trouble import first_line
 
 __all__ = ["lake_source"]
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gpudrift.places.trouble import named
 from gpudrift.sources.datafile import File, state_of
-from gpudrift.sources.trouble import named
 
 __all__ = [
     "Column",

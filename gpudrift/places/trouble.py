@@ -65,30 +65,37 @@ def first_line(error: object) -> str:
 
 
 @contextmanager
-def named(label: str, secrets: tuple[str, ...] = ()) -> Iterator[None]:
-    """Turn what Arrow, the system or a library raises into one line that names the file and shows no secret."""
+def named(label: str, secrets: tuple[str, ...] = (), doing: str = "read") -> Iterator[None]:
+    """Turn what Arrow, the system or a library raises into one line that names the file and shows no secret.
+
+    ``doing`` is what could not be done: "read", or "write", of which the error is an ``OSError`` always.
+    """
     try:
         yield
     except Exception as error:
         _scrub(error, secrets)
-        failure = _failure(label, error)
+        failure = _failure(label, error, doing)
         if failure is None:
             raise
         raise failure from error
 
 
-def _failure(label: str, error: Exception) -> Exception | None:
+def _failure(label: str, error: Exception, doing: str) -> Exception | None:
     """What to raise instead of an error; None where it may pass as it is."""
     if isinstance(error, MemoryError):
         return None
     if isinstance(error, FileNotFoundError):
-        return FileNotFoundError(f"no such file or folder: {label!r}")
+        where = "no such file or folder" if doing == "read" else "cannot write, no such bucket or folder"
+        return FileNotFoundError(f"{where}: {label!r}")
     if isinstance(error, PermissionError):
-        return PermissionError(f"no permission to read {label!r}")
+        return PermissionError(f"no permission to {doing} {label!r}")
+    line = f"cannot {doing} {label!r}: {first_line(error)}"
+    if isinstance(error, TimeoutError):
+        return TimeoutError(line)
     if isinstance(error, OSError | UnicodeError | csv.Error | pa.ArrowException):
         # pyarrow raises a bare OSError for damaged data, and one with a number for trouble of the system.
         kind = type(error) if isinstance(error, OSError) and error.errno else ValueError
-        return kind(f"cannot read {label!r}: {first_line(error)}")
+        return (kind if doing == "read" else OSError)(line)
     if type(error).__module__.partition(".")[0] in ("builtins", "gpudrift"):
         return None
-    return ValueError(f"cannot read {label!r}: {first_line(error)}")  # the libraries of clouds have their own classes
+    return (ValueError if doing == "read" else OSError)(line)  # the libraries of clouds have their own classes
