@@ -1,12 +1,12 @@
 """How long a store or a network may take to answer.
 
 Laws: a question that is not answered within :func:`answer_time` is a ``TimeoutError``, whatever the library that asks
-does meanwhile; a transfer may take longer, by the time that its bytes take at :data:`SLOWEST`; a listing, which may take
-thousands of requests, :data:`LISTING` times as long.
+does meanwhile; a transfer may take longer, by the time that its bytes take at :data:`SLOWEST`; a listing, which may
+take thousands of requests, :data:`LISTING` times as long.
 
-A thread asks and is left alone when it is not answered in time. The libraries have settings for some of this, and none for
-all of it: Arrow's S3 client repeats a request for 100 s and cannot be told otherwise through a URI, its client of Google
-gives up a silent connection after 120 s whatever limit of retries is set, and s3fs repeats timeouts of a minute.
+A thread asks and is left alone when it is not answered in time. The libraries have settings for some of this, and none
+for all of it: Arrow's S3 client repeats a request for 100 s and cannot be told otherwise through a URI, its client of
+Google gives up a silent connection after 120 s whatever limit of retries is set, and s3fs repeats timeouts of a minute.
 """
 
 from __future__ import annotations
@@ -79,9 +79,7 @@ def within(
     thread.start()
     thread.join(seconds)
     if not outcome:
-        raise TimeoutError(
-            f"no answer within {seconds:,.0f} seconds" if seconds >= 1 else f"no answer in {seconds:g} s"
-        )
+        raise TimeoutError(f"no answer within {round(seconds, 1):,g} seconds")
     value, error = outcome.pop()
     if error is None:
         return value  # type: ignore[no-any-return]

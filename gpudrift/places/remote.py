@@ -1,6 +1,7 @@
 """URIs: opened by Arrow or by the library fsspec, and seen as Arrow file systems that answer in time or fail.
 
-Arrow opens the schemes it knows, where no options are given; everything else goes through fsspec, which is no dependency.
+Arrow opens the schemes it knows, where no options are given; everything else goes through fsspec, which is no
+dependency.
 Imported only when somebody gives a URI: ``pyarrow.fs`` takes its time.
 """
 
@@ -89,8 +90,8 @@ def open_fsspec(uri: str, options: Mapping[str, Any]) -> tuple[Any, str, tuple[s
 def _nested(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as fsspec takes them whatever they are called: in a table of the scheme's name.
 
-    Beside the URI, one named ``url`` (DVC's repository) would be taken for the URI, and ``encoding`` (of FTP) and ``mode``
-    would be dropped. What is given for another link of a chain stays where it is.
+    Beside the URI, one named ``url`` (DVC's repository) would be taken for the URI, and ``encoding`` (of FTP) and
+    ``mode`` would be dropped. What is given for another link of a chain stays where it is.
     """
     first, *others = (link.partition("://")[0] for link in uri.split("::"))
     rest = {name: dict(value) for name, value in options.items() if name in others and isinstance(value, Mapping)}
@@ -189,7 +190,7 @@ class _File:
         self.file, self.size = file, size
 
     def read(self, size: int = -1) -> bytes:
-        wanted = self.size if size is None or size < 0 else size
+        wanted = self.size if size < 0 else size
         return bytes(within(transfer_time(wanted), self.file.read, size))
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

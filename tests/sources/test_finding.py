@@ -16,12 +16,12 @@ from support.sources import ABSENT, TABLE, count, one_line, readable, types, val
 
 from gpudrift.counts.sealed import write_sealed
 from gpudrift.errors import SourceChangedError
+from gpudrift.places import trouble
 from gpudrift.sources import (
     Field,
     is_saved_profile,
     open_source,
     parquet,
-    trouble,
 )
 
 # -------------------------------------------------------------------------------------------- files and paths

@@ -199,7 +199,7 @@ def test_options_that_are_not_taken(tmp_path, options, kind, words):
         open_source(uri, options)
     one_line(error, *words)
     printed = "".join(traceback.format_exception(error.value))
-    assert str(options.get("secret")) not in printed
+    assert str(options.get("secret", SECRET)) not in printed
     assert not is_saved_profile(uri, options)
 
 
