@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypedDict, Unpack, overload
 
 from gpudrift.api.engine import Table, opened_table, planned_place
-from gpudrift.api.saved import load_if_saved, whole_if_saved
+from gpudrift.api.saved import load_if_saved, of_side, whole_if_saved
 from gpudrift.columns.names import by_name, column_name, column_names
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
@@ -78,6 +78,7 @@ class _Counting(TypedDict, total=False):
     progress: Callable[[Progress], None] | None
     client: Any
     storage_options: Mapping[str, Any] | None
+    reference_storage_options: Mapping[str, Any] | None
     csv: CsvOptions | Mapping[str, Any] | None
 
 
@@ -143,6 +144,7 @@ def profile(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    reference_storage_options: Mapping[str, Any] | None = None,
     csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Profile | GroupedProfile:
     """Count a table in one pass: as a whole, or each time window and segment of it.
@@ -188,7 +190,9 @@ def profile(
         The result is the same to the bit. Tables in memory are counted here all the same.
     storage_options : mapping, optional
         Options of the file system that a URI names, as fsspec knows them (``{"key": …, "secret": …}``). They go to
-        whoever reads the files and are never shown.
+        whoever reads the files and are never shown. With them, rules are read too.
+    reference_storage_options : mapping, optional
+        Those of `schema`, where it is a URI in another place.
     csv : CsvOptions or mapping, optional
         How CSV files are written, as far as it should not be found: ``{"separator": ";", "decimal": ","}``; see
         :class:`gpudrift.CsvOptions`.
@@ -210,12 +214,12 @@ def profile(
         backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
     )
     request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
-    given = None if schema is None else _known(schema)
+    given = None if schema is None else _known(schema, of_side(settings, reference_storage_options))
     if given is not None and (kinds or edges or rules is not None):
         what = "kinds and edges" if kinds or edges else "bounds of rules"
         raise ValueError(f"{what} are fixed by the schema; set them when it is fitted")
     options, columns = (
-        fit_options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules))),
+        fit_options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules, storage_options))),
         _named(columns),
     )
     with opened_table(data, settings) as table:
@@ -291,6 +295,8 @@ def compare(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    reference_storage_options: Mapping[str, Any] | None = None,
+    current_storage_options: Mapping[str, Any] | None = None,
     csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Report:
     """Compare two tables and judge every column.
@@ -310,6 +316,8 @@ def compare(
         Chance that noise alone lifts anything above its noise floor, all judged columns together.
     backend, threads, progress, client, storage_options, csv
         As for :func:`profile`.
+    reference_storage_options, current_storage_options : mapping, optional
+        Those of one side, in place of `storage_options`.
 
     Returns
     -------
@@ -320,14 +328,16 @@ def compare(
     SchemaMismatchError
         If two profiles have no column with the same bins.
     FileNotFoundError, PermissionError, TypeError, ValueError
-        As for :func:`profile`.
+        As for :func:`profile`; and if one of the two has no rows.
     """
     limits = None if thresholds is None else by_name(thresholds)
     ReadThresholds.of(limits)  # what they cannot be is said before an hour of counting
-    before, after, columns = whole_if_saved(reference), whole_if_saved(current), _named(columns)
     settings = Settings(
         backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
     )
+    of_before, of_after = (of_side(settings, one) for one in (reference_storage_options, current_storage_options))
+    before, after = whole_if_saved(reference, of_before), whole_if_saved(current, of_after)
+    columns = _named(columns)
     if isinstance(before, Profile) and (kinds or edges):
         raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
     if isinstance(before, Profile):
@@ -335,13 +345,16 @@ def compare(
     elif isinstance(after, Profile):
         if kinds or edges:
             raise ValueError("kinds and edges are fixed by the schema; set them when it is fitted")
-        before = whole_profile(before, settings, FitOptions(), columns, after)
+        before = whole_profile(before, of_before, FitOptions(), columns, after)
     else:
-        before = whole_profile(before, settings, fit_options(kinds, edges), columns)
+        before = whole_profile(before, of_before, fit_options(kinds, edges), columns)
     if not isinstance(after, Profile):
-        after = whole_profile(after, settings, FitOptions(), columns, before)
+        after = whole_profile(after, of_after, FitOptions(), columns, before)
     elif columns is not None:
         after = _selected(after, [name for name in columns if name in after.schema])
+    empty = [name for name, side in (("reference", before), ("current", after)) if side.rows == 0]
+    if empty:
+        raise ValueError(f"nothing could be compared: the {' and the '.join(empty)} table has no rows")
     comparison = compare_profiles(before, after)
     verdict = judge_comparison(comparison, thresholds=limits, alpha=alpha, named=columns or ())
     return Report(comparison, verdict)
@@ -360,6 +373,8 @@ def plan(
     threads: int = 0,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    reference_storage_options: Mapping[str, Any] | None = None,
+    current_storage_options: Mapping[str, Any] | None = None,
     csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Plan:
     """What :func:`compare` and :func:`monitor` (two tables) or :func:`profile` (one) would take; nothing is counted.
@@ -372,6 +387,8 @@ def plan(
         Of the one table.
     columns, time, every, zone, by, segments, backend, threads, client, storage_options, csv
         As for :func:`profile`.
+    reference_storage_options, current_storage_options : mapping, optional
+        As for :func:`compare`.
 
     Returns
     -------
@@ -380,16 +397,19 @@ def plan(
     """
     settings = Settings(backend, threads, client=client, storage_options=storage_options, csv=CsvOptions.of(csv))
     request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
-    known, columns = None if like is None else _known(like), _named(columns)
+    of_reference, of_current = (of_side(settings, one) for one in (reference_storage_options, current_storage_options))
+    known, columns = None if like is None else _known(like, of_reference), _named(columns)
     planned = []
-    for data in map(load_if_saved, tables):
+    for number, given in enumerate(tables):
+        side = of_reference if number == 0 and len(tables) > 1 else of_current
+        data = load_if_saved(given, side)
         if isinstance(data, Profile | GroupedProfile):
             known = data
             label = str(data.provenance.get("source", "the profile"))
             rows = data.rows if isinstance(data, Profile) else int(data.rows.sum())
             planned.append(TablePlan(label, rows, len(data.schema), 0, 0, 1, 0, 0, 0, 0))
             continue
-        with opened_table(data, settings) as table:
+        with opened_table(data, side) as table:
             own = known.grouping if isinstance(known, GroupedProfile) else WHOLE
             asked = _there(table, request) if planned == [] and known is None and len(tables) > 1 else request
             schema = known if known is None or isinstance(known, Schema) else known.schema
@@ -456,9 +476,13 @@ def fit_options(
     return FitOptions(by_name(kinds), by_name(edges), by_name(bounds))
 
 
-def _known(given: Schema | Profile | GroupedProfile | str | os.PathLike[str]) -> Schema | Profile | GroupedProfile:
-    found = load_if_saved(given)
-    return found if isinstance(found, Schema | Profile | GroupedProfile) else Profile.load(found)
+def _known(
+    given: Schema | Profile | GroupedProfile | str | os.PathLike[str], settings: Settings
+) -> Schema | Profile | GroupedProfile:
+    found = load_if_saved(given, settings)
+    if isinstance(found, Schema | Profile | GroupedProfile):
+        return found
+    return Profile.load(found, settings.storage_options)
 
 
 def _selected(counted: Profile, columns: Sequence[str]) -> Profile:

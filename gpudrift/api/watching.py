@@ -10,7 +10,7 @@ from typing import Any
 
 from gpudrift.api.calls import Thresholds, counted_profile, fitted_profile
 from gpudrift.api.engine import Table, opened_table
-from gpudrift.api.saved import load_if_saved
+from gpudrift.api.saved import load_if_saved, of_side
 from gpudrift.columns.names import by_name, column_name, column_names
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile, first_difference
@@ -25,6 +25,7 @@ from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names
 from gpudrift.judging.verdicts import ALPHA
 from gpudrift.judging.windows import Monitoring
+from gpudrift.places import is_uri
 from gpudrift.sources import CsvOptions
 from gpudrift.store.store import Added, Store
 from gpudrift.windows.grouping import MOST_SEGMENTS, NO_TIME, GroupRequest
@@ -61,6 +62,9 @@ def monitor(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    reference_storage_options: Mapping[str, Any] | None = None,
+    current_storage_options: Mapping[str, Any] | None = None,
+    store_storage_options: Mapping[str, Any] | None = None,
     csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Monitoring:
     """Judge every time window of a table, and every segment of it, in one reading.
@@ -105,6 +109,8 @@ def monitor(
         :meth:`gpudrift.store.store.Store.add`.
     backend, threads, progress, client, storage_options, csv
         As for :func:`gpudrift.profile`.
+    reference_storage_options, current_storage_options, store_storage_options : mapping, optional
+        Those of the baseline, of the data and of the store, in place of `storage_options`.
 
     Returns
     -------
@@ -124,11 +130,13 @@ def monitor(
     _check_given(data, store, batch)
     if isinstance(thresholds, str) and thresholds != CALIBRATED:
         raise ValueError(f"thresholds: {short(thresholds)}, expected thresholds by column or {CALIBRATED!r}")
-    listed = () if rules is None else tuple(read_rules(rules))
+    listed = () if rules is None else tuple(read_rules(rules, storage_options))
     request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
     columns = None if columns is None else tuple(map(column_name, columns))
-    opened = _opened(store, storage_options)
-    before, current = load_if_saved(baseline), load_if_saved(data)
+    of_before, of_current = (of_side(settings, one) for one in (reference_storage_options, current_storage_options))
+    of_store = storage_options if store_storage_options is None else store_storage_options
+    opened = _opened(store, of_store)
+    before, current = load_if_saved(baseline, of_before), load_if_saved(data, of_current)
     # What cannot be is said before anything is counted; each table is opened once.
     if isinstance(current, Profile):
         raise ValueError(
@@ -137,13 +145,13 @@ def monitor(
     with ExitStack() as tables:
         now = None
         if data is not None and not isinstance(current, GroupedProfile):
-            now = tables.enter_context(opened_table(current, settings))
+            now = tables.enter_context(opened_table(current, of_current))
             if request.time is not None:
                 request.windows(now.types.get(request.time), "the data", now.types)
         if not isinstance(before, Profile | GroupedProfile):
             like = current if isinstance(current, GroupedProfile) else None
             options = FitOptions(by_name(kinds), by_name(edges), rule_bounds(listed))
-            before = _baseline(before, settings, request, options, columns, like, windows=thresholds == CALIBRATED)
+            before = _baseline(before, of_before, request, options, columns, like, windows=thresholds == CALIBRATED)
         elif kinds or edges:
             raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
         limits, of_segments, told = _limits(thresholds, before, rate)
@@ -155,7 +163,7 @@ def monitor(
             current = _counted(now, known, request, columns)
     touched: list[int] | None = None
     if store is not None:
-        opened = opened or _made(store, current, storage_options)
+        opened = opened or _made(store, current, of_store)
         current, touched = _stored(opened, current, batch, told)
     return monitor_windows(
         before,
@@ -183,7 +191,7 @@ def _opened(store: Store | str | os.PathLike[str] | None, storage_options: Mappi
     if store is None or isinstance(store, Store):
         return store
     try:
-        return Store.open(store, storage_options)
+        return Store.open(store, storage_options if is_uri(os.fspath(store)) else None)
     except FileNotFoundError:
         return None
 
@@ -194,7 +202,7 @@ def _made(store: Store | str | os.PathLike[str], like: Any, storage_options: Map
         return store
     if like is None:
         raise FileNotFoundError(f"{os.fspath(store)}: no store of windows found, and no data to create one from")
-    return Store.create(store, like, storage_options=storage_options)
+    return Store.create(store, like, storage_options=storage_options if is_uri(os.fspath(store)) else None)
 
 
 def _stored(

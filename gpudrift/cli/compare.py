@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import gpudrift
-from gpudrift.cli.config import read_config
+from gpudrift.cli.config import calls_options, read_config
 from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
@@ -25,6 +26,7 @@ from gpudrift.cli.options import (
     share_between,
     split_gates,
     split_names,
+    write_output,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
 from gpudrift.cli.versions import version_option
@@ -56,6 +58,8 @@ FILE.toml of --config; every entry is optional:
   missing = ["", "-"]                    # texts that are missing values
   [storage_options]                      # passed to fsspec, for s3://…
   endpoint_url = "https://…"
+  [reference.storage_options]            # of one side: reference, current,
+  key = "…"                              # store, output (what is written)
   [alerts]                               # see 'gpudrift alert --help'
 
 \b
@@ -120,8 +124,7 @@ def compare(
       gpudrift compare base.parquet today.csv --fail-on drift,schema
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     names, gates, options = split_names(columns), split_gates(fail_on, _GATES), read_config(config)
-    check_output("--json", json_path, [reference, current, config])
-    options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
+    check_output("--json", json_path, [reference, current, config], options)
     if alpha is not None:
         options["alpha"] = alpha
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
@@ -136,11 +139,11 @@ def compare(
                 threads=threads,
                 progress=progress,
                 client=client,
-                **options,
+                **calls_options(options, "reference", "current"),
             )
     read = [report.comparison.reference, report.comparison.current]
-    check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())])
-    _write_report(report, json_path, quiet, None if show_all else rows)
+    check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())], options)
+    _write_report(report, json_path, quiet, None if show_all else rows, options)
     if report.judged == 0:
         raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
     found = {
@@ -176,12 +179,14 @@ def demo(json_path: str | None, rows: int) -> int:
     return 0
 
 
-def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int | None) -> None:
+def _write_report(
+    report: Report, json_path: str | None, quiet: bool, rows: int | None, options: Mapping[str, Any] | None = None
+) -> None:
     if json_path == "-":
         say(report.to_json())
         return
     if json_path is not None:
-        report.to_json(json_path)
+        write_output(json_path, options, lambda place, storage: report.to_json(place, storage_options=storage))
     if quiet or sys.stdout is None:
         return
     from gpudrift.report.comparison import write

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +14,10 @@ from gpudrift.hiding import short
 if TYPE_CHECKING:
     from gpudrift.judging.rules.reading import Rule
 
-__all__ = ["read_config", "read_rules"]
+__all__ = ["SIDES", "calls_options", "read_config", "read_rules", "storage_options_of"]
+
+SIDES = ("reference", "current", "store", "output")
+"""What may have options of file systems of its own: the baseline, the data, a store, and what is written."""
 
 
 def read_config(path: str | None) -> dict[str, Any]:
@@ -35,19 +37,34 @@ def read_config(path: str | None) -> dict[str, Any]:
         return options
     import tomllib
 
+    from gpudrift.places.content import place_label, read_place
+
     try:
-        document = tomllib.loads(Path(path).read_text("utf-8"))
+        text = read_place(path).decode("utf-8")
+        document = tomllib.loads(text.replace("\r\n", "\n"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise click.UsageError(f"{path}: invalid TOML: {error}") from None
+        raise click.UsageError(f"{place_label(path)}: invalid TOML: {error}") from None
     try:
         _read_document(document, options)
     except ValueError as error:
-        raise click.UsageError(f"{path}: {error}") from None
+        raise click.UsageError(f"{place_label(path)}: {error}") from None
     return options
 
 
-def read_rules(path: str) -> tuple[Rule, ...]:
-    """Read a file of rules.
+def storage_options_of(options: Mapping[str, Any], side: str | None = None) -> Mapping[str, Any] | None:
+    """Storage options of one of :data:`SIDES`, or those of whatever has none of its own."""
+    common: Mapping[str, Any] | None = options.get("storage_options")
+    return common if side is None else options.get(f"{side}_storage_options", common)
+
+
+def calls_options(options: Mapping[str, Any], *sides: str) -> dict[str, Any]:
+    """The options that a call takes which has these sides; alerts are for ``gpudrift alert`` alone."""
+    others = {f"{side}_storage_options" for side in SIDES if side not in sides}
+    return {name: value for name, value in options.items() if name != "alerts" and name not in others}
+
+
+def read_rules(path: str, options: Mapping[str, Any]) -> tuple[Rule, ...]:
+    """Read a file of rules, at a place that the storage options of a configuration may open.
 
     Raises
     ------
@@ -59,7 +76,7 @@ def read_rules(path: str) -> tuple[Rule, ...]:
     from gpudrift.judging.rules import reading
 
     try:
-        return reading.read_rules(path)
+        return reading.read_rules(path, storage_options_of(options))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
 
@@ -81,6 +98,8 @@ def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None
             options["thresholds"]["*"] = _entry(key, value, Mapping, "a table of statistics")
         elif key == "storage_options":
             options["storage_options"] = dict(_entry(key, value, Mapping, "a table of options"))
+        elif key in SIDES:
+            options[f"{key}_storage_options"] = _side_options(key, value)
         elif key == "csv":
             from gpudrift.sources.csv_options import CsvOptions
 
@@ -93,8 +112,17 @@ def _read_document(document: Mapping[str, Any], options: dict[str, Any]) -> None
             for name, entries in _entry(key, value, Mapping, "a table of columns").items():
                 _read_column(name, entries, options)
         else:
-            raise _unknown(key, ("alpha", "thresholds", "columns", "csv", "storage_options", "alerts"))
+            raise _unknown(key, ("alpha", "thresholds", "columns", "csv", "storage_options", *SIDES, "alerts"))
     Thresholds.of(options["thresholds"])  # raises for what is none
+
+
+def _side_options(side: str, value: Any) -> dict[str, Any]:
+    entries = _entry(side, value, Mapping, "a table")
+    for key in entries:
+        if key != "storage_options":
+            raise _unknown(key, ("storage_options",), f"{side}: ")
+    given = entries.get("storage_options", {})
+    return dict(_entry(f"{side}.storage_options", given, Mapping, "a table of options"))
 
 
 def _read_column(name: str, entries: Any, options: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from gpudrift.cli.config import read_config
+from gpudrift.cli.config import read_config, storage_options_of
 
 __all__ = ["version_option"]
 
@@ -31,7 +31,7 @@ def version_option(argument: str) -> Callable[[Callable[..., int]], Callable[...
                     raise click.UsageError(f"--version requires {argument.upper()}")
                 from gpudrift.sources import versioned
 
-                storage = read_config(options.get("config")).get("storage_options")
+                storage = storage_options_of(read_config(options.get("config")), "current")
                 try:
                     options[argument] = versioned(options[argument], table_version, storage)
                 except ValueError as error:

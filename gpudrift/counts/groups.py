@@ -11,6 +11,7 @@ others are counted together as ``other``. Rows without a time are counted too, i
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from gpudrift.counts.saved import read, read_bytes, to_bytes
 from gpudrift.counts.sealed import WINDOWS_FORMAT
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.files import write_whole
+from gpudrift.places.content import write_place
 from gpudrift.windows.every import Every
 from gpudrift.windows.grouping import NO_TIME, Grouping, _grouping_difference
 
@@ -362,14 +363,20 @@ class GroupedProfile:
         """All groups together: the whole table on the coarse grid."""
         return self.of(np.ones(len(self), np.bool_))
 
-    def window(self, start: int, segment: int | None = None) -> Profile:
-        """One window, of all segments or of one; empty if it has no rows."""
-        found = self.groups[:, 0] == start
-        return self.of(found if segment is None else found & (self.groups[:, 1] == segment))
+    def window(self, start: int | str | datetime.date, segment: int | str | None = None) -> Profile:
+        """One window by its start or label, of all segments or of one; of a start without rows, empty.
 
-    def segment(self, segment: int) -> Profile:
-        """One segment in all windows."""
-        return self.of(self.groups[:, 1] == segment)
+        Raises
+        ------
+        ValueError, KeyError
+            For a label that is no time or of no window with rows, an integer at which no window starts.
+        """
+        found = self.groups[:, 0] == self.grouping.start_named(start, self.starts)
+        return self.of(found if segment is None else found & (self.groups[:, 1] == self.grouping.numbered(segment)))
+
+    def segment(self, segment: int | str) -> Profile:
+        """One segment in all windows, by its number or name; a ``KeyError`` if there is none."""
+        return self.of(self.groups[:, 1] == self.grouping.numbered(segment))
 
     def between(self, first: int, last: int) -> GroupedProfile:
         """The windows that begin at ``first <= start < last``."""
@@ -453,18 +460,12 @@ class GroupedProfile:
             high=np.maximum.reduceat(self.high[order], first, axis=0),
         )  # fmt: skip
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the windows and segments to one Parquet file, whole or not at all; see :mod:`gpudrift.counts.saved`.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written; what stood at ``path`` before is then still there.
-        """
-        write_whole(path, self.to_bytes())
+    def save(self, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> None:
+        """Write all to one Parquet file; as :meth:`gpudrift.counts.profiles.Profile.save`."""
+        write_place(path, self.to_bytes(), storage_options)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> GroupedProfile:
+    def load(cls, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> GroupedProfile:
         """Read what :meth:`save` wrote. Nothing in the file is executed.
 
         Raises
@@ -474,7 +475,7 @@ class GroupedProfile:
         ValueError
             If it holds no windows, is truncated or was altered, or is of a newer format.
         """
-        return read(path, WINDOWS_FORMAT, cls._of_stored)
+        return read(path, WINDOWS_FORMAT, cls._of_stored, storage_options)
 
     def to_bytes(self, **more: Any) -> bytes:
         """The bytes of the file, with more entries in its JSON document."""

@@ -28,7 +28,7 @@ from gpudrift.counts.saved import read, to_bytes
 from gpudrift.counts.sealed import PROFILE_FORMAT
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.files import write_whole
+from gpudrift.places.content import write_place
 
 __all__ = ["ColumnProfile", "Profile", "data_range", "float_to_key", "key_to_float"]
 
@@ -288,22 +288,23 @@ class Profile:
             self.provenance,
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> None:
         """Write the profile to one Parquet file, whole or not at all.
 
         A row per column with lists of edges, counts and sums; the rest is JSON in the file's metadata. Any Parquet
-        reader can query it. The profile's digest and a checksum over every byte of the file go with it.
+        reader can query it. The profile's digest and a checksum over every byte of the file go with it. The path may
+        be a URI (``s3://bucket/base.parquet``), with `storage_options` for its file system as fsspec knows them.
 
         Raises
         ------
         OSError
             If the file cannot be written; what stood at ``path`` before is then still there.
         """
-        write_whole(path, to_bytes(self._stored(), self.digest))
+        write_place(path, to_bytes(self._stored(), self.digest), storage_options)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Profile:
-        """Read a profile that :meth:`save` wrote. Nothing in the file is executed.
+    def load(cls, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Profile:
+        """Read a profile that :meth:`save` wrote, of a path or URI. Nothing in the file is executed.
 
         Raises
         ------
@@ -311,7 +312,7 @@ class Profile:
         ValueError
             If the file is no saved profile, is truncated or was altered, or is of a newer format.
         """
-        return read(path, PROFILE_FORMAT, cls._of_stored)
+        return read(path, PROFILE_FORMAT, cls._of_stored, storage_options)
 
     def _stored(self) -> Stored:
         return Stored(

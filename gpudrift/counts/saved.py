@@ -37,6 +37,7 @@ from gpudrift.columns.schema import (
 from gpudrift.counts.layout import FILE_SCHEMA, PROFILE_SCHEMA, Booleans, Layout, Slots, Stored
 from gpudrift.counts.sealed import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, sealed_bytes, unsealed
 from gpudrift.counts.tails import Integers, Tail
+from gpudrift.places.content import place_label
 from gpudrift.windows.grouping import NO_TIME, Grouping
 
 __all__ = ["read", "read_bytes", "to_bytes"]
@@ -91,15 +92,19 @@ def to_bytes(stored: Stored, digest: str, **more: Any) -> bytes:
     return sealed_bytes(Layout(stored).tables(), {**more, **document}, WINDOWS_FORMAT)
 
 
-def read(path: str | os.PathLike[str], form: str, make: Callable[[Stored], Made]) -> Made:
+def read(
+    path: str | os.PathLike[str], form: str, make: Callable[[Stored], Made], options: Mapping[str, Any] | None = None
+) -> Made:
     """What a file holds. Nothing in it is executed.
 
     Parameters
     ----------
-    path : path
+    path : path or URI
     form : {"gpudrift/profile/1", "gpudrift/windows/1"}
     make : callable
         Makes what is returned, which must have the digest that the file names.
+    options : mapping, optional
+        Of the file system that a URI names.
 
     Raises
     ------
@@ -108,7 +113,7 @@ def read(path: str | os.PathLike[str], form: str, make: Callable[[Stored], Made]
     ValueError
         If it is of another or a newer format, is truncated or was altered.
     """
-    return _checked(os.fspath(path), *read_sealed(path, form), form, make)
+    return _checked(place_label(path), *read_sealed(path, form, options), form, make)
 
 
 def read_bytes(

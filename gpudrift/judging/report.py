@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpudrift.columns.schema import Column
 from gpudrift.counts.profiles import ColumnProfile, Profile
-from gpudrift.files import write_whole
 from gpudrift.judging.verdicts import ColumnVerdict, Verdict
+from gpudrift.places.content import write_place
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.statistic import Statistic
 from gpudrift.statistics.summaries import Distribution
@@ -236,8 +236,14 @@ class Report:
             "share": drifted / self.judged if self.judged else None,
         }
 
-    def to_json(self, path: str | os.PathLike[str] | None = None, *, indent: int | None = None) -> str:
-        """The report as JSON text, and written to a file, whole or not at all, if a path is given.
+    def to_json(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        indent: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The report as JSON text, and written, whole or not at all, if a path or URI is given.
 
         Raises
         ------
@@ -246,7 +252,7 @@ class Report:
         """
         text = json.dumps(self.document(), allow_nan=False, indent=indent)
         if path is not None:
-            write_whole(path, text.encode() + b"\n")
+            write_place(path, text.encode() + b"\n", storage_options)
         return text
 
     def to_pandas(self) -> pd.DataFrame:

@@ -56,6 +56,7 @@ from gpudrift.sources.lakes import (
     versioned,
 )
 from gpudrift.sources.libraries import instance_of, kind_of
+from gpudrift.sources.marks import is_table_address
 from gpudrift.sources.memory import GpuColumn, lies_on_gpu, memory_source
 from gpudrift.sources.on_device import is_parquet, read_onto
 from gpudrift.sources.parquet import Summary, parquet_source, summaries
@@ -80,6 +81,7 @@ __all__ = [
     "is_parquet",
     "is_query",
     "is_saved_profile",
+    "is_table_address",
     "is_uri",
     "lies_on_gpu",
     "open_source",

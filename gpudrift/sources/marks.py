@@ -13,7 +13,7 @@ from typing import Any
 
 from gpudrift.sources.libraries import arrow_module
 
-__all__ = ["ADDRESS", "enclosing_table", "table_format", "table_hint", "table_in"]
+__all__ = ["ADDRESS", "enclosing_table", "is_table_address", "table_format", "table_hint", "table_in"]
 
 DELTA, HUDI, ICEBERG = "_delta_log", ".hoodie", "metadata"
 """The folder in which each keeps its log."""
@@ -22,6 +22,11 @@ ADDRESS = re.compile(r"(delta|iceberg):(?!$)(.*)", re.DOTALL)
 _ICEBERG_FILE = re.compile(r".*\.metadata\.json(?:\.gz)?|version-hint\.text")
 _BELOW = {"data", ICEBERG}
 """Folders inside a table whose names say nothing of columns; names that begin with "_" or "." are as well."""
+
+
+def is_table_address(given: str) -> bool:
+    """Whether this is the address of a table of a lake, such as ``delta:s3://bucket/table``."""
+    return ADDRESS.fullmatch(given) is not None
 
 
 def table_in(filesystem: Any, folder: str, folders: Collection[str], names: Iterable[str] | None = None) -> str | None:

@@ -228,6 +228,10 @@ class Windows:
             seconds = int(first_instants(self.zone, np.array([_clipped(seconds)]))[0])
         return self._start(_clipped(seconds))
 
+    def start_of_integer(self, value: int) -> int:
+        """The start of the window in which an integer lies, or an instant in seconds since 1970 (UTC, or the clock)."""
+        return self._start(min(max(int(value), SMALLEST_INTEGER), LARGEST_INTEGER))
+
     def following(self, start: int) -> int:
         """The start of the next window; dates that a zone left out have none."""
         start = int(start)

@@ -14,16 +14,18 @@ import datetime
 import difflib
 import math
 import os
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from gpudrift.columns.bounds import as_written
 from gpudrift.hiding import short
 from gpudrift.judging.rules.yaml12 import MOST_BYTES, DateText, load_yaml
 from gpudrift.judging.thresholds import Thresholds
+from gpudrift.places import is_uri
+from gpudrift.places.content import opened_place, place_label
 from gpudrift.vocabulary import ALARM_KINDS, SCHEMA_CHANGES, SEVERITIES
 
 __all__ = ["CHECKS", "CUT", "Check", "Rule", "read_rules", "rule_bounds"]
@@ -280,7 +282,7 @@ def _nearest(word: str, words: Iterable[str]) -> str:
 Given = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Rule]
 
 
-def read_rules(given: Given) -> tuple[Rule, ...]:
+def read_rules(given: Given, storage_options: Mapping[str, Any] | None = None) -> tuple[Rule, ...]:
     """Rules from a file, a mapping of the same form, or rules themselves.
 
     Parameters
@@ -289,6 +291,8 @@ def read_rules(given: Given) -> tuple[Rule, ...]:
         A path that ends in .yaml or .yml is YAML (this needs PyYAML), any other TOML. The form is ``{"table": {check:
         entry}, "columns": {name: {check: entry}}}``; an entry is a table of what the check takes, a list of such
         tables, or one plain value (see ``CHECKS``).
+    storage_options : mapping, optional
+        Of the file system, where the path is a URI.
 
     Raises
     ------
@@ -297,8 +301,7 @@ def read_rules(given: Given) -> tuple[Rule, ...]:
         One line with every mistake and its place.
     """
     if isinstance(given, (str, os.PathLike)):
-        place = os.fspath(given)
-        return _parsed(_document(place), place)
+        return _parsed(_document(os.fspath(given), storage_options), place_label(given))
     if isinstance(given, Mapping):
         return _parsed(given, "rules")
     for one in given:
@@ -307,16 +310,17 @@ def read_rules(given: Given) -> tuple[Rule, ...]:
     return tuple(given)
 
 
-def _document(path: str) -> Any:
+def _document(given: str, storage_options: Mapping[str, Any] | None) -> Any:
+    path = place_label(given)
     try:
-        with Path(path).open("rb") as file:
+        with opened_place(given, storage_options) as file:
             read = file.read(MOST_BYTES + 1)
         if len(read) > MOST_BYTES:
             raise ValueError(f"{path}: a file of rules has at most {MOST_BYTES >> 20} MB")
         content = read.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error})") from None
-    if Path(path).suffix.lower() in (".yaml", ".yml"):
+    if posixpath.splitext(given.partition("?")[0] if is_uri(given) else given)[1].lower() in (".yaml", ".yml"):
         return _yaml(path, content)
     import tomllib
 
