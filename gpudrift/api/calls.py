@@ -352,12 +352,12 @@ def compare(
         after = whole_profile(after, of_after, FitOptions(), columns, before)
     elif columns is not None:
         after = _selected(after, [name for name in columns if name in after.schema])
-    empty = [name for name, side in (("reference", before), ("current", after)) if side.rows == 0]
-    if empty:
-        raise ValueError(f"nothing could be compared: the {' and the '.join(empty)} table has no rows")
     comparison = compare_profiles(before, after)
     verdict = judge_comparison(comparison, thresholds=limits, alpha=alpha, named=columns or ())
-    return Report(comparison, verdict)
+    report = Report(comparison, verdict)
+    if 0 in (before.rows, after.rows) and report.judged == 0:
+        raise ValueError(f"nothing could be compared: {report.why_nothing()}")
+    return report
 
 
 def plan(

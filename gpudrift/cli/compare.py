@@ -52,14 +52,13 @@ FILE.toml of --config; every entry is optional:
   edges = [0, 1000, 50_000]              # your own bins
   thresholds = {{ wasserstein_scaled = 0.5 }}
   [csv]                                  # what should not be found, of CSV files
-  separator = ";"                        # also: quote, thousands, header = false
+  separator = ";"                        # also: quote, thousands, header
   decimal = ","
   encoding = "cp1252"
   missing = ["", "-"]                    # texts that are missing values
   [storage_options]                      # passed to fsspec, for s3://…
   endpoint_url = "https://…"
-  [reference.storage_options]            # of one side: reference, current,
-  key = "…"                              # store, output (what is written)
+  [reference.storage_options]            # or current, store, output
   [alerts]                               # see 'gpudrift alert --help'
 
 \b
@@ -145,7 +144,7 @@ def compare(
     check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())], options)
     _write_report(report, json_path, quiet, None if show_all else rows, options)
     if report.judged == 0:
-        raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
+        raise ValueError(f"nothing could be compared: {report.why_nothing()}")
     found = {
         "drift": bool(report.drifted),
         "schema": bool(report.comparison.schema_changes),
@@ -192,14 +191,3 @@ def _write_report(
     from gpudrift.report.comparison import write
 
     write(report.document(rows), sys.stdout, columns=rows)
-
-
-def _why_nothing(report: Report) -> str:
-    """The reason why no column was judged."""
-    reasons = list(dict.fromkeys(str(column.reason) for column in report.columns))
-    if len(reasons) == 1:
-        names = ", ".join(repr(column.name) for column in report.columns[:3])
-        more = f" and {len(report) - 3} more columns" if len(report) > 3 else ""
-        return f"{names}{more}: {reasons[0]}"
-    first = report.columns[0]
-    return f"{first.name!r}: {first.reason}; and {len(report) - 1} more columns, for different reasons"

@@ -255,6 +255,18 @@ class Report:
             write_place(path, text.encode() + b"\n", storage_options)
         return text
 
+    def why_nothing(self) -> str:
+        """Why no column was judged, in words; to be asked where none was."""
+        reasons = list(dict.fromkeys(str(column.reason) for column in self.columns))
+        if not reasons:
+            return "there are no columns"
+        first = self.columns[0]
+        if len(reasons) > 1:
+            return f"{first.name!r}: {first.reason}; and {len(self) - 1} more columns, for different reasons"
+        names = ", ".join(repr(column.name) for column in self.columns[:3])
+        more = f" and {len(self) - 3} more columns" if len(self) > 3 else ""
+        return f"{names}{more}: {reasons[0]}"
+
     def to_pandas(self) -> pd.DataFrame:
         """A row per column, ordered by drift, with the values of its statistics (needs pandas)."""
         import pandas as pd

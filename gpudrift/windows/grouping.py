@@ -204,8 +204,6 @@ class Grouping:
         KeyError
         """
         if not isinstance(segment, str):
-            if not 0 <= operator.index(segment) <= self.other:
-                raise KeyError(f"no segment {segment}; they are numbered from 0 to {self.other}")
             return operator.index(segment)
         for number in range(self.other + 1):
             name = self.segment_name(number)
