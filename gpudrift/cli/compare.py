@@ -51,7 +51,7 @@ FILE.toml of --config; every entry is optional:
   [columns."net income"]
   edges = [0, 1000, 50_000]              # your own bins
   thresholds = {{ wasserstein_scaled = 0.5 }}
-  [csv]                                  # what should not be found, of CSV files
+  [csv]                                  # of CSV files
   separator = ";"                        # also: quote, thousands, header
   decimal = ","
   encoding = "cp1252"

@@ -33,7 +33,7 @@ from gpudrift.places.trouble import named
 __all__ = ["LocalStorage", "ObjectStorage", "Storage", "open_storage"]
 
 _TRIES = 100
-LARGEST = 64 << 20
+LARGEST = 8 << 20
 """Bytes of a file of a store, as far as the time for reading it is concerned."""
 
 
