@@ -256,8 +256,11 @@ def _rename(library: Any, place: str, content: bytes) -> None:
             library.mv(place, old)
             try:
                 library.mv(temporary, place)
-            except BaseException:
-                library.mv(old, place)
+            except BaseException as error:
+                try:
+                    library.mv(old, place)
+                except Exception:
+                    raise OSError(f"{error}; what stood there is now {posixpath.basename(old)!r} beside it") from error
                 raise
             with contextlib.suppress(Exception):
                 library.rm_file(old)
@@ -302,7 +305,10 @@ def holds(given: Place, options: Options, is_ours: Callable[[BinaryIO], bool]) -
         return None
     try:
         with opened_place(text, options) as file:
-            return file.seek(0, os.SEEK_END) == 0 or is_ours(file)
+            if file.seek(0, os.SEEK_END) == 0:
+                return True
+            file.seek(0)
+            return is_ours(file)
     except FileNotFoundError:
         return None
 

@@ -175,12 +175,23 @@ class _Handler(FSSpecHandler):  # type: ignore[misc]
     def open_input_file(self, path: str) -> Any:
         file = within(answer_time(), self.fs.open, path, mode="rb")
         try:
-            size = within(answer_time(), file.seek, 0, 2)
+            size = within(answer_time(), _size, file)
+        except TimeoutError:
+            raise
         except (ValueError, OSError, NotImplementedError):
-            # A server of HTTP that sends no parts of files: all of it, once.
-            return BufferReader(within(answer_time() * LISTING, file.read))
-        file.seek(0)
+            # A server of HTTP that sends no parts of files: all of it at once.
+            return BufferReader(within(answer_time() * LISTING, self.fs.cat_file, path))
         return PythonFile(_File(file, size), mode="r")
+
+
+def _size(file: Any) -> int:
+    """The size of a file that can be read at any position, which is tried: HTTP promises nothing."""
+    size = int(file.seek(0, 2))
+    if size and type(file).__module__.endswith("implementations.http"):
+        file.seek(size - 1)
+        file.read(1)
+    file.seek(0)
+    return size
 
 
 class _File:

@@ -33,6 +33,7 @@ class Ward(MemoryFileSystem):
     store: ClassVar[dict[str, Any]] = {}
     pseudo_dirs: ClassVar[list[str]] = [""]
     failing: ClassVar[set[str]] = set()
+    moved: ClassVar[list[str]] = []
     replaces = True
 
     @classmethod
@@ -46,7 +47,8 @@ class Ward(MemoryFileSystem):
         super().pipe_file(path, value)
 
     def mv(self, path1: str, path2: str, **options: Any) -> None:
-        step = "mv old" if path2.endswith(".tmp") else "mv back" if self.exists(path2) else "mv"
+        step = "mv old" if path2.endswith(".tmp") else "mv back" if path1 in self.moved else "mv"
+        self.moved.append(path2)
         if step in self.failing:
             raise OSError(5, "Input/output error")
         if not self.replaces and self.exists(path2):
@@ -120,15 +122,28 @@ def test_a_step_that_fails_leaves_what_was_there(kind, scheme, old, replaces, fa
         write_place(place, old)
     before = there(kind)
     kind.failing |= failing
+    message = None
     try:
         write_place(place, b"new content")
     except OSError as error:
-        assert there(kind) == before
-        assert f"cannot write '{place}'" in str(error)
-        assert "\n" not in str(error)
-    else:
+        message = str(error)
+    if message is None:
         assert there(kind) == before | {"/a.parquet": b"new content"}
-    kind.failing.clear()
+        return
+    assert there(kind) == before
+    assert f"cannot write '{place}'" in message
+    assert "\n" not in message
+
+
+def test_what_cannot_be_moved_back_is_named():
+    write_place("ward://a.parquet", b"old")
+    Ward.replaces = False
+    Ward.failing |= {"mv", "mv back"}
+    with pytest.raises(
+        OSError, match=r"cannot write 'ward://a.parquet': .* what stood there is now '\.gpudrift-.*tmp'"
+    ):
+        write_place("ward://a.parquet", b"new")
+    assert list(there(Ward).values()) == [b"old"]
 
 
 def test_places_that_can_only_be_read_say_so_before_the_work(tmp_path):
