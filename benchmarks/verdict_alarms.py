@@ -31,7 +31,7 @@ from gpudrift.statistics.noise import noise_floors
 from gpudrift.statistics.statistic import Statistic
 from gpudrift.vocabulary import DECIDING
 
-__all__ = ["ALPHAS", "ZERO", "Counted", "above", "above_together", "by_shape", "compared", "verdicts"]
+__all__ = ["ALPHAS", "ZERO", "Counted", "above", "above_together", "by_rows", "compared", "verdicts"]
 
 ALPHAS = (0.05, 0.01, 0.001)
 ANY_ALPHAS = ALPHAS[:2]
@@ -187,11 +187,6 @@ def measured(shape: Shape, n: int, m: int, columns: int, rng: np.random.Generato
     return made
 
 
-def highest_share(hits: int, of: int) -> float:
-    """The upper confidence limit of a share (Clopper and Pearson)."""
-    return float(stats.beta.ppf(CONFIDENCE, hits + 1, of - hits)) if hits < of else 1.0
-
-
 def is_over(made: Counted, alpha: float) -> bool:
     """Whether there are more alarms than there may be, by more than a standard error; two at least."""
     limit = MOST[alpha] * alpha
@@ -199,9 +194,9 @@ def is_over(made: Counted, alpha: float) -> bool:
     return made.together[alpha] > max((limit + error) * made.columns, 1)
 
 
-def is_shown(made: Counted, alpha: float) -> bool:
-    """Whether the alarms are certainly as few as they may be."""
-    return highest_share(made.together[alpha], made.columns) <= MOST[alpha] * alpha
+def is_shown(hits: int, columns: int, alpha: float) -> bool:
+    """Whether the upper confidence limit of a share of alarms (Clopper and Pearson) is as low as it may be."""
+    return hits < columns and float(stats.beta.ppf(CONFIDENCE, hits + 1, columns - hits)) <= MOST[alpha] * alpha
 
 
 def of_shape(
@@ -209,8 +204,9 @@ def of_shape(
 ) -> dict[tuple[int, int], Counted]:
     """All pairs of row counts.
 
-    A setting whose alarms are not certainly few is measured again by more columns, and counts as measured then. Tables
-    of many rows are too slow for that: they are measured again where they look bad, and are judged all together.
+    A setting whose alarms are not shown to be few is measured again by more columns, and counts as measured then: each
+    look has the same confidence, all of them together have less. Tables of many rows are too slow for that: they are
+    measured again where they look bad, and are judged all together.
     """
     found = {}
     for n, m in sizes:
@@ -222,33 +218,22 @@ def of_shape(
             if many:
                 good = not any(is_over(made, alpha) for alpha in ALPHAS)
             else:
-                good = all(is_shown(made, alpha) for alpha in ANY_ALPHAS) and not is_over(made, ALPHAS[-1])
+                shown = (is_shown(made.together[alpha], made.columns, alpha) for alpha in ANY_ALPHAS)
+                good = all(shown) and not is_over(made, ALPHAS[-1])
             if good:
                 break
         found[n, m] = made
     return found
 
 
-def by_shape(
-    names: Sequence[str], rows: Sequence[int], columns: int, seed: int, stages: Sequence[int] = STAGES
-) -> dict[str, Any]:
-    """Shapes against each other's row counts, printed and as JSON can hold it."""
+def by_rows(name: str, rows: Sequence[int], columns: int, seed: int, stages: Sequence[int] = STAGES) -> dict[str, Any]:
+    """A shape with numbers of rows against each other, printed and as JSON can hold it."""
     sizes = [(n, m) for n in rows for m in rows if (n >= MANY) == (m >= MANY)]
-    print(f"\nwithout drift, {columns:,} columns a setting: share above 0, of the columns, the tables and each floor")
-    large = Counted()
-    told: dict[str, Any] = {"rows": list(rows), "columns": columns, "shapes": {}}
-    for name in names:
-        found = of_shape(name, sizes, columns, seed, stages)
-        pooled = sum(found.values(), Counted())
-        show(name, found, pooled)
-        told["shapes"][name] = {
-            "pooled": pooled.document(),
-            "settings": [{"n": n, "m": m, **made.document()} for (n, m), made in found.items()],
-        }
-        large += sum((made for (n, _), made in found.items() if n >= MANY), Counted())
-    if large.columns:
-        show(f"all, {MANY:,} rows a side", {(0, 0): large}, large)
-    return told
+    found = of_shape(name, sizes, columns, seed, stages)
+    pooled = sum(found.values(), Counted())
+    show(name, found, pooled)
+    settings = [{"n": n, "m": m, **made.document()} for (n, m), made in found.items()]
+    return {"pooled": pooled.document(), "settings": settings}
 
 
 def show(name: str, found: Mapping[tuple[int, int], Counted], pooled: Counted) -> None:
@@ -266,7 +251,9 @@ def show(name: str, found: Mapping[tuple[int, int], Counted], pooled: Counted) -
         alone = {name: pooled.alone[alpha][name] / of for name, of in sorted(pooled.defined.items())}
         print(f"    {alpha:<6g}" + "  ".join(f"{name} {share:.2%}" for name, share in alone.items()))
     for (n, m), made in found.items():
-        for alpha in (alpha for alpha in ANY_ALPHAS if n < MANY and not is_shown(made, alpha)):
+        for alpha in (alpha for alpha in ANY_ALPHAS if n < MANY):
+            if is_shown(made.together[alpha], made.columns, alpha):
+                continue
             print(f"    not shown at {alpha:g}: {n:,}/{m:,} {made.together[alpha]:,} of {made.columns:,}")
         for alpha in (alpha for alpha in ALPHAS if is_over(made, alpha)):
             share, by = made.together[alpha] / made.columns, made.by[alpha].most_common()

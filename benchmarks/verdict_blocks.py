@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import committed
-from verdict_alarms import highest_share
+from verdict_alarms import ANY_ALPHAS, is_shown
 
 __all__ = ["BLOCKS"]
 
@@ -24,9 +24,11 @@ def _newest(part: str) -> Document | None:
 
 def _made(document: Document, part: str) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
-    return (
-        f"`python benchmarks/verdicts.py`; {versions}, commit {document[part]['commit'][:10]}, {document['date'][:10]}."
-    )
+    own = (one.get("commit") for one in document[part].get("shapes", {}).values())
+    commits = dict.fromkeys((commit or document[part]["commit"])[:10] for commit in own) or [
+        document[part]["commit"][:10]
+    ]
+    return f"`python benchmarks/verdicts.py`; {versions}, commit {', '.join(commits)}, {document['date'][:10]}."
 
 
 def alarms() -> str:
@@ -52,18 +54,15 @@ def alarms() -> str:
     pairs = [setting for one in shapes.values() for setting in one["settings"] if setting["n"] < MANY]
     each, most = (choose(setting["columns"] for setting in pairs) for choose in (min, max))
     shown = " and ".join(
-        f"{sum(_is_shown(one, level) for one in pairs):,} at {level}" for level in levels if float(level) >= 0.01
+        f"{sum(is_shown(one['levels'][str(alpha)]['together'], one['columns'], alpha) for one in pairs):,} at {alpha}"
+        for alpha in ANY_ALPHAS
+        if str(alpha) in levels
     )
     note = (
-        f"A pair of row counts has {each:,} to {most:,} columns. Of {len(pairs):,} pairs {shown} are certainly below "
-        "1.5 times the level: the upper limit of 95 % confidence is."
+        f"A pair of row counts has {each:,} to {most:,} columns: more, until the upper limit of 95 % confidence is "
+        f"below 1.5 times the level. It is in {shown} of {len(pairs):,} pairs."
     )
     return committed.table(told, rows) + f"\n{note}\n{_made(document, 'alarms')}\n"
-
-
-def _is_shown(setting: Document, level: str) -> bool:
-    hits, of = setting["levels"][level]["together"], setting["columns"]
-    return highest_share(hits, of) <= 1.5 * float(level)
 
 
 def _share(settings: list[Document], level: str) -> float:

@@ -7,7 +7,7 @@
                libraries (verdict_power.py)
 
 Parts that are not run (``--only``), and shapes that are not (``--shapes``), are kept as they stand in the JSON. Each
-shape is written when it is measured, so that two processes can share the shapes, and a run can be taken up again.
+shape is written when it is measured, with its commit, so that a run can be taken up again.
 """
 
 from __future__ import annotations
@@ -101,11 +101,14 @@ def main() -> None:
     def write(name: str, made: dict[str, Any], start: float) -> None:
         if output is None:
             return
-        document = kept(output, given.quick)  # another process may have written meanwhile
+        ran = {"commit": about["commit"], "seconds": time.perf_counter() - start}
+        document = kept(output, given.quick)
         if name == "alarms":
-            shapes_so_far = document.get(name, {}).get("shapes", {}) | made["shapes"]
-            made = made | {"shapes": {shape: shapes_so_far[shape] for shape in SHAPES if shape in shapes_so_far}}
-        document |= about | {name: made | {"commit": about["commit"], "seconds": time.perf_counter() - start}}
+            before = document.get(name, {})
+            known = {shape: {"commit": before["commit"]} | one for shape, one in before.get("shapes", {}).items()}
+            known |= {shape: one | ran for shape, one in made["shapes"].items()}
+            made = made | {"shapes": {shape: known[shape] for shape in SHAPES if shape in known}}
+        document |= about | {name: made | ran}
         output.parent.mkdir(parents=True, exist_ok=True)
         partial = output.with_name(f".{output.name}.tmp")
         partial.write_text(json.dumps(document, indent=1) + "\n")
@@ -113,9 +116,11 @@ def main() -> None:
 
     if given.only is None or "alarms" in given.only:
         stages = verdict_alarms.STAGES[: 1 if given.quick else None]
+        print(f"without drift, {sizes.columns:,} columns a setting: share above 0 of columns, tables and each floor")
         for shape in shapes:
             start = time.perf_counter()
-            write("alarms", verdict_alarms.by_shape([shape], sizes.rows, sizes.columns, given.seed, stages), start)
+            found = verdict_alarms.by_rows(shape, sizes.rows, sizes.columns, given.seed, stages)
+            write("alarms", {"rows": sizes.rows, "columns": sizes.columns, "shapes": {shape: found}}, start)
             print(f"{shape}: {time.perf_counter() - start:.0f} s", flush=True)
     for name, run in parts(sizes, given.seed).items():
         if given.only is None or name in given.only:

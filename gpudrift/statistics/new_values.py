@@ -105,7 +105,7 @@ class _New:
         step = max(math.ceil(most / MOST_POINTS), 1)
         taken = np.ceil(totals / step)
         points = 2 * (math.ceil(most / step) + int(taken.max()) + int(cells.sum() if step > 1 else 0)) + 2
-        # Most kinds are of one value: factors, and angles from a table, take a sixth of the time of their logarithms.
+        # Most kinds are of one value: factors, and angles from a table, take a third of the time of their logarithms.
         circle = np.exp(-2j * math.pi * np.arange(points) / points)
         turns = circle[np.arange(points // 2 + 1)[:, None] * taken.astype(np.int64) % points]
         single = cells == 1.0
