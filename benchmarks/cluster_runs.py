@@ -31,7 +31,7 @@ from device_processes import die_with_parent
 
 import gpudrift as gd
 from gpudrift.execution.cluster.dask import DaskCluster
-from gpudrift.execution.cluster.files import open_files
+from gpudrift.execution.cluster.finding import open_files
 from gpudrift.execution.cluster.graph import TaskName
 from gpudrift.execution.cluster.work import Opened
 from gpudrift.execution.cuts import AT_ONCE, column_slots, cut_columns, cut_for_cluster, obstacle

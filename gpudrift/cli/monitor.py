@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpudrift.cli.config import read_config, read_rules
+from gpudrift.cli.config import calls_options, read_config, read_rules, storage_options_of
 from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
@@ -29,8 +29,10 @@ from gpudrift.cli.options import (
     window_time,
     windows_asked,
     windows_options,
+    write_output,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.cli.versions import version_option
 from gpudrift.vocabulary import FINDING_KINDS
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ Examples:
 )
 @click.argument("baseline", shell_complete=complete_file)
 @click.argument("data", required=False, shell_complete=complete_file)
+@version_option("data")
 @windows_options
 @click.option(
     "--rules", metavar="RULES.toml", shell_complete=complete_file, help="Check every window against these rules."
@@ -171,17 +174,16 @@ def monitor(
     from gpudrift.api.watching import monitor as watch
 
     gates, names, options = split_gates(fail_on, tuple(FINDING_KINDS)), split_names(columns), read_config(config)
-    options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
     divided = windows_asked(time, every, zone, by, segments)
     asked = divided if rate is None else divided | {"rate": rate}
     _check_usage(data, store, batch, rate, thresholds, options)
-    check_output("--json", json_path, [baseline, data, rules, config])
+    check_output("--json", json_path, [baseline, data, rules, config], options)
     calibrated = thresholds == CALIBRATED
     if alpha is not None:
         options["alpha"] = alpha
     if calibrated:
         options["thresholds"] = CALIBRATED
-    listed = None if rules is None else read_rules(rules)
+    listed = None if rules is None else read_rules(rules, options)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
             tables = [baseline] if data is None else [baseline, data]
@@ -202,11 +204,11 @@ def monitor(
                 progress=progress,
                 client=client,
                 **asked,
-                **options,
+                **calls_options(options, "reference", "current", "store"),
             )
     read = [found.baseline.provenance, found.current.provenance]
-    check_output("--json", json_path, [path for one in read for path in one.get("files", ())])
-    _write(found, json_path, quiet, rows, windows)
+    check_output("--json", json_path, [path for one in read for path in one.get("files", ())], options)
+    _write(found, json_path, quiet, rows, windows, options)
     if not any(window.judged or window.findings for window in found):
         raise ValueError(f"nothing could be judged: {_why_nothing(found)}")
     return FOUND if any(one.kind in gates for one in found.findings) else 0
@@ -231,12 +233,14 @@ def _check_usage(
         raise click.UsageError("--thresholds calibrated cannot be combined with thresholds in --config")
 
 
-def _write(found: Monitoring, json_path: str | None, quiet: bool, rows: int, windows: int) -> None:
+def _write(
+    found: Monitoring, json_path: str | None, quiet: bool, rows: int, windows: int, options: dict[str, Any]
+) -> None:
     if json_path == "-":
         say(found.to_json())
         return
     if json_path is not None:
-        found.to_json(json_path)
+        write_output(json_path, options, lambda place, storage: found.to_json(place, storage_options=storage))
     if quiet or sys.stdout is None:
         return
     from gpudrift.report.windows import write
@@ -382,9 +386,11 @@ def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None) ->
 
 
 def _open(folder: str, config: str | None) -> Store:
+    from gpudrift.places import is_uri
     from gpudrift.store.store import Store
 
-    return Store.open(folder, read_config(config).get("storage_options"))
+    options = read_config(config)
+    return Store.open(folder, storage_options_of(options, "store") if is_uri(folder) else None)
 
 
 def _start(opened: Store, label: str) -> int:

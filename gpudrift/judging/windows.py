@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
-from gpudrift.files import write_whole
 from gpudrift.judging.findings import Finding
+from gpudrift.places.content import write_place
 from gpudrift.version import __version__
 from gpudrift.vocabulary import FINDING_KINDS, MONITORING_FORMAT
 
@@ -228,8 +228,14 @@ class Monitoring:
             "windows": [window.document() for window in self.windows],
         }
 
-    def to_json(self, path: str | os.PathLike[str] | None = None, *, indent: int | None = None) -> str:
-        """The document as text, and written to a file, whole or not at all, if a path is given.
+    def to_json(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        indent: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The document as text, and written, whole or not at all, if a path or URI is given.
 
         Raises
         ------
@@ -239,7 +245,7 @@ class Monitoring:
         text = json.dumps(self.document(), allow_nan=False, indent=indent)
         text = text.replace("\x7f", "\\u007f")  # and so all of it is printable
         if path is not None:
-            write_whole(path, text.encode() + b"\n")
+            write_place(path, text.encode() + b"\n", storage_options)
         return text
 
     def to_pandas(self) -> pd.DataFrame:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.columns.conversion import coded_values, logical_type
+from gpudrift.columns.conversion import coded_values
 from gpudrift.columns.device import host_array
 from gpudrift.columns.schema import Column
+from gpudrift.columns.types import logical_type
 from gpudrift.errors import IncompatibleColumnError, missing_column
 from gpudrift.windows.grouping import Segment
 

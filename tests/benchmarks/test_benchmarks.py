@@ -76,6 +76,13 @@ def test_statistics_error(tmp_path):
     assert "nobody" in run("statistics_error.py", "--shapes", "nobody", status=2)
 
 
+def test_lakes(tmp_path):
+    printed = run("lakes.py", "--rows", 2000, "--rounds", 1, "--output", tmp_path / "lakes.json")
+    assert printed.count("times as long") == 2
+    document = json.loads((tmp_path / "lakes.json").read_text())
+    assert {name: case["rows"] for name, case in document["cases"].items()} == {"Delta": 1900, "Iceberg": 1900}
+
+
 def test_counting_is_equal_and_prints_its_speed(tmp_path):
     output = tmp_path / "counting.json"
     options = [

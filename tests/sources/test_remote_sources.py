@@ -13,7 +13,8 @@ from support.stored_sources import TABLE, again, appended, deleted, in_a_child, 
 
 from gpudrift.counts.sealed import write_sealed
 from gpudrift.errors import SourceChangedError
-from gpudrift.sources import is_saved_profile, is_uri, open_source, trouble
+from gpudrift.places import trouble
+from gpudrift.sources import is_saved_profile, is_uri, open_source
 
 # ----------------------------------------------------------------------------------------------- credentials
 
@@ -198,7 +199,7 @@ def test_options_that_are_not_taken(tmp_path, options, kind, words):
         open_source(uri, options)
     one_line(error, *words)
     printed = "".join(traceback.format_exception(error.value))
-    assert str(options.get("secret")) not in printed
+    assert str(options.get("secret", SECRET)) not in printed
     assert not is_saved_profile(uri, options)
 
 
@@ -272,7 +273,7 @@ def test_listings_that_a_library_keeps_hide_no_change(tmp_path):
 def test_names_of_the_modification_time():
     from datetime import UTC, datetime
 
-    from gpudrift.sources.remote import _Handler
+    from gpudrift.places.remote import _Handler
 
     time = datetime(2026, 11, 23, tzinfo=UTC)
     for described in ({"LastModified": time}, {"last_modified": time}, {"mtime": time.timestamp()}, {"updated": time}):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 import uuid
 import warnings
@@ -26,6 +27,7 @@ from gpudrift.counts.packets import Packet
 from gpudrift.execution.cluster.graph import Tally, TaskName, schema_bytes
 from gpudrift.execution.cluster.worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
 from gpudrift.execution.settings import Settings
+from gpudrift.hiding import hidden, shown_address
 from gpudrift.version import __version__
 
 __all__ = ["DaskCluster", "check_client", "with_client"]
@@ -82,6 +84,7 @@ class DaskCluster:
         self.read, self.sent = 0, 0
         self.why = "asked for"
         """Why this backend."""
+        self.said: set[str] = set()
         self.probed: dict[str, Gpu] = {}
         """What each worker said of its GPU, if that was asked."""
         self.shrunk: dict[str, int] = {}
@@ -91,12 +94,15 @@ class DaskCluster:
         if self.client is None:
             self.choose()
             return self
-        _check_versions(self.client)
+        self.asked(lambda: _check_versions(self.client))
         self.choose()
         if self.settings.backend == "cuda":
             self.client.register_plugin(gpu_plugin())
         if not self.client.nthreads():
-            warnings.warn(f"{self.client.scheduler.address} has no workers yet: the work waits for them", stacklevel=4)
+            warnings.warn(
+                f"{hidden(self.client.scheduler.address)} has no workers yet: the work waits for them",
+                stacklevel=4,
+            )
         self.client.subscribe_topic(self.topic, lambda event: self.queue.put(event[1]))
         return self
 
@@ -128,7 +134,7 @@ class DaskCluster:
             chosen, self.why = choose_backend(asked)
         else:
             if asked in ("auto", "cuda"):
-                found = self.client.run(probe, on_error="return")
+                found = self.asked(lambda: self.client.run(probe, on_error="return"))
                 self.probed = {a: one if isinstance(one, Gpu) else Gpu(repr(one)) for a, one in found.items()}
             chosen, self.why = choose_for_workers(asked, self.probed)
         self.settings = replace(self.settings, backend=chosen)
@@ -267,8 +273,8 @@ class DaskCluster:
             try:
                 item = self.queue.get(timeout=1.0)
             except Empty:
-                if self.settings.backend == "cuda" and time.monotonic() - news > LOST_SECONDS:
-                    self._look_for_gpus(len(tasks))
+                if time.monotonic() - news > LOST_SECONDS:
+                    self._look_around(len(tasks))
                     news = time.monotonic()
                 continue
             news = time.monotonic()
@@ -280,10 +286,62 @@ class DaskCluster:
                 yield tasks.pop(item.key), result
                 self._forget(item)
 
+    def asked(self, question: Callable[[], Any]) -> Any:
+        """The answer to what every worker is asked, who answers in their own time; who does not is named meanwhile.
+
+        Raises
+        ------
+        Exception
+            What the question raises.
+        """
+        answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put((question(), None))
+            except BaseException as error:
+                answers.put((None, error))
+
+        threading.Thread(target=ask, daemon=True, name="gpudrift-asking").start()
+        while True:
+            try:
+                answer, error = answers.get(timeout=LOST_SECONDS)
+            except Empty:
+                self._look_around(0)
+                continue
+            if error is not None:
+                raise error
+            return answer
+
+    def waited(self, future: Any) -> Any:
+        """One result, which stays on its worker; who keeps it waiting is named."""
+        return self.asked(future.result)
+
+    def _look_around(self, results: int) -> None:
+        """Say what nobody else says: Dask waits for workers in silence, and forever."""
+        workers, address = self._workers(), hidden(self.client.scheduler.address)
+        now = time.time()
+        silent = [name for name, one in workers.items() if now - one.get("last_seen", now) > LOST_SECONDS / 2]
+        if not workers:
+            self._say_once(f"{address} has no workers any more: the work waits until one joins")
+        elif silent:
+            who = ", ".join(sorted(silent)[:3]) + (f" and {len(silent) - 3} more" if len(silent) > 3 else "")
+            self._say_once(
+                f"no word from worker {who} for {LOST_SECONDS:.0f} s, and the work waits: it goes on when the worker "
+                "does, or when it is ended"
+            )
+        elif self.settings.backend == "cuda" and results:
+            self._look_for_gpus(results)
+
+    def _say_once(self, message: str) -> None:
+        if message not in self.said:
+            self.said.add(message)
+            warnings.warn(message, stacklevel=1)
+
     def _look_for_gpus(self, results: int) -> None:
         """Say so when tasks wait for a GPU that no worker has any more; Dask waits in silence, and forever."""
         if not any(one.get("resources", {}).get(RESOURCE) for one in self._workers().values()):
-            address = self.client.scheduler.address
+            address = hidden(self.client.scheduler.address)
             warnings.warn(
                 f"no worker of {address} has a GPU, and {results:,} results wait for one: start a worker there "
                 f"(dask cuda worker {address}), or end this and run with the backend numba",
@@ -305,7 +363,7 @@ class DaskCluster:
     def described(self) -> dict[str, Any]:
         """What the work took, for the provenance."""
         return {
-            "scheduler": self.client.scheduler.address if self.client is not None else "threads",
+            "scheduler": hidden(self.client.scheduler.address) if self.client is not None else "threads",
             "workers": len(self.client.nthreads()) if self.client is not None else 1,
             "threads": self.threads,
             "tasks": self.submitted,
@@ -330,6 +388,11 @@ class DaskCluster:
         """The error in words of the data, where Dask speaks of tasks and workers."""
         from distributed.scheduler import KilledWorker
 
+        if self._is_lost(error):
+            return ConnectionError(
+                f"scheduler {shown_address(self.client.scheduler.address)} was lost in the middle of the work, and "
+                "nothing was written: see its log for why it ended, start it and its workers, and run again"
+            )
         if isinstance(error, OutOfMemory):
             who = f"the GPU of worker {error.worker}" if error.on_gpu else f"worker {error.worker}"
             return MemoryError(
@@ -348,6 +411,16 @@ class DaskCluster:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "gpudrift":
             return ValueError(f"a worker has no gpudrift: install gpudrift {__version__} on every worker")
         return None
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether it is the scheduler that is gone; Dask then cancels everything, and speaks of keys."""
+        from concurrent.futures import CancelledError
+
+        from distributed.comm import CommClosedError
+
+        if "scheduler-connection-lost" in str(getattr(error, "reason", error)):
+            return True
+        return isinstance(error, CancelledError | CommClosedError | OSError) and self.client.status != "running"
 
     @staticmethod
     def _workers_lost(error: Any) -> str:

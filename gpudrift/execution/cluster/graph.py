@@ -91,6 +91,9 @@ class Cluster(Protocol):
     def result(self, future: Any) -> Any:
         """One result."""
 
+    def waited(self, future: Any) -> Any:
+        """One result, which stays where it is."""
+
     def described(self) -> dict[str, Any]:
         """What the work took."""
 
@@ -212,4 +215,6 @@ def described(profile: GroupedProfile, source: Source, **entries: Any) -> Groupe
     """The profile, with where it comes from."""
     if source.files:  # of tables in memory it says nothing of the values
         entries = {"fingerprint": source.fingerprint, **entries}
+    if source.table:
+        entries = {"table": dict(source.table), **entries}
     return profile.with_provenance(source=source.label, files=list(source.files), **entries)
