@@ -49,6 +49,7 @@ from gpudrift.columns.moments import parsed_texts
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER
 from gpudrift.columns.types import is_text, plain_array
 from gpudrift.errors import IncompatibleColumnError
+from gpudrift.hiding import short
 from gpudrift.windows.every import DAYS, FIRST_MONDAY, FIXED, Every
 from gpudrift.windows.zones import (
     DAY,
@@ -179,8 +180,8 @@ class Windows:
         bad = np.flatnonzero(~valid & ~nulls)
         if bad.size:
             what = "date or time" if self.axis == "naive" else "time with a UTC offset"
-            shown = f"{array[int(bad[0])].as_py()!r:.40} ({array.type})"
-            raise IncompatibleColumnError("type changed", f"{shown} is no ISO 8601 {what}")
+            shown = short(array[int(bad[0])].as_py(), 40)
+            raise IncompatibleColumnError("unreadable", f"the text {shown} is no ISO 8601 {what}")
         if not valid.any():
             return np.zeros(valid.size, np.int64), valid
         return np.where(

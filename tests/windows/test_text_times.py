@@ -76,8 +76,8 @@ def test_monitoring_takes_texts_on_either_side():
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
-        (["2025-01-01", "soon"], {}, "'soon' (string) is no ISO 8601 date or time"),
-        (["2025-01-01"], {"zone": "Asia/Tokyo"}, "'2025-01-01' (string) is no ISO 8601 time with a UTC offset"),
+        (["2025-01-01", "soon"], {}, "the text 'soon' is no ISO 8601 date or time"),
+        (["2025-01-01"], {"zone": "Asia/Tokyo"}, "the text '2025-01-01' is no ISO 8601 time with a UTC offset"),
     ],
 )
 def test_what_is_no_time_is_said(values, options, message):

@@ -158,14 +158,14 @@ REFUSED = {
 def test_what_is_odd_is_refused_in_one_short_line(tmp_path, text):
     place = tmp_path / "rules.yaml"
     place.write_text(text)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(ValueError, match=r"rules\.yaml: not YAML: ") as error:
         read_rules(place)
     told = str(error.value)
     assert REFUSED[text] in told
     assert "\n" not in told
     assert len(told) < len(str(place)) + 20 + yaml12.LONGEST
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 20  # of this process; minutes where aliases are walked each time
 
 
 def test_aliases_are_what_they_stand_for_while_they_make_little(tmp_path):
@@ -215,7 +215,7 @@ def test_messages_are_short_whatever_they_are_about(rules):
     with pytest.raises(ValueError, match="rules: ") as error:
         read_rules(rules)
     assert len(str(error.value)) < 3000
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 20  # of this process; minutes where aliases are walked each time
 
 
 def test_so_many_mistakes_are_counted():
