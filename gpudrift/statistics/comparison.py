@@ -122,6 +122,11 @@ class Comparison:
     columns: tuple[ColumnComparison, ...]
     schema_changes: tuple[SchemaChange, ...]
 
+    @property
+    def findings(self) -> tuple[SchemaChange, ...]:
+        """The schema changes by their former name."""
+        return self.schema_changes
+
     @cached_property
     def index(self) -> Mapping[str, int]:
         return {column.name: position for position, column in enumerate(self.columns)}

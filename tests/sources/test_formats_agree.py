@@ -1,10 +1,11 @@
-"""The same rows as Parquet, IPC, CSV and JSON lines, in any order and split of files, are counted alike.
+"""The same rows are counted alike as Parquet, IPC, CSV, JSON lines, Delta and Iceberg, in any order and split of files.
 
 Under one schema, as far as the format can say the values. Where it cannot, exactly:
 
 * CSV has no NaN: it is null there, as pandas writes null. Of empty texts it says only in quotes that they are no nulls.
 * JSON has no dates, times and decimals: they are texts. A decimal may be a number instead, the same in a whole column.
 * In JSON lines a key that no row of any file has is no column: it is absent, not null.
+* Delta and Iceberg say all of these types; times there have microseconds, and of zones UTC alone.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ import gzip
 import itertools
 import json
 import math
+import shutil
 from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc
+from pyiceberg.catalog.sql import SqlCatalog
 
 import gpudrift as gd
 
@@ -92,21 +96,62 @@ def cleared(folder):
         old.unlink()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(rows=ROWS, cuts=st.lists(st.integers(0, 30), max_size=3), turned=st.booleans())
-def test_formats_agree_under_one_schema(tmp_path, rows, cuts, turned):
+def pieces_of(rows, cuts, turned):
+    """The rows as one table, and cut into the tables of some files."""
     table = pa.Table.from_pylist(rows, SCHEMA)
-    schema = gd.fit(table)
-    expected = gd.profile(table, schema=schema).digest
     ends = sorted({0, *(min(cut, len(rows)) for cut in cuts), len(rows)})
     pieces = [table.slice(start, stop - start) for start, stop in itertools.pairwise(ends)]
+    return table, pieces[::-1] if turned else pieces
+
+
+CUTS = st.lists(st.integers(0, 30), max_size=3)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS, cuts=CUTS, turned=st.booleans())
+def test_formats_agree_under_one_schema(tmp_path, rows, cuts, turned):
+    table, pieces = pieces_of(rows, cuts, turned)
+    schema = gd.fit(table)
+    expected = gd.profile(table, schema=schema).digest
     for ending, writer in WRITERS.items():
         cleared(tmp_path)
-        for at, piece in enumerate(reversed(pieces) if turned else pieces):
+        for at, piece in enumerate(pieces):
             writer(piece, tmp_path / f"{at}.{ending}")
         found = gd.profile(str(tmp_path), schema=schema)
         assert found.skipped == {}, ending
         assert found.digest == expected, ending
+
+
+def write_delta(pieces, place):
+    for piece in pieces:
+        write_deltalake(place, piece, mode="append")
+    return str(place)
+
+
+def write_iceberg(pieces, place):
+    place.mkdir()
+    catalog = SqlCatalog("here", uri="sqlite:///:memory:", warehouse=place.as_uri())
+    catalog.create_namespace("some")
+    table = catalog.create_table("some.rows", schema=SCHEMA)
+    for piece in pieces:
+        table.append(piece)
+    return table
+
+
+LAKES = {"delta": write_delta, "iceberg": write_iceberg}
+
+
+@pytest.mark.parametrize("lake", LAKES)
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=ROWS, cuts=CUTS, turned=st.booleans())
+def test_lakes_agree_under_one_schema(tmp_path, lake, rows, cuts, turned):
+    table, pieces = pieces_of(rows, cuts, turned)
+    schema = gd.fit(table)
+    place = tmp_path / "table"
+    shutil.rmtree(place, ignore_errors=True)
+    found = gd.profile(LAKES[lake](pieces, place), schema=schema)
+    assert found.skipped == {}
+    assert found.digest == gd.profile(table, schema=schema).digest
 
 
 def test_where_csv_cannot_say_a_value(tmp_path):
