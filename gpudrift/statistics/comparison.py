@@ -48,6 +48,11 @@ class SchemaChange:
     reference: str | None
     current: str | None
 
+    @property
+    def finding(self) -> str:
+        """The change by its former name."""
+        return self.change
+
 
 @dataclass(frozen=True, eq=False)
 class ColumnComparison:

@@ -46,6 +46,7 @@ def test_a_cell_that_does_not_parse_is_named(tmp_path, monkeypatch, bad, kind, t
         report = gd.compare(schema, tmp_path / "after.csv")
         (change,) = report.comparison.schema_changes
         assert (change.change, change.reference, change.current) == ("type changed", kind, type_)
+        assert (report.comparison.findings, change.finding) == ((change,), change.change)  # their former names
         if type_ == "string":
             assert f"row {where + 1} of" in report["rooms"].reason
             assert "after.csv" in report["rooms"].reason and repr(bad) in report["rooms"].reason
