@@ -158,7 +158,7 @@ def run_alerts(
             f"window {future[0]:.40} lies in the future: the clock here says {latest - SLACK:%Y-%m-%dT%H:%M} UTC; "
             "correct the clock that wrote the report or this one, or give the time with --window"
         )
-    mine = watch or Watch(settings.name)
+    mine = watch or Watch(settings.own_name)
     with locked(state):
         before = load(state)
         other = difference(before.watch, mine)

@@ -115,7 +115,7 @@ def alert(
     _check_alert_outputs(settings, place, json_path, [report_path, config], options)
     document = _read_report(report_path, options)
     windows = _windows_of(document, report_path, window)
-    outcome = run_alerts(windows, settings, place, watch=watch_of(document, settings.name))
+    outcome = run_alerts(windows, settings, place, watch=watch_of(document, settings.own_name))
     if outcome.future:
         say_warning(
             f"{report_path}: {len(outcome.future):,} windows lie in the future and do not count, the first "

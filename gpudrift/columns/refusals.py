@@ -39,7 +39,9 @@ def refused(given: pa.DataType, column: Column, example: Any = None, detail: str
     why = f": {detail}" if detail else ""
     option = f'kinds={{{column.name!r}: "{_kind_that_takes(given, column)}"}}'
     return IncompatibleColumnError(
-        "type changed", f"{given} instead of {expected}{shown}{why}; to compare them, make the reference with {option}"
+        "type changed",
+        f"{given} instead of {expected}{shown}{why}",
+        f"to compare them, make the reference with {option}",
     )
 
 

@@ -144,10 +144,14 @@ def test_a_report_of_another_watch_is_refused_and_changes_nothing(tmp_path):
         "alert", rules_report, "--state", state
     )
     assert state.read_bytes() == before
-    config = tmp_path / "c.toml"
-    config.write_text('[alerts]\nname = "churn"\n')
-    assert "it is that of 'gpudrift', and this is 'churn'" in fails(
-        "alert", people_report, "--state", state, "--config", config
+    # A name that is given later is that of the same watch; another name is another one.
+    churn, fraud = (tmp_path / f"{name}.toml" for name in ("churn", "fraud"))
+    for config in (churn, fraud):
+        config.write_text(f'[alerts]\nname = "{config.stem}"\n')
+    assert run("alert", people_report, "--state", state, "--config", churn).status == DONE
+    assert run("alert", people_report, "--state", state).status == DONE
+    assert "it is that of 'churn', and this is 'fraud'" in fails(
+        "alert", people_report, "--state", state, "--config", fraud
     )
     state.unlink()
     assert run("alert", other_report, "--state", state).status == DONE

@@ -204,7 +204,7 @@ def test_calibrated_thresholds_and_those_of_a_file_contradict_each_other(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((BEFORE, AFTER, "--time", "country", "--every", "1w"), "time: column 'country': unreadable: the text 'PRT' is no ISO"),
+        ((BEFORE, AFTER, "--time", "country", "--every", "1w"), "time: column 'country': the text 'PRT' is no ISO"),
         ((BEFORE, AFTER, *WEEKS, "--zone", "Europe/Berlin"), "'Europe/Berlin' for a column of times without a zone"),
         ((BEFORE, AFTER), "no time windows: give a time column"),
         ((BEFORE, AFTER, *WEEKS, "--since", "1234"), "since: '1234' is not a date or time"),

@@ -81,6 +81,6 @@ def test_monitoring_takes_texts_on_either_side():
     ],
 )
 def test_what_is_no_time_is_said(values, options, message):
-    with pytest.raises(ValueError, match="time: column 'time': unreadable") as error:
+    with pytest.raises(ValueError, match="time: column 'time': the text '") as error:
         gd.profile({"time": values, "x": [1] * len(values)}, time="time", every="1d", **options)
     assert message in str(error.value)
