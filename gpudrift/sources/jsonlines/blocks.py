@@ -148,11 +148,11 @@ def blocks_of(stream: Any, label: str, start: int = 0, stop: int | None = None, 
         if stop is not None:
             wanted = min(wanted, stop - start - held)
         data = stream.read(wanted) if wanted else b""
+        if not data:
+            break
         if first and start == 0:
             data, start = _without_mark(data, label)
         first = False
-        if not data:
-            break
         cut = data.rfind(b"\n") + 1
         if held + (data.find(b"\n") if cut else len(data)) > LONGEST_LINE:
             raise BrokenLineError(label, line, f"is longer than {LONGEST_LINE >> 20} MiB", (left or [data])[0])
