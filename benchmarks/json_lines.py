@@ -1,9 +1,9 @@
 """How long reading JSON lines takes beside pyarrow's own reader of the same file, on the same number of threads.
 
 A flat log of requests and a nested one are written. Then each is read as Arrow batches through the source of the
-package, which includes opening it, profiled with the defaults, and read by ``pyarrow.json.read_json``, in turns, so that
-all see the same machine. The first turn warms up and is dropped; of the others the shortest counts. Rows must be equal,
-and so must the sums of a column.
+package, which includes opening it, profiled with the defaults, and read by ``pyarrow.json.read_json``, in turns, so
+that all see the same machine. The first turn warms up and is dropped; of the others the shortest counts. Rows must be
+equal, and so must the sums of a column.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from gpudrift.sources import open_source
 
 TARGET = 2.0
 BLOCK = 20_000
-BEGIN = datetime(2026, 1, 1)  # noqa: DTZ001
+BEGIN = datetime(2026, 1, 1)
 PATHS = ("/", "/search", "/cart", "/checkout", "/static/app.js", "/static/site.css", "/api/v1/items", "/api/v1/users")
 AGENTS = (
     "Mozilla/5.0 (X11; Linux x86_64; rv:126.0) Gecko/20100101 Firefox/126.0",
@@ -154,7 +154,8 @@ def main() -> None:
             cases[name] = case = measure(path, given.rounds)
             path.unlink()
             print(
-                f"{name}, {case['bytes'] / 1e6:,.0f} MB, {case['rows']:,} rows: pyarrow {case['least']['pyarrow']:.2f} s; "
+                f"{name}, {case['bytes'] / 1e6:,.0f} MB, {case['rows']:,} rows: "
+                f"pyarrow {case['least']['pyarrow']:.2f} s; "
                 f"our source {case['least']['source']:.2f} s, {case['ratio']['source']:.2f} times as long "
                 f"(target {TARGET}); profile {case['least']['profile']:.2f} s, {case['ratio']['profile']:.2f} times"
             )

@@ -1,8 +1,8 @@
 """Blocks of whole lines, and the two ways to parse them.
 
-Arrow's reader parses a block at 200 MB/s for each core, but it knows one kind of value a key, fails without saying where, and a line
-``null``, or objects nested some ten thousand deep, end its process. What it cannot parse, or must not be given, is left
-to Python's reader at 50 MB/s, which says what is wrong with which line.
+Arrow's reader parses a block at 200 MB/s a core, but it knows one kind of value a key, fails without saying where, and
+a line ``null``, or objects nested some ten thousand deep, end its process. What it cannot parse, or must not be given,
+is left to Python's reader at 50 MB/s, which says what is wrong with which line.
 """
 
 from __future__ import annotations

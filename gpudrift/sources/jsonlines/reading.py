@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as is_type
 
-from gpudrift.places.trouble import first_line, named
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.base import CsvTypesChanged, OpenedSource, Part, Source, file_source
 from gpudrift.sources.datafile import File
 from gpudrift.sources.jsonlines.blocks import Block, blocks_of, in_order, parsed, rows_of, skip
@@ -79,7 +79,7 @@ class _JsonLines:
                 natural = self.columns[name].field.type
                 raise CsvTypesChanged(source.with_types({name: natural}), f"{file.label!r}: {reason}") from None
 
-    def _blocks(self, file: File, part: Part, read: Sequence[_Read]) -> Iterator[Block | KeptBlock]:
+    def _blocks(self, file: File, part: Part, read: Sequence[_Read]) -> Generator[Block | KeptBlock, None, None]:
         """The blocks of a part: those that are kept with the types that are read, and the others of its file."""
         at, here, stop, line = part.detail
         kept = self.kept.between(at, here, stop) if self.kept else ()
@@ -128,8 +128,7 @@ def json_source(label: str, files: Sequence[File], found: Sequence[FileShape] | 
     """
     kept = None if found else Kept(len(files))
     found = found or json_summaries(files, kept)
-    with named(label):
-        columns = resolved(reduce(united, (one.shape for one in found), Shape()))
+    columns = resolved(reduce(united, (one.shape for one in found), Shape()), label)
     spans = [(at, run) for at, one in enumerate(found) for run in one.runs]
     parts = (
         Part(files[at].label, run.rows, index, (at, run.start, run.stop, run.line))

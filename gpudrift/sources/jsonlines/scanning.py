@@ -20,6 +20,7 @@ from gpudrift.sources.jsonlines.shapes import (
     Shape,
     kind_of_number,
     kinds_of_texts,
+    refuse_too_many,
     shape_of,
     united,
 )
@@ -66,6 +67,7 @@ def scanned(file: File, workers: int, keep: Callable[[Block, pa.Table | None], N
         def add(block: Block, found: _Found) -> None:
             nonlocal shape
             shape = united(shape, found.shape)
+            refuse_too_many(len(shape.keys), file.label)
             _extend(runs, block, found.rows, cut=file.compression is None)
             if keep is not None:
                 keep(block, found.table)
@@ -190,7 +192,7 @@ class _Seen:
                 self.keys.setdefault(name, _Seen()).add(one, level + 1)
 
     def shape(self, level: int = 0) -> Shape:
-        texts = kinds_of_texts(pa.array(self.texts, pa.string()))
+        texts = kinds_of_texts(pa.array(self.texts, pa.string())) if self.texts else Kind(0)
         inner = Shape(Kind(0), {name: one.shape(level + 1) for name, one in self.keys.items()})
         return united(Shape(self.kinds | texts), inner, level)
 

@@ -68,14 +68,18 @@ def test_json_lines(client, tmp_path, make):
 def test_lines_that_are_broken(client, tmp_path):
     several(tmp_path)
     (tmp_path / "3.jsonl").write_bytes(lines(0, 10) + b"oops\n")
-    with pytest.raises(ValueError, match=r"cannot read '.*3\.jsonl': line 11 is not one JSON object .*: oops$") as error:
+    with pytest.raises(
+        ValueError, match=r"cannot read '.*3\.jsonl': line 11 is not one JSON object .*: oops$"
+    ) as error:
         gd.profile(tmp_path, client=client)
     assert "\n" not in str(error.value)
 
 
 def databases(folder):
     with duckdb.connect(str(folder / "a.duckdb")) as made:
-        made.execute(f"CREATE TABLE t AS SELECT range AS n, range % 40 / 8 AS x, 's' || range % 3 AS s FROM range({ROWS})")
+        made.execute(
+            f"CREATE TABLE t AS SELECT range AS n, range % 40 / 8 AS x, 's' || range % 3 AS s FROM range({ROWS})"
+        )
     with sqlite3.connect(folder / "a.sqlite") as made:
         made.execute("CREATE TABLE t (n INTEGER, x REAL, s TEXT)")
         rows = [(at, at % 40 / 8, f"s{at % 3}") for at in range(ROWS)]
