@@ -27,13 +27,14 @@ QUERY = "duckdb:///a.duckdb?query=SELECT * FROM t WHERE n < 120"
 
 
 def test_monitor(folder):
-    outcome = run("monitor", QUERY, TABLE, "--time", "ts", "--every", "1d", "--store", folder / "st", "--json", "-")
+    kept = ("--store", folder / "st", "--batch", "all", "--json", "-")
+    outcome = run("monitor", QUERY, TABLE, "--time", "ts", "--every", "1d", *kept)
     assert outcome.status == 0
     windows = outcome.document["windows"]
     assert [one["rows"] for one in windows] == [24] * 10
     with duckdb.connect(str(folder / "a.duckdb")) as made:
         made.execute(f"INSERT INTO t {DAYS} FROM range(240, 300)")
-    outcome = run("monitor", QUERY, TABLE, "--time", "ts", "--every", "1d", "--store", folder / "st", "--json", "-")
+    outcome = run("monitor", QUERY, TABLE, "--time", "ts", "--every", "1d", *kept)
     assert [one["rows"] for one in outcome.document["windows"]] == [24] * 12 + [12], "not the table of yesterday"
     uri = "duckdb:///a.duckdb"
     found = gd.monitor(gd.Query(uri, QUERY.partition("query=")[2]), gd.Query(uri, "FROM t"), time="ts", every="1d")
