@@ -163,3 +163,12 @@ def test_a_file_that_changed_is_not_read_from_memory(tmp_path):
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1_000_000_000))
     with pytest.raises(SourceChangedError, match="changed while it was read"):
         values(source)
+
+
+def test_integers_of_a_real_column_are_parsed_as_real(tmp_path, small_blocks):
+    """What was kept as integers has lost the sign of a zero, and would be rounded once more, or not at all."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"a": -0}\n' + b'{"a": 9007199254740993}\n' * 400 + b'{"a": 0.5}\n')
+    source = open_source(path)
+    assert {block.table.schema.field("a").type for block in source.reader.kept.blocks[0]} == {pa.int64(), pa.float64()}
+    assert [repr(one) for one in values(source)["a"]] == ["-0.0", *["9007199254740992.0"] * 400, "0.5"]
