@@ -58,8 +58,8 @@ class Query:
         A URI (``duckdb:///file.db``, ``sqlite:///file.db``, ``postgresql://user@host/database``), a connection of
         DuckDB, or a connection of an ADBC driver's ``dbapi`` module.
     sql : str
-        It is executed for each reading: twice where bins are chosen, once where they are known. It should yield the
-        same rows each time; a different number of them is an error.
+        It is executed for each reading: twice where bins are chosen, once where they are known, and of SQLite once
+        more for its types. It should yield the same rows each time; a different number of them is an error.
     """
 
     connection: Any = field(repr=False)
