@@ -148,7 +148,13 @@ def info(profile_path: str | None) -> int:
     if profile_path is not None:
         from gpudrift.api.saved import load_saved
         from gpudrift.places.content import place_label
+        from gpudrift.places.trouble import hidden
+        from gpudrift.sources.sql import is_query
 
+        if is_query(profile_path):
+            raise ValueError(
+                f"{hidden(profile_path)!r} is a query; expected a saved profile (gpudrift profile DATA -o FILE)"
+            )
         _describe(load_saved(profile_path), place_label(profile_path))
         return 0
     import platform

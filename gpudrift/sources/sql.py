@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, Protocol
@@ -57,8 +58,8 @@ class Query:
         A URI (``duckdb:///file.db``, ``sqlite:///file.db``, ``postgresql://user@host/database``), a connection of
         DuckDB, or a connection of an ADBC driver's ``dbapi`` module.
     sql : str
-        It is executed for each reading: twice where bins are chosen, once where they are known. It should yield the
-        same rows each time; a different number of them is an error.
+        It is executed for each reading: twice where bins are chosen, once where they are known, and of SQLite once
+        more for its types. It should yield the same rows each time; a different number of them is an error.
     """
 
     connection: Any = field(repr=False)
@@ -128,6 +129,57 @@ class _Adbc:
             raise
 
 
+class _Sqlite(_Adbc):
+    """A query on a file of SQLite, whose columns have the types of all their values.
+
+    Any value of SQLite has a type of its own, and its driver takes those of the first thousand rows for all: a column
+    that begins with nulls, or with whole numbers, would fail at its first real one. So the types are asked for first,
+    over all rows, and a row of these types is read, and dropped, before the others.
+    """
+
+    def schema(self) -> pa.Schema:
+        with closing(self.reader()) as rows:
+            return rows.batches.schema
+
+    def reader(self) -> _AfterFirst:
+        cursor = self.connection.cursor()
+        try:
+            cursor.execute(self.typed)
+            return _AfterFirst(cursor, cursor.fetch_record_batch())
+        except BaseException:
+            cursor.close()
+            raise
+
+    @cached_property
+    def typed(self) -> str:
+        """The query behind a row of the types that its columns have."""
+        with closing(self.connection.cursor()) as cursor:
+            cursor.execute(self._within("SELECT * FROM gpudrift_rows LIMIT 0"))
+            with closing(cursor.fetch_record_batch()) as reader:
+                names = reader.schema.names
+            columns = [f"c{at}" for at in range(len(names))]
+            ranks = " ".join(f"WHEN '{kind}' THEN {rank}" for rank, kind in enumerate(_SQLITE_TYPES))
+            held = ", ".join(f"max(CASE typeof({column}) {ranks} END)" for column in columns)
+            cursor.execute(self._within(f"SELECT {held} FROM gpudrift_rows", f"({', '.join(columns)})"))
+            found = [_SQLITE_TYPES[rank or 0] for rank in cursor.fetchone()]
+        first = ", ".join(
+            f"{_SQLITE_FIRSTS[kind]} AS {_in_quotes(name)}" for kind, name in zip(found, names, strict=True)
+        )
+        # The driver would write a number among texts with seven digits.
+        rest = ", ".join(
+            f"CAST({one} AS TEXT)" if kind == "text" else one for kind, one in zip(found, columns, strict=True)
+        )
+        return self._within(f"SELECT {first} UNION ALL SELECT {rest} FROM gpudrift_rows", f"({', '.join(columns)})")
+
+    def _within(self, outer: str, columns: str = "") -> str:
+        return f"WITH gpudrift_rows{columns} AS (\n{self.sql.strip().removesuffix(';')}\n) {outer}"
+
+
+_SQLITE_FIRSTS = {"integer": "0", "real": "0.0", "blob": "x''", "text": "''"}
+"""A value of each type; those that come later hold the others, too."""
+_SQLITE_TYPES = tuple(_SQLITE_FIRSTS)
+
+
 @dataclass(frozen=True)
 class _Closing:
     """A reader that closes its cursor, too."""
@@ -141,6 +193,16 @@ class _Closing:
     def close(self) -> None:
         self.batches.close()
         self.cursor.close()
+
+
+class _AfterFirst(_Closing):
+    """The same without the first row."""
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        dropped = 1
+        for batch in self.batches:
+            yield batch.slice(dropped)
+            dropped = 0
 
 
 class _Address:
@@ -178,7 +240,7 @@ def _connected(scheme: str, address: str, sql: str) -> tuple[Any, _Door]:
         return connection, _Relation(lambda: connection.sql(sql))
     if scheme == "sqlite":
         opened = _library("adbc_driver_sqlite.dbapi", "sqlite").connect(f"file:{_quoted_path(address)}?mode=ro")
-        return opened, _Adbc(opened, sql)
+        return opened, _Sqlite(opened, sql)
     opened = _library("adbc_driver_postgresql.dbapi", "postgresql").connect(address)
     with closing(opened.cursor()) as cursor:
         # One state of the data, and one order of it: a scan may begin where another one is.
@@ -427,4 +489,8 @@ def quoted(table: str) -> str:
 
 
 def _quoted_part(name: str) -> str:
-    return name if re.fullmatch(r'"(?:[^"]|"")+"', name) else '"' + name.replace('"', '""') + '"'
+    return name if re.fullmatch(r'"(?:[^"]|"")+"', name) else _in_quotes(name)
+
+
+def _in_quotes(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -271,3 +271,11 @@ def test_a_checkout_is_compared_with_another_one(tmp_path, monkeypatch, capsys):
     _, line = capsys.readouterr().out.splitlines()
     assert line.split()[0] == "narrow"
     assert float(line.split()[3]) == pytest.approx(mine[0] / other[0], abs=1e-3)
+
+
+def test_json_lines(tmp_path):
+    printed = run("json_lines.py", "--megabytes", 1, "--rounds", 1, "--output", tmp_path / "json_lines.json")
+    assert "flat, " in printed and "nested, " in printed
+    document = json.loads((tmp_path / "json_lines.json").read_text())
+    assert {case["rows"] > 0 for case in document["cases"].values()} == {True}
+    assert document["cases"].keys() == {"flat", "nested"}

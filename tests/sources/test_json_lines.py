@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import datetime as dt
 import gzip
+import io
 import json
 import pickle
 
@@ -324,3 +325,58 @@ def test_a_late_key_is_counted(tmp_path):
     report = gd.compare(str(before), str(after))
     assert "u.b" in report.drifted
     assert "new" in report.to_json()
+
+
+@pytest.mark.parametrize(
+    ("raw", "words"),
+    [
+        (gzip.compress(lines([{"a": 1}] * 50_000).encode())[:-100], ("Truncated",)),
+        (b'{"a": 1}\n', ("incorrect header",)),
+        (gzip.compress(b'{"a": 1}\n') + b"garbage", ("incorrect header",)),
+    ],
+)
+def test_damaged_gzip_is_an_error(tmp_path, raw, words):
+    path = lines_file(tmp_path, raw, "a.jsonl.gz")
+    with pytest.raises(ValueError, match="cannot read") as error:
+        open_source(path)
+    one_line(error, str(path), *words)
+
+
+@pytest.mark.parametrize("before", ["", '{"a": 1}\n', '{"a": 1}\n' * 9])
+def test_a_line_that_is_too_long_is_named_in_any_cut(tmp_path, monkeypatch, before):
+    """Its length decides, not where blocks end."""
+    monkeypatch.setattr(blocks, "LONGEST_LINE", 1000)
+    longest = json.dumps({"a": "x" * 992})[:-2] + '"}'
+    assert len(longest) == 1001
+    for block in (7, 64, 999, 1000):
+        monkeypatch.setattr(blocks, "FIRST_BLOCKS", ())
+        monkeypatch.setattr(scanning, "FIRST_BLOCKS", ())
+        monkeypatch.setattr(blocks, "BLOCK", block)
+        for end in ("", "\n", '\n{"a": 2}\n'):
+            path = lines_file(tmp_path, before + longest + end)
+            with pytest.raises(ValueError, match=rf"line {before.count(chr(10)) + 1} is longer than") as error:
+                open_source(path)
+            one_line(error, str(path))
+            assert open_source(lines_file(tmp_path, before + longest.replace("x", "", 1) + end)).rows
+
+
+def test_keys_without_end_are_refused_soon(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpudrift.sources.jsonlines.shapes.MOST_COLUMNS", 1000)
+    monkeypatch.setattr(blocks, "FIRST_BLOCKS", (20_000,))
+    monkeypatch.setattr(scanning, "FIRST_BLOCKS", (20_000,))
+    text = lines([{f"k{at}": 1} for at in range(3000)]) + "never read to here\n"
+    with pytest.raises(ValueError, match="more than 1,000 different keys") as error:
+        open_source(lines_file(tmp_path, text))
+    one_line(error, "a.jsonl")
+
+
+def test_a_null_of_its_own_never_reaches_arrow(tmp_path):
+    """Its reader would end the process."""
+    good = '{"a": null, "b": {"c": "} null"}}\n'
+    for bad in ("null", " \tnull", '{"a": 1}null', '{"a": 1} null {"a": 2}', '{"a": 1}\t\rnull'):
+        for text in (f"{bad}\n", f"{good}{bad}\n{good}", f"\n{good}\r\n{bad}"):
+            block = next(blocks.blocks_of(io.BytesIO(text.encode()), "a"))
+            assert not block.no_null_lines(), text
+            assert not block.for_arrow(), text
+    for fine in ('{"a":null}\n', '{"a": {"b": 1}, "c": null}\r\n{}\r\n', '  {"a": [null]}\n'):
+        assert next(blocks.blocks_of(io.BytesIO(fine.encode()), "a")).for_arrow(), fine

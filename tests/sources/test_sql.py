@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -291,3 +292,43 @@ def test_five_gigabytes_take_less_than_one():
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True, timeout=900
     )
     assert int(done.stdout.split()[-1]) < 1_000_000, "kilobytes"
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        ([1, 0.5], pa.float64()),
+        ([None, 1.5], pa.float64()),
+        ([None, "x"], pa.string()),
+        ([1, "x"], pa.string()),
+        ([0.123456789012, "x"], pa.string()),
+        ([None, None], pa.int64()),
+        ([7, 8], pa.int64()),
+        ([None, b"x"], pa.binary()),
+    ],
+)
+def test_a_column_of_sqlite_has_the_type_of_all_its_values(tmp_path, cells, kind):
+    """The driver takes that of the first thousand rows."""
+    rare, expected = cells[1], {pa.string(): str}.get(kind, lambda cell: cell)
+    with closing(sqlite3.connect(tmp_path / "a.sqlite")) as made, made:
+        made.execute("CREATE TABLE t (v)")
+        made.executemany("INSERT INTO t VALUES (?)", [(cells[0],)] * 3000 + [(rare,)])
+    source = open_source(f"sqlite:///{tmp_path}/a.sqlite?table=t")
+    assert types(source) == {"v": kind}
+    want = [None if cell is None else expected(cell) for cell in [cells[0]] * 3000 + [rare]]
+    assert values(source)["v"] == want
+    query = f'sqlite:///{tmp_path}/a.sqlite?query=WITH a AS (SELECT * FROM t) SELECT v AS "a""b" FROM a; -- all'
+    assert values(open_source(query.replace("; -- all", " -- all")))['a"b'] == want
+    with pytest.raises(ValueError, match="syntax error") as error:
+        open_source(query.replace("-- all", "SELECT 2"))
+    one_line(error, "a.sqlite")
+
+
+def test_many_columns_of_sqlite_and_none(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "a.sqlite")) as made, made:
+        made.execute(f"CREATE TABLE t ({', '.join(f'c{at} REAL' for at in range(1500))})")
+        made.execute(f"INSERT INTO t VALUES ({', '.join(map(str, range(1500)))})")
+        made.execute("CREATE TABLE none (a TEXT, b REAL)")
+    wide = open_source(f"sqlite:///{tmp_path}/a.sqlite?table=t")
+    assert values(wide, ["c0", "c1499"]) == {"c0": [0.0], "c1499": [1499.0]}
+    assert count(open_source(f"sqlite:///{tmp_path}/a.sqlite?table=none")) == 0

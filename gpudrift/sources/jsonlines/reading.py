@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial, reduce
@@ -12,10 +13,11 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import types as is_type
 
-from gpudrift.places.trouble import first_line, named
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.base import CsvTypesChanged, OpenedSource, Part, Source, file_source
 from gpudrift.sources.datafile import File
-from gpudrift.sources.jsonlines.blocks import Block, blocks_of, in_order, parsed, rows_of
+from gpudrift.sources.jsonlines.blocks import Block, blocks_of, in_order, parsed, rows_of, skip
+from gpudrift.sources.jsonlines.kept import Kept, KeptBlock
 from gpudrift.sources.jsonlines.scanning import FileShape, scanned
 from gpudrift.sources.jsonlines.shapes import NUMBERS, TEXTS, Column, Kind, Shape, resolved, united
 
@@ -48,9 +50,16 @@ class _MisfitError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class _JsonLines:
-    """JSON lines; a part is (file, start, stop, line), the place of a column the keys that lead to it."""
+    """JSON lines; a part is (file, start, stop, line), the place of a column the keys that lead to it.
+
+    ``kept`` is what opening has parsed, for this process alone.
+    """
 
     columns: Mapping[str, Column]
+    kept: Kept | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.columns,)
 
     def size(self, source: OpenedSource, part: Part, place: tuple[str, ...]) -> int:
         file = source.origins[part.detail[0]]
@@ -58,14 +67,10 @@ class _JsonLines:
         return int(file.size * (8 if file.compression else 1) // (len(self.columns) * runs))
 
     def read(self, source: OpenedSource, part: Part, places: Mapping[str, tuple[str, ...]]) -> Iterator[pa.RecordBatch]:
-        at, start, stop, line = part.detail
-        file = source.origins[at]
+        file = source.origins[part.detail[0]]
         read = [_Read(self.columns[name], source.types[name]) for name in places]
         schema = _schema([one for one in read if not one.as_text])
-        with file.open() if start else file.open_stream() as stream:
-            if start:
-                stream.seek(start)
-            blocks = blocks_of(stream, file.label, start, stop, line)
+        with closing(self._blocks(file, part, read)) as blocks:
             try:
                 for _, batch in in_order(partial(_batch, read, schema), blocks, _workers()):
                     yield batch
@@ -74,15 +79,56 @@ class _JsonLines:
                 natural = self.columns[name].field.type
                 raise CsvTypesChanged(source.with_types({name: natural}), f"{file.label!r}: {reason}") from None
 
+    def _blocks(self, file: File, part: Part, read: Sequence[_Read]) -> Generator[Block | KeptBlock, None, None]:
+        """The blocks of a part: those that are kept with the types that are read, and the others of its file."""
+        at, here, stop, line = part.detail
+        kept = self.kept.between(at, here, stop) if self.kept else ()
+        with _Bytes(file) as stream:
+            for one in kept:
+                if all(reading.fits(one.table) for reading in read):
+                    if here < one.start:
+                        yield from stream.blocks(here, one.start, line)
+                    yield one
+                    here, line = one.stop, one.next_line
+            if self.kept is None or here != (self.kept.ends[at] if stop is None else stop):
+                yield from stream.blocks(here, stop, line)
+
+
+class _Bytes:
+    """Some ranges of a file, in order; it is opened for the first."""
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+        self.stream: Any = None
+        self.position = 0
+
+    def __enter__(self) -> _Bytes:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.stream is not None:
+            self.stream.close()
+
+    def blocks(self, start: int, stop: int | None, line: int) -> Iterator[Block]:
+        """The blocks of a range that lies between lines."""
+        if self.stream is None and start and self.file.compression is None:
+            self.stream, self.position = self.file.open(), start
+            self.stream.seek(start)
+        elif self.stream is None:
+            self.stream = self.file.open_stream()
+        skip(self.stream, start - self.position)
+        yield from blocks_of(self.stream, self.file.label, start, stop, line)
+        self.position = stop or 0
+
 
 def json_source(label: str, files: Sequence[File], found: Sequence[FileShape] | None = None) -> Source:
     """Source of files of JSON lines, which are read once to find their columns if nobody has.
 
     Every column that one of the files has is one of all of them: a key that is not there is null.
     """
-    found = found or json_summaries(files)
-    with named(label):
-        columns = resolved(reduce(united, (one.shape for one in found), Shape()))
+    kept = None if found else Kept(len(files))
+    found = found or json_summaries(files, kept)
+    columns = resolved(reduce(united, (one.shape for one in found), Shape()), label)
     spans = [(at, run) for at, one in enumerate(found) for run in one.runs]
     parts = (
         Part(files[at].label, run.rows, index, (at, run.start, run.stop, run.line))
@@ -90,16 +136,22 @@ def json_source(label: str, files: Sequence[File], found: Sequence[FileShape] | 
     )
     fields = {name: column.field for name, column in columns.items()}
     places = {name: column.path for name, column in columns.items()}
-    reader = _JsonLines(columns)
+    reader = _JsonLines(columns, kept)
     return file_source(label, files, fields, parts, reader, [places] * len(files), columnar=False, kind=_JsonSource)
 
 
-def json_summaries(files: Sequence[File]) -> list[FileShape]:
+def json_summaries(files: Sequence[File], kept: Kept | None = None) -> list[FileShape]:
     """What one reading of each file finds: its keys and their kinds, and its rows."""
+
+    def scan(at: int, workers: int) -> FileShape:
+        if kept is None:
+            return scanned(files[at], workers)
+        return scanned(files[at], workers, partial(kept.add, at))
+
     if len(files) == 1:
-        return [scanned(files[0], _workers())]
+        return [scan(0, _workers())]
     with ThreadPoolExecutor(min(_workers(), max(1, len(files)))) as pool:
-        return list(pool.map(partial(scanned, workers=1), files))
+        return list(pool.map(partial(scan, workers=1), range(len(files))))
 
 
 def _workers() -> int:
@@ -131,12 +183,24 @@ class _Read:
         """As it is written: only Python's reader keeps that."""
         self.parsed = pa.null() if self.is_null else pa.string() if scalars & TEXTS else kind
 
+    def fits(self, table: pa.Table) -> bool:
+        """Whether Arrow has read a table of the opening with the type that it would be told."""
+        kind = pa.struct(table.schema)
+        for key in self.path:
+            at = kind.get_field_index(key) if is_type.is_struct(kind) else -1
+            kind = kind.field(at).type if at >= 0 else pa.null()
+        return bool(is_type.is_null(kind) or kind == self.parsed)
+
     def of_table(self, table: pa.Table) -> pa.Array:
-        """The column of a table that Arrow has read."""
-        [values] = table.column(self.path[0]).chunks
+        """The column of a table that Arrow has read; keys that are nowhere in it are null."""
+        at = table.schema.get_field_index(self.path[0])
+        values = table.column(at).chunk(0) if at >= 0 else pa.nulls(len(table))
         for key in self.path[1:]:
-            values = values.flatten()[values.type.get_field_index(key)]
-        if self.is_null:
+            if not is_type.is_struct(values.type):
+                break
+            at = values.type.get_field_index(key)
+            values = values.flatten()[at] if at >= 0 else pa.nulls(len(table))
+        if self.is_null or is_type.is_null(values.type):
             return pa.nulls(len(values), self.kind)
         if values.type == self.kind:
             return values
@@ -192,8 +256,10 @@ def _schema(read: Sequence[_Read]) -> pa.Schema:
     return pa.schema(list(fields([(one.path, one.parsed) for one in read])))
 
 
-def _batch(read: Sequence[_Read], schema: pa.Schema, block: Block) -> pa.RecordBatch:
+def _batch(read: Sequence[_Read], schema: pa.Schema, block: Block | KeptBlock) -> pa.RecordBatch:
     """The columns of a block."""
+    if isinstance(block, KeptBlock):
+        return _made(read, [one.of_table(block.table) for one in read])
     if not any(one.as_text for one in read) and block.no_null_lines():
         try:
             table = parsed(block, schema, "ignore").combine_chunks()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyarrow import types as is_type
@@ -14,11 +14,13 @@ from gpudrift.sources.datafile import File
 from gpudrift.sources.jsonlines.blocks import FIRST_BLOCKS, Block, Number, blocks_of, in_order, parsed, rows_of
 from gpudrift.sources.jsonlines.shapes import (
     DEEPEST,
+    NUMBERS,
     TEXTS,
     Kind,
     Shape,
     kind_of_number,
     kinds_of_texts,
+    refuse_too_many,
     shape_of,
     united,
 )
@@ -49,8 +51,8 @@ class FileShape:
     runs: tuple[Run, ...]
 
 
-def scanned(file: File, workers: int) -> FileShape:
-    """Read a file for its keys and their kinds.
+def scanned(file: File, workers: int, keep: Callable[[Block, pa.Table | None], None] | None = None) -> FileShape:
+    """Read a file for its keys and their kinds; ``keep`` is given each block, in order, and Arrow's table of it if any.
 
     Raises
     ------
@@ -61,17 +63,31 @@ def scanned(file: File, workers: int) -> FileShape:
         blocks = blocks_of(stream, file.label)
         shape = Shape()
         runs: list[Run] = []
+
+        def add(block: Block, found: _Found) -> None:
+            nonlocal shape
+            shape = united(shape, found.shape)
+            refuse_too_many(len(shape.keys), file.label)
+            _extend(runs, block, found.rows, cut=file.compression is None)
+            if keep is not None:
+                keep(block, found.table)
+
         for _, block in zip(FIRST_BLOCKS, blocks, strict=False):
-            found, rows = _shape(block, shape)
-            shape = united(shape, found)
-            _extend(runs, block, rows, cut=file.compression is None)
+            add(block, _found(block, shape))
         known = shape
-        for block, (found, rows) in in_order(lambda block: _shape(block, known), blocks, workers):
-            shape = united(shape, found)
-            _extend(runs, block, rows, cut=file.compression is None)
+        for block, found in in_order(lambda block: _found(block, known), blocks, workers):
+            add(block, found)
         if not any(run.rows for run in runs):
             runs = [Run(0, None, 1, 0)]
         return FileShape(shape, (*runs[:-1], Run(runs[-1].start, None, runs[-1].line, runs[-1].rows)))
+
+
+class _Found(NamedTuple):
+    """What a block holds, and the table that Arrow has made of it, if it did."""
+
+    shape: Shape
+    rows: int
+    table: pa.Table | None
 
 
 def _extend(runs: list[Run], block: Block, rows: int, *, cut: bool) -> None:
@@ -84,38 +100,40 @@ def _extend(runs: list[Run], block: Block, rows: int, *, cut: bool) -> None:
         runs[-1] = Run(last.start, stop, last.line, last.rows + rows)
 
 
-def _shape(block: Block, known: Shape) -> tuple[Shape, int]:
+def _found(block: Block, known: Shape) -> _Found:
     """The shape of a block and its rows; ``known`` is that of earlier ones, for speed alone."""
     if block.is_valid_text() and block.ends * known.leaves() < MOST_CELLS and block.for_arrow():
         try:
-            table = parsed(block, _texts(known), "infer")
+            table = parsed(block, _told(known), "infer")
             order = Shape()
             if _any_times(table.schema):
                 # They may be times with a zone, or dates: Arrow does not tell, and Python must not either.
                 order, table = _order(table.schema), parsed(block, _texts_of(table.schema), "infer")
             if table.num_rows and block.holds(table.num_rows):
-                return united(order, _shape_of_table(table, known)), table.num_rows
+                table = table.combine_chunks()
+                return _Found(united(order, _shape_of_table(table, known)), table.num_rows, table)
         except pa.ArrowInvalid:
             pass  # a broken line, or kinds that differ: the other reader tells which
-    return _shape_of_rows(block), block.rows()
+    return _Found(_shape_of_rows(block), block.rows(), None)
 
 
 def _shape_of_table(table: pa.Table, known: Shape) -> Shape:
-    columns = table.combine_chunks().columns
     found = {
         name: shape_of(column.chunk(0), known.keys.get(name), 1)
-        for name, column in zip(table.schema.names, columns, strict=True)
+        for name, column in zip(table.schema.names, table.columns, strict=True)
     }
     return Shape(Kind.OBJECT, found)
 
 
-def _texts(known: Shape) -> pa.Schema:
-    """Schema of what is known to be text: it is not tried as times."""
+def _told(known: Shape) -> pa.Schema:
+    """Schema of what is known to be text, which is not tried as times, or real, whose integers are read as such."""
 
     def fields(shape: Shape, level: int) -> Iterator[pa.Field]:
         for name, one in shape.keys.items():
             if one.kinds and one.kinds & TEXTS == one.kinds:
                 yield pa.field(name, pa.string())
+            elif Kind.REAL in one.kinds and one.kinds & NUMBERS == one.kinds:
+                yield pa.field(name, pa.float64())
             elif one.kinds == Kind.OBJECT and level < DEEPEST and (inner := list(fields(one, level + 1))):
                 yield pa.field(name, pa.struct(inner))
 
@@ -174,7 +192,7 @@ class _Seen:
                 self.keys.setdefault(name, _Seen()).add(one, level + 1)
 
     def shape(self, level: int = 0) -> Shape:
-        texts = kinds_of_texts(pa.array(self.texts, pa.string()))
+        texts = kinds_of_texts(pa.array(self.texts, pa.string())) if self.texts else Kind(0)
         inner = Shape(Kind(0), {name: one.shape(level + 1) for name, one in self.keys.items()})
         return united(Shape(self.kinds | texts), inner, level)
 

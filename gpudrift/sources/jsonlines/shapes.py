@@ -27,6 +27,7 @@ __all__ = [
     "Shape",
     "kind_of_number",
     "kinds_of_texts",
+    "refuse_too_many",
     "resolved",
     "shape_of",
     "united",
@@ -162,7 +163,7 @@ class Column:
     kinds: Kind
 
 
-def resolved(shape: Shape) -> dict[str, Column]:
+def resolved(shape: Shape, label: str) -> dict[str, Column]:
     """The columns of a shape by name: objects are flattened, their keys joined by dots.
 
     Raises
@@ -171,8 +172,7 @@ def resolved(shape: Shape) -> dict[str, Column]:
         If there are more columns than anybody means to have.
     """
     found = list(_columns(shape, ()))
-    if len(found) > MOST_COLUMNS:
-        raise ValueError(f"it has more than {MOST_COLUMNS:,} different keys: are its keys values?")
+    refuse_too_many(len(found), label)
     times = Counter(column.field.name for column in found)
     columns: dict[str, Column] = {}
     for column in found:
@@ -181,6 +181,14 @@ def resolved(shape: Shape) -> dict[str, Column]:
             column = replace(column, field=Field(name, None, f"the name occurs {number} times"))  # noqa: PLW2901
         columns.setdefault(name, column)
     return columns
+
+
+def refuse_too_many(keys: int, label: str) -> None:
+    """Raise for more keys than anybody means to have."""
+    if keys > MOST_COLUMNS:
+        raise ValueError(
+            f"cannot read {label!r}: it has more than {MOST_COLUMNS:,} different keys: are its keys values?"
+        )
 
 
 def _columns(shape: Shape, path: tuple[str, ...]) -> Iterator[Column]:
