@@ -1,9 +1,10 @@
 """Which watch a report is of, so that one is not taken up into the state of another.
 
 What is not found in a report is resolved, so a report on another table would resolve everything that is open. A watch
-is known by the name in ``[alerts]``, if it has one, by the command that wrote its reports, and by the columns of its reference; of
-``check`` by its file of rules. Columns come and go in the life of a watch, and that is what alerts are about: so a
-report is of another watch where fewer than half of all columns are in both, unless one has all columns of the other.
+is known by the name in ``[alerts]``, if it has one, by the command that wrote its reports, and by the columns of its
+reference; of ``check`` by its file of rules. Columns come and go in the life of a watch, and that is what alerts are
+about: so a report is of another watch where fewer than half of all columns are in both, unless one has all columns of
+the other.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ from typing import Any
 import pyarrow as pa
 
 from gpudrift.places.trouble import hidden
-from gpudrift.sources.base import CsvTypesChanged, Field, Part, Source, width_of
+from gpudrift.sources.base import Field, Part, Source, TypesChanged, width_of
 from gpudrift.sources.csv_options import CsvOptions
 from gpudrift.sources.datafile import File
 from gpudrift.sources.delimited import csv_source
@@ -66,13 +66,13 @@ from gpudrift.sources.streams import stream_source
 
 __all__ = [
     "CsvOptions",
-    "CsvTypesChanged",
     "Field",
     "Found",
     "Part",
     "Query",
     "Source",
     "Summary",
+    "TypesChanged",
     "absolute",
     "absolute_query",
     "find_source",

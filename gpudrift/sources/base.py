@@ -27,12 +27,12 @@ from gpudrift.sources.keys import key_type, key_values
 
 __all__ = [
     "NAN_IS_NULL",
-    "CsvTypesChanged",
     "Field",
     "OpenedSource",
     "Part",
     "Reader",
     "Source",
+    "TypesChanged",
     "empty_rows",
     "fields_of",
     "file_source",
@@ -166,8 +166,8 @@ class Source(Protocol):
         """
 
 
-class CsvTypesChanged(Exception):
-    """A value in a CSV file does not fit its column's type; ``source`` is the same data with a wider type.
+class TypesChanged(Exception):
+    """A value in a text file does not fit its column's type; ``source`` is the same data with a wider type.
 
     Raised by ``batches`` in the middle of a part: whoever reads drops what came of that part and reads it
     again from ``source``.
@@ -178,7 +178,7 @@ class CsvTypesChanged(Exception):
         self.source = source
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[CsvTypesChanged], tuple[Source, str]]:
+    def __reduce__(self) -> tuple[type[TypesChanged], tuple[Source, str]]:
         return type(self), (self.source, self.reason)
 
 

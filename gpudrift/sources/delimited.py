@@ -15,11 +15,11 @@ from pyarrow import types as is_type
 from gpudrift.columns.conversion import CELL
 from gpudrift.places.trouble import first_line
 from gpudrift.sources.base import (
-    CsvTypesChanged,
     Field,
     OpenedSource,
     Part,
     Source,
+    TypesChanged,
     fields_of,
     file_source,
     positions_of,
@@ -87,7 +87,7 @@ class _CsvSource(OpenedSource):
 class _Csv:
     """CSV files; a part is (file,), the place of a column its position.
 
-    Types are inferred from the first block. A value further down that does not fit raises `CsvTypesChanged`.
+    Types are inferred from the first block. A value further down that does not fit raises `TypesChanged`.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ class _Csv:
                 other = replace(table, dialect=replace(table.dialect, encoding="latin-1"))
                 tables = (*self.tables[:number], other, *self.tables[number + 1 :])
                 reason = f"{table.file.label!r} is not Windows-1252"
-                raise CsvTypesChanged(replace(source, reader=replace(self, tables=tables)), reason) from error
+                raise TypesChanged(replace(source, reader=replace(self, tables=tables)), reason) from error
             place = f"after row {rows}" if rows else "among its first rows"
             raise ValueError(
                 f"cannot read {table.file.label!r}: not valid {table.dialect.encoding} {place}; {ENCODING_HINT}"
@@ -259,12 +259,12 @@ class _Csv:
 
     def _misfit(
         self, source: OpenedSource, number: int, name: str, text: str | None, row: int | None, why: str = ""
-    ) -> CsvTypesChanged:
+    ) -> TypesChanged:
         """The same data with a type that takes this text, too."""
         table, old = self.tables[number], source.types[name]
         if text is not None and text in self.options.missing_texts and not self.quoted_nulls:
             lenient = replace(source, reader=replace(self, quoted_nulls=True))
-            return CsvTypesChanged(lenient, f"{table.file.label!r} has missing values in quotes")
+            return TypesChanged(lenient, f"{table.file.label!r} has missing values in quotes")
         format_ = self._format(source, number, name)
         new = None
         if text is not None:
@@ -283,7 +283,7 @@ class _Csv:
             else self.cells
         )
         made = replace(source, reader=replace(self, cells=cells)).with_types({name: kind})
-        return CsvTypesChanged(made, f"column {name!r} is {kind}, not {old}: {cell}")
+        return TypesChanged(made, f"column {name!r} is {kind}, not {old}: {cell}")
 
     def _not_utf8(self, source: OpenedSource, number: int, name: str, row: int | None) -> Exception:
         """Of a text that is not valid UTF-8: an error if that was told, or else the trouble of its column alone."""
@@ -293,7 +293,7 @@ class _Csv:
             return ValueError(f"cannot read {label!r}: column {name!r}, {where}: not valid UTF-8; {ENCODING_HINT}")
         cells = {**self.cells, (number, name): f"{where}; {ENCODING_HINT}"}
         reader = replace(self, cells=cells, unchecked=self.unchecked | {(number, name)})
-        return CsvTypesChanged(replace(source, reader=reader), f"column {name!r}: {where} is not valid UTF-8")
+        return TypesChanged(replace(source, reader=reader), f"column {name!r}: {where} is not valid UTF-8")
 
 
 # --- opening ----------------------------------------------------------------------------------------------------------

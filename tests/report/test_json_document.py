@@ -276,11 +276,11 @@ def test_named_columns_other_thresholds_and_edges():
 @settings(deadline=None, max_examples=30)
 @given(strategies.pairs(max_rows=120))
 def test_any_two_tables(pair):
-    try:
+    if all(table.num_rows for table in pair):
         document_of(*pair)
-    except ValueError as error:
-        assert "nothing could be compared: " in str(error)
-        assert 0 in {table.num_rows for table in pair}
+        return
+    with pytest.raises(ValueError, match="nothing could be compared: "):
+        gd.compare(*pair)
 
 
 # Their first against their second half for the tables that are in no other comparison; half a second each.

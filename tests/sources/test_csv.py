@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from support.sources import ABSENT, count, one_line, settle, types, values
 
 from gpudrift.sources import (
-    CsvTypesChanged,
     Field,
+    TypesChanged,
     csv_dialects,
     delimited,
     open_source,
@@ -254,7 +254,7 @@ def test_csv_invalid_utf8_in_a_later_block(tmp_path, monkeypatch):
     monkeypatch.setattr(delimited, "CSV_BLOCK", 64)
     monkeypatch.setattr(csv_dialects, "HEAD", 64)
     source = open_source(csv_file(tmp_path, b"a,b\n" + b"1,x\n" * 100 + b"2,\xff\n"))
-    with pytest.raises(CsvTypesChanged, match="UTF-8") as error:
+    with pytest.raises(TypesChanged, match="UTF-8") as error:
         values(source, ["b"])
     one_line(error, "a.csv", "row 101")
     assert values(source, ["a"])["a"][-1] == 2, "only that column is affected"

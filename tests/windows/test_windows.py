@@ -449,5 +449,5 @@ def test_another_unit_or_zone_name_is_no_other_instant_but_another_axis_is_refus
         assert str(array.type) in caught.value.reason
         assert "\n" not in caught.value.reason
     for array in (pa.array(["2013-03-10"]), pa.array(["2013-03-10"]).dictionary_encode()):
-        with pytest.raises(IncompatibleColumnError, match="the text '2013-03-10' is no ISO 8601 time with a UTC offset"):
+        with pytest.raises(IncompatibleColumnError, match="the text '2013-03-10' is no ISO 8601 time with"):
             aware.starts(array)

@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import types as is_type
 
 from gpudrift.places.trouble import first_line
-from gpudrift.sources.base import CsvTypesChanged, OpenedSource, Part, Source, file_source
+from gpudrift.sources.base import OpenedSource, Part, Source, TypesChanged, file_source
 from gpudrift.sources.datafile import File
 from gpudrift.sources.jsonlines.blocks import Block, blocks_of, in_order, parsed, rows_of, skip
 from gpudrift.sources.jsonlines.kept import Kept, KeptBlock
@@ -77,7 +77,7 @@ class _JsonLines:
             except _MisfitError as misfit:
                 name, reason = misfit.args
                 natural = self.columns[name].field.type
-                raise CsvTypesChanged(source.with_types({name: natural}), f"{file.label!r}: {reason}") from None
+                raise TypesChanged(source.with_types({name: natural}), f"{file.label!r}: {reason}") from None
 
     def _blocks(self, file: File, part: Part, read: Sequence[_Read]) -> Generator[Block | KeptBlock, None, None]:
         """The blocks of a part: those that are kept with the types that are read, and the others of its file."""
