@@ -334,6 +334,7 @@ def test_a_late_key_is_counted(tmp_path):
         (b'{"a": 1}\n', ("incorrect header",)),
         (gzip.compress(b'{"a": 1}\n') + b"garbage", ("incorrect header",)),
     ],
+    ids=["cut off", "not compressed", "something behind"],
 )
 def test_damaged_gzip_is_an_error(tmp_path, raw, words):
     path = lines_file(tmp_path, raw, "a.jsonl.gz")
