@@ -446,9 +446,7 @@ fsspec.register_implementation('vault', fake_stores.Vault, clobber=True)
 
 def test_arguments_of_tasks_show_no_secret():
     """Versions of Dask differ in whether they log them."""
-    shown = repr(
-        (finding._Options({"secret": fake_stores.SECRET}), finding._Paths([f"s3://me:{fake_stores.SECRET}@place"]))
-    )
+    shown = repr(agreement.Where([f"s3://me:{fake_stores.SECRET}@place"], {"secret": fake_stores.SECRET}))
     assert fake_stores.SECRET not in shown
     assert "secret" in shown
 
