@@ -195,8 +195,8 @@ def agreed(cluster: Cluster, where: Where, found: Found | None, own: OwnView) ->
     here = None if found is None else own.within(cluster.patience, found.label)
     known = None if found is None else Listed.of(found.files)
     digest = "" if known is None else known.digest
-    alike = known is not None and all(view.digest == digest for view in views.values())
-    if alike and (here is None or not here.differing(known)):
+    differs = known is None or any(view.digest != digest for view in views.values())
+    if known is not None and not differs and (here is None or not here.differing(known)):
         return True
     # One of each kind is asked for more. Most of them are taken to be right; of as many, those that see more.
     kinds: dict[View, list[str]] = {}
