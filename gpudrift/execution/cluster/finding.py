@@ -92,15 +92,15 @@ def open_files(cluster: Cluster, data: Any, settings: Settings) -> Files:
     remote = settings.storage_options is not None and any(is_uri(path) and not is_query(path) for path in paths)
     where = Where(paths, settings.storage_options if remote else None, settings.csv)
     own = None if any(map(is_query, paths)) else OwnView(where)
-    for _ in range(FINDS):
-        found = cluster.submit(TaskName("find"), find_there, where)
+    for time in range(FINDS):
+        found = cluster.submit(TaskName("find", time), find_there, where)
         try:
             listed = cluster.waited(found)
         except (OSError, ValueError, ImportError):
             if own is not None:
                 agreed(cluster, where, None, own)  # which says so where another worker sees what this one does not
             raise
-        opening = _opening(cluster, found, len(listed.files))
+        opening = _opening(cluster, found, len(listed.files), time)
         if own is None or agreed(cluster, _pinned(where, listed), listed, own):
             break
     return _opened(cluster, opening)
@@ -111,11 +111,11 @@ def _pinned(where: Where, listed: Found) -> Where:
     return where if listed.table is None else replace(where, version=listed.table.version)
 
 
-def _opening(cluster: Cluster, found: Any, files: int) -> Any:
+def _opening(cluster: Cluster, found: Any, files: int, time: int = 0) -> Any:
     """What the workers share of the files, as they begin to read the footers."""
     spans = [(start, min(start + FILES_AT_ONCE, files)) for start in range(0, files, FILES_AT_ONCE)]
-    summaries = cluster.many([TaskName("footers", 0, *span) for span in spans], _summaries, [[found]] * len(spans))
-    [shared] = cluster.start([cluster.task(TaskName("open", 0, 0, files), open_found, found, *summaries)])
+    summaries = cluster.many([TaskName("footers", time, *span) for span in spans], _summaries, [[found]] * len(spans))
+    [shared] = cluster.start([cluster.task(TaskName("open", time, 0, files), open_found, found, *summaries)])
     return shared
 
 
