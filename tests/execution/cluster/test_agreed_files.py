@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from deltalake import write_deltalake
 from support.blocked import indented, on_workers
 from support.clusters import wait_until
 from support.own_views import LOCAL, WAYS, seeing
@@ -216,6 +217,41 @@ def test_a_folder_that_does_not_answer_this_process_is_left_out_and_that_is_said
     ended.set()
     assert found.digest == gd.profile(roots[workers[0]] / "data").digest
     assert sum(one.startswith(f"{LOCAL!r} does not answer this process within 1 s: what it sees") for one in said) == 1
+
+
+# --- tables of lakes -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    """Of Delta: one version."""
+    write_deltalake(str(tmp_path / "0/data"), pa.table({"x": np.linspace(0, 1, 500)}))
+    return tmp_path / "0/data"
+
+
+def test_a_worker_that_lacks_a_file_of_a_table_is_named(client, workers, table, tmp_path):
+    shutil.copytree(table, tmp_path / "1/data")
+    [lost] = (tmp_path / "1/data").glob("*.parquet")
+    lost.unlink()
+    with seeing(client, {address: tmp_path / str(at) for at, address in enumerate(workers)}):
+        said = refused(client)
+    assert said.startswith(f"{named(workers[1])} does not see what {named(workers[0])} sees: version 0 of '{LOCAL}' ")
+    assert lost.name in said
+
+
+def test_a_version_that_is_written_meanwhile_is_no_disagreement(client, workers, table):
+    """Workers look at the version that was found."""
+    expected = gd.profile(table).digest
+    write = f"""
+import pyarrow
+from deltalake import write_deltalake
+write_deltalake({str(table)!r}, pyarrow.table({{"x": [1.0]}}), mode="append")
+"""
+    views = dict.fromkeys(workers, table.parent)
+    with seeing(client, views), on_workers(client, "execution.cluster.agreement._view", indented(write)):
+        found = gd.profile(LOCAL, client=client)
+    assert found.digest == expected
+    assert found.provenance["table"]["version"] == "0"
 
 
 # --- files that come and go ------------------------------------------------------------------------------------------
