@@ -21,7 +21,8 @@ from gpudrift.backends import choose_backend, gpu_column
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.execution.asked import check_names
-from gpudrift.execution.cluster.dask import DaskCluster, check_client, with_client
+from gpudrift.execution.cluster.clients import check_client, with_client
+from gpudrift.execution.cluster.dask import DaskCluster
 from gpudrift.execution.cluster.files import count_files, fit_files, profile_files
 from gpudrift.execution.cluster.finding import Files, open_files
 from gpudrift.execution.cluster.graph import described

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -55,6 +55,7 @@ from gpudrift.sources.lakes import (
     opened_table_files,
     versioned,
 )
+from gpudrift.sources.lakes.versions import Version
 from gpudrift.sources.libraries import instance_of, kind_of
 from gpudrift.sources.marks import is_table_address
 from gpudrift.sources.memory import GpuColumn, lies_on_gpu, memory_source
@@ -187,9 +188,15 @@ class Found:
 
 
 def find_source(
-    paths: Sequence[str], storage_options: Mapping[str, Any] | None = None, csv: CsvOptions | None = None
+    paths: Sequence[str],
+    storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | None = None,
+    version: str | None = None,
 ) -> Found | FoundQuery:
-    """Find the files, or the query, that paths name, for :func:`open_source` in pieces; errors as there."""
+    """Find the files, or the query, that paths name, for :func:`open_source` in pieces; errors as there.
+
+    ``version`` is the one of a table that another process has found, whatever the path says.
+    """
     queries = [path for path in paths if is_query(path)]
     if queries and len(paths) > 1:
         raise ValueError(f"{hidden(queries[0])!r} is a query: expected it alone, not in a list with others")
@@ -200,6 +207,7 @@ def find_source(
     if len(paths) == 1:
         table = address_of(paths[0], storage_options)
         if table is not None:
+            table = table if version is None else replace(table, version=Version(version))
             return Found(*find_table(table, storage_options))
     files = find_files(paths, storage_options)
     first = hidden(paths[0]) if is_uri(paths[0]) else paths[0]

@@ -94,6 +94,15 @@ class Cluster(Protocol):
     def waited(self, future: Any) -> Any:
         """One result, which stays where it is."""
 
+    def everyone(
+        self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """What a function returns on each worker, or on some; whoever is lost answers nothing."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds, after which those are named that keep others waiting."""
+
     def described(self) -> dict[str, Any]:
         """What the work took."""
 
