@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.command import DONE, FAILED, run
 
@@ -95,6 +95,7 @@ def there(kind: type[Ward]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("scheme", ["ward", "puts", "memory"])
+@settings(deadline=None)
 @given(content=st.binary(max_size=100), old=st.none() | st.binary(max_size=100))
 def test_what_is_written_is_what_is_read(scheme, content, old):
     place = f"{scheme}://folder/file.bin"

@@ -8,7 +8,7 @@ import time
 import fsspec
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.command import FAILED, process, run
 from support.signed_stores import Silent
@@ -22,6 +22,7 @@ from gpudrift.sources import open_source
 from gpudrift.store.store import Store
 
 
+@settings(deadline=None)  # a thread is started, on a busy machine perhaps late
 @given(st.one_of(st.integers(), st.text(), st.none()))
 def test_what_is_answered_in_time_is_the_answer(value):
     assert within(30, lambda: value) == value
@@ -110,7 +111,7 @@ def test_a_command_ends_too(silent, monkeypatch, tmp_path):
     for uri in (s3(silent.port), gs(silent.port)):
         started = time.monotonic()
         done = process("compare", uri, uri)
-        assert time.monotonic() - started < 25
+        assert time.monotonic() - started < 60  # of which the most is for starting on a busy machine
         assert done.returncode == FAILED
         assert done.stderr.count("\n") == 1
         assert "longsecret" not in done.stderr

@@ -257,9 +257,9 @@ def test_a_writer_that_is_killed_in_the_middle_leaves_what_was_there(first, with
 
 def test_what_a_store_does_not_take_in_the_end_is_kept_here(known, tables, monkeypatch):
     def gone(*_):
-        raise OSError("cannot write 's3://bucket/late.parquet': the store is full")
+        raise OSError("the store is full")
 
-    monkeypatch.setattr("gpudrift.places.content._upload", gone)
+    monkeypatch.setattr("gpudrift.places.content.put_whole", gone)
     outcome = run("profile", tables / "train.parquet", "-o", "s3://bucket/late.parquet")
     assert outcome.status == FAILED
     assert "the store is full; the result is kept in '" in outcome.err
