@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import traceback
 
-import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -245,7 +244,7 @@ def test_packages_that_are_missing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cannot read 'nosuch://x': Protocol not known"):
         open_source("nosuch://x", {})
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(ModuleNotFoundError, match="cannot open 's3://\\*\\*\\*@bucket/x': Install s3fs") as error:
         open_source(f"s3://{KEY}:{QUOTED}@bucket/x", OPTIONS)
     secretless(error.value)
