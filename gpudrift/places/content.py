@@ -6,7 +6,7 @@ gets it under a temporary name beside its own, and renames it.
 
 Not promised: that a temporary name is gone if a process is killed, or that a file system which cannot replace a file
 by renaming (WebHDFS) has the old one at its name all the time: it is renamed first, and back again if the new one
-cannot be.
+cannot be. Nor that a store which says it took an upload, and took other bytes, has the old ones: it is an error then.
 """
 
 from __future__ import annotations

@@ -88,6 +88,7 @@ QUESTIONS = {
     "s3fs as data": lambda port: open_source("s3://bucket/a.parquet", options(port)),
     "s3fs written": lambda port: write_place("s3://bucket/a.parquet", b"x", options(port)),
     "s3fs as a store": lambda port: Store.open("s3://bucket/store", options(port)),
+    "delta as data": lambda port: open_source(f"delta:{s3(port)}".replace("a.parquet", "table")),
     "https as rules": lambda port: gd.check(pa.table({"x": [1]}), f"http://127.0.0.1:{port}/rules.toml"),
     "https as data": lambda port: open_source(f"http://127.0.0.1:{port}/a.parquet"),
 }

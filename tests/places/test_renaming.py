@@ -9,7 +9,7 @@ from fsspec.implementations.local import LocalFileSystem
 from support.grouped_tables import baseline
 from support.store_writers import version
 
-from gpudrift.places.content import _Arrows, check_place, put_whole, read_place, write_place
+from gpudrift.places.content import _Arrows, check_place, put_whole, read_place, renames, write_place
 from gpudrift.store.store import Store
 
 
@@ -103,6 +103,13 @@ def test_a_file_system_of_arrow_that_replaces_nothing_is_written_to_twice(tmp_pa
         put_whole(library, f"{tmp_path}/a.json", content)
         assert (tmp_path / "a.json").read_bytes() == content
         assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("name", ["s3", ("gs", "gcs"), ["s3", "s3a"], "abfs"])
+def test_stores_of_objects_are_put_into_even_if_they_can_rename(name):
+    kind = type("Objects", (LocalFileSystem,), {"protocol": name, "mv": Server.mv})
+    assert not renames(kind())
+    assert renames(Server())
 
 
 class Closed:
