@@ -123,4 +123,8 @@ def suggest_rules(baseline: Any, **options: Any) -> str:
     str
     """
     given = whole_if_saved(baseline, Settings(storage_options=options.get("storage_options")))
-    return suggested_rules(given if isinstance(given, Profile) else profile(given, **options))
+    if isinstance(given, Profile):
+        if options.get("kinds") or options.get("edges"):
+            raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
+        return suggested_rules(given)
+    return suggested_rules(profile(given, **options))

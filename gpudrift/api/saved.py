@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +15,9 @@ from gpudrift.execution.settings import Settings
 from gpudrift.places import is_uri
 from gpudrift.places.content import opened_place, place_label
 from gpudrift.sources import is_query, is_saved_profile, is_table_address
+from gpudrift.sources.finding import told_format
 
 __all__ = ["load_if_saved", "load_saved", "of_side", "whole_if_saved"]
-
-_EXTENSIONS = (".parquet", ".parq", ".pq", "")
 
 
 def of_side(settings: Settings, storage_options: Mapping[str, Any] | None) -> Settings:
@@ -50,11 +48,11 @@ def load_if_saved(data: Any, settings: Settings | None = None) -> Any:
 
 
 def _is_saved_uri(uri: str, options: Mapping[str, Any] | None) -> bool:
-    """Whether a URI names a file that was saved; only one that may be one by its name is opened."""
+    """Whether a URI names a file that was saved; one that has the extension of another format is not opened."""
     path = uri.partition("?")[0]
     if is_query(uri) or is_table_address(uri) or set(path) & set("*[") or path.endswith("/"):
         return False
-    if posixpath.splitext(path)[1].lower() not in _EXTENSIONS:
+    if told_format(path) not in (None, "Parquet"):
         return False
     try:
         with opened_place(uri, options) as file:

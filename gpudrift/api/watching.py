@@ -8,6 +8,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gpudrift.api.calls import Thresholds, counted_profile, fitted_profile
 from gpudrift.api.engine import Table, opened_table
 from gpudrift.api.saved import load_if_saved, of_side
@@ -121,8 +123,8 @@ def monitor(
     SchemaMismatchError
         If baseline and data were counted under other schemas.
     ValueError
-        If a column is missing or holds no times, there are too few windows to calibrate by, and as for
-        :func:`gpudrift.profile`.
+        If a column is missing or holds no times, there are too few windows to calibrate by, one of the two has no
+        rows, or no window is left to judge; and as for :func:`gpudrift.profile`.
     """
     settings = Settings(
         backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
@@ -161,11 +163,12 @@ def monitor(
         if now is not None:
             known = before if opened is None else GroupedProfile.empty(opened.schema, opened.grouping)
             current = _counted(now, known, request, columns)
+    _check_rows(before, current)
     touched: list[int] | None = None
     if store is not None:
         opened = opened or _made(store, current, of_store)
         current, touched = _stored(opened, current, batch, told)
-    return monitor_windows(
+    found = monitor_windows(
         before,
         current,
         rules=listed,
@@ -177,6 +180,17 @@ def monitor(
         named=columns or (),
         parameters=told,
     )
+    if not len(found):
+        raise ValueError(f"monitor: nothing could be judged: {found.why_nothing()}")
+    return found
+
+
+def _check_rows(before: Profile | GroupedProfile, current: GroupedProfile | None) -> None:
+    """Refuse a side without rows before a store is changed: an empty batch would replace what it held."""
+    sides = (("baseline", before), ("data", current))
+    empty = [what for what, side in sides if side is not None and not np.sum(side.rows)]
+    if empty:
+        raise ValueError(f"monitor: nothing could be judged: no rows in the {' and the '.join(empty)}")
 
 
 def _check_given(data: Any, store: Any, batch: str | None) -> None:

@@ -124,10 +124,12 @@ def check(
     from gpudrift.api.checking import check_tables
     from gpudrift.execution.settings import Settings
     from gpudrift.judging.findings import findings_document
+    from gpudrift.places.content import place_label, write_place
     from gpudrift.report.findings import lines
 
+    given = {"data": data, "reference": reference, "first": first, "rules": rules}
     gates, options = split_gates(fail_on, tuple(FINDING_KINDS)), read_config(config)
-    check_output("--json", json_path, [data, rules, reference, first, config], options)
+    check_output("--json", json_path, [*given.values(), config], options)
     listed = read_rules(rules, options)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
@@ -150,19 +152,25 @@ def check(
                 edges=options["edges"],
             )
     check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())], options)
-    about = {"data": data, "reference": reference, "first": first, "rules": {"source": rules, "count": len(listed)}}
+    shown = {name: None if path is None else place_label(path) for name, path in given.items()}
+    about = shown | {"rules": {"source": shown["rules"], "count": len(listed)}}
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     document = findings_document(found, created=made, **about)
     text = json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f")  # and so all of it is printable
     if json_path == "-":
         click.echo(text)
     elif json_path is not None:
-        from gpudrift.places.content import write_place
-
         write_output(json_path, options, lambda place, storage: write_place(place, f"{text}\n".encode(), storage))
     if json_path != "-" and not quiet:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        for line in lines(found, data=data, reference=reference, rules=rules, count=len(listed), encoding=encoding):
+        for line in lines(
+            found,
+            data=place_label(data),
+            reference=shown["reference"],
+            rules=place_label(rules),
+            count=len(listed),
+            encoding=encoding,
+        ):
             say(line)
     return FOUND if any(one.kind in gates for one in found) else 0
 
@@ -186,8 +194,14 @@ def rules() -> None:
     help="The file to write.  [default: standard output]",
 )
 @click.option("--force", is_flag=True, help="Replace OUT.toml if it exists.")
+@click.option(
+    "--config",
+    metavar="FILE.toml",
+    shell_complete=complete_file,
+    help="Kinds, bin edges and storage options; see 'gpudrift compare --help'.",
+)
 @debug_option
-def suggest(baseline: str, *, output: str | None, force: bool) -> int:
+def suggest(baseline: str, *, output: str | None, force: bool, config: str | None) -> int:
     """Write rules that BASELINE keeps with some margin, for you to review and edit.
 
     \b
@@ -195,13 +209,23 @@ def suggest(baseline: str, *, output: str | None, force: bool) -> int:
       gpudrift rules suggest base.parquet
       gpudrift rules suggest base.parquet -o rules.toml
     """  # noqa: D301 - \b is how click is told to keep lines as they are
-    from gpudrift.places.content import holds, write_place
+    from gpudrift.places.content import holds, place_label, write_place
 
-    check_output("--output", output, [baseline])
-    if output is not None and not force and holds(output, None, lambda _: False) is False:
-        raise click.UsageError(f"--output: {output!r} already exists and may have been edited (--force replaces it)")
+    options = read_config(config)
+    check_output("--output", output, [baseline, config], options)
+    place = None if output is None else place_label(output)
+    storage = storage_options_of(options, "output")
+    if output is not None and not force and holds(output, storage, lambda _: False) is False:
+        raise click.UsageError(f"--output: {place!r} already exists and may have been edited (--force replaces it)")
     with progress_bar(quiet=False) as progress:
-        text = gpudrift.suggest_rules(baseline, progress=progress)
+        text = gpudrift.suggest_rules(
+            baseline,
+            kinds=options["kinds"],
+            edges=options["edges"],
+            csv=options.get("csv"),
+            storage_options=storage_options_of(options, "reference"),
+            progress=progress,
+        )
     if output is None:
         if (getattr(sys.stdout, "encoding", None) or "utf-8").lower() != "utf-8":
             # As TOML escapes it; what `say` makes of it is not TOML.
@@ -209,6 +233,6 @@ def suggest(baseline: str, *, output: str | None, force: bool) -> int:
         for line in text.split("\n")[:-1]:
             say(line)
     else:
-        write_output(output, None, lambda place, storage: write_place(place, text.encode(), storage))
-        say(f"{output}: {sum('=' in line and line[0] not in '#[' for line in text.splitlines() if line)} rules")
+        write_output(output, options, lambda place, storage: write_place(place, text.encode(), storage))
+        say(f"{place}: {sum('=' in line and line[0] not in '#[' for line in text.splitlines() if line)} rules")
     return 0

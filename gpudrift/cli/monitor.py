@@ -210,7 +210,7 @@ def monitor(
     check_output("--json", json_path, [path for one in read for path in one.get("files", ())], options)
     _write(found, json_path, quiet, rows, windows, options)
     if not any(window.judged or window.findings for window in found):
-        raise ValueError(f"nothing could be judged: {_why_nothing(found)}")
+        raise ValueError(f"nothing could be judged: {found.why_nothing()}")
     return FOUND if any(one.kind in gates for one in found.findings) else 0
 
 
@@ -246,21 +246,6 @@ def _write(
     from gpudrift.report.windows import write
 
     write(found.document(), sys.stdout, rows=rows, windows=windows)
-
-
-def _why_nothing(found: Monitoring) -> str:
-    """The reason why no window was judged."""
-    from gpudrift.report.text import counted
-    from gpudrift.windows.grouping import NO_TIME
-
-    starts = found.current.starts
-    if len(found):
-        return f"none of {counted(len(found.compared), 'column')} could be compared in any window, mostly too few rows"
-    if not starts:
-        return "there are no rows"
-    if starts == (NO_TIME,):
-        return f"{counted(int(found.current.rows.sum()), 'row')} without a time, and none with one"
-    return "none of the selected windows has rows, or all of them lie in the future"
 
 
 # --- the store ------------------------------------------------------------------------------------------------------
@@ -311,7 +296,7 @@ def list_windows(folder: str, *, since: str | None, before: str | None, config: 
     for trouble in troubles:
         say(f"skipped: {trouble.reason}")
     if troubles:
-        raise ValueError(f"{folder}: {counted(len(troubles), 'file')} cannot be used (listed above)")
+        raise ValueError(f"{opened.storage.label}: {counted(len(troubles), 'file')} cannot be used (listed above)")
     return 0
 
 
@@ -352,7 +337,7 @@ def compact(folder: str, *, before: str | None, dry_run: bool, config: str | Non
     for start, files, batches in planned_ones:
         say(f"{opened.label(start)}: {counted(files, 'file')} {word}, from {_batches(batches)}")
     if not planned_ones:
-        say(f"{folder}: every window is already a single file")
+        say(f"{opened.storage.label}: every window is already a single file")
     return 0
 
 
@@ -381,7 +366,7 @@ def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None) ->
     for start in deleted:
         say(f"{opened.label(start)}: {'would be deleted' if dry_run else 'deleted'}")
     if not deleted:
-        say(f"{folder}: no window begins before {opened.label(limit)}")
+        say(f"{opened.storage.label}: no window begins before {opened.label(limit)}")
     return 0
 
 

@@ -273,8 +273,11 @@ def write_output(
         import tempfile
 
         name = output.partition("?")[0].rpartition("/")[2] or "output"
-        kept = Path(tempfile.mkdtemp(prefix="gpudrift-")) / name
-        write(str(kept), None)
+        try:
+            kept = Path(tempfile.mkdtemp(prefix="gpudrift-")) / name
+            write(str(kept), None)
+        except OSError as other:
+            raise OSError(f"{error}; nor can it be kept on this machine: {other.strerror or other}") from error
         raise OSError(f"{error}; the result is kept in {str(kept)!r}") from error
 
 

@@ -139,12 +139,19 @@ def profile(
 
 @click.command(short_help="Show versions and hardware, or describe a profile.")
 @click.argument("profile_path", metavar="[PROFILE]", required=False, shell_complete=complete_file)
+@click.option(
+    "--config",
+    metavar="FILE.toml",
+    shell_complete=complete_file,
+    help="Storage options; see 'gpudrift compare --help'.",
+)
 @debug_option
-def info(profile_path: str | None) -> int:
+def info(profile_path: str | None, *, config: str | None) -> int:
     """Show versions, cores, memory, and which backend would be used and why.
 
     With a saved PROFILE, of a table or of its windows, describe that instead.
     """
+    options = read_config(config)
     if profile_path is not None:
         from gpudrift.api.saved import load_saved
         from gpudrift.places.content import place_label
@@ -155,7 +162,8 @@ def info(profile_path: str | None) -> int:
             raise ValueError(
                 f"{hidden(profile_path)!r} is a query; expected a saved profile (gpudrift profile DATA -o FILE)"
             )
-        _describe(load_saved(profile_path), place_label(profile_path))
+        storage = storage_options_of(options, "reference")
+        _describe(load_saved(profile_path, storage), place_label(profile_path))
         return 0
     import platform
     from importlib.metadata import version

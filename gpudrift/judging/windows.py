@@ -16,6 +16,7 @@ from gpudrift.judging.findings import Finding
 from gpudrift.places.content import write_place
 from gpudrift.version import __version__
 from gpudrift.vocabulary import FINDING_KINDS, MONITORING_FORMAT
+from gpudrift.windows.grouping import NO_TIME
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,6 +172,18 @@ class Monitoring:
     def __repr__(self) -> str:
         drifted = sum(bool(window.drifted or window.in_segments) for window in self.windows)
         return f"Monitoring({len(self.windows)} windows, {drifted} with drift, {len(self.findings)} findings)"
+
+    def why_nothing(self) -> str:
+        """Why nothing was judged, in words; to be asked where nothing was."""
+        if self.windows:
+            what = "1 column" if len(self.compared) == 1 else f"{len(self.compared):,} columns"
+            return f"none of {what} could be compared in any window, mostly too few rows"
+        starts, rows = self.current.starts, int(self.current.rows.sum())
+        if not rows:
+            return "there are no rows"
+        if starts == (NO_TIME,):
+            return f"{rows:,} row{'' if rows == 1 else 's'} without a time, and none with one"
+        return "none of the selected windows has rows, or all of them lie in the future"
 
     def columns(self) -> list[dict[str, Any]]:
         """Each column that drifted or moved in some window: how often, from when to when, and where it was worst."""

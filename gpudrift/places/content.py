@@ -6,7 +6,7 @@ gets it under a temporary name beside its own, and renames it.
 
 Not promised: that a temporary name is gone if a process is killed, or that a file system which cannot replace a file
 by renaming (WebHDFS) has the old one at its name all the time: it is renamed first, and back again if the new one
-cannot be.
+cannot be. Nor that a store which says it took an upload, and took other bytes, has the old ones: it is an error then.
 """
 
 from __future__ import annotations
@@ -23,17 +23,30 @@ from gpudrift.files import check_writable, write_whole
 from gpudrift.hiding import hidden
 from gpudrift.places import is_uri
 from gpudrift.places.patience import answer_time, transfer_time, within
-from gpudrift.places.trouble import named
+from gpudrift.places.trouble import is_denial, named
 
-__all__ = ["check_place", "holds", "opened_place", "place_label", "read_place", "same_place", "write_place"]
+__all__ = [
+    "check_place",
+    "holds",
+    "is_temporary",
+    "opened_place",
+    "place_label",
+    "put_whole",
+    "read_place",
+    "renames",
+    "same_place",
+    "write_place",
+]
 
 Place = str | os.PathLike[str]
 Options = Mapping[str, Any] | None
 
 _READ_ONLY = ("http", "https", "github", "git", "zip", "tar", "libarchive", "reference", "data")
 """Schemes of fsspec whose file systems cannot be written to; others tell when it is tried."""
-_WHOLE_UPLOADS = ("s3", "gcs")
-"""Arrow's stores in which a file appears when its stream is closed; Azure's is there, empty, when it is opened."""
+_STORES = frozenset(("s3", "gs", "gcs", "abfs"))
+"""Stores of objects, as fsspec or Arrow names them; files of Arrow's Azure are there, empty, when they are opened."""
+_BEGIN, _END = ".gpudrift-", ".tmp"
+"""What temporary names begin and end with."""
 
 
 def place_label(given: Place) -> str:
@@ -66,7 +79,7 @@ def opened_place(given: Place, options: Options = None) -> Iterator[BinaryIO]:
 
     Raises
     ------
-    OSError, ValueError, ModuleNotFoundError
+    OSError, ModuleNotFoundError
         One line that names the place; ``TimeoutError`` where nobody answers.
     """
     text = os.fspath(given)
@@ -77,8 +90,8 @@ def opened_place(given: Place, options: Options = None) -> Iterator[BinaryIO]:
         return
     from gpudrift.places.remote import open_uri
 
-    filesystem, place, secrets = open_uri(text, options)
-    with named(hidden(text), secrets):
+    filesystem, place, secrets = open_uri(text, options, otherwise=OSError)
+    with named(hidden(text), secrets, otherwise=OSError):
         if not filesystem.get_file_info(place).is_file:
             raise FileNotFoundError(text)
         with filesystem.open_input_file(place) as stream:
@@ -134,9 +147,9 @@ def write_place(given: Place, content: bytes, options: Options = None) -> None:
         write_whole(path, content)
         return
     library, place, secrets = _opened_for_writing(text, options)
-    with named(hidden(text), secrets, "write"):
+    with named(hidden(text), secrets, "write", OSError):
         try:
-            within(transfer_time(len(content)), _writer(library), library, place, content)
+            within(transfer_time(len(content)), put_whole, library, place, content)
         except NotImplementedError:
             raise OSError(_only_read(text)) from None
 
@@ -156,47 +169,32 @@ def check_place(given: Place, options: Options = None) -> None:
         check_writable(path)
         return
     library, place, secrets = _opened_for_writing(text, options)
-    with named(hidden(text), secrets, "write"):
-        _writer(library)
-        parent = posixpath.dirname(place.rstrip("/"))
-        if hasattr(library, "get_file_info"):  # Arrow's own
-            found = within(answer_time(), library.get_file_info, [place, place.partition("/")[0]])
-            is_folder, is_there = found[0].type.name == "Directory", found[1].type.name != "NotFound"
-        else:
-            is_folder = within(answer_time(), _is_folder, library, place)
-            # A store makes folders as it needs them, but no buckets.
-            needed = parent if _renames(library) else place.partition("/")[0] if _has_buckets(library) else ""
-            is_there = not needed or within(answer_time(), _may_be_there, library, needed)
-        if is_folder:
+    with named(hidden(text), secrets, "write", OSError):
+        if within(answer_time(), _kind_of, library, place) == "directory":
             raise OSError("it is a folder")
-        if not is_there:
+        # A store makes folders as it needs them, but no buckets.
+        parent = posixpath.dirname(place) if renames(library) else place.partition("/")[0] if _buckets(library) else ""
+        try:
+            missing = bool(parent) and within(answer_time(), _kind_of, library, parent) is None
+        except OSError as error:
+            if not is_denial(error):
+                raise
+            missing = False  # to write into a bucket and to look at it are two permissions
+        if missing:
             raise FileNotFoundError(parent)
 
 
-def _is_folder(library: Any, place: str) -> bool:
+def _kind_of(library: Any, place: str) -> str | None:
+    """What fsspec calls the type of what stands there; None for nothing."""
     library.invalidate_cache()
     try:
-        return bool(library.info(place)["type"] == "directory")
+        return str(library.info(place)["type"])
     except FileNotFoundError:
-        return False
-
-
-def _has_buckets(library: Any) -> bool:
-    names = library.protocol if isinstance(library.protocol, (tuple, list)) else (library.protocol,)
-    return any(name in ("s3", "gs", "abfs") for name in names)
-
-
-def _may_be_there(library: Any, folder: str) -> bool:
-    try:
-        library.info(folder)
-    except FileNotFoundError:
-        return False
-    except PermissionError:
-        return True  # to write into a bucket and to look at it are two permissions
-    return True
+        return None
 
 
 def _opened_for_writing(text: str, options: Options) -> tuple[Any, str, tuple[str, ...]]:
+    """A library that has the methods of fsspec's which are needed here, and the path in it."""
     from gpudrift.places.remote import library_of, open_fsspec, open_uri
 
     scheme = text.partition(":")[0].lower()
@@ -205,65 +203,97 @@ def _opened_for_writing(text: str, options: Options) -> tuple[Any, str, tuple[st
     if text.partition("?")[0].endswith("/"):
         raise OSError(f"cannot write {hidden(text)!r}: it is a folder")
     if options is None and scheme in ("abfs", "abfss"):
-        return open_fsspec(text, {})
-    filesystem, place, secrets = open_uri(text, options)
-    return library_of(filesystem), place, secrets
+        return open_fsspec(text, {}, "write", OSError)
+    filesystem, place, secrets = open_uri(text, options, "write", OSError)
+    library = library_of(filesystem)
+    return _Arrows(library) if hasattr(library, "get_file_info") else library, place, secrets
 
 
 def _only_read(text: str) -> str:
     return f"{text.partition(':')[0]}:// can only be read; write to a path, or to a store such as s3://bucket/name"
 
 
-def _writer(library: Any) -> Callable[[Any, str, bytes], None]:
-    """How a library writes a file that appears whole."""
-    if hasattr(library, "get_file_info"):  # Arrow's own
-        return _upload if library.type_name in _WHOLE_UPLOADS else _move
-    return _put if _renames(library) is None else _rename
+class _Arrows:
+    """One of Arrow's own file systems, with the methods of fsspec's that are needed to write."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner, self.protocol = inner, inner.type_name
+        self.rm_file = inner.delete_file
+
+    def info(self, place: str) -> dict[str, Any]:
+        found = self.inner.get_file_info(place)
+        if found.type.name == "NotFound":
+            raise FileNotFoundError(place)
+        return {"type": "directory" if found.type.name == "Directory" else "file", "size": found.size}
+
+    def exists(self, place: str) -> bool:
+        return bool(self.inner.get_file_info(place).type.name != "NotFound")
+
+    def pipe_file(self, place: str, content: bytes) -> None:
+        with self.inner.open_output_stream(place) as stream:
+            stream.write(content)  # all in one: whoever is stopped has written nothing or everything
+        # Stores that are not Amazon's may take the marks around the chunks of an upload for its content.
+        there = self.inner.get_file_info(place).size
+        if there != len(content):
+            hint = "; try with AWS_REQUEST_CHECKSUM_CALCULATION=when_required" if self.protocol == "s3" else ""
+            raise OSError(f"the store holds {there or 0:,} bytes of it, not {len(content):,}{hint}")
+
+    def mv(self, place: str, to: str) -> None:
+        self.inner.move(place, to)
+
+    def invalidate_cache(self) -> None:
+        """Nothing is kept."""
 
 
-def _upload(library: Any, place: str, content: bytes) -> None:
-    with library.open_output_stream(place) as stream:
-        stream.write(content)  # all in one: whoever is stopped has written nothing or everything
-    # Stores that are not Amazon's may take the marks around the chunks of an upload for its content.
-    there = library.get_file_info(place).size
-    if there != len(content):
-        hint = "; try with AWS_REQUEST_CHECKSUM_CALCULATION=when_required" if library.type_name == "s3" else ""
-        raise OSError(f"the store holds {there or 0:,} bytes of it, not {len(content):,}{hint}")
+def _buckets(library: Any) -> bool:
+    """Whether a library is that of a store of objects: one call puts a whole object, and it appears when it is there.
+
+    Some of these can rename, too, by copying or for some of their buckets.
+    """
+    names = library.protocol if isinstance(library.protocol, (tuple, list)) else (library.protocol,)
+    return not _STORES.isdisjoint(names)
 
 
-def _put(library: Any, place: str, content: bytes) -> None:
-    library.pipe_file(place, content)
-    library.invalidate_cache()
-
-
-def _renames(library: Any) -> Callable[[str, str], Any] | None:
-    """A rename that is more than copying and deleting; stores of objects have none and need none."""
+def renames(library: Any) -> bool:
+    """Whether a file is written under another name and renamed; what cannot rename is taken for a store of objects."""
+    if _buckets(library):
+        return False
+    if isinstance(library, _Arrows):
+        return True
     from fsspec.spec import AbstractFileSystem
 
     own: Any = type(library).mv
-    return library.mv if own is not AbstractFileSystem.mv else None
+    return own is not AbstractFileSystem.mv  # which copies and deletes
 
 
-def _rename(library: Any, place: str, content: bytes) -> None:
-    temporary, old = _beside(place), _beside(place)
+def put_whole(library: Any, place: str, content: bytes, *, replace: bool = True) -> None:
+    """Write a file in a file system of fsspec so that it appears whole or not at all.
+
+    Raises
+    ------
+    FileExistsError
+        Where there is one that shall not be replaced.
+    """
+    if not renames(library):
+        library.pipe_file(place, content, **({} if replace else {"mode": "create"}))
+        library.invalidate_cache()
+        return
+    library.invalidate_cache()
+    if not replace and library.exists(place):
+        raise FileExistsError(place)
+    temporary = _beside(place)
     try:
         library.pipe_file(temporary, content)
+        if not replace and library.exists(place):
+            raise FileExistsError(place)
         try:
             library.mv(temporary, place)
         except Exception:
-            if not library.exists(temporary) or not library.exists(place):
+            if not (library.exists(temporary) and library.exists(place)):
                 raise
-            library.mv(place, old)
-            try:
-                library.mv(temporary, place)
-            except BaseException as error:
-                try:
-                    library.mv(old, place)
-                except Exception:
-                    raise OSError(f"{error}; what stood there is now {posixpath.basename(old)!r} beside it") from error
-                raise
-            with contextlib.suppress(Exception):
-                library.rm_file(old)
+            if not replace:
+                raise FileExistsError(place) from None
+            _replace(library, temporary, place)
     except BaseException:
         with contextlib.suppress(Exception):
             library.rm_file(temporary)
@@ -271,20 +301,31 @@ def _rename(library: Any, place: str, content: bytes) -> None:
     library.invalidate_cache()
 
 
-def _move(library: Any, place: str, content: bytes) -> None:
-    temporary = _beside(place)
+def _replace(library: Any, temporary: str, place: str) -> None:
+    """Rename over what stands there, where renaming does not replace it."""
+    old = _beside(place)
+    library.mv(place, old)
     try:
-        _upload(library, temporary, content)
-        library.move(temporary, place)
-    except BaseException:
-        with contextlib.suppress(Exception):
-            library.delete_file(temporary)
+        library.mv(temporary, place)
+    except BaseException as error:
+        try:
+            library.mv(old, place)
+        except Exception:
+            raise OSError(f"{error}; what stood there is now {posixpath.basename(old)!r} beside it") from error
         raise
+    with contextlib.suppress(Exception):
+        library.rm_file(old)
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a file has the temporary name of one that is being written, or whose writer was killed."""
+    name = posixpath.basename(path)
+    return name.startswith(_BEGIN) and name.endswith(_END)
 
 
 def _beside(place: str) -> str:
     folder, slash, _ = place.rpartition("/")
-    return f"{folder}{slash}.gpudrift-{os.urandom(8).hex()}.tmp"
+    return f"{folder}{slash}{_BEGIN}{os.urandom(8).hex()}{_END}"
 
 
 # --- what stands there ------------------------------------------------------------------------------------------------

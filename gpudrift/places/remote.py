@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from pyarrow import BufferReader, PythonFile
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileSystemHandler, FileType, FSSpecHandler, PyFileSystem
@@ -18,7 +19,7 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileSystemHandler, Fi
 from gpudrift.places.patience import LISTING, answer_time, transfer_time, within
 from gpudrift.places.trouble import first_line, hidden, named, option_secrets, uri_secrets
 
-__all__ = ["as_arrow", "library_of", "open_fsspec", "open_uri"]
+__all__ = ["as_arrow", "library_of", "open_fsspec", "open_uri", "plain_uri"]
 
 TIMES = ("mtime", "LastModified", "last_modified", "updated")
 """What the libraries call the modification time; Arrow knows the first."""
@@ -26,7 +27,12 @@ ARROW = ("file", "local", "mock", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "v
 """Schemes that Arrow opens itself."""
 
 
-def open_uri(uri: str, options: Mapping[str, Any] | None = None) -> tuple[Any, str, tuple[str, ...]]:
+def open_uri(
+    uri: str,
+    options: Mapping[str, Any] | None = None,
+    doing: str = "read",
+    otherwise: type[Exception] = ValueError,
+) -> tuple[Any, str, tuple[str, ...]]:
     """File system of a URI, the path in it, and what no message may show.
 
     Parameters
@@ -34,6 +40,8 @@ def open_uri(uri: str, options: Mapping[str, Any] | None = None) -> tuple[Any, s
     uri : str
     options : mapping, optional
         Of fsspec's file system; with them, also what Arrow knows is opened by fsspec.
+    doing, otherwise
+        For errors; see :func:`gpudrift.places.trouble.named`.
 
     Raises
     ------
@@ -45,12 +53,12 @@ def open_uri(uri: str, options: Mapping[str, Any] | None = None) -> tuple[Any, s
     scheme = uri.partition(":")[0].lower()
     if options is None and "::" not in uri.partition("?")[0] and (scheme in ARROW or scheme.startswith("fsspec+")):
         secrets = uri_secrets(uri)
-        with named(hidden(uri), secrets):
+        with named(hidden(uri), secrets, doing, otherwise):
             filesystem, path = within(answer_time(), FileSystem.from_uri, _impatient(scheme, uri))
         if filesystem.type_name not in ("local", "mock"):
             filesystem = PyFileSystem(_Patient(filesystem))
         return filesystem, path, secrets
-    library, path, secrets = open_fsspec(uri, options or {})
+    library, path, secrets = open_fsspec(uri, options or {}, doing, otherwise)
     return as_arrow(library), path, secrets
 
 
@@ -66,17 +74,20 @@ def _impatient(scheme: str, uri: str) -> str:
     return f"{uri}{'&' if '?' in uri else '?'}retry_limit_seconds={max(int(answer_time() / 2), 1)}"
 
 
-def open_fsspec(uri: str, options: Mapping[str, Any]) -> tuple[Any, str, tuple[str, ...]]:
+def open_fsspec(
+    uri: str, options: Mapping[str, Any], doing: str = "read", otherwise: type[Exception] = ValueError
+) -> tuple[Any, str, tuple[str, ...]]:
     """The same as a file system of fsspec."""
     label, secrets = hidden(uri), uri_secrets(uri) + option_secrets(options)
     scheme = uri.partition(":")[0]
+    uri, options = plain_uri(uri, options)
     try:
         url_to_fs = importlib.import_module("fsspec.core").url_to_fs
     except ModuleNotFoundError as error:
         what = "storage_options need" if options else f"{scheme}:// needs"
         package = f"pip install fsspec, and the package for {scheme}:// (s3fs for s3, gcsfs for gs, adlfs for abfs)"
         raise ModuleNotFoundError(f"{what} the library fsspec: {package}", name="fsspec") from error
-    with named(label, secrets):
+    with named(label, secrets, doing, otherwise):
         try:
             library, path = within(answer_time(), url_to_fs, uri, **_nested(uri, options))
         except ImportError as error:
@@ -85,6 +96,28 @@ def open_fsspec(uri: str, options: Mapping[str, Any]) -> tuple[Any, str, tuple[s
         except (TypeError, ValueError, LookupError, AttributeError) as error:
             raise OSError(str(error)) from error  # of which `named` makes a line
     return library, path, secrets
+
+
+def plain_uri(uri: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """A URI of S3 without the credentials and parameters that Arrow takes from it, and these as options of fsspec."""
+    given = dict(options)
+    head, mark, query = uri.partition("?")
+    scheme, _, rest = head.partition("://")
+    if scheme != "s3":
+        return uri, given
+    user, at, place = rest.rpartition("@")
+    if at and ":" in user:
+        key, _, secret = user.partition(":")
+        given |= {"key": unquote(key), "secret": unquote(secret)}
+        head = f"{scheme}://{place}"
+    asked = parse_qsl(query, keep_blank_values=True)
+    known = {name: value for name, value in asked if name in ("endpoint_override", "scheme", "region")}
+    if "endpoint_override" in known:
+        given["endpoint_url"] = f"{known.get('scheme', 'https')}://{known['endpoint_override']}"
+    if "region" in known:
+        given["client_kwargs"] = {**(given.get("client_kwargs") or {}), "region_name": known["region"]}
+    others = urlencode([one for one in asked if one[0] not in known])  # versionId is fsspec's own
+    return f"{head}{mark}{others}" if others else head, given
 
 
 def _nested(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +138,8 @@ def _nested(uri: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def library_of(filesystem: Any) -> Any:
     """The file system below one of :func:`open_uri`: Arrow's own, or fsspec's."""
     handler = getattr(filesystem, "handler", None)
-    return handler.inner if isinstance(handler, _Patient) else getattr(handler, "fs", filesystem)
+    inner = handler.inner if isinstance(handler, _Patient) else filesystem
+    return getattr(getattr(inner, "handler", None), "fs", inner)  # Arrow's fsspec+…:// has one of fsspec inside
 
 
 class _Patient(FileSystemHandler):  # type: ignore[misc]  # pyarrow has no types
@@ -156,7 +190,10 @@ class _Handler(FSSpecHandler):  # type: ignore[misc]
         self.fs.invalidate_cache(path)  # a listing that was kept would hide that a file changed
         try:
             info = self.fs.info(path)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            cause = error.__cause__  # fsspec's HTTP says so of a server that cannot be reached or refuses, too
+            if cause is not None and getattr(cause, "status", None) != 404 and not isinstance(cause, FileNotFoundError):
+                raise OSError(str(cause)) from cause
             return FileInfo(path, FileType.NotFound)
         return self._create_file_info(path, {"size": None, **info})
 

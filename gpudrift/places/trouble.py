@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from gpudrift.hiding import HIDDEN, hidden, longest_first, uri_secrets
 
-__all__ = ["first_line", "hidden", "named", "option_secrets", "uri_secrets"]
+__all__ = ["first_line", "hidden", "is_denial", "named", "option_secrets", "uri_secrets"]
 
 
 def option_secrets(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -64,38 +64,55 @@ def first_line(error: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line[:300])
 
 
+def is_denial(error: Exception) -> bool:
+    """Whether a store or the system refuses somebody; Arrow has no class for it."""
+    return isinstance(error, PermissionError) or (isinstance(error, OSError) and "ACCESS_DENIED" in str(error))
+
+
 @contextmanager
-def named(label: str, secrets: tuple[str, ...] = (), doing: str = "read") -> Iterator[None]:
+def named(
+    label: str, secrets: tuple[str, ...] = (), doing: str = "read", otherwise: type[Exception] = ValueError
+) -> Iterator[None]:
     """Turn what Arrow, the system or a library raises into one line that names the file and shows no secret.
 
-    ``doing`` is what could not be done: "read", or "write", of which the error is an ``OSError`` always.
+    Parameters
+    ----------
+    label : str
+    secrets : tuple of str
+    doing : {"read", "write"}
+        What could not be done.
+    otherwise : type of exception
+        What is raised where the system has no number for it: of data, which may be damaged, a ``ValueError``.
     """
     try:
         yield
     except Exception as error:
         _scrub(error, secrets)
-        failure = _failure(label, error, doing)
+        failure = _failure(label, error, doing, otherwise)
         if failure is None:
             raise
         raise failure from error
 
 
-def _failure(label: str, error: Exception, doing: str) -> Exception | None:
+def _failure(label: str, error: Exception, doing: str, otherwise: type[Exception]) -> Exception | None:
     """What to raise instead of an error; None where it may pass as it is."""
     if isinstance(error, MemoryError):
         return None
+    numbered = isinstance(error, OSError) and error.errno
     if isinstance(error, FileNotFoundError):
         where = "no such file or folder" if doing == "read" else "cannot write, no such bucket or folder"
         return FileNotFoundError(f"{where}: {label!r}")
-    if isinstance(error, PermissionError):
-        return PermissionError(f"no permission to {doing} {label!r}")
+    if is_denial(error):
+        said = "" if numbered or not str(error) else f": {first_line(error)}"
+        return PermissionError(f"no permission to {doing} {label!r}{said}")
     line = f"cannot {doing} {label!r}: {first_line(error)}"
     if isinstance(error, TimeoutError):
         return TimeoutError(line)
     if isinstance(error, OSError | UnicodeError | csv.Error | pa.ArrowException):
         # pyarrow raises a bare OSError for damaged data, and one with a number for trouble of the system.
-        kind = type(error) if isinstance(error, OSError) and error.errno else ValueError
-        return (kind if doing == "read" else OSError)(line)
+        if not numbered:
+            return otherwise(line)
+        return (type(error) if type(error).__module__ == "builtins" else OSError)(line)
     if type(error).__module__.partition(".")[0] in ("builtins", "gpudrift"):
         return None
-    return (ValueError if doing == "read" else OSError)(line)  # the libraries of clouds have their own classes
+    return otherwise(line)  # the libraries of clouds have their own classes

@@ -23,7 +23,7 @@ from gpudrift.sources.datafile import COMPRESSIONS, File, state_of
 from gpudrift.sources.libraries import arrow_module
 from gpudrift.sources.marks import ADDRESS, enclosing_table, table_hint, table_in
 
-__all__ = ["absolute", "find_files", "is_folder", "is_saved_profile", "is_uri", "locate"]
+__all__ = ["absolute", "find_files", "is_folder", "is_saved_profile", "is_uri", "locate", "told_format"]
 
 EXTENSIONS = {
     **dict.fromkeys((".parquet", ".parq", ".pq"), "Parquet"),
@@ -312,9 +312,9 @@ def _data_among(location: Location, inside: Sequence[Any]) -> dict[str, Any]:
     Texts about the data are none, by their names; any text beside Parquet or Arrow IPC files is such a text.
     """
     formats = {entry.path: _format_of(location, entry) for entry in inside}
-    if any(map(_told_format, formats)):  # a schema.json beside the data is none
+    if any(map(told_format, formats)):  # a schema.json beside the data is none
         formats = {
-            path: None if format_ == "JSON lines" and not _told_format(path) else format_
+            path: None if format_ == "JSON lines" and not told_format(path) else format_
             for path, format_ in formats.items()
         }
     data = {
@@ -357,7 +357,7 @@ def _as_file(location: Location, entry: Any, label: str, below: str) -> File:
     return File(location.filesystem, path, label, format_, size, modified, tuple(keys), location.secrets)
 
 
-def _told_format(path: str) -> str | None:
+def told_format(path: str) -> str | None:
     """Format of a file by its extension."""
     stem, last = posixpath.splitext(path.lower())
     if last in COMPRESSIONS:
@@ -368,7 +368,7 @@ def _told_format(path: str) -> str | None:
 
 def _format_of(location: Location, entry: Any) -> str | None:
     """Format of a file by its extension and, where that says nothing, by its first bytes."""
-    told, last = _told_format(entry.path), posixpath.splitext(entry.path.lower())[1]
+    told, last = told_format(entry.path), posixpath.splitext(entry.path.lower())[1]
     if told is not None or entry.type.name != "File":
         return told if not is_folder(entry) else None
     with (

@@ -27,6 +27,7 @@ from urllib.parse import unquote, urlsplit
 from gpudrift.files import write_whole
 from gpudrift.hiding import hidden
 from gpudrift.places import is_uri
+from gpudrift.places.content import is_temporary, put_whole, renames
 from gpudrift.places.patience import LISTING, answer_time, transfer_time, within
 from gpudrift.places.trouble import named
 
@@ -87,8 +88,8 @@ def open_storage(given: str | os.PathLike[str], options: Mapping[str, Any] | Non
         return LocalStorage(unquote(urlsplit(text).path))
     from gpudrift.places.remote import open_fsspec
 
-    filesystem, path, secrets = open_fsspec(text, options or {})
-    return ObjectStorage(filesystem, path.rstrip("/"), hidden(text).rstrip("/"), secrets)
+    filesystem, path, secrets = open_fsspec(text, options or {}, otherwise=OSError)
+    return ObjectStorage(filesystem, path.rstrip("/"), hidden(text.partition("?")[0]).rstrip("/"), secrets)
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class ObjectStorage:
 
     @contextlib.contextmanager
     def _at(self, path: str, doing: str = "read") -> Iterator[str]:
-        with named(self.named(path), self.secrets, doing):
+        with named(self.named(path), self.secrets, doing, OSError):
             yield f"{self.folder}/{path}"
 
     def tree(self, folder: str) -> dict[str, tuple[str, ...]]:
@@ -232,7 +233,7 @@ class ObjectStorage:
             top, _, rest = one.strip("/")[begin:].rpartition("/")
             first, _, deeper = top.partition("/")
             name = f"{deeper}/{rest}" if deeper else rest
-            if not name.startswith("."):
+            if not (name.startswith(".") or rest.startswith(".")):
                 found.setdefault(first, []).append(name)
         return {name: tuple(names) for name, names in found.items()}
 
@@ -242,12 +243,17 @@ class ObjectStorage:
 
     def write(self, path: str, content: bytes) -> None:
         with self._at(path, "write") as key:
-            within(transfer_time(len(content)), self.filesystem.pipe_file, key, content)
+            within(transfer_time(len(content)), self._put, key, content)
+
+    def _put(self, key: str, content: bytes, *, replace: bool = True) -> None:
+        if renames(self.filesystem):  # and so it has folders
+            self.filesystem.makedirs(key.rpartition("/")[0], exist_ok=True)
+        put_whole(self.filesystem, key, content, replace=replace)
 
     def create(self, path: str, content: bytes) -> bool:
         with self._at(path, "write") as key:
             try:
-                within(transfer_time(len(content)), self.filesystem.pipe_file, key, content, mode="create")
+                within(transfer_time(len(content)), self._put, key, content, replace=False)
             except FileExistsError:
                 return False
             except TimeoutError:
@@ -275,4 +281,11 @@ class ObjectStorage:
         return None
 
     def leftovers(self) -> list[str]:
-        return []  # an object store never shows an incomplete object
+        if not renames(self.filesystem):
+            return []  # an object store never shows an incomplete object
+        with self._at("") as path:
+            self.filesystem.invalidate_cache()
+            listed = within(answer_time() * LISTING, self.filesystem.find, path.rstrip("/"))
+        begin = len(self.folder.strip("/")) + 1
+        names = (one.strip("/")[begin:] for one in listed)
+        return [name for name in names if is_temporary(name)]

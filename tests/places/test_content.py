@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import itertools
+import socket
 import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.command import DONE, FAILED, run
 
@@ -95,6 +96,7 @@ def there(kind: type[Ward]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("scheme", ["ward", "puts", "memory"])
+@settings(deadline=None)
 @given(content=st.binary(max_size=100), old=st.none() | st.binary(max_size=100))
 def test_what_is_written_is_what_is_read(scheme, content, old):
     place = f"{scheme}://folder/file.bin"
@@ -262,6 +264,18 @@ def test_everything_is_read_over_http(tmp_path, served):
     for missing in (f"{served}/none.parquet", f"{served}/none.toml"):
         with pytest.raises(FileNotFoundError, match="no such file"):
             open_source(missing) if missing.endswith("parquet") else gd.check({"x": [1.0]}, missing)
+
+
+def test_a_server_that_cannot_be_reached_is_not_taken_for_a_missing_file():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{unused.getsockname()[1]}"
+    with pytest.raises(OSError, match=rf"cannot read '{address}/r.toml': Cannot connect to host"):
+        gd.check({"x": [1.0]}, f"{address}/r.toml")
+    with pytest.raises(ValueError, match=rf"cannot read '{address}/a.parquet': Cannot connect to host"):
+        open_source(f"{address}/a.parquet")
+    outcome = run("check", f"{address}/a.parquet", "--rules", f"{address}/r.toml")
+    assert outcome.status == FAILED, "and not invalid usage"
 
 
 def test_a_state_stays_on_this_machine(tmp_path):

@@ -8,7 +8,7 @@ import time
 import fsspec
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.command import FAILED, process, run
 from support.signed_stores import Silent
@@ -22,6 +22,7 @@ from gpudrift.sources import open_source
 from gpudrift.store.store import Store
 
 
+@settings(deadline=None)  # a thread is started, on a busy machine perhaps late
 @given(st.one_of(st.integers(), st.text(), st.none()))
 def test_what_is_answered_in_time_is_the_answer(value):
     assert within(30, lambda: value) == value
@@ -87,6 +88,7 @@ QUESTIONS = {
     "s3fs as data": lambda port: open_source("s3://bucket/a.parquet", options(port)),
     "s3fs written": lambda port: write_place("s3://bucket/a.parquet", b"x", options(port)),
     "s3fs as a store": lambda port: Store.open("s3://bucket/store", options(port)),
+    "delta as data": lambda port: open_source(f"delta:{s3(port)}".replace("a.parquet", "table")),
     "https as rules": lambda port: gd.check(pa.table({"x": [1]}), f"http://127.0.0.1:{port}/rules.toml"),
     "https as data": lambda port: open_source(f"http://127.0.0.1:{port}/a.parquet"),
 }
@@ -110,7 +112,7 @@ def test_a_command_ends_too(silent, monkeypatch, tmp_path):
     for uri in (s3(silent.port), gs(silent.port)):
         started = time.monotonic()
         done = process("compare", uri, uri)
-        assert time.monotonic() - started < 25
+        assert time.monotonic() - started < 60  # of which the most is for starting on a busy machine
         assert done.returncode == FAILED
         assert done.stderr.count("\n") == 1
         assert "longsecret" not in done.stderr

@@ -21,6 +21,7 @@ from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.places.content import read_place, write_place
 from gpudrift.sources import open_source
+from gpudrift.store.store import Store
 
 pytestmark = pytest.mark.slow
 
@@ -111,6 +112,9 @@ def test_every_command_reads_and_writes_there(known, tables):
     assert made.status == DONE, made.err
     assert f"{at}/base.parquet: 4,000 rows" in made.out
     assert run("info", f"{at}/base.parquet").status == DONE
+    daily = run("profile", f"{at}/train.parquet", "-o", f"{at}/days.parquet", "--time", "ts", "--every", "1d")
+    assert daily.status == DONE, daily.err
+    assert run("monitor", f"{at}/days.parquet", f"{at}/today.parquet").status == DONE
     compared = run("compare", f"{at}/base.parquet", f"{at}/today.parquet", "--json", f"{at}/r.json", *config)
     assert compared.status == DONE, compared.err
     local = gd.compare(tables / "train.parquet", tables / "today.parquet")
@@ -170,16 +174,32 @@ def test_wrong_credentials_are_one_line_and_write_nothing(known, tables, tmp_pat
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", wrong)
         s3fs.S3FileSystem.clear_instance_cache()  # which knows the right one from the tests before
         more = ()
+    pair = tables / "train.parquet", tables / "today.parquet"
+    daily = ("--time", "ts", "--every", "1d")
+    local_rules = tmp_path / "rules.toml"
+    local_rules.write_text("[columns.x]\nmissing = 0.05\n")
     for command in (
-        ["profile", tables / "train.parquet", "-o", "s3://bucket/new.parquet"],
-        ["compare", tables / "train.parquet", tables / "today.parquet", "--json", "s3://bucket/new.json"],
-        ["compare", "s3://bucket/all/base.parquet", tables / "today.parquet"],
-        ["monitor", tables / "train.parquet", tables / "today.parquet", "--time", "ts", "--every", "1d", "--store",
-         "s3://bucket/new"],
-    ):  # fmt: skip
+        ["profile", pair[0], "-o", "s3://bucket/new.parquet"],
+        ["profile", pair[0], *daily, "-o", "s3://bucket/new-days.parquet"],
+        ["profile", pair[0], "-o", tmp_path / "x.parquet", "--like", "s3://bucket/all/base.parquet"],
+        ["compare", *pair, "--json", "s3://bucket/new.json"],
+        ["compare", "s3://bucket/all/base.parquet", pair[1]],
+        ["monitor", "s3://bucket/all/days.parquet", pair[1]],
+        ["monitor", *pair, *daily, "--store", "s3://bucket/new"],
+        ["monitor", *pair, *daily, "--store", "s3://bucket/all/watch"],
+        ["store", "list", "s3://bucket/all/watch"],
+        ["check", pair[1], "--rules", "s3://bucket/all/rules.toml"],
+        ["check", pair[1], "--rules", local_rules, "--json", "s3://bucket/new.json"],
+        ["alert", "s3://bucket/all/r.json", "--state", tmp_path / "state.json"],
+        ["info", "s3://bucket/all/base.parquet"],
+        ["rules", "suggest", "s3://bucket/all/base.parquet"],
+        ["rules", "suggest", pair[0], "-o", "s3://bucket/new.toml"],
+        *([] if with_options else [["compare", *pair, "--config", "s3://bucket/all/c.toml"]]),
+    ):
         outcome = secretless(run(*command, *more))
-        assert outcome.status == FAILED, outcome.err
-        assert "s3://bucket/" in outcome.err
+        assert outcome.status == FAILED, (command, outcome.err)
+        assert "no permission to" in outcome.err, (command, outcome.err)
+        assert "'s3://bucket/" in outcome.err
         assert wrong not in outcome.err
     assert known.names() == before
 
@@ -224,6 +244,111 @@ def test_each_side_has_its_own_options(first, second, tables, tmp_path, monkeypa
     assert Profile.load("s3://bucket/side/under.parquet", first.options) == under
 
 
+def uri(server, path, secret=SECRET):
+    """A place as Arrow takes it, credentials and all."""
+    asked = f"endpoint_override=127.0.0.1:{server.port}&scheme=http&region=us-east-1"
+    return f"s3://{server.key}:{secret}@bucket/{path}?{asked}"
+
+
+def test_credentials_in_a_uri_open_all_places_and_are_shown_nowhere(first, tables, monkeypatch):
+    for name in first.environment:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    rules = uri(first, "uri/rules.toml")
+    write_place(rules, b"[columns.x]\nmissing = 0.05\n")
+    gd.profile(table()).save(uri(first, "uri/base.parquet"))
+    pair = uri(first, "uri/base.parquet"), tables / "today.parquet"
+    found = tables / "found.json"
+    for command in (
+        ["info", pair[0]],
+        ["compare", *pair, "--json", uri(first, "uri/report.json")],
+        ["check", pair[1], "--rules", rules, "--reference", pair[0], "--json", found],
+        ["rules", "suggest", pair[0], "-o", uri(first, "uri/suggested.toml"), "--force"],
+        ["monitor", pair[0], pair[1], "--time", "ts", "--every", "1d", "--store", uri(first, "uri/watch")],
+        ["store", "list", uri(first, "uri/watch")],
+        ["store", "compact", uri(first, "uri/watch")],
+        ["alert", uri(first, "uri/report.json"), "--state", tables / "s.json"],
+    ):
+        outcome = secretless(run(*command))
+        assert outcome.status == DONE, (command[0], outcome.err)
+    assert SECRET not in found.read_text()
+    assert SECRET not in (tables / "s.json").read_text()
+    for name in first.names():
+        if name.startswith("uri/"):
+            assert SECRET.encode() not in read_place(f"s3://bucket/{name}", first.options), name
+
+
+def test_a_profile_is_known_by_what_it_holds_and_not_by_its_name(known):
+    baseline = gd.profile(table())
+    baseline.save("s3://bucket/named/base.v3")
+    assert gd.compare("s3://bucket/named/base.v3", table(1.0)).comparison.reference == baseline
+
+
+def test_the_commands_that_only_read_a_baseline_take_storage_options(first, tables, tmp_path, monkeypatch):
+    for name in first.environment:
+        monkeypatch.delenv(name, raising=False)
+    baseline = "s3://bucket/optional/base.parquet"
+    gd.profile(table()).save(baseline, first.options)
+    write_place("s3://bucket/optional/train.parquet", (tables / "train.parquet").read_bytes(), first.options)
+    config = tmp_path / "c.toml"
+    config.write_text(first.toml("reference.storage_options") + first.toml("output.storage_options"))
+    told = secretless(run("info", baseline, "--config", config))
+    assert told.status == DONE, told.err
+    assert f"{baseline}: 4,000 rows" in told.out
+    for given in (baseline, "s3://bucket/optional/train.parquet"):
+        made = secretless(run("rules", "suggest", given, "-o", "s3://bucket/optional/r.toml", "--force",
+                              "--config", config))  # fmt: skip
+        assert made.status == DONE, made.err
+        assert b"[columns.x]" in read_place("s3://bucket/optional/r.toml", first.options)
+    config.write_text(config.read_text() + '[columns.x]\nkind = "categorical"\n')
+    assert "kinds and edges are fixed in a saved profile" in run("rules", "suggest", baseline, "--config", config).err
+
+
+def kill_in_the_middle(writer, proxy):
+    """Kill a process once the proxy passes no more of what it writes."""
+    try:
+        while not proxy.stalled.wait(0.1):
+            assert writer.poll() is None, f"the writer ended: {writer.communicate()[1].decode()}"
+    finally:
+        writer.kill()
+        writer.communicate(timeout=30)
+    assert writer.returncode == -signal.SIGKILL
+
+
+ADDER = """
+from gpudrift.counts.groups import GroupedProfile
+from gpudrift.store.store import Store
+Store.open({place!r}, {options!r}).add(GroupedProfile.load({batch!r}), "big")
+"""
+
+
+@pytest.mark.parametrize("share", [0.1, 0.7], ids=["the first window", "a later window"])
+def test_a_writer_of_a_store_that_is_killed_leaves_the_store_as_it_was(first, tmp_path, share):
+    place, batch = f"s3://bucket/killed-store-{share}", tmp_path / "batch.parquet"
+    held = gd.profile(table(), columns=["x", "k"], time="ts", every="1d")
+    gd.profile(table(1.0), schema=held, time="ts", every="1d").save(batch)
+    store = Store.create(place, held, storage_options=first.options)
+    store.add(held, "first")
+    before, content = first.names(), store.read()
+    windows = f"{place.removeprefix('s3://bucket/')}/windows/"
+    written = sum(len(read_place(f"s3://bucket/{one}", first.options)) for one in before if one.startswith(windows))
+    proxy = Proxy(first.port, int(share * written))
+    try:
+        options = first.options | {"endpoint_url": f"http://127.0.0.1:{proxy.port}"}
+        code = ADDER.format(place=place, options=options, batch=str(batch))
+        writer = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+        kill_in_the_middle(writer, proxy)
+    finally:
+        proxy.close()
+    again = Store.open(place, first.options)
+    assert again.read() == content
+    assert again.batches() == ("first",)
+    more = set(first.names()) - set(before)
+    assert all(name.startswith(windows) for name in more), "no commit"
+    assert len(again.clean(0)) == len(more), "whole files that no commit names are known as such"
+    assert first.names() == before
+
+
 WRITER = """
 import sys
 from gpudrift.places.content import write_place
@@ -245,10 +370,7 @@ def test_a_writer_that_is_killed_in_the_middle_leaves_what_was_there(first, with
             [sys.executable, "-c", WRITER.format(options=options, place=place)],
             env=environment, stderr=subprocess.PIPE,
         )  # fmt: skip
-        assert proxy.stalled.wait(60), "the writer is in the middle"
-        writer.send_signal(signal.SIGKILL)
-        writer.communicate(timeout=30)
-        assert writer.returncode == -signal.SIGKILL
+        kill_in_the_middle(writer, proxy)
     finally:
         proxy.close()
     assert read_place(place, first.options) == b"old"
@@ -257,9 +379,9 @@ def test_a_writer_that_is_killed_in_the_middle_leaves_what_was_there(first, with
 
 def test_what_a_store_does_not_take_in_the_end_is_kept_here(known, tables, monkeypatch):
     def gone(*_):
-        raise OSError("cannot write 's3://bucket/late.parquet': the store is full")
+        raise OSError("the store is full")
 
-    monkeypatch.setattr("gpudrift.places.content._upload", gone)
+    monkeypatch.setattr("gpudrift.places.content.put_whole", gone)
     outcome = run("profile", tables / "train.parquet", "-o", "s3://bucket/late.parquet")
     assert outcome.status == FAILED
     assert "the store is full; the result is kept in '" in outcome.err

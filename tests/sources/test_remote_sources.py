@@ -122,7 +122,7 @@ def test_errors_of_a_store_show_no_credentials(tmp_path, s3):
     for given, kind, words in (
         (s3.uri("bucket/nope"), FileNotFoundError, ["no such file", "s3://***@bucket/nope?endpoint"]),
         (s3.uri("bucket/*.csv"), FileNotFoundError, ["no file matches", "s3://***@bucket/*.csv"]),
-        (s3.uri("forbidden/x"), ValueError, ["ACCESS_DENIED", "s3://***@forbidden/x"]),
+        (s3.uri("forbidden/x"), PermissionError, ["ACCESS_DENIED", "s3://***@forbidden/x"]),
         (s3.uri("bucket/data") + "&token=" + SECRET, ValueError, ["cannot read", "&token=***", "'token'"]),
         (f"s3://{KEY}:{SECRET}@bucket/data", ValueError, ["cannot read 's3://***@bucket/data'"]),
         (f"s3://{KEY}:{QUOTED}@bucket/da ta", ValueError, ["cannot read 's3://***@bucket/da ta'"]),
@@ -244,6 +244,7 @@ def test_packages_that_are_missing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cannot read 'nosuch://x': Protocol not known"):
         open_source("nosuch://x", {})
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(ModuleNotFoundError, match="cannot open 's3://\\*\\*\\*@bucket/x': Install s3fs") as error:
         open_source(f"s3://{KEY}:{QUOTED}@bucket/x", OPTIONS)
     secretless(error.value)

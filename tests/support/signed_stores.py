@@ -89,10 +89,11 @@ def signed_s3(folder: Path, key: str, secret: str) -> Iterator[SignedS3]:
 
 
 class Proxy:
-    """Pass bytes to a server; after so many bytes of a client's pass no more, and hold the connection."""
+    """Pass bytes to a server; after so many bytes of the clients' pass no more, and hold the connections."""
 
     def __init__(self, port: int, most: int) -> None:
-        self.target, self.most = port, most
+        self.target, self.most, self.passed = port, most, 0
+        self.counting = threading.Lock()
         self.stalled = threading.Event()
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.port = self.listening.getsockname()[1]
@@ -109,13 +110,14 @@ class Proxy:
                 threading.Thread(target=self._forward, args=(server, client, False), daemon=True).start()
 
     def _forward(self, source: socket.socket, sink: socket.socket, counted: bool) -> None:
-        passed = 0
         with contextlib.suppress(OSError):
             while content := source.recv(1 << 16):
-                passed += len(content)
-                if counted and passed > self.most:
-                    self.stalled.set()
-                    return
+                if counted:
+                    with self.counting:
+                        self.passed += len(content)
+                        if self.passed > self.most:
+                            self.stalled.set()
+                            return
                 sink.sendall(content)
             sink.shutdown(socket.SHUT_WR)
 

@@ -20,7 +20,7 @@ from gpudrift.sources import finding
 from gpudrift.sources.datafile import File
 from gpudrift.sources.finding import is_folder, is_uri
 from gpudrift.sources.lakes.reading import lake_source
-from gpudrift.sources.lakes.tables import LakeTable, Stored, are_of_fsspec, data_files, plain_uri
+from gpudrift.sources.lakes.tables import LakeTable, Stored, are_of_fsspec, data_files
 from gpudrift.sources.lakes.versions import Version
 from gpudrift.sources.libraries import instance_of
 from gpudrift.sources.marks import ADDRESS, table_format, table_hint
@@ -129,7 +129,10 @@ def find_table(address: Address, options: Mapping[str, Any] | None) -> Listed:
             _check_format(address.format, place, shown)
     location = finding.locate(place, options) if not remote or are_of_fsspec(options) else None
     if remote:
-        place, options = plain_uri(place, options)
+        from gpudrift.places.remote import plain_uri  # which imports what only URIs need
+
+        place, given = plain_uri(place, options or {})
+        options = given or None
     opened = _opened(address, place, shown, location, options, secrets)
     return _listed(opened, address.format, shown.rstrip("/") or shown, secrets, location if remote else None)
 

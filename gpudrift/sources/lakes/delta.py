@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,8 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 
+from gpudrift.places import is_uri
+from gpudrift.places.patience import answer_time
 from gpudrift.places.trouble import first_line
 from gpudrift.sources.lakes.tables import Column, LakeTable, Stored, pack_rows, text_options
 from gpudrift.sources.lakes.versions import Version
@@ -38,6 +41,10 @@ READER_FEATURES = {"columnMapping", "deletionVectors", "timestampNtz"} | {
 """Features of a table under which its Parquet files hold what is read of them here."""
 
 
+_DECORATION = re.compile(r"\x1b\[\d+m|↳")
+"""Colours and arrows of the library's messages, which tell the cause in their last lines."""
+
+
 def open_delta(place: str, label: str, version: Version, options: Mapping[str, Any] | None) -> Any:
     """Open a table at a version.
 
@@ -51,7 +58,17 @@ def open_delta(place: str, label: str, version: Version, options: Mapping[str, A
     texts = text_options(options, OPTIONS)
     if texts.get("aws_endpoint_url", "").startswith("http://"):
         texts.setdefault("aws_allow_http", "true")
-    table = DeltaTable(place, storage_options=texts or None)
+    if is_uri(place):
+        # Its own limits are three minutes for what is asked again and again.
+        limit = f"{round(1000 * answer_time())}ms"
+        texts = {"timeout": limit, "connect_timeout": limit, "retry_timeout": limit} | texts
+    try:
+        table = DeltaTable(place, storage_options=texts or None)
+    except OSError as error:
+        said = ": ".join(line.strip() for line in _DECORATION.sub("", str(error)).splitlines() if line.strip())
+        if "timed out" in said:
+            raise TimeoutError(f"no answer within {answer_time():,g} seconds: {said}") from error
+        raise OSError(said) from error
     latest, wanted = table.version(), version.of_delta(label)
     if isinstance(wanted, int):
         if wanted > latest:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qsl, unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +26,6 @@ __all__ = [
     "are_of_fsspec",
     "data_files",
     "pack_rows",
-    "plain_uri",
     "text_options",
     "unpack_rows",
 ]
@@ -155,21 +153,3 @@ def text_options(options: Mapping[str, Any] | None, names: Mapping[str, str]) ->
         for name, value in given.items()
         if value is not None
     }
-
-
-def plain_uri(uri: str, options: Mapping[str, Any] | None) -> tuple[str, dict[str, Any] | None]:
-    """A URI without the credentials and parameters that Arrow takes from it, and these as options of fsspec."""
-    head, _, query = uri.partition("?")
-    scheme, _, rest = head.partition("://")
-    user, at, place = rest.rpartition("@")
-    given = dict(options or {})
-    if scheme == "s3" and at and ":" in user:
-        name, _, word = user.partition(":")
-        given |= {"key": unquote(name), "secret": unquote(word)}
-        head = f"{scheme}://{place}"
-    known = dict(parse_qsl(query)) if scheme == "s3" else {}
-    if "endpoint_override" in known:
-        given["endpoint_url"] = f"{known.get('scheme', 'https')}://{known['endpoint_override']}"
-    if "region" in known:
-        given["region_name"] = known["region"]
-    return head if scheme == "s3" else uri, given or None
