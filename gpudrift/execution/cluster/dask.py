@@ -331,8 +331,8 @@ class DaskCluster:
             waiting = [address for address, one in found.items() if one is None]
             if waiting:
                 self._say_once(
-                    f"worker {_few(waiting)} has been looking for the files for {LOST_SECONDS:.0f} s, and the work "
-                    "waits: it goes on when the worker has found them, or when it is ended"
+                    f"no list of files from worker {_few(waiting)} after {LOST_SECONDS:.0f} s, and the work waits: it "
+                    "goes on when the worker has looked, or when it is ended"
                 )
             elif workers is None and not answers:
                 waiting = None

@@ -350,7 +350,7 @@ while os.getcwd() == {str(roots[workers[0]])!r} and not Path({str(gate)!r}).exis
 
     def said_once(self: DaskCluster, message: str) -> None:
         say(self, message)
-        if "looking" in message:
+        if "no list" in message:
             gate.touch()
 
     monkeypatch.setattr(DaskCluster, "_say_once", said_once)
@@ -358,7 +358,10 @@ while os.getcwd() == {str(roots[workers[0]])!r} and not Path({str(gate)!r}).exis
     with seeing(client, roots), on_workers(client, "execution.cluster.agreement._view", waits), told() as said:
         found = gd.profile(LOCAL, client=client)
     assert found.digest == gd.profile(roots[workers[1]] / "data").digest
-    assert sum(one.startswith(f"worker {workers[0]} has been looking for the files for 3 s, and") for one in said) == 1
+    assert (
+        sum(one.startswith(f"no list of files from worker {workers[0]} after 3 s, and the work waits") for one in said)
+        == 1
+    )
 
 
 @pytest.mark.slow
