@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -211,6 +212,9 @@ class _Handler(FSSpecHandler):  # type: ignore[misc]
 
     def open_input_file(self, path: str) -> Any:
         file = within(answer_time(), self.fs.open, path, mode="rb")
+        if isinstance(file, BytesIO):
+            # Of "memory", which gives the same one, with one position, to all who open it.
+            return BufferReader(file.getvalue())
         try:
             size = within(answer_time(), _size, file)
         except TimeoutError:

@@ -126,6 +126,20 @@ def test_a_wrong_time_is_one_line(monkeypatch, value):
     assert f"{VARIABLE} is '{value}'" in outcome.err
 
 
+class Stuck:
+    """A file that sends nothing."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def read(self, size=-1):
+        Stalling.go_on.wait(60)
+        return b""
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+
 class Stalling(fsspec.filesystem("memory").__class__):
     """Answers what is asked about files, and never sends one."""
 
@@ -136,13 +150,19 @@ class Stalling(fsspec.filesystem("memory").__class__):
 
     def _open(self, path, mode="rb", **options):
         file = super()._open(path, mode, **options)
-        if mode == "rb":
-            file.read = lambda size=-1: Stalling.go_on.wait(60) and b""
-        return file
+        return Stuck(file) if mode == "rb" else file
 
     @classmethod
     def _strip_protocol(cls, path):
         return "/" + str(path).removeprefix("stalling://").strip("/")
+
+
+def test_files_in_memory_have_a_position_each():
+    """fsspec gives the same file object to all who open one."""
+    filesystem, path, _ = open_uri("memory://shared/position.bin")
+    filesystem.handler.fs.pipe_file(path, b"0123456789")
+    one, other = filesystem.open_input_file(path), filesystem.open_input_file(path)
+    assert (one.read(3), other.read(2), one.read(3), other.read(2)) == (b"012", b"01", b"345", b"23")
 
 
 fsspec.register_implementation("stalling", Stalling, clobber=True)

@@ -154,7 +154,7 @@ if start > 0:
         file.write(b"more")
 """
     base = folder / "base.profile"
-    words = {"compare": [base, path, "--json", out], "profile": [path, "--like", base, "-o", out]}[command]
+    words = {"compare": [base, path, "--json", out], "profile": [path, "--like", base, "-o", out, "--force"]}[command]
     with on_workers(client, "execution.cluster.work.count_parts", indented(grow)):
         message = fails(command, *words, "--scheduler", client.scheduler.address)
         assert_idle(client.cluster)
