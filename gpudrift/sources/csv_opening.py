@@ -116,7 +116,7 @@ def open_file(file: File, options: CsvOptions) -> Opened:
             opened.note(
                 name,
                 "always" if beyond else "texts",
-                f"{file.label!r} is not UTF-8 and was read as {how}; otherwise, say {saying(encoding='…')}",
+                f"read as {how}: {file.label!r} is not UTF-8; otherwise, say {saying(encoding='…')}",
             )
     if marks:
         opened.formats, opened.types, unread, doubtful = found_formats(columns, options)
