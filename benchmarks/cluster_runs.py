@@ -218,8 +218,9 @@ def count(client: Any, paths: Sequence[str], schema: gd.Schema) -> gd.Profile:
 
 def read(client: Any, paths: Sequence[str], schema: gd.Schema | None = None) -> int:
     """The graph of :func:`count` (with a schema) or :func:`profile` with nothing but reading in it; bytes in memory."""
-    with DaskCluster(Settings(client=client)) as cluster:
-        files = open_files(cluster, list(paths), None)
+    settings = Settings(client=client)
+    with DaskCluster(settings) as cluster:
+        files = open_files(cluster, list(paths), settings)
         source, fields = files.source, files.source.fields
         sizes = [source.column_bytes(one.name) for one in fields if obstacle(one) is None]
         whole = schema is None and max(sizes, default=0) <= cluster.budget

@@ -151,7 +151,6 @@ def test_the_findings_of_check_are_valid_too(bookings, tmp_path):
         (None, (), DONE),
         ("drift", (), FOUND),
         ("skew", (), FOUND),
-        ("quality", (), DONE),
         ("quality,undecided", (), DONE),
         ("drift,skew", ("--config", "{}/wide.toml"), DONE),
         ("drift,skew", ("--thresholds", "calibrated", "--rate", "0.1"), FOUND),

@@ -94,7 +94,12 @@ QUESTIONS = {
 }
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+QUICK = ("s3 as data", "s3fs as a store", "https as rules", "delta as data")
+
+
+@pytest.mark.parametrize(
+    "question", [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in QUESTIONS]
+)
 def test_a_silent_store_is_one_line_in_time(silent, question):
     started = time.monotonic()
     with pytest.raises((TimeoutError, OSError, ValueError)) as error:
