@@ -26,7 +26,7 @@ import gpudrift as gd
 from gpudrift.counts.packets import Packet, add_packets
 from gpudrift.execution import cuts
 from gpudrift.execution.cluster.dask import DaskCluster
-from gpudrift.execution.cluster.files import open_found
+from gpudrift.execution.cluster.finding import open_found
 from gpudrift.execution.cluster.graph import TaskName
 from gpudrift.execution.cluster.work import Opened
 from gpudrift.execution.cuts import FAN_IN, column_slots, cut_for_cluster

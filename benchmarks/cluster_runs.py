@@ -31,7 +31,7 @@ from device_processes import die_with_parent
 
 import gpudrift as gd
 from gpudrift.execution.cluster.dask import DaskCluster
-from gpudrift.execution.cluster.files import open_files
+from gpudrift.execution.cluster.finding import open_files
 from gpudrift.execution.cluster.graph import TaskName
 from gpudrift.execution.cluster.work import Opened
 from gpudrift.execution.cuts import AT_ONCE, column_slots, cut_columns, cut_for_cluster, obstacle
@@ -218,8 +218,9 @@ def count(client: Any, paths: Sequence[str], schema: gd.Schema) -> gd.Profile:
 
 def read(client: Any, paths: Sequence[str], schema: gd.Schema | None = None) -> int:
     """The graph of :func:`count` (with a schema) or :func:`profile` with nothing but reading in it; bytes in memory."""
-    with DaskCluster(Settings(client=client)) as cluster:
-        files = open_files(cluster, list(paths), None)
+    settings = Settings(client=client)
+    with DaskCluster(settings) as cluster:
+        files = open_files(cluster, list(paths), settings)
         source, fields = files.source, files.source.fields
         sizes = [source.column_bytes(one.name) for one in fields if obstacle(one) is None]
         whole = schema is None and max(sizes, default=0) <= cluster.budget

@@ -44,9 +44,10 @@ def surroundings(document: Document) -> str:
     machine = document["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in document["versions"].items())
     commit = f", commit {document['commit'][:10]}" if document["commit"] else ""
+    pairs = f"medians of {document['repeat']} pairs, " if "repeat" in document else ""
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB of memory, "
-        f"{machine['system']}; {versions}{commit}; medians of {document['repeat']} pairs, {document['date'][:10]}"
+        f"{machine['system']}; {versions}{commit}; {pairs}{document['date'][:10]}"
     )
 
 

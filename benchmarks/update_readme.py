@@ -11,6 +11,7 @@ A block stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``, on w
 - ``accuracy``: some shapes of the newest result there of statistics_error.py;
 - ``windows``, ``known``, ``falsealarms``, ``segmentalarms``: the newest results of windows.py and false_alarms.py;
 - ``verdictalarms``, ``verdictpower``: the newest results of verdicts.py;
+- ``readers``: the newest results of lakes.py and json_lines.py;
 - and the others of notebook.py.
 
 The examples of a page are run, and what they print is written beside them: see sessions.py. No benchmark is run, so one
@@ -30,6 +31,7 @@ from typing import Any
 
 import committed
 import notebook
+import reader_blocks
 import sessions
 import verdict_blocks
 import window_blocks
@@ -420,6 +422,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gpu": gpu,
     "accuracy": accuracy,
     **notebook.BLOCKS,
+    **reader_blocks.BLOCKS,
     **verdict_blocks.BLOCKS,
     **window_blocks.BLOCKS,
 }

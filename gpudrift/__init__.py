@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from gpudrift.judging.report import Report as Report
     from gpudrift.judging.rules.reading import Rule as Rule
     from gpudrift.judging.windows import Monitoring as Monitoring
+    from gpudrift.sources import CsvOptions as CsvOptions
+    from gpudrift.sources.sql import Query as Query
     from gpudrift.statistics.comparison import Comparison as Comparison
     from gpudrift.store.store import Store as Store
 
@@ -51,6 +53,7 @@ _HOMES = {
     "profile": "gpudrift.api.calls",
     "suggest_rules": "gpudrift.api.checking",
     "Comparison": "gpudrift.statistics.comparison",
+    "CsvOptions": "gpudrift.sources",
     "IncompatibleColumnError": "gpudrift.errors",
     "SchemaMismatchError": "gpudrift.errors",
     "SourceChangedError": "gpudrift.errors",
@@ -59,6 +62,7 @@ _HOMES = {
     "GroupedProfile": "gpudrift.counts.groups",
     "Monitoring": "gpudrift.judging.windows",
     "Profile": "gpudrift.counts.profiles",
+    "Query": "gpudrift.sources.sql",
     "Report": "gpudrift.judging.report",
     "Rule": "gpudrift.judging.rules.reading",
     "Column": "gpudrift.columns.schema",
@@ -69,11 +73,13 @@ _HOMES = {
 __all__ = [
     "Column",
     "Comparison",
+    "CsvOptions",
     "Finding",
     "GroupedProfile",
     "IncompatibleColumnError",
     "Monitoring",
     "Profile",
+    "Query",
     "Report",
     "Rule",
     "Schema",

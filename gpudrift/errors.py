@@ -27,17 +27,25 @@ class IncompatibleColumnError(ValueError):
     ----------
     finding : {"type changed", "unit changed", "unreadable", "unsupported"}
         What kind of trouble it is, in the words of the report.
-    reason : str
+    what : str
         One line for people: what was given and what was expected.
+    advice : str
+        What to do so that the column is compared.
     """
 
-    def __init__(self, finding: str, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, finding: str, what: str, advice: str = "") -> None:
         self.finding = finding
-        self.reason = reason
+        self.what = what
+        self.advice = advice
+        super().__init__(self.reason)
 
-    def __reduce__(self) -> tuple[type[IncompatibleColumnError], tuple[str, str]]:
-        return type(self), (self.finding, self.reason)
+    @property
+    def reason(self) -> str:
+        """All of it in one line."""
+        return f"{self.what}; {self.advice}" if self.advice else self.what
+
+    def __reduce__(self) -> tuple[type[IncompatibleColumnError], tuple[str, str, str]]:
+        return type(self), (self.finding, self.what, self.advice)
 
 
 class SchemaMismatchError(ValueError):

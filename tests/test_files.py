@@ -185,7 +185,7 @@ def test_a_disk_that_is_really_full(tmp_path):
     script = f"""
         mount -t tmpfs -o size=16k none {disk} || exit 77
         printf old > {disk}/out
-        {gpudrift} profile --backend numpy {tmp_path}/data.parquet -o {disk}/out
+        {gpudrift} profile --backend numpy {tmp_path}/data.parquet --force -o {disk}/out
         echo "$? $(cat {disk}/out) $(ls -A {disk})"
     """
     done = subprocess.run(

@@ -30,6 +30,7 @@ from gpudrift.vocabulary import SEVERITIES
 
 __all__ = [
     "CHANGES",
+    "SLACK",
     "Alert",
     "AlertState",
     "Event",
@@ -40,6 +41,7 @@ __all__ = [
     "instant",
     "size_of",
     "windows_of",
+    "without_future",
 ]
 
 CHANGES = ("opened", "grew", "shrank", "ended", "retrain")
@@ -199,6 +201,28 @@ def instant(window: str) -> datetime.datetime:
         return time.replace(tzinfo=datetime.UTC) if time.tzinfo is None else time.astimezone(datetime.UTC)
     except (ValueError, TypeError, OverflowError):
         raise ValueError(f"window {window!r:.80}: expected the time it starts, as 2026-11-23T00:00") from None
+
+
+SLACK = datetime.timedelta(days=1)
+"""So much later than now a window may begin: days begin earlier elsewhere, and clocks differ."""
+
+
+def without_future(state: AlertState, latest: datetime.datetime, first: str | None) -> AlertState:
+    """The state, if its last window is not later than it can be; else one that any window may follow.
+
+    One report from a clock that was wrong would silence all that come before its date. What is open stays open, for it
+    was reported; what began in the future, began in the first window that comes now.
+    """
+    if state.window is None or first is None or instant(state.window) <= latest:
+        return state
+
+    def since(time: str) -> str:
+        return first if instant(time) > latest else time
+
+    alerts = {key: replace(alert, since=since(alert.since)) for key, alert in state.alerts.items()}
+    before = state.before if state.before.since is None or instant(state.before.since) <= latest else Streak()
+    retrained = state.retrained if state.retrained is None or instant(state.retrained) <= latest else None
+    return replace(state, window=None, alerts=alerts, previous={}, streak=before, before=before, retrained=retrained)
 
 
 def windows_of(

@@ -22,12 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from gpudrift.alerts.events import CHANGES, Alert, AlertState, Event, Streak, instant
+from gpudrift.alerts.watches import Watch, is_digest
 from gpudrift.judging.findings import Finding
 from gpudrift.vocabulary import ALARM_KINDS, SEVERITIES
 
 __all__ = ["FORMAT", "Memory", "delivered", "dumps", "load", "loads", "locked", "queued", "save", "trimmed"]
 
-FORMAT = "gpudrift/alerts-state/1"
+FORMAT = "gpudrift/alerts-state/2"
+OLDER = ("gpudrift/alerts-state/1",)
+"""Which did not know of which watch they were."""
 
 MOST_WAITING = 500
 """Messages that wait for one channel."""
@@ -50,11 +53,14 @@ class Memory:
         What could not be sent there yet, the oldest first.
     lost : mapping of channel to int
         Messages that were dropped there because too many waited.
+    watch : Watch
+        Whose reports it is made of.
     """
 
     state: AlertState = field(default_factory=AlertState)
     waiting: Mapping[str, tuple[Event, ...]] = field(default_factory=dict)
     lost: Mapping[str, int] = field(default_factory=dict)
+    watch: Watch = field(default_factory=Watch)
 
 
 def queued(memory: Memory, events: Sequence[Event], channels: Sequence[str]) -> Memory:
@@ -165,10 +171,11 @@ def save(path: str | os.PathLike[str], memory: Memory) -> None:
 
 def dumps(memory: Memory) -> str:
     """The state as JSON text, in ASCII."""
-    state = memory.state
+    state, watch = memory.state, memory.watch
     events = {event.id: event for line in memory.waiting.values() for event in line}
     document = {
         "format": FORMAT,
+        "watch": {"name": watch.name, "command": watch.command, "columns": sorted(watch.columns)},
         "window": state.window,
         "alerts": [_alert_document(alert) for alert in state.alerts.values()],
         "previous": [_alert_document(alert) for alert in state.previous.values()],
@@ -204,11 +211,12 @@ def loads(text: str) -> Memory:
         document = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    if not isinstance(document, dict) or document.get("format") not in (FORMAT, *OLDER):
         given = document.get("format") if isinstance(document, dict) else None
         raise ValueError(f"its format is {given!r:.60}, this version reads {FORMAT!r}")
     names = ("window", "alerts", "previous", "streak", "before", "retrained", "events", "messages", "waiting", "lost")
-    entries = _table(document, "the document", ("format", *names))
+    known = names if document["format"] in OLDER else (*names, "watch")
+    entries = _table(document, "the document", ("format", *known))
     messages = {event.id: event for event in (_event(entry) for entry in _list(entries["messages"], "messages"))}
     waiting = _channels(entries["waiting"], "waiting")
     for channel, line in waiting.items():
@@ -229,7 +237,18 @@ def loads(text: str) -> Memory:
         state,
         {channel: tuple(messages[one] for one in line) for channel, line in waiting.items()},
         {channel: _count(count, "lost") for channel, count in _channels(entries["lost"], "lost").items()},
+        _watch(entries["watch"]) if "watch" in entries else Watch(),
     )
+
+
+def _watch(entry: Any) -> Watch:
+    given = _table(entry, "watch", ("name", "command", "columns"))
+    name, command, columns = given["name"], given["command"], _list(given["columns"], "watch")
+    if not (isinstance(name, str) and isinstance(command, str) and len(name) <= 200 and len(command) <= 20):
+        raise ValueError("watch: name and command are short strings")
+    if not all(map(is_digest, columns)):
+        raise ValueError("watch: columns are not digests")
+    return Watch(name, command, frozenset(columns))
 
 
 def _no_constant(word: str) -> None:

@@ -29,10 +29,11 @@ from gpudrift.alerts.channels import (
     push_path,
     slack_document,
 )
-from gpudrift.alerts.events import Event, Window, advance, instant, size_of
+from gpudrift.alerts.events import SLACK, Event, Window, advance, instant, size_of, without_future
 from gpudrift.alerts.memory import Memory, delivered, load, locked, queued, save, trimmed
 from gpudrift.alerts.sending import SendingError
 from gpudrift.alerts.settings import Prometheus, Settings, Webhook
+from gpudrift.alerts.watches import Watch, difference, joined
 
 __all__ = ["RUN_FORMAT", "Outcome", "check_environment", "run_alerts"]
 
@@ -53,11 +54,17 @@ class Outcome:
         What the state file holds now.
     failures : mapping of channel to str
         What could not be sent, and why.
+    future : tuple of str
+        Windows that were left out, because they begin later than now and a day.
+    forgotten : str or None
+        The latest window of the state before, where it was one of these: it does not count any more.
     """
 
     events: tuple[Event, ...]
     memory: Memory
     failures: dict[str, str]
+    future: tuple[str, ...] = ()
+    forgotten: str | None = None
 
     @property
     def retrain(self) -> bool:
@@ -110,6 +117,7 @@ def run_alerts(
     settings: Settings,
     state: str | os.PathLike[str],
     *,
+    watch: Watch | None = None,
     send: Send = sending.send,
     clock: Callable[[], float] = time.time,
 ) -> Outcome:
@@ -121,6 +129,8 @@ def run_alerts(
     settings : Settings
     state : path
         One file for one watch: what is not found in a window is resolved.
+    watch : Watch, optional
+        Whose windows these are; by default all that is known is the name in the settings.
     send : callable
         As :func:`gpudrift.alerts.sending.send`.
     clock : callable
@@ -135,14 +145,32 @@ def run_alerts(
     OSError
         If the state cannot be read or written; then nothing was sent that is not remembered.
     ValueError
-        For a damaged state, windows that make no sense, or secrets that the environment lacks.
+        For a damaged state, or that of another watch; windows that make no sense, or all lie in the future; secrets
+        that the environment lacks.
     """
     check_environment(settings)
-    taken = tuple(windows)
+    given = tuple(windows)
+    latest = datetime.datetime.fromtimestamp(clock(), datetime.UTC) + SLACK
+    future = tuple(window.start for window in given if instant(window.start) > latest)
+    taken = tuple(window for window in given if instant(window.start) <= latest)
+    if future and not taken:
+        raise ValueError(
+            f"window {future[0]:.40} lies in the future: the clock here says {latest - SLACK:%Y-%m-%dT%H:%M} UTC; "
+            "correct the clock that wrote the report or this one, or give the time with --window"
+        )
+    mine = watch or Watch(settings.own_name)
     with locked(state):
         before = load(state)
-        events, now = advance(before.state, taken, settings.rules)
-        memory = queued(replace(before, state=now), events, settings.channels)
+        other = difference(before.watch, mine)
+        if other is not None:
+            raise ValueError(
+                f"{os.fspath(state)}: this is the state of another watch: {other}; use a state file of its own for "
+                "each watch, or delete this one to begin anew"
+            )
+        known = without_future(before.state, latest, min((w.start for w in taken), key=instant, default=None))
+        forgotten = None if known == before.state else before.state.window
+        events, now = advance(known, taken, settings.rules)
+        memory = queued(replace(before, state=now, watch=joined(before.watch, mine)), events, settings.channels)
         # Also where nothing is new: that the folder cannot be written must not be found out on the day of the alert.
         save(state, memory)
         failures: dict[str, str] = {}
@@ -157,7 +185,7 @@ def run_alerts(
             gauges = Gauges(clock(), None if judged is None else len(judged), unsent)
             text = prometheus_text(now, settings.name, gauges, settings.prometheus.series)
             _expose(settings.prometheus, settings.name, text.encode(), failures, send)
-    return Outcome(events, memory, failures)
+    return Outcome(events, memory, failures, future, forgotten)
 
 
 def _deliver(

@@ -70,6 +70,10 @@ class Prometheus:
     retries: int = 3
 
 
+UNNAMED = "gpudrift"
+"""What alerts say is watched, where nobody says what."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """All of ``[alerts]``.
@@ -87,7 +91,7 @@ class Settings:
     webhooks : mapping of name to Webhook
     """
 
-    name: str = "gpudrift"
+    name: str = UNNAMED
     state: str | None = None
     rules: Rules = field(default_factory=Rules)
     log: str | None = None
@@ -98,6 +102,11 @@ class Settings:
     def channels(self) -> tuple[str, ...]:
         """Names of the channels that get events, as the state file knows them."""
         return (*(("log",) if self.log else ()), *(f"webhook {name}" for name in self.webhooks))
+
+    @property
+    def own_name(self) -> str:
+        """The name that was given; empty where none was."""
+        return "" if self.name == UNNAMED else self.name
 
 
 def shown_url(url: str) -> str:
@@ -127,7 +136,7 @@ def read_settings(table: Any, place: str = "alerts") -> Settings:
     """
     mistakes: list[str] = []
     read = _Table(table, place, mistakes)
-    name = read.text("name", "gpudrift")
+    name = read.text("name", UNNAMED)
     state = read.path("state")
     factor = read.number("factor", 1.5, 1.0, 1e6, above=True)
     retrain = read.table("retrain")

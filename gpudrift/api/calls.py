@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any, TypedDict, Unpack, overload
 
 from gpudrift.api.engine import Table, opened_table, planned_place
-from gpudrift.api.saved import load_if_saved, whole_if_saved
+from gpudrift.api.saved import load_if_saved, of_side, whole_if_saved
+from gpudrift.columns.names import by_name, column_name, column_names
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
@@ -19,7 +20,9 @@ from gpudrift.fitting.columns import FitOptions
 from gpudrift.judging.report import Report
 from gpudrift.judging.rules.reading import Given as Rules
 from gpudrift.judging.rules.reading import read_rules, rule_bounds
+from gpudrift.judging.thresholds import Thresholds as ReadThresholds
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
+from gpudrift.sources import CsvOptions
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.version import __version__
 from gpudrift.windows.grouping import MOST_SEGMENTS, WHOLE, Grouping, GroupRequest
@@ -40,6 +43,7 @@ def fit(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Schema:
     """Fit a schema (kinds, edges, frequent values) to a reference without counting it.
 
@@ -47,16 +51,18 @@ def fit(
     ----------
     data : path, list of paths, table or mapping
         As for :func:`profile`.
-    columns, kinds, edges, backend, threads, progress, client, storage_options
+    columns, kinds, edges, backend, threads, progress, client, storage_options, csv
         As for :func:`profile`.
 
     Returns
     -------
     Schema
     """
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
     with opened_table(data, settings) as table:
-        return table.fit(fit_options(kinds, edges), columns)
+        return table.fit(fit_options(kinds, edges), _named(columns))
 
 
 class _Counting(TypedDict, total=False):
@@ -72,6 +78,8 @@ class _Counting(TypedDict, total=False):
     progress: Callable[[Progress], None] | None
     client: Any
     storage_options: Mapping[str, Any] | None
+    reference_storage_options: Mapping[str, Any] | None
+    csv: CsvOptions | Mapping[str, Any] | None
 
 
 @overload
@@ -136,6 +144,8 @@ def profile(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    reference_storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Profile | GroupedProfile:
     """Count a table in one pass: as a whole, or each time window and segment of it.
 
@@ -180,7 +190,12 @@ def profile(
         The result is the same to the bit. Tables in memory are counted here all the same.
     storage_options : mapping, optional
         Options of the file system that a URI names, as fsspec knows them (``{"key": …, "secret": …}``). They go to
-        whoever reads the files and are never shown.
+        whoever reads the files and are never shown. With them, rules are read too.
+    reference_storage_options : mapping, optional
+        Those of `schema`, where it is a URI in another place.
+    csv : CsvOptions or mapping, optional
+        How CSV files are written, as far as it should not be found: ``{"separator": ";", "decimal": ","}``; see
+        :class:`gpudrift.CsvOptions`.
 
     Returns
     -------
@@ -195,13 +210,18 @@ def profile(
     ValueError
         For unreadable files, columns that are not there, or options that make no sense.
     """
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
-    request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
-    given = None if schema is None else _known(schema)
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
+    request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
+    given = None if schema is None else _known(schema, of_side(settings, reference_storage_options))
     if given is not None and (kinds or edges or rules is not None):
         what = "kinds and edges" if kinds or edges else "bounds of rules"
         raise ValueError(f"{what} are fixed by the schema; set them when it is fitted")
-    options = fit_options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules)))
+    options, columns = (
+        fit_options(kinds, edges, {} if rules is None else rule_bounds(read_rules(rules, storage_options))),
+        _named(columns),
+    )
     with opened_table(data, settings) as table:
         if given is None:
             return fitted_profile(table, request, options, columns)
@@ -212,7 +232,7 @@ def fitted_profile(
     table: Table, request: GroupRequest, options: FitOptions, columns: Sequence[str] | None
 ) -> Profile | GroupedProfile:
     """What :func:`profile` returns of a table that bins are chosen from."""
-    counted = table.profile(request, options, columns).with_provenance(version=__version__)
+    counted = table.profile(request, options, columns).with_provenance(version=__version__).taking_what_comes()
     return counted if request else counted.total()
 
 
@@ -275,6 +295,9 @@ def compare(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    reference_storage_options: Mapping[str, Any] | None = None,
+    current_storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Report:
     """Compare two tables and judge every column.
 
@@ -291,8 +314,10 @@ def compare(
         and ``{"psi": 0.2}`` is short for ``{"*": {"psi": 0.2}}``.
     alpha : float
         Chance that noise alone lifts anything above its noise floor, all judged columns together.
-    backend, threads, progress, client, storage_options
+    backend, threads, progress, client, storage_options, csv
         As for :func:`profile`.
+    reference_storage_options, current_storage_options : mapping, optional
+        Those of one side, in place of `storage_options`.
 
     Returns
     -------
@@ -303,10 +328,16 @@ def compare(
     SchemaMismatchError
         If two profiles have no column with the same bins.
     FileNotFoundError, PermissionError, TypeError, ValueError
-        As for :func:`profile`.
+        As for :func:`profile`; and if one of the two has no rows.
     """
-    before, after = whole_if_saved(reference), whole_if_saved(current)
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    limits = None if thresholds is None else by_name(thresholds)
+    ReadThresholds.of(limits)  # what they cannot be is said before an hour of counting
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
+    of_before, of_after = (of_side(settings, one) for one in (reference_storage_options, current_storage_options))
+    before, after = whole_if_saved(reference, of_before), whole_if_saved(current, of_after)
+    columns = _named(columns)
     if isinstance(before, Profile) and (kinds or edges):
         raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
     if isinstance(before, Profile):
@@ -314,16 +345,19 @@ def compare(
     elif isinstance(after, Profile):
         if kinds or edges:
             raise ValueError("kinds and edges are fixed by the schema; set them when it is fitted")
-        before = whole_profile(before, settings, FitOptions(), columns, after)
+        before = whole_profile(before, of_before, FitOptions(), columns, after)
     else:
-        before = whole_profile(before, settings, fit_options(kinds, edges), columns)
+        before = whole_profile(before, of_before, fit_options(kinds, edges), columns)
     if not isinstance(after, Profile):
-        after = whole_profile(after, settings, FitOptions(), columns, before)
+        after = whole_profile(after, of_after, FitOptions(), columns, before)
     elif columns is not None:
         after = _selected(after, [name for name in columns if name in after.schema])
     comparison = compare_profiles(before, after)
-    verdict = judge_comparison(comparison, thresholds=thresholds, alpha=alpha, named=columns or ())
-    return Report(comparison, verdict)
+    verdict = judge_comparison(comparison, thresholds=limits, alpha=alpha, named=columns or ())
+    report = Report(comparison, verdict)
+    if 0 in (before.rows, after.rows) and report.judged == 0:
+        raise ValueError(f"nothing could be compared: {report.why_nothing()}")
+    return report
 
 
 def plan(
@@ -339,6 +373,9 @@ def plan(
     threads: int = 0,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    reference_storage_options: Mapping[str, Any] | None = None,
+    current_storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Plan:
     """What :func:`compare` and :func:`monitor` (two tables) or :func:`profile` (one) would take; nothing is counted.
 
@@ -348,26 +385,31 @@ def plan(
         The reference first. A saved profile costs nothing.
     like : Schema, Profile or path of a saved profile, optional
         Of the one table.
-    columns, time, every, zone, by, segments, backend, threads, client, storage_options
+    columns, time, every, zone, by, segments, backend, threads, client, storage_options, csv
         As for :func:`profile`.
+    reference_storage_options, current_storage_options : mapping, optional
+        As for :func:`compare`.
 
     Returns
     -------
     Plan
         Of which ``str`` makes lines for people.
     """
-    settings = Settings(backend, threads, client=client, storage_options=storage_options)
-    request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
-    known = None if like is None else _known(like)
+    settings = Settings(backend, threads, client=client, storage_options=storage_options, csv=CsvOptions.of(csv))
+    request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
+    of_reference, of_current = (of_side(settings, one) for one in (reference_storage_options, current_storage_options))
+    known, columns = None if like is None else _known(like, of_reference), _named(columns)
     planned = []
-    for data in map(load_if_saved, tables):
+    for number, given in enumerate(tables):
+        side = of_reference if number == 0 and len(tables) > 1 else of_current
+        data = load_if_saved(given, side)
         if isinstance(data, Profile | GroupedProfile):
             known = data
             label = str(data.provenance.get("source", "the profile"))
             rows = data.rows if isinstance(data, Profile) else int(data.rows.sum())
             planned.append(TablePlan(label, rows, len(data.schema), 0, 0, 1, 0, 0, 0, 0))
             continue
-        with opened_table(data, settings) as table:
+        with opened_table(data, side) as table:
             own = known.grouping if isinstance(known, GroupedProfile) else WHOLE
             asked = _there(table, request) if planned == [] and known is None and len(tables) > 1 else request
             schema = known if known is None or isinstance(known, Schema) else known.schema
@@ -411,8 +453,19 @@ def judge(
     """
     plain = comparison.comparison if isinstance(comparison, Report) else comparison
     return Report(
-        plain, judge_comparison(plain, thresholds=thresholds, alpha=alpha, named=named, measured=measured or {})
+        plain,
+        judge_comparison(
+            plain,
+            thresholds=None if thresholds is None else by_name(thresholds),
+            alpha=alpha,
+            named=column_names(named),
+            measured=by_name(measured),
+        ),
     )
+
+
+def _named(columns: Sequence[Any] | None) -> tuple[str, ...] | None:
+    return None if columns is None else tuple(map(column_name, columns))
 
 
 def fit_options(
@@ -420,12 +473,16 @@ def fit_options(
     edges: Mapping[str, Sequence[Any]] | None,
     bounds: Mapping[str, Sequence[Any]] | None = None,
 ) -> FitOptions:
-    return FitOptions(dict(kinds or {}), dict(edges or {}), dict(bounds or {}))
+    return FitOptions(by_name(kinds), by_name(edges), by_name(bounds))
 
 
-def _known(given: Schema | Profile | GroupedProfile | str | os.PathLike[str]) -> Schema | Profile | GroupedProfile:
-    found = load_if_saved(given)
-    return found if isinstance(found, Schema | Profile | GroupedProfile) else Profile.load(found)
+def _known(
+    given: Schema | Profile | GroupedProfile | str | os.PathLike[str], settings: Settings
+) -> Schema | Profile | GroupedProfile:
+    found = load_if_saved(given, settings)
+    if isinstance(found, Schema | Profile | GroupedProfile):
+        return found
+    return Profile.load(found, settings.storage_options)
 
 
 def _selected(counted: Profile, columns: Sequence[str]) -> Profile:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from gpudrift.api.calls import fit_options, profile, whole_profile
-from gpudrift.api.saved import whole_if_saved
+from gpudrift.api.saved import of_side, whole_if_saved
 from gpudrift.counts.profiles import Profile
 from gpudrift.execution.settings import Progress, Settings
 from gpudrift.judging.findings import Finding
@@ -15,6 +15,7 @@ from gpudrift.judging.rules.evaluation import evaluate
 from gpudrift.judging.rules.reading import Given as Rules
 from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.rules.suggestions import suggested_rules
+from gpudrift.sources import CsvOptions
 
 __all__ = ["check", "check_tables", "suggest_rules"]
 
@@ -32,6 +33,9 @@ def check(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    reference_storage_options: Mapping[str, Any] | None = None,
+    current_storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> list[Finding]:
     """Check a table by rules; what breaks one is told apart: broken data, moved data, or unlike the training at once.
 
@@ -47,8 +51,10 @@ def check(
     first : data, Profile or path of a saved profile, optional
         The first table after the training, perhaps `data` itself: a finding that is there already is ``skew``, and
         only what has come since is ``drift``.
-    kinds, edges, backend, threads, progress, client, storage_options
+    kinds, edges, backend, threads, progress, client, storage_options, csv
         As for :func:`profile`; kinds and edges concern the reference, or the data where there is none.
+    reference_storage_options, current_storage_options : mapping, optional
+        Those of the reference, and of `data` and `first`, in place of `storage_options`.
 
     Returns
     -------
@@ -60,8 +66,11 @@ def check(
     ValueError
         One line with every mistake in the rules; and as for :func:`profile`.
     """
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
-    return check_tables(data, rules, reference, first, settings, kinds=kinds, edges=edges)[0]
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
+    sides = of_side(settings, reference_storage_options), of_side(settings, current_storage_options)
+    return check_tables(data, read_rules(rules, storage_options), reference, first, sides, kinds=kinds, edges=edges)[0]
 
 
 def check_tables(
@@ -69,25 +78,29 @@ def check_tables(
     rules: Rules,
     reference: Any,
     first: Any,
-    settings: Settings,
+    sides: tuple[Settings, Settings],
     *,
     kinds: Mapping[str, str] | None = None,
     edges: Mapping[str, Sequence[Any]] | None = None,
 ) -> tuple[list[Finding], list[Profile]]:
-    """What :func:`check` finds, and the profiles it counted or loaded."""
+    """What :func:`check` finds, and the profiles it counted or loaded; settings are those of reference and data."""
     listed = read_rules(rules)
-    current, before, earliest = (None if one is None else whole_if_saved(one) for one in (data, reference, first))
+    of_before, of_current = sides
+    current, before, earliest = (
+        None if one is None else whole_if_saved(one, side)
+        for one, side in ((data, of_current), (reference, of_before), (first, of_current))
+    )
     if isinstance(current if before is None else before, Profile) and (kinds or edges):
         raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
     # Whoever is counted first fits the schema, with the rules' bounds as edges; a saved profile has one already.
     saved = next((one for one in (before, current, earliest) if isinstance(one, Profile)), None)
     options = fit_options(kinds, edges, rule_bounds(listed))
 
-    def counted(given: Any, schema: Profile | None) -> Profile:
-        return given if isinstance(given, Profile) else whole_profile(given, settings, options, schema=schema)
+    def counted(given: Any, schema: Profile | None, side: Settings = of_current) -> Profile:
+        return given if isinstance(given, Profile) else whole_profile(given, side, options, schema=schema)
 
     if before is not None:
-        before = saved = counted(before, saved)
+        before = saved = counted(before, saved, of_before)
     same = first is data or (isinstance(first, (str, os.PathLike)) and first == data)
     current = counted(current, saved)
     if earliest is not None:
@@ -109,5 +122,9 @@ def suggest_rules(baseline: Any, **options: Any) -> str:
     -------
     str
     """
-    given = whole_if_saved(baseline)
-    return suggested_rules(given if isinstance(given, Profile) else profile(given, **options))
+    given = whole_if_saved(baseline, Settings(storage_options=options.get("storage_options")))
+    if isinstance(given, Profile):
+        if options.get("kinds") or options.get("edges"):
+            raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
+        return suggested_rules(given)
+    return suggested_rules(profile(given, **options))

@@ -21,8 +21,10 @@ from gpudrift.backends import choose_backend, gpu_column
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.execution.asked import check_names
-from gpudrift.execution.cluster.dask import DaskCluster, check_client, with_client
-from gpudrift.execution.cluster.files import Files, count_files, fit_files, open_files, profile_files
+from gpudrift.execution.cluster.clients import check_client, with_client
+from gpudrift.execution.cluster.dask import DaskCluster
+from gpudrift.execution.cluster.files import count_files, fit_files, profile_files
+from gpudrift.execution.cluster.finding import Files, open_files
 from gpudrift.execution.cluster.graph import described
 from gpudrift.execution.cluster.partitions import all_fields, count_frame, fit_frame, profile_frame
 from gpudrift.execution.forecast import TablePlan
@@ -30,7 +32,8 @@ from gpudrift.execution.planning import planned
 from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
-from gpudrift.sources import Field, Source, is_parquet, is_uri, lies_on_gpu, open_source
+from gpudrift.hiding import hidden
+from gpudrift.sources import Field, Source, is_lake_table, is_parquet, is_query, is_uri, lies_on_gpu, open_source
 from gpudrift.windows.grouping import Grouping, GroupRequest
 
 __all__ = ["Table", "opened_table", "planned_place"]
@@ -69,9 +72,9 @@ def opened_table(data: Any, settings: Settings) -> Iterator[Table]:
     if _is_dask_frame(data):
         with DaskCluster(with_client(settings)) as cluster:
             yield _Frame(cluster, data)
-    elif settings.client is not None and _names_files(data):
+    elif settings.client is not None and (_names_files(data) or is_lake_table(data)):
         with DaskCluster(settings) as cluster:
-            yield _Distant(cluster, open_files(cluster, data, settings.storage_options))
+            yield _Distant(cluster, open_files(cluster, data, settings))
     else:
         yield _Here(_opened_here(data, settings), settings, on_gpu=lies_on_gpu(data))
 
@@ -186,7 +189,7 @@ def planned_place(settings: Settings) -> tuple[str, int, int, str]:
     check_client(settings.client)
     cluster = DaskCluster(settings)
     cluster.choose()
-    where = f"cluster {settings.client.scheduler.address}"
+    where = f"cluster {hidden(settings.client.scheduler.address)}"
     return where, cluster.workers, cluster.threads, ", ".join(sorted({one.name for one in cluster.gpus.values()}))
 
 
@@ -208,8 +211,12 @@ def _types(fields: Sequence[Field]) -> dict[str, pa.DataType]:
 
 def _opened_here(data: Any, settings: Settings) -> Source:
     options = settings.storage_options
-    remote = options is not None and _names_files(data) and any(is_uri(os.fsdecode(p)) for p in _listed(data))
-    return open_source(data, options if remote else None, gpu_column=gpu_column)
+    remote = options is not None and _names_files(data) and any(map(_in_store, _listed(data)))
+    return open_source(data, options if remote else None, gpu_column=gpu_column, csv=settings.csv)
+
+
+def _in_store(path: Any) -> bool:
+    return is_uri(os.fsdecode(path)) and not is_query(os.fsdecode(path))
 
 
 def _listed(data: Any) -> Sequence[Any]:

@@ -8,14 +8,18 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from gpudrift.api.calls import Thresholds, counted_profile, fitted_profile
 from gpudrift.api.engine import Table, opened_table
-from gpudrift.api.saved import load_if_saved
+from gpudrift.api.saved import load_if_saved, of_side
+from gpudrift.columns.names import by_name, column_name, column_names
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.execution.settings import Progress, Settings
 from gpudrift.fitting.columns import FitOptions
+from gpudrift.hiding import short
 from gpudrift.judging.calibration import Calibration
 from gpudrift.judging.monitoring import Limits, monitor_windows
 from gpudrift.judging.rules.reading import Given as Rules
@@ -23,6 +27,8 @@ from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names
 from gpudrift.judging.verdicts import ALPHA
 from gpudrift.judging.windows import Monitoring
+from gpudrift.places import is_uri
+from gpudrift.sources import CsvOptions
 from gpudrift.store.store import Added, Store
 from gpudrift.windows.grouping import MOST_SEGMENTS, NO_TIME, GroupRequest
 
@@ -58,6 +64,10 @@ def monitor(
     progress: Callable[[Progress], None] | None = None,
     client: Any = None,
     storage_options: Mapping[str, Any] | None = None,
+    reference_storage_options: Mapping[str, Any] | None = None,
+    current_storage_options: Mapping[str, Any] | None = None,
+    store_storage_options: Mapping[str, Any] | None = None,
+    csv: CsvOptions | Mapping[str, Any] | None = None,
 ) -> Monitoring:
     """Judge every time window of a table, and every segment of it, in one reading.
 
@@ -99,8 +109,10 @@ def monitor(
     batch : str, optional
         Name of the data in the store: a batch that comes again replaces itself; see
         :meth:`gpudrift.store.store.Store.add`.
-    backend, threads, progress, client, storage_options
+    backend, threads, progress, client, storage_options, csv
         As for :func:`gpudrift.profile`.
+    reference_storage_options, current_storage_options, store_storage_options : mapping, optional
+        Those of the baseline, of the data and of the store, in place of `storage_options`.
 
     Returns
     -------
@@ -111,15 +123,22 @@ def monitor(
     SchemaMismatchError
         If baseline and data were counted under other schemas.
     ValueError
-        If a column is missing or holds no times, there are too few windows to calibrate by, and as for
-        :func:`gpudrift.profile`.
+        If a column is missing or holds no times, there are too few windows to calibrate by, one of the two has no
+        rows, or no window is left to judge; and as for :func:`gpudrift.profile`.
     """
-    settings = Settings(backend, threads, progress, client=client, storage_options=storage_options)
+    settings = Settings(
+        backend, threads, progress, client=client, storage_options=storage_options, csv=CsvOptions.of(csv)
+    )
     _check_given(data, store, batch)
-    listed = () if rules is None else tuple(read_rules(rules))
-    request = GroupRequest(time, every, zone, (by,) if isinstance(by, str) else tuple(by), segments)
-    opened = _opened(store, storage_options)
-    before, current = load_if_saved(baseline), load_if_saved(data)
+    if isinstance(thresholds, str) and thresholds != CALIBRATED:
+        raise ValueError(f"thresholds: {short(thresholds)}, expected thresholds by column or {CALIBRATED!r}")
+    listed = () if rules is None else tuple(read_rules(rules, storage_options))
+    request = GroupRequest(None if time is None else column_name(time), every, zone, column_names(by), segments)
+    columns = None if columns is None else tuple(map(column_name, columns))
+    of_before, of_current = (of_side(settings, one) for one in (reference_storage_options, current_storage_options))
+    of_store = storage_options if store_storage_options is None else store_storage_options
+    opened = _opened(store, of_store)
+    before, current = load_if_saved(baseline, of_before), load_if_saved(data, of_current)
     # What cannot be is said before anything is counted; each table is opened once.
     if isinstance(current, Profile):
         raise ValueError(
@@ -128,13 +147,13 @@ def monitor(
     with ExitStack() as tables:
         now = None
         if data is not None and not isinstance(current, GroupedProfile):
-            now = tables.enter_context(opened_table(current, settings))
+            now = tables.enter_context(opened_table(current, of_current))
             if request.time is not None:
                 request.windows(now.types.get(request.time), "the data", now.types)
         if not isinstance(before, Profile | GroupedProfile):
             like = current if isinstance(current, GroupedProfile) else None
-            options = FitOptions(dict(kinds or {}), dict(edges or {}), rule_bounds(listed))
-            before = _baseline(before, settings, request, options, columns, like, windows=thresholds == CALIBRATED)
+            options = FitOptions(by_name(kinds), by_name(edges), rule_bounds(listed))
+            before = _baseline(before, of_before, request, options, columns, like, windows=thresholds == CALIBRATED)
         elif kinds or edges:
             raise ValueError("kinds and edges are fixed in a saved profile; set them when it is created")
         limits, of_segments, told = _limits(thresholds, before, rate)
@@ -144,11 +163,12 @@ def monitor(
         if now is not None:
             known = before if opened is None else GroupedProfile.empty(opened.schema, opened.grouping)
             current = _counted(now, known, request, columns)
+    _check_rows(before, current)
     touched: list[int] | None = None
     if store is not None:
-        opened = opened or _made(store, current, storage_options)
+        opened = opened or _made(store, current, of_store)
         current, touched = _stored(opened, current, batch, told)
-    return monitor_windows(
+    found = monitor_windows(
         before,
         current,
         rules=listed,
@@ -160,6 +180,17 @@ def monitor(
         named=columns or (),
         parameters=told,
     )
+    if not len(found):
+        raise ValueError(f"monitor: nothing could be judged: {found.why_nothing()}")
+    return found
+
+
+def _check_rows(before: Profile | GroupedProfile, current: GroupedProfile | None) -> None:
+    """Refuse a side without rows before a store is changed: an empty batch would replace what it held."""
+    sides = (("baseline", before), ("data", current))
+    empty = [what for what, side in sides if side is not None and not np.sum(side.rows)]
+    if empty:
+        raise ValueError(f"monitor: nothing could be judged: no rows in the {' and the '.join(empty)}")
 
 
 def _check_given(data: Any, store: Any, batch: str | None) -> None:
@@ -174,7 +205,7 @@ def _opened(store: Store | str | os.PathLike[str] | None, storage_options: Mappi
     if store is None or isinstance(store, Store):
         return store
     try:
-        return Store.open(store, storage_options)
+        return Store.open(store, storage_options if is_uri(os.fspath(store)) else None)
     except FileNotFoundError:
         return None
 
@@ -185,7 +216,7 @@ def _made(store: Store | str | os.PathLike[str], like: Any, storage_options: Map
         return store
     if like is None:
         raise FileNotFoundError(f"{os.fspath(store)}: no store of windows found, and no data to create one from")
-    return Store.create(store, like, storage_options=storage_options)
+    return Store.create(store, like, storage_options=storage_options if is_uri(os.fspath(store)) else None)
 
 
 def _stored(
@@ -285,8 +316,6 @@ def _limits(
 ) -> tuple[Limits | None, dict[str, Limits], dict[str, Any]]:
     """What to judge the table and its segments by, and how the document tells it."""
     if isinstance(given, str):
-        if given != CALIBRATED:
-            raise ValueError(f"thresholds: {given!r}, expected thresholds by column or {CALIBRATED!r}")
         given = calibrated(baseline, rate)
     if isinstance(given, Calibration):
         names = segment_names(baseline) if isinstance(baseline, GroupedProfile) else {}

@@ -24,19 +24,18 @@ import pyarrow.compute as pc
 from gpudrift.backends.contract import (
     ABSENT,
     NAN,
-    NEGATIVE_INFINITY,
     NULL,
     PACKED_SUM,
-    POSITIVE_INFINITY,
     GroupNumbers,
     Kernels,
     says_nan_is_null,
 )
 from gpudrift.backends.sketches import TailCounter, tail_of
 from gpudrift.columns.buffers import arrow_texts, numbers, validity_booleans
-from gpudrift.columns.conversion import coded_values, logical_type, numeric_values, utf8_texts
+from gpudrift.columns.conversion import CELL, NumericValues, coded_values, numeric_values, takes_all, utf8_texts
 from gpudrift.columns.device import DeviceColumn, DeviceTexts, host_array
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Column, Schema
+from gpudrift.columns.types import logical_type
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.counts.tails import Integers, Tail
@@ -105,6 +104,8 @@ class State:
         self.prepared: dict[int, Any] = {}
         self.skipped: dict[str, str] = {}
         self.findings: dict[str, str] = {}
+        self.seen: dict[str, str] = {}
+        """Types of columns that were given up because of them."""
 
     def add(
         self, batch: pa.RecordBatch, groups: GroupNumbers | None = None, known: int = 1, sizes: Integers | None = None
@@ -156,7 +157,12 @@ class State:
                 else:
                     self._add_categorical(position, batch.column(index), groups, here.size)
             except IncompatibleColumnError as error:
-                self.skip(column.name, error.reason, error.finding)
+                cell = (one.metadata or {}).get(CELL)
+                reason = error.reason if cell is None else f"{error.reason}: {cell.decode()}"
+                self.skip(column.name, reason, error.finding)
+                if error.finding in ("type changed", "unit changed"):  # of another file, it may be another type
+                    told = str(one.type.value_type if pa.types.is_dictionary(one.type) else one.type)
+                    self.seen[column.name] = min(told, self.seen.get(column.name, told))
 
     def _add_absent(self, position: int, here: Integers) -> None:
         raise NotImplementedError
@@ -211,14 +217,9 @@ class WholeState(State):
         if column.family == "skipped" or column.name in self.skipped:
             return None
         tail = self.tails.pop(position, None)
-        return ColumnCounts(
-            self.counts[None, self._bins(position)],
-            self.sums[None, self._bins(position)] if column.is_numeric else None,
-            self._special(position)[None],
-            self.low[position : position + 1],
-            self.high[position : position + 1],
-            [] if tail is None else [(0, tail)],
-        )
+        bins, one = self._bins(position), slice(position, position + 1)
+        rest = self._special(position)[None], self.low[one], self.high[one], [] if tail is None else [(0, tail)]
+        return ColumnCounts(self.counts[None, bins], self.sums[None, bins] if column.is_numeric else None, *rest)
 
     def _bins(self, position: int) -> slice:
         start = int(self.schema.offsets[position])
@@ -236,8 +237,10 @@ class WholeState(State):
         bins, here = self._bins(position), np.zeros(len(SPECIAL_SLOTS), np.int64)
         prepared = self._prepared(position)
         low, high = self.kernels.numeric(values, prepared, self.counts[bins], self.sums[bins], here)
-        negative, positive = values.infinities
-        here += np.array([negative, positive, 0, -negative - positive, 0])
+        for slot, rows in values.elsewhere:
+            found = int(np.count_nonzero(rows))
+            here[SPECIAL_SLOTS.index(slot)] += found
+            here[NULL] -= found
         if values.nan_is_null:
             here[NULL] += here[NAN]
             here[NAN] = 0
@@ -249,7 +252,7 @@ class WholeState(State):
     def _add_categorical(self, position: int, array: Any, groups: Any, known: int) -> None:
         column = self.schema.columns[position]
         values = array.texts if isinstance(array, DeviceColumn) else array
-        if isinstance(values, DeviceTexts) and logical_type(values.type)[0] == column.type:
+        if isinstance(values, DeviceTexts) and _by_text(values.type, column):
             grouped = values.grouped(column.categories, column.sketch)
             texts, by_code, others = utf8_texts(grouped.values), grouped.counts, grouped.others
         else:
@@ -321,8 +324,7 @@ class GroupState(State):
         nan_is_null = says_nan_is_null(one)
         values = numeric_values(array, column, nan_is_null=nan_is_null)
         counters.spill(len(array))
-        if any(values.infinities):
-            self._add_infinities(position, array, groups)
+        self._add_elsewhere(position, values, groups)
         nan_before = counters.special[:, NAN].copy() if values.nan_is_null else None
         self.kernels.numeric_groups(
             values,
@@ -337,14 +339,12 @@ class GroupState(State):
             counters.special[:, NULL] += counters.special[:, NAN] - nan_before
             counters.special[:, NAN] = nan_before
 
-    def _add_infinities(self, position: int, array: pa.Array, groups: GroupNumbers) -> None:
-        """Of floats that entered an integer column, where they look like nulls."""
-        plain = pc.run_end_decode(array) if pa.types.is_run_end_encoded(array.type) else array
-        values = plain.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    def _add_elsewhere(self, position: int, values: NumericValues, groups: GroupNumbers) -> None:
+        """Of rows that look like nulls to the kernels and are none."""
         special = self.counters[position].special
-        for slot, infinity in ((NEGATIVE_INFINITY, -np.inf), (POSITIVE_INFINITY, np.inf)):
-            found = np.bincount(groups[values == infinity], minlength=len(special))
-            special[:, slot] += found
+        for slot, rows in values.elsewhere:
+            found = np.bincount(groups[rows], minlength=len(special))
+            special[:, SPECIAL_SLOTS.index(slot)] += found
             special[:, NULL] -= found
 
     def _add_categorical(self, position: int, array: Any, groups: GroupNumbers, known: int) -> None:
@@ -358,6 +358,12 @@ class GroupState(State):
         if rest.size:
             hashes = self.kernels.hashes(coded.texts)
             self.tails[position].add(rest, codes, hashes, coded.texts, len(counters.cells), self.kernels)
+
+
+def _by_text(given: pa.DataType, column: Column) -> bool:
+    """Whether the values of a type are counted by their texts, so that cuDF may group them."""
+    word, _ = logical_type(given)
+    return word in ("text", "integer", "boolean") and (word == column.type or takes_all(column))
 
 
 class GroupCounters:
@@ -432,6 +438,7 @@ class Counted:
         self.tails: dict[tuple[int, int], Tail] = {}
         self.skipped: dict[str, str] = {}
         self.findings: dict[str, str] = {}
+        self.seen: dict[str, str] = {}
         self.filled: set[int] = set()
 
     def take(self, state: State) -> None:
@@ -457,7 +464,8 @@ class Counted:
             for group, tail in counts.tails:
                 key = int(place[group]), position
                 self.tails[key] = self.tails[key] + tail if key in self.tails else tail
-        for mine, theirs in ((self.skipped, state.skipped), (self.findings, state.findings)):
+        texts = (self.skipped, state.skipped), (self.findings, state.findings), (self.seen, state.seen)
+        for mine, theirs in texts:
             for name, text in theirs.items():
                 mine[name] = min(text, mine.get(name, text))
 
@@ -474,7 +482,7 @@ class Counted:
             self._forget_groups_without_rows()
         return GroupedProfile.blanked(
             self.schema, grouping, self.keys, self.rows, self.counts, self.sums, self.low, self.high,
-            self.tails, self.skipped, self.findings,
+            self.tails, self.skipped, self.findings, self.seen,
         )  # fmt: skip
 
     def _forget_groups_without_rows(self) -> None:

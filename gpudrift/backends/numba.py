@@ -15,10 +15,8 @@ for normal, uniform, lognormal(2) and Cauchy columns, 4 for constant and Zipf on
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -26,26 +24,13 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from gpudrift.backends.compiled import compiled
 from gpudrift.backends.contract import Integers
 from gpudrift.backends.counters import GroupState, State, WholeState
 from gpudrift.columns.conversion import NumericValues
 from gpudrift.columns.schema import Column, Schema, residual_shifts, residual_units
 
 __all__ = ["state", "warm_up"]
-
-
-def _compiled(function: Any = None, **options: Any) -> Any:
-    """Compile a loop that holds no interpreter lock, and keep it on disk if any folder can be written to.
-
-    fastmath stays off: contraction, or flushing subnormals to zero, would move values across edges.
-    """
-    if function is None:
-        return partial(_compiled, **options)
-    options |= {"nogil": True, "error_model": "numpy", "boundscheck": False}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # no folder for the cache: a container whose file system is read-only
-        return numba.njit(function, **options)
 
 
 BLOCK = 1024
@@ -262,7 +247,7 @@ def _bits(_: Any, __: Any) -> Any:
     return types.int64(types.float64), code
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _cell(value, mapping):
     """Monotone in ``value``: subtraction, absolute value, addition and shift round or cut, but never reverse."""
     distance = value - mapping.centre
@@ -270,7 +255,7 @@ def _cell(value, mapping):
     return mapping.half + cell if distance >= 0 else mapping.half - 1 - cell
 
 
-@_compiled
+@compiled
 def _build_guide(edges, mapping):
     """For each cell the number of edges in lower cells; shape (2 half + 1,)."""
     guide = np.empty(2 * mapping.half + 1, np.uint16)
@@ -283,7 +268,7 @@ def _build_guide(edges, mapping):
     return guide
 
 
-@_compiled
+@compiled
 def _crowd(values, guide, mapping):
     """Mean number of edges in the cells of some finite values."""
     edges = np.int64(0)
@@ -293,7 +278,7 @@ def _crowd(values, guide, mapping):
     return edges / values.size
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _search(value, search, first, last):
     """How many edges are at most ``value``, knowing that ``first <= the answer <= last``.
 
@@ -312,7 +297,7 @@ def _search(value, search, first, last):
     return first
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _shifted(word, by):
     """A word shifted to the right by 0 to 64 bits, in two steps because by 64 at once it cannot be.
 
@@ -323,7 +308,7 @@ def _shifted(word, by):
     return word >> half >> (by - half)
 
 
-@_compiled
+@compiled
 def _count_real(rows, bins, counts, sums, special, bounds):
     values, validity, offset = rows
     search, scales, guide, mapping = bins
@@ -384,7 +369,7 @@ def _count_real(rows, bins, counts, sums, special, bounds):
     bounds[1] = 0 if high == -1 else high
 
 
-@_compiled
+@compiled
 def _count_integer(rows, bins, counts, sums, special, bounds):
     values, validity, offset = rows
     search, shifts, guide, mapping = bins
@@ -424,7 +409,7 @@ def _count_integer(rows, bins, counts, sums, special, bounds):
     bounds[0], bounds[1] = low, high
 
 
-@_compiled
+@compiled
 def _unpack(packed, counts, sums):
     for slot in range(packed.size):
         counts[slot] += packed[slot] >> 40
@@ -432,7 +417,7 @@ def _unpack(packed, counts, sums):
         packed[slot] = 0
 
 
-@_compiled
+@compiled
 def _count_codes(codes, valid, counts):
     if valid.size:
         for row in range(codes.size):
@@ -443,7 +428,7 @@ def _count_codes(codes, valid, counts):
             counts[codes[row]] += 1
 
 
-@_compiled
+@compiled
 def _group_real(rows, bins, groups, counters, special, low, high):
     """As _count_real, each row into the counters of its group: count and sum in one word, group after group."""
     values, validity, offset = rows
@@ -495,7 +480,7 @@ def _group_real(rows, bins, groups, counters, special, low, high):
         high[group] = 0 if high[group] == -1 else high[group]
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _group_bounds(keys, owner, low, high):
     """Smallest and largest of each group of a block; most blocks hold one group where time orders the rows."""
     if owner.size == 0:
@@ -515,7 +500,7 @@ def _group_bounds(keys, owner, low, high):
         high[group] = max(high[group], keys[row])
 
 
-@_compiled
+@compiled
 def _group_integer(rows, bins, groups, counters, special, low, high):
     values, validity, offset = rows
     search, shifts, guide, mapping = bins
@@ -551,7 +536,7 @@ def _group_integer(rows, bins, groups, counters, special, low, high):
         _group_bounds(block, owner, low, high)
 
 
-@_compiled
+@compiled
 def _group_codes(codes, valid, listed, groups, counts, special, rest, others):
     """Count rows by the bin of their code; those whose code has none in the last, noted. Returns how many these are."""
     found, last = np.int64(0), np.int64(counts.shape[1] - 1)
@@ -574,7 +559,7 @@ def _group_codes(codes, valid, listed, groups, counts, special, rest, others):
     return found
 
 
-@_compiled
+@compiled
 def _scatter(groups, numbers, table):
     for row in range(groups.size):
         table[groups[row], numbers[row]] += 1
@@ -585,17 +570,17 @@ _P3, _P4 = np.uint64(0x165667B19E3779F9), np.uint64(0x85EBCA77C2B2AE63)
 _P5 = np.uint64(0x27D4EB2F165667C5)
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _rotated(word, by):
     return (word << np.uint64(by)) | (word >> np.uint64(64 - by))
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _round(lane, word):
     return _rotated(lane + word * _P2, 31) * _P1
 
 
-@_compiled(inline="always")
+@compiled(inline="always")
 def _word(data, position, size):
     word = np.uint64(0)
     for byte in range(size):
@@ -603,7 +588,7 @@ def _word(data, position, size):
     return word
 
 
-@_compiled
+@compiled
 def _hash_texts(data, starts, hashes):
     """XXH64 with seed 0 (xxHash specification 0.1.1) of ``data[starts[i]:starts[i + 1]]`` for every i."""
     for text in range(hashes.size):

@@ -11,7 +11,7 @@ runs while a thread reads the next batch costs nothing, and one that is waited f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any
@@ -87,5 +87,7 @@ class TimedSource:
         with self._clock.part("read"):
             self._source.soon(part, columns)
 
-    def with_types(self, types: Mapping[str, pa.DataType]) -> TimedSource:
-        return TimedSource(self._source.with_types(types), self._clock)
+    def with_types(
+        self, types: Mapping[str, pa.DataType], values: Mapping[str, Collection[bytes]] | None = None
+    ) -> TimedSource:
+        return TimedSource(self._source.with_types(types, values), self._clock)

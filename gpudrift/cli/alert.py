@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpudrift.cli.config import read_config
-from gpudrift.cli.options import EXIT_STATUS, check_output, complete_file, debug_option, split_gates
+from gpudrift.cli.config import read_config, storage_options_of
+from gpudrift.cli.options import EXIT_STATUS, check_output, complete_file, debug_option, split_gates, write_output
 from gpudrift.cli.saying import FOUND, say, say_warning
 
 if TYPE_CHECKING:
@@ -102,20 +100,34 @@ def alert(
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     from gpudrift.alerts import Settings, run_alerts
     from gpudrift.alerts.events import instant
+    from gpudrift.alerts.watches import watch_of
+    from gpudrift.places import is_uri
+    from gpudrift.places.content import place_label
 
     gates = split_gates(fail_on, _ALERT_GATES)
-    settings: Settings = read_config(config).get("alerts") or Settings()
+    options = read_config(config)
+    settings: Settings = options.get("alerts") or Settings()
     place = state or settings.state
     if place is None:
         raise click.UsageError("--state: no state file given; name one here or as state in [alerts]")
-    _check_alert_outputs(settings, place, json_path, [report_path, config])
-    document = _read_report(report_path)
+    if is_uri(place):
+        raise click.UsageError(f"--state: {place_label(place)!r} is not on this machine; runs lock the state file")
+    _check_alert_outputs(settings, place, json_path, [report_path, config], options)
+    document = _read_report(report_path, options)
     windows = _windows_of(document, report_path, window)
-    outcome = run_alerts(windows, settings, place)
-    last, latest = outcome.memory.state.window, windows[-1].start
+    outcome = run_alerts(windows, settings, place, watch=watch_of(document, settings.own_name))
+    if outcome.future:
+        say_warning(
+            f"{report_path}: {len(outcome.future):,} windows lie in the future and do not count, the first "
+            f"{min(outcome.future, key=instant)}"
+        )
+    if outcome.forgotten is not None:
+        say_warning(f"{place}: its latest window, {outcome.forgotten}, lies in the future and no longer counts")
+    last = outcome.memory.state.window
+    latest = max((one.start for one in windows if one.start not in outcome.future), key=instant)
     if last is not None and instant(latest) < instant(last):
         say_warning(f"window {latest} is older than {last}, the latest in {place}: ignored")
-    _write_alerts(outcome, settings, json_path, quiet)
+    _write_alerts(outcome, settings, json_path, quiet, options)
     found = {
         "new": any(event.change in ("opened", "grew") for event in outcome.events),
         "open": bool(outcome.memory.state.alerts),
@@ -145,7 +157,11 @@ def _windows_of(document: dict[str, Any], path: str, start: str | None) -> list[
     return [Window(start if start is not None else str(document.get("created", ""))[:10], tuple(findings), judged)]
 
 
-def _check_alert_outputs(settings: Settings, state: str, json_path: str | None, inputs: list[str | None]) -> None:
+def _check_alert_outputs(
+    settings: Settings, state: str, json_path: str | None, inputs: list[str | None], options: dict[str, Any]
+) -> None:
+    from gpudrift.places.content import same_place
+
     if settings.log == "stdout" and json_path == "-":
         raise click.UsageError("--json: the log of [alerts] already goes to standard output")
     files = {"--json": json_path, "--state": state, "log of [alerts]": settings.log}
@@ -153,18 +169,21 @@ def _check_alert_outputs(settings: Settings, state: str, json_path: str | None, 
         files["prometheus of [alerts]"] = settings.prometheus.file
     for option, path in files.items():
         for read in (*inputs, *(other for name, other in files.items() if name != option)):
-            with suppress(OSError):
-                if path is not None and read is not None and Path(path).samefile(read):
-                    raise click.UsageError(f"{option}: {path!r} is already used for something else")
-    check_output("--json", json_path, inputs)
+            if path is not None and read is not None and same_place(path, read):
+                raise click.UsageError(f"{option}: {path!r} is already used for something else")
+    check_output("--json", json_path, inputs, options)
 
 
-def _read_report(path: str) -> dict[str, Any]:
+def _read_report(given: str, options: dict[str, Any]) -> dict[str, Any]:
     """Read a report from a file that may hold anything."""
     import json
 
+    from gpudrift.places.content import place_label, read_place
+
+    path = place_label(given)
+    content = None if given == "-" else read_place(given, storage_options_of(options, "current"))
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text("utf-8")
+        text = sys.stdin.read() if content is None else content.decode("utf-8")
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: invalid JSON: {error}") from None
@@ -173,12 +192,14 @@ def _read_report(path: str) -> dict[str, Any]:
     return document
 
 
-def _write_alerts(outcome: Outcome, settings: Settings, json_path: str | None, quiet: bool) -> None:
+def _write_alerts(
+    outcome: Outcome, settings: Settings, json_path: str | None, quiet: bool, options: dict[str, Any]
+) -> None:
     """Print what changed; with ``--quiet`` only what could not be sent."""
     import json
 
     from gpudrift.alerts.channels import alert_lines, title
-    from gpudrift.files import write_whole
+    from gpudrift.places.content import write_place
 
     for channel, reason in outcome.failures.items():
         waiting = outcome.unsent.get(channel, 0)
@@ -191,7 +212,8 @@ def _write_alerts(outcome: Outcome, settings: Settings, json_path: str | None, q
         if json_path == "-":
             click.echo(text)
         else:
-            write_whole(json_path, text.encode() + b"\n")
+            content = text.encode() + b"\n"
+            write_output(json_path, options, lambda place, storage: write_place(place, content, storage))
     if quiet or json_path == "-" or settings.log == "stdout":
         return
     for event in outcome.events:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime
 import sys
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 import gpudrift
-from gpudrift.cli.config import read_config, read_rules
+from gpudrift.cli.config import read_config, read_rules, storage_options_of
 from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
@@ -21,8 +22,10 @@ from gpudrift.cli.options import (
     planned,
     running_options,
     split_gates,
+    write_output,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.cli.versions import version_option
 from gpudrift.vocabulary import FINDING_KINDS
 
 __all__ = ["check", "rules"]
@@ -60,6 +63,7 @@ kind (quality, drift, skew) of its findings.
     epilog=DATA_HELP.format(what="DATA is", profile=", or a saved profile") + _RULES_HELP + EXIT_STATUS,
 )
 @click.argument("data", shell_complete=complete_file)
+@version_option("data")
 @click.option(
     "--rules", required=True, metavar="RULES.toml", shell_complete=complete_file, help="The rules; see below."
 )
@@ -120,39 +124,53 @@ def check(
     from gpudrift.api.checking import check_tables
     from gpudrift.execution.settings import Settings
     from gpudrift.judging.findings import findings_document
+    from gpudrift.places.content import place_label, write_place
     from gpudrift.report.findings import lines
 
+    given = {"data": data, "reference": reference, "first": first, "rules": rules}
     gates, options = split_gates(fail_on, tuple(FINDING_KINDS)), read_config(config)
-    check_output("--json", json_path, [data, rules, reference, first, config])
-    listed = read_rules(rules)
+    check_output("--json", json_path, [*given.values(), config], options)
+    listed = read_rules(rules, options)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
             tables = [table for table in (reference, data) if table is not None]
             return print_plan(planned(tables, None, None, backend, threads, client, options))
         with progress_bar(quiet) as progress:
+
+            def sided(storage: Mapping[str, Any] | None) -> Settings:
+                return Settings(
+                    backend, threads, progress, client=client, storage_options=storage, csv=options.get("csv")
+                )
+
             found, counted = check_tables(
                 data,
                 listed,
                 reference,
                 first,
-                Settings(backend, threads, progress, client=client, storage_options=options.get("storage_options")),
+                (sided(storage_options_of(options, "reference")), sided(storage_options_of(options, "current"))),
                 kinds=options["kinds"],
                 edges=options["edges"],
             )
-    check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())])
-    about = {"data": data, "reference": reference, "first": first, "rules": {"source": rules, "count": len(listed)}}
+    check_output("--json", json_path, [path for one in counted for path in one.provenance.get("files", ())], options)
+    shown = {name: None if path is None else place_label(path) for name, path in given.items()}
+    about = shown | {"rules": {"source": shown["rules"], "count": len(listed)}}
     made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     document = findings_document(found, created=made, **about)
     text = json.dumps(document, indent=1, allow_nan=False).replace("\x7f", "\\u007f")  # and so all of it is printable
     if json_path == "-":
         click.echo(text)
     elif json_path is not None:
-        from gpudrift.files import write_whole
-
-        write_whole(json_path, f"{text}\n".encode())
+        write_output(json_path, options, lambda place, storage: write_place(place, f"{text}\n".encode(), storage))
     if json_path != "-" and not quiet:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-        for line in lines(found, data=data, reference=reference, rules=rules, count=len(listed), encoding=encoding):
+        for line in lines(
+            found,
+            data=place_label(data),
+            reference=shown["reference"],
+            rules=place_label(rules),
+            count=len(listed),
+            encoding=encoding,
+        ):
             say(line)
     return FOUND if any(one.kind in gates for one in found) else 0
 
@@ -176,8 +194,14 @@ def rules() -> None:
     help="The file to write.  [default: standard output]",
 )
 @click.option("--force", is_flag=True, help="Replace OUT.toml if it exists.")
+@click.option(
+    "--config",
+    metavar="FILE.toml",
+    shell_complete=complete_file,
+    help="Kinds, bin edges and storage options; see 'gpudrift compare --help'.",
+)
 @debug_option
-def suggest(baseline: str, *, output: str | None, force: bool) -> int:
+def suggest(baseline: str, *, output: str | None, force: bool, config: str | None) -> int:
     """Write rules that BASELINE keeps with some margin, for you to review and edit.
 
     \b
@@ -185,13 +209,23 @@ def suggest(baseline: str, *, output: str | None, force: bool) -> int:
       gpudrift rules suggest base.parquet
       gpudrift rules suggest base.parquet -o rules.toml
     """  # noqa: D301 - \b is how click is told to keep lines as they are
-    from gpudrift.files import write_whole
+    from gpudrift.places.content import holds, place_label, write_place
 
-    check_output("--output", output, [baseline])
-    if output is not None and not force and Path(output).is_file():
-        raise click.UsageError(f"--output: {output!r} already exists and may have been edited (--force replaces it)")
+    options = read_config(config)
+    check_output("--output", output, [baseline, config], options)
+    place = None if output is None else place_label(output)
+    storage = storage_options_of(options, "output")
+    if output is not None and not force and holds(output, storage, lambda _: False) is False:
+        raise click.UsageError(f"--output: {place!r} already exists and may have been edited (--force replaces it)")
     with progress_bar(quiet=False) as progress:
-        text = gpudrift.suggest_rules(baseline, progress=progress)
+        text = gpudrift.suggest_rules(
+            baseline,
+            kinds=options["kinds"],
+            edges=options["edges"],
+            csv=options.get("csv"),
+            storage_options=storage_options_of(options, "reference"),
+            progress=progress,
+        )
     if output is None:
         if (getattr(sys.stdout, "encoding", None) or "utf-8").lower() != "utf-8":
             # As TOML escapes it; what `say` makes of it is not TOML.
@@ -199,6 +233,6 @@ def suggest(baseline: str, *, output: str | None, force: bool) -> int:
         for line in text.split("\n")[:-1]:
             say(line)
     else:
-        write_whole(output, text.encode())
-        say(f"{output}: {sum('=' in line and line[0] not in '#[' for line in text.splitlines() if line)} rules")
+        write_output(output, options, lambda place, storage: write_place(place, text.encode(), storage))
+        say(f"{place}: {sum('=' in line and line[0] not in '#[' for line in text.splitlines() if line)} rules")
     return 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import gpudrift
-from gpudrift.cli.config import read_config
+from gpudrift.cli.config import calls_options, read_config
 from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
@@ -25,8 +26,10 @@ from gpudrift.cli.options import (
     share_between,
     split_gates,
     split_names,
+    write_output,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.cli.versions import version_option
 from gpudrift.vocabulary import ALSO_JUDGED, COLUMN_KINDS, DECIDING
 
 if TYPE_CHECKING:
@@ -48,8 +51,14 @@ FILE.toml of --config; every entry is optional:
   [columns."net income"]
   edges = [0, 1000, 50_000]              # your own bins
   thresholds = {{ wasserstein_scaled = 0.5 }}
+  [csv]                                  # of CSV files
+  separator = ";"                        # also: quote, thousands, header
+  decimal = ","
+  encoding = "cp1252"
+  missing = ["", "-"]                    # texts that are missing values
   [storage_options]                      # passed to fsspec, for s3://…
   endpoint_url = "https://…"
+  [reference.storage_options]            # or current, store, output
   [alerts]                               # see 'gpudrift alert --help'
 
 \b
@@ -68,6 +77,7 @@ _STATISTICS = fill(f"{', '.join(DECIDING)} (these have default thresholds), {', 
 )
 @click.argument("reference", shell_complete=complete_file)
 @click.argument("current", shell_complete=complete_file)
+@version_option("current")
 @columns_options
 @click.option(
     "--alpha",
@@ -113,8 +123,7 @@ def compare(
       gpudrift compare base.parquet today.csv --fail-on drift,schema
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     names, gates, options = split_names(columns), split_gates(fail_on, _GATES), read_config(config)
-    check_output("--json", json_path, [reference, current, config])
-    options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
+    check_output("--json", json_path, [reference, current, config], options)
     if alpha is not None:
         options["alpha"] = alpha
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
@@ -129,13 +138,13 @@ def compare(
                 threads=threads,
                 progress=progress,
                 client=client,
-                **options,
+                **calls_options(options, "reference", "current"),
             )
     read = [report.comparison.reference, report.comparison.current]
-    check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())])
-    _write_report(report, json_path, quiet, None if show_all else rows)
+    check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())], options)
+    _write_report(report, json_path, quiet, None if show_all else rows, options)
     if report.judged == 0:
-        raise ValueError(f"nothing could be compared: {_why_nothing(report)}")
+        raise ValueError(f"nothing could be compared: {report.why_nothing()}")
     found = {
         "drift": bool(report.drifted),
         "schema": bool(report.comparison.schema_changes),
@@ -169,25 +178,16 @@ def demo(json_path: str | None, rows: int) -> int:
     return 0
 
 
-def _write_report(report: Report, json_path: str | None, quiet: bool, rows: int | None) -> None:
+def _write_report(
+    report: Report, json_path: str | None, quiet: bool, rows: int | None, options: Mapping[str, Any] | None = None
+) -> None:
     if json_path == "-":
         say(report.to_json())
         return
     if json_path is not None:
-        report.to_json(json_path)
+        write_output(json_path, options, lambda place, storage: report.to_json(place, storage_options=storage))
     if quiet or sys.stdout is None:
         return
     from gpudrift.report.comparison import write
 
     write(report.document(rows), sys.stdout, columns=rows)
-
-
-def _why_nothing(report: Report) -> str:
-    """The reason why no column was judged."""
-    reasons = list(dict.fromkeys(str(column.reason) for column in report.columns))
-    if len(reasons) == 1:
-        names = ", ".join(repr(column.name) for column in report.columns[:3])
-        more = f" and {len(report) - 3} more columns" if len(report) > 3 else ""
-        return f"{names}{more}: {reasons[0]}"
-    first = report.columns[0]
-    return f"{first.name!r}: {first.reason}; and {len(report) - 1} more columns, for different reasons"

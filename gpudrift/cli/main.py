@@ -26,7 +26,17 @@ from gpudrift.cli import compare as cli_compare
 from gpudrift.cli import monitor as cli_monitor
 from gpudrift.cli import profile as cli_profile
 from gpudrift.cli.options import EXIT_STATUS
-from gpudrift.cli.saying import FAILED, USAGE, one_line, one_line_of, say_error, say_traceback, writing
+from gpudrift.cli.saying import (
+    FAILED,
+    USAGE,
+    is_of_output,
+    one_line,
+    one_line_of,
+    say_error,
+    say_traceback,
+    showing_warnings,
+    writing,
+)
 from gpudrift.errors import UnknownColumnError
 
 __all__ = ["main", "run"]
@@ -64,7 +74,8 @@ class _Commands(click.Group):
     def _status(self, arguments: list[str]) -> int:
         # Not click's own main: it turns a closed pipe into status 1, which here means that drift was found.
         try:
-            with writing(), self.make_context("gpudrift", arguments) as made:
+            shown = showing_warnings("--quiet" in arguments, "--debug" in arguments)
+            with shown, writing(), self.make_context("gpudrift", arguments) as made:
                 status = self.invoke(made)
             return status if isinstance(status, int) else 0
         except click.exceptions.Exit as stop:
@@ -81,8 +92,8 @@ class _Commands(click.Group):
             say_error("interrupted")
             return FAILED
         except BrokenPipeError as error:
-            if error.filename is not None:
-                raise
+            if error.filename is not None or not is_of_output(error):
+                raise  # a connection that broke is no reader that left
             # Whoever read our output is gone (head, a pager that was left): no more to say, but no success.
             return FAILED
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpudrift.cli.config import read_config, read_rules
+from gpudrift.cli.config import calls_options, read_config, read_rules, storage_options_of
 from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
@@ -29,8 +29,10 @@ from gpudrift.cli.options import (
     window_time,
     windows_asked,
     windows_options,
+    write_output,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
+from gpudrift.cli.versions import version_option
 from gpudrift.vocabulary import FINDING_KINDS
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ Examples:
 )
 @click.argument("baseline", shell_complete=complete_file)
 @click.argument("data", required=False, shell_complete=complete_file)
+@version_option("data")
 @windows_options
 @click.option(
     "--rules", metavar="RULES.toml", shell_complete=complete_file, help="Check every window against these rules."
@@ -171,17 +174,16 @@ def monitor(
     from gpudrift.api.watching import monitor as watch
 
     gates, names, options = split_gates(fail_on, tuple(FINDING_KINDS)), split_names(columns), read_config(config)
-    options.pop("alerts", None)  # only checked here: 'gpudrift alert' sends
     divided = windows_asked(time, every, zone, by, segments)
     asked = divided if rate is None else divided | {"rate": rate}
     _check_usage(data, store, batch, rate, thresholds, options)
-    check_output("--json", json_path, [baseline, data, rules, config])
+    check_output("--json", json_path, [baseline, data, rules, config], options)
     calibrated = thresholds == CALIBRATED
     if alpha is not None:
         options["alpha"] = alpha
     if calibrated:
         options["thresholds"] = CALIBRATED
-    listed = None if rules is None else read_rules(rules)
+    listed = None if rules is None else read_rules(rules, options)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
             tables = [baseline] if data is None else [baseline, data]
@@ -202,13 +204,13 @@ def monitor(
                 progress=progress,
                 client=client,
                 **asked,
-                **options,
+                **calls_options(options, "reference", "current", "store"),
             )
     read = [found.baseline.provenance, found.current.provenance]
-    check_output("--json", json_path, [path for one in read for path in one.get("files", ())])
-    _write(found, json_path, quiet, rows, windows)
+    check_output("--json", json_path, [path for one in read for path in one.get("files", ())], options)
+    _write(found, json_path, quiet, rows, windows, options)
     if not any(window.judged or window.findings for window in found):
-        raise ValueError(f"nothing could be judged: {_why_nothing(found)}")
+        raise ValueError(f"nothing could be judged: {found.why_nothing()}")
     return FOUND if any(one.kind in gates for one in found.findings) else 0
 
 
@@ -231,32 +233,19 @@ def _check_usage(
         raise click.UsageError("--thresholds calibrated cannot be combined with thresholds in --config")
 
 
-def _write(found: Monitoring, json_path: str | None, quiet: bool, rows: int, windows: int) -> None:
+def _write(
+    found: Monitoring, json_path: str | None, quiet: bool, rows: int, windows: int, options: dict[str, Any]
+) -> None:
     if json_path == "-":
         say(found.to_json())
         return
     if json_path is not None:
-        found.to_json(json_path)
+        write_output(json_path, options, lambda place, storage: found.to_json(place, storage_options=storage))
     if quiet or sys.stdout is None:
         return
     from gpudrift.report.windows import write
 
     write(found.document(), sys.stdout, rows=rows, windows=windows)
-
-
-def _why_nothing(found: Monitoring) -> str:
-    """The reason why no window was judged."""
-    from gpudrift.report.text import counted
-    from gpudrift.windows.grouping import NO_TIME
-
-    starts = found.current.starts
-    if len(found):
-        return f"none of {counted(len(found.compared), 'column')} could be compared in any window, mostly too few rows"
-    if not starts:
-        return "there are no rows"
-    if starts == (NO_TIME,):
-        return f"{counted(int(found.current.rows.sum()), 'row')} without a time, and none with one"
-    return "none of the selected windows has rows, or all of them lie in the future"
 
 
 # --- the store ------------------------------------------------------------------------------------------------------
@@ -307,7 +296,7 @@ def list_windows(folder: str, *, since: str | None, before: str | None, config: 
     for trouble in troubles:
         say(f"skipped: {trouble.reason}")
     if troubles:
-        raise ValueError(f"{folder}: {counted(len(troubles), 'file')} cannot be used (listed above)")
+        raise ValueError(f"{opened.storage.label}: {counted(len(troubles), 'file')} cannot be used (listed above)")
     return 0
 
 
@@ -348,7 +337,7 @@ def compact(folder: str, *, before: str | None, dry_run: bool, config: str | Non
     for start, files, batches in planned_ones:
         say(f"{opened.label(start)}: {counted(files, 'file')} {word}, from {_batches(batches)}")
     if not planned_ones:
-        say(f"{folder}: every window is already a single file")
+        say(f"{opened.storage.label}: every window is already a single file")
     return 0
 
 
@@ -377,14 +366,16 @@ def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None) ->
     for start in deleted:
         say(f"{opened.label(start)}: {'would be deleted' if dry_run else 'deleted'}")
     if not deleted:
-        say(f"{folder}: no window begins before {opened.label(limit)}")
+        say(f"{opened.storage.label}: no window begins before {opened.label(limit)}")
     return 0
 
 
 def _open(folder: str, config: str | None) -> Store:
+    from gpudrift.places import is_uri
     from gpudrift.store.store import Store
 
-    return Store.open(folder, read_config(config).get("storage_options"))
+    options = read_config(config)
+    return Store.open(folder, storage_options_of(options, "store") if is_uri(folder) else None)
 
 
 def _start(opened: Store, label: str) -> int:

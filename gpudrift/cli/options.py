@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import gpudrift
+from gpudrift.cli.config import calls_options, storage_options_of
 from gpudrift.cli.saying import showing_warnings
+from gpudrift.hiding import shown_address
 
 if TYPE_CHECKING:
     from gpudrift.execution.forecast import Plan
@@ -22,6 +24,7 @@ __all__ = [
     "EXIT_STATUS",
     "Command",
     "check_output",
+    "check_replaced",
     "columns_options",
     "complete_file",
     "complete_folder",
@@ -38,6 +41,7 @@ __all__ = [
     "window_time",
     "windows_asked",
     "windows_options",
+    "write_output",
 ]
 
 
@@ -225,17 +229,56 @@ def share_between(_context: click.Context, _option: click.Parameter, alpha: floa
     return alpha
 
 
-def check_output(option: str, output: str | None, inputs: Iterable[str | None]) -> None:
-    """Refuse, before any work is done, an output that cannot be written or that would replace an input."""
-    from gpudrift.files import check_writable
+def check_output(
+    option: str,
+    output: str | None,
+    inputs: Iterable[str | None],
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse, before any work is done, an output that cannot be written or that would replace an input.
+
+    ``options`` are those of ``--config``, which may open the place.
+    """
+    from gpudrift.places.content import check_place, place_label, same_place
 
     if output is None or (option == "--json" and output == "-"):
         return
-    check_writable(output)
+    check_place(output, storage_options_of(options or {}, "output"))
     for path in inputs:
-        with suppress(OSError):
-            if path is not None and Path(output).is_file() and Path(output).samefile(path):
-                raise click.UsageError(f"{option}: {output!r} is an input file")
+        if path is not None and same_place(output, path):
+            raise click.UsageError(f"{option}: {place_label(output)!r} is an input file")
+
+
+def check_replaced(option: str, output: str, options: Mapping[str, Any], *, force: bool) -> None:
+    """Refuse to replace what is no saved profile, unless it is empty or this is forced."""
+    from gpudrift.counts.sealed import says_sealed
+    from gpudrift.places.content import holds, place_label
+
+    if not force and holds(output, storage_options_of(options, "output"), says_sealed) is False:
+        shown = place_label(output)
+        raise click.UsageError(f"{option}: {shown!r} exists and is not a saved profile (--force replaces it)")
+
+
+def write_output(
+    output: str, options: Mapping[str, Any] | None, write: Callable[[str, Mapping[str, Any] | None], object]
+) -> None:
+    """Write a result to its place; one that a store does not take is kept on this machine, and the error says where."""
+    from gpudrift.places import is_uri
+
+    try:
+        write(output, storage_options_of(options or {}, "output"))
+    except (OSError, ValueError, ImportError) as error:
+        if not is_uri(output):
+            raise
+        import tempfile
+
+        name = output.partition("?")[0].rpartition("/")[2] or "output"
+        try:
+            kept = Path(tempfile.mkdtemp(prefix="gpudrift-")) / name
+            write(str(kept), None)
+        except OSError as other:
+            raise OSError(f"{error}; nor can it be kept on this machine: {other.strerror or other}") from error
+        raise OSError(f"{error}; the result is kept in {str(kept)!r}") from error
 
 
 _NAME = re.compile(r'\s*(?:"((?:[^"]|"")*)"|(?!\s*")([^,]*?))\s*(,|\Z)', re.DOTALL)
@@ -272,7 +315,7 @@ def split_gates(text: str | None, known: Sequence[str] = ("drift", "schema")) ->
 def opened_cluster(scheduler: str, workers: int, threads: int, backend: str, quiet: bool) -> Iterator[Any]:
     """Open the cluster that ``--scheduler`` names; None for threads of this process."""
     if workers and scheduler != "local":
-        raise click.UsageError(f"--workers requires --scheduler local, got {scheduler!r}")
+        raise click.UsageError(f"--workers requires --scheduler local, got {shown_address(scheduler)}")
     if scheduler == "threads":
         yield None
         return
@@ -295,6 +338,7 @@ def planned(
     **windows: Any,
 ) -> Plan:
     """Plan a run without counting anything."""
-    storage = options.get("storage_options")
+    asked = calls_options(options, "reference", "current")
+    asked = {name: value for name, value in asked.items() if name == "csv" or name.endswith("storage_options")}
     where: dict[str, Any] = {"backend": backend, "threads": threads, "client": client}
-    return gpudrift.plan(*tables, like=like, columns=names, storage_options=storage, **where, **windows)
+    return gpudrift.plan(*tables, like=like, columns=names, **where, **windows, **asked)

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 import gpudrift
-from gpudrift.cli.config import read_config, read_rules
+from gpudrift.cli.config import read_config, read_rules, storage_options_of
 from gpudrift.cli.options import (
     DATA_HELP,
     check_output,
+    check_replaced,
     columns_options,
     complete_file,
     debug_option,
@@ -23,8 +24,10 @@ from gpudrift.cli.options import (
     split_names,
     windows_asked,
     windows_options,
+    write_output,
 )
 from gpudrift.cli.saying import one_line, one_line_of, print_plan, progress_bar, say
+from gpudrift.cli.versions import version_option
 
 if TYPE_CHECKING:
     from gpudrift.counts.groups import GroupedProfile
@@ -44,9 +47,11 @@ MOST_SEGMENTS = 8
     + "\nSee 'gpudrift compare --help' for FILE.toml of --config; thresholds are ignored here.\n",
 )
 @click.argument("data", shell_complete=complete_file)
+@version_option("data")
 @click.option(
     "-o", "--output", required=True, metavar="OUT.parquet", shell_complete=complete_file, help="The file to write."
 )
+@click.option("--force", is_flag=True, help="Replace OUT.parquet even if it is not a saved profile.")
 @click.option(
     "--like",
     metavar="PROFILE",
@@ -67,6 +72,7 @@ def profile(
     data: str,
     *,
     output: str,
+    force: bool,
     like: str | None,
     rules: str | None,
     time: str | None,
@@ -95,12 +101,15 @@ def profile(
       gpudrift profile today.parquet -o today-profile.parquet --like base.parquet
       gpudrift profile train.parquet -o days.parquet --time ts --every 1d
     """  # noqa: D301 - \b is how click is told to keep lines as they are
+    from gpudrift.places.content import place_label
+
     names, options = split_names(columns), read_config(config)
     windows = windows_asked(time, every, zone, by, segments)
     if output == "-":
         raise click.UsageError("--output: a profile cannot be written to standard output")
-    check_output("--output", output, [data, like, config, rules])
-    listed = None if rules is None else read_rules(rules)
+    check_output("--output", output, [data, like, config, rules], options)
+    check_replaced("--output", output, options, force=force)
+    listed = None if rules is None else read_rules(rules, options)
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
         if dry_run:
             return print_plan(planned([data], like, names, backend, threads, client, options, **windows))
@@ -116,28 +125,45 @@ def profile(
                 threads=threads,
                 progress=progress,
                 client=client,
-                storage_options=options.get("storage_options"),
+                storage_options=storage_options_of(options, "current"),
+                reference_storage_options=storage_options_of(options, "reference"),
+                csv=options.get("csv"),
                 **windows,
             )
-    check_output("--output", output, counted.provenance.get("files", ()))
-    counted.save(output)
+    check_output("--output", output, counted.provenance.get("files", ()), options)
+    write_output(output, options, counted.save)
     if not quiet:
-        _describe(counted, output)
+        _describe(counted, place_label(output))
     return 0
 
 
 @click.command(short_help="Show versions and hardware, or describe a profile.")
 @click.argument("profile_path", metavar="[PROFILE]", required=False, shell_complete=complete_file)
+@click.option(
+    "--config",
+    metavar="FILE.toml",
+    shell_complete=complete_file,
+    help="Storage options; see 'gpudrift compare --help'.",
+)
 @debug_option
-def info(profile_path: str | None) -> int:
+def info(profile_path: str | None, *, config: str | None) -> int:
     """Show versions, cores, memory, and which backend would be used and why.
 
     With a saved PROFILE, of a table or of its windows, describe that instead.
     """
+    options = read_config(config)
     if profile_path is not None:
         from gpudrift.api.saved import load_saved
+        from gpudrift.places.content import place_label
+        from gpudrift.places.trouble import hidden
+        from gpudrift.sources.sql import is_query
 
-        _describe(load_saved(profile_path), profile_path)
+        if is_query(profile_path):
+            raise ValueError(
+                f"{hidden(profile_path)!r} is a query; expected a saved profile (gpudrift profile DATA -o FILE)"
+            )
+        storage = storage_options_of(options, "reference")
+        _describe(load_saved(profile_path, storage), place_label(profile_path))
         return 0
     import platform
     from importlib.metadata import version
@@ -187,6 +213,11 @@ def _describe(counted: Profile | GroupedProfile, path: str) -> None:
         say(f"skipped {plain(name, 40)}: {reason}")
     if len(skipped) > MOST_SKIPPED:
         say(f"and {len(skipped) - MOST_SKIPPED:,} more skipped columns")
+    notes = [f"{plain(name, 40)}: {plain(note)}" for name, own in made.get("reading", {}).items() for note in own]
+    for note in notes[:MOST_SKIPPED]:
+        say(f"note: {note}")
+    if len(notes) > MOST_SKIPPED:
+        say(f"and {len(notes) - MOST_SKIPPED:,} more notes")
 
 
 def _describe_windows(counted: GroupedProfile) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import gpudrift
+from gpudrift.hiding import hidden
 
 if TYPE_CHECKING:
     from gpudrift.execution.forecast import Plan
@@ -26,6 +27,7 @@ __all__ = [
     "LONGEST_MESSAGE",
     "USAGE",
     "how_far",
+    "is_of_output",
     "one_line",
     "one_line_of",
     "print_plan",
@@ -58,12 +60,28 @@ def writing() -> Iterator[None]:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF):
+        if (
+            error.filename is None
+            and is_of_output(error)
+            and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
+        ):
             with suppress(OSError, ValueError, AttributeError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             if error.errno != errno.EPIPE:
                 raise OSError(error.errno, f"cannot write: {error.strerror}", "standard output") from None
         raise
+
+
+def is_of_output(error: OSError) -> bool:
+    """Whether an error without a file came from printing: a library's own file has no more room without saying which.
+
+    Whoever writes in C is no frame; the last frame is who asked for it.
+    """
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    module = "" if last is None else str(last.tb_frame.f_globals.get("__name__", ""))
+    return module.partition(".")[0] in ("click", "rich") or module.startswith(__name__.rpartition(".")[0])
 
 
 def say(text: str) -> None:
@@ -78,7 +96,7 @@ def say_error(message: str) -> None:
     from gpudrift.report.text import plain
 
     with suppress(OSError):
-        click.echo(f"gpudrift: error: {plain(message, LONGEST_MESSAGE)}", err=True)
+        click.echo(f"gpudrift: error: {plain(hidden(message), LONGEST_MESSAGE)}", err=True)
 
 
 def say_warning(message: str) -> None:
@@ -86,7 +104,7 @@ def say_warning(message: str) -> None:
     from gpudrift.report.text import plain
 
     with suppress(OSError):
-        click.echo(f"gpudrift: warning: {plain(one_line_of(message), LONGEST_MESSAGE)}", err=True)
+        click.echo(f"gpudrift: warning: {plain(hidden(one_line_of(message)), LONGEST_MESSAGE)}", err=True)
 
 
 @contextmanager
@@ -116,7 +134,7 @@ def say_traceback() -> None:
 
     with suppress(OSError):
         for line in traceback.format_exc().splitlines():
-            click.echo(plain(line), err=True)
+            click.echo(plain(hidden(line)), err=True)
 
 
 def one_line_of(text: str) -> str:
@@ -130,6 +148,8 @@ def one_line(error: Exception) -> str:
         name = os.fsdecode(error.filename) if isinstance(error.filename, bytes) else error.filename
         return f"{name}: {error.strerror or type(error).__name__}"
     text = one_line_of(str(error))
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"{error.strerror}, in a file that is not named: temporary files or a cache"
     if isinstance(error, MemoryError):
         return f"out of memory: {text}" if text else "out of memory"
     # KeyError and the like say only what was looked for; so do empty messages.
@@ -144,16 +164,17 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
+
+    from gpudrift.report.terminal import console_of
 
     shown = Bar(
         TextColumn("counting"),
         BarColumn(40),
         TextColumn("{task.fields[values]}"),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console_of(stderr=True),
         transient=True,
     )
     started = time.monotonic()

@@ -1,19 +1,32 @@
 """From Arrow arrays to what the slot rule counts: the doors of every column, in one place.
 
 Whatever a table came from, a column enters here as an Arrow array and leaves as plain buffers: float64 or int64
-values with a validity bitmap, or codes into a list of texts. Conversions are exact or refused; a refusal concerns one
-column and says what was given and what was expected (:class:`~gpudrift.errors.IncompatibleColumnError`).
+values with a validity bitmap, or codes into a list of texts. Whether a value enters depends on the column, on its type
+and on the value alone, never on its neighbours; a refusal concerns one column and says what was given, what was
+expected and which option helps (:class:`~gpudrift.errors.IncompatibleColumnError`).
 
-The rules: float16, 32 and 64 are *real*; integers, dates, times, durations, timestamps and decimals of up to 18
-digits are *integer* in the unit or scale that the schema names; wider decimals become float64 by correctly rounded
-division; zone-aware times are UTC. Floats whose finite values are all whole and within 2**53 may enter an integer
-column, NaN as null, because that is what pandas makes of integers with gaps. Anything else is 'type changed'.
+Into a column of
+
+- *reals* go floats of every width, integers and decimals, each as the nearest float64 (which is off by at most one part
+  in 2**53), and booleans as 0 and 1;
+- *integers* go integers, floats and decimals that are whole (NaN as null, because that is what pandas makes of gaps),
+  and booleans as 0 and 1;
+- *decimals* of up to 18 digits, which are counted as integers of their last digit, go decimals, integers and floats,
+  rounded to that digit, ties to even: off by at most half of it. Decimals without a fraction are as integers;
+- *times* (timestamps and dates) go timestamps and dates of every unit, and texts in ISO 8601; see
+  :mod:`gpudrift.columns.moments`. With a zone and without one are two types;
+- *booleans* go 0 and 1 of every number type, and the texts ``true`` and ``false``;
+- *texts* go texts and, where ``true`` and ``false`` are all the reference had, booleans. Where the texts of the
+  reference are times, those that are none count as NaN;
+- *no type*, where the reference held only nulls, goes everything: what is no number counts as 0, or by its text.
+
+A kind that the user names takes more: categorical takes every value by its text, numbers without trailing zeros so
+that 1, 1.0 and 1.00 are one; and datetime and clock take naive times as UTC. Anything else is 'type changed'.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -22,56 +35,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gpudrift.columns.buffers import arrow_texts, booleans, fixed_width, validity, validity_booleans
-from gpudrift.columns.schema import LARGEST_INTEGER, Column, Schema
+from gpudrift.columns.moments import in_unit, parsed_texts
+from gpudrift.columns.numerals import decimals_to_float, numeral_texts, scaled_decimals
+from gpudrift.columns.refusals import refused
+from gpudrift.columns.schema import LARGEST_INTEGER, Column
+from gpudrift.columns.types import DECIMAL_DIGITS, is_text, logical_type, plain_array
 from gpudrift.errors import IncompatibleColumnError
 
 __all__ = [
+    "CELL",
     "INVALID_UTF8",
     "NAN_IS_NULL",
     "CodedValues",
     "NumericValues",
     "coded_values",
-    "default_kind",
-    "kinds_for",
-    "logical_type",
     "numeric_values",
     "stored_type",
     "stored_values",
+    "takes_all",
     "utf8_texts",
 ]
 
 INVALID_UTF8 = "a text is not valid UTF-8"
 NAN_IS_NULL = {b"gpudrift.nan": b"null"}
 """Field metadata that a source sets where the container cannot tell NaN from null (NumPy-backed pandas)."""
+CELL = b"gpudrift.cell"
+"""Field metadata that a source sets where one cell of a text file decides what a column is: where it is, in words."""
 
 EXACT_WHOLE = 2**53
-DECIMAL_DIGITS = 18
 
-_DEFAULT_KINDS = {
-    "float": "real",
-    "integer": "integer",
-    "decimal": "integer",
-    "boolean": "categorical",
-    "text": "categorical",
-    "timestamp": "datetime",
-    "date": "datetime",
-    "time": "integer",
-    "duration": "integer",
-    "null": "real",
-}
-
-_KINDS_FOR = {
-    "float": ("real", "integer", "categorical"),
-    "integer": ("integer", "real", "clock", "categorical", "identifier"),
-    "decimal": ("integer", "real"),
-    "boolean": ("categorical",),
-    "text": ("categorical", "identifier"),
-    "timestamp": ("datetime", "clock"),
-    "date": ("datetime", "clock"),
-    "time": ("integer",),
-    "duration": ("integer",),
-    "null": ("real",),
-}
+Booleans = npt.NDArray[np.bool_]
+Elsewhere = tuple[tuple[str, Booleans], ...]
 
 
 @dataclass(frozen=True)
@@ -88,15 +82,16 @@ class NumericValues:
         Bit of ``validity`` that belongs to row 0.
     nan_is_null : bool
         Count NaN as null.
-    infinities : (int, int)
-        How many of the invalid rows are -inf and +inf (floats that entered an integer column).
+    elsewhere : tuple of (slot, ndarray of bool, shape (rows,))
+        Which of the invalid rows are not null but belong to another special slot: "-inf" and "+inf" of floats that
+        entered a column of integers, "nan" of texts that are no times. Slots without rows are left out.
     """
 
     values: npt.NDArray[Any]
     validity: npt.NDArray[np.uint8] | None
     offset: int = 0
     nan_is_null: bool = False
-    infinities: tuple[int, int] = (0, 0)
+    elsewhere: Elsewhere = ()
 
     def valid(self) -> npt.NDArray[np.bool_]:
         """One boolean a row."""
@@ -126,58 +121,6 @@ class CodedValues:
     texts: pa.Array
 
 
-def logical_type(data_type: pa.DataType) -> tuple[str, str | None]:
-    """What an Arrow type is to the schema: a type word and, for integers that need one, the unit.
-
-    Raises
-    ------
-    IncompatibleColumnError
-        With finding 'unsupported' for nested and other types that have no place in a profile.
-    """
-    types = pa.types
-    data_type = _plain_type(data_type)
-    if types.is_dictionary(data_type):
-        return logical_type(data_type.value_type)
-    simple = {
-        "float": types.is_floating,
-        "integer": types.is_integer,
-        "boolean": types.is_boolean,
-        "text": _is_text,
-        "null": types.is_null,
-    }
-    for word, matches in simple.items():
-        if matches(data_type):
-            return word, None
-    if types.is_timestamp(data_type):
-        return "timestamp", f"timestamp[{data_type.unit}{', UTC' if data_type.tz is not None else ''}]"
-    if types.is_date(data_type):
-        return "date", "date[day]"
-    if types.is_time(data_type):
-        return "time", f"time[{data_type.unit}]"
-    if types.is_duration(data_type):
-        return "duration", f"duration[{data_type.unit}]"
-    if types.is_decimal(data_type):
-        narrow = data_type.precision <= DECIMAL_DIGITS
-        return "decimal", f"decimal[{data_type.scale}]" if narrow else None
-    what = "nested type" if types.is_nested(data_type) else "type"
-    raise IncompatibleColumnError("unsupported", f"{what} {data_type} cannot be counted")
-
-
-def default_kind(data_type: pa.DataType) -> str:
-    """The kind a column of this Arrow type gets unless its values or the user say otherwise."""
-    word, unit = logical_type(data_type)
-    if pa.types.is_dictionary(_plain_type(data_type)) and word in ("text", "integer", "boolean"):
-        return "categorical"
-    if word == "decimal" and unit is None:
-        return "real"
-    return _DEFAULT_KINDS[word]
-
-
-def kinds_for(word: str) -> tuple[str, ...]:
-    """The kinds that a user may ask for, given the type word of a column."""
-    return (*_KINDS_FOR[word], "skipped")
-
-
 def numeric_values(array: pa.Array, column: Column, *, nan_is_null: bool = False) -> NumericValues:
     """One batch of a numeric column as float64 or int64 in the schema's unit.
 
@@ -193,19 +136,36 @@ def numeric_values(array: pa.Array, column: Column, *, nan_is_null: bool = False
     Raises
     ------
     IncompatibleColumnError
-        'type changed' or 'unit changed', with both types in the reason.
+        'type changed', with both types in the reason.
     """
-    array = _plain_array(array)
-    if pa.types.is_null(array.type):
+    array = plain_array(array)
+    word, _ = logical_type(array.type)
+    if _holds_nothing(array, word if column.family != "real" else ""):
         dtype = np.float64 if column.family == "real" else np.int64
         rows = len(array)
         return NumericValues(np.zeros(rows, dtype), np.zeros((rows + 7) // 8, np.uint8))
+    if word == "text" and column.quantity in ("timestamp", "date") and column.type != "null":
+        return _times_of_texts(array, column)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    word, _ = logical_type(array.type)
     if column.family == "real":
         return _real_values(array, word, column, nan_is_null)
+    if column.type == "null":
+        return _presence(array, np.int64) if word != "integer" else _integers(array)
+    if column.quantity in ("timestamp", "date"):
+        return _times(array, word, column)
     return _integer_values(array, word, column)
+
+
+def _holds_nothing(array: pa.Array, word: str) -> bool:
+    """Whether there is no value, which enters every column: nulls of any type and, as pandas writes them, NaN."""
+    if array.null_count == len(array):
+        return True
+    if word != "float" or pa.types.is_dictionary(array.type):
+        return False
+    values = fixed_width(array, array.type.to_pandas_dtype())
+    valid = validity_booleans(array)
+    return bool((np.isnan(values) if valid is None else np.isnan(values) | ~valid).all())
 
 
 def stored_values(array: pa.Array, column: Column, *, nan_is_null: bool = False) -> tuple[str, NumericValues]:
@@ -220,7 +180,7 @@ def stored_values(array: pa.Array, column: Column, *, nan_is_null: bool = False)
     NumericValues
         With values of that type.
     """
-    plain = _plain_array(array)
+    plain = plain_array(array)
     stored = stored_type(plain.type, column)
     if stored is None:
         values = numeric_values(array, column, nan_is_null=nan_is_null)
@@ -236,18 +196,18 @@ def stored_type(given: pa.DataType, column: Column) -> str | None:
     types = pa.types
     if types.is_dictionary(given) or types.is_null(given):
         return None
-    word, _ = logical_type(given)
+    word, unit = logical_type(given)
     if column.family == "real":
         plain = word == "float" and column.type in ("float", "null")
         return f"float{given.bit_width}" if plain else None
-    if word != column.type:
+    if word != column.type or word == "text":
         return None
     if word == "integer":
         return str(given)
     if word == "decimal":
         same = types.is_decimal128(given) and column.unit == f"decimal[{given.scale}]"
         return "decimal128" if same and given.precision <= DECIMAL_DIGITS else None
-    return f"int{given.bit_width}" if given == _unit_type(column, given) else None
+    return f"int{given.bit_width}" if unit == column.unit and not types.is_date64(given) else None
 
 
 def coded_values(array: pa.Array, column: Column) -> CodedValues:
@@ -260,20 +220,57 @@ def coded_values(array: pa.Array, column: Column) -> CodedValues:
     IncompatibleColumnError
         'type changed', or 'unreadable' where a text is not valid UTF-8.
     """
-    array = _plain_array(array)
-    if pa.types.is_null(array.type):
+    array = plain_array(array)
+    word, _ = logical_type(array.type)
+    if _holds_nothing(array, word):
         rows = len(array)
         return CodedValues(np.zeros(rows, np.int32), np.zeros(rows, np.bool_), arrow_texts([]))
-    word, _ = logical_type(array.type)
-    if word == "float" and column.type == "integer":
-        if pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        array, word = _whole_integers(array, column), "integer"
-    if word != column.type:
-        raise _type_changed(array.type, column)
+    by_text = word in ("text", "integer", "boolean") and (word == column.type or takes_all(column))
+    if not by_text:
+        array = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        array = numeral_texts(array) if takes_all(column) else _by_value(array, word, column)
     if not pa.types.is_dictionary(array.type):
         array = pc.dictionary_encode(array)
     return _decoded(array)
+
+
+def takes_all(column: Column) -> bool:
+    """Whether a categorical column takes values of every type, by their texts."""
+    return column.forced or column.type == "null"
+
+
+def _by_value(array: pa.Array, word: str, column: Column) -> pa.Array:
+    """Values of another type as the column has them: as texts, booleans or integers."""
+    if column.type == "integer" and word in ("float", "decimal", "boolean"):
+        whole = _integer_values(array, word, column)
+        if whole.elsewhere:
+            raise refused(array.type, column, "inf", "an infinity is no integer code")
+        return pa.array(whole.values, mask=~whole.valid())
+    if column.type == "boolean" and word in ("float", "decimal", "integer", "text"):
+        return _truths(array, word, column)
+    if column.type == "text" and word == "boolean":
+        spelled = {
+            text.decode("utf-8", "replace").lower(): text.decode("utf-8", "replace") for text in column.categories
+        }
+        if spelled and spelled.keys() <= {"true", "false"} and len(spelled) == len(column.categories):
+            return pc.if_else(array, spelled.get("true", "true"), spelled.get("false", "false"))
+    raise refused(array.type, column, _first(array))
+
+
+def _truths(array: pa.Array, word: str, column: Column) -> pa.Array:
+    """Zeros and ones, or the words, as booleans."""
+    if word == "text":
+        utf8_texts(array)
+        lowered = pc.utf8_lower(array)
+        true, false = pc.equal(lowered, "true"), pc.equal(lowered, "false")
+    else:
+        array = array if word != "float" else pc.if_else(pc.is_nan(array), None, array)
+        number = array.cast(pa.float64()) if word == "decimal" else array
+        true, false = pc.equal(number, 1), pc.equal(number, 0)
+    fits = pc.or_(true, false)
+    if pc.all(fits).as_py() is False:
+        raise refused(array.type, column, _first(array, ~booleans(fits.fill_null(True))))
+    return true
 
 
 def _decoded(array: pa.DictionaryArray) -> CodedValues:
@@ -295,8 +292,8 @@ def utf8_texts(dictionary: pa.Array) -> pa.Array:
     IncompatibleColumnError
         'unreadable' where a text is not valid UTF-8.
     """
-    dictionary = _plain_array(dictionary)
-    if not _is_text(dictionary.type):
+    dictionary = plain_array(dictionary)
+    if not is_text(dictionary.type):
         dictionary = dictionary.cast(pa.string())  # true, false; decimal text
     try:
         dictionary.validate(full=True)
@@ -306,168 +303,149 @@ def utf8_texts(dictionary: pa.Array) -> pa.Array:
 
 
 def _real_values(array: pa.Array, word: str, column: Column, nan_is_null: bool) -> NumericValues:
-    accepted = ("float", "decimal") if column.type in ("float", "null") else ("float", column.type)
-    if word not in accepted:
-        raise _type_changed(array.type, column)
     bitmap, offset = validity(array)
-    if word == "decimal":
-        return NumericValues(_decimals_to_float(array), bitmap, offset)
-    if word == "integer":
+    if word == "float":
         values = fixed_width(array, array.type.to_pandas_dtype())
-        magnitude = values[NumericValues(values, bitmap, offset).valid()]
-        if magnitude.size and not (int(magnitude.min()) >= -EXACT_WHOLE and int(magnitude.max()) <= EXACT_WHOLE):
-            raise IncompatibleColumnError("type changed", "an integer beyond 2**53 is no exact float64")
-        return NumericValues(values.astype(np.float64), bitmap, offset)
-    values = fixed_width(array, array.type.to_pandas_dtype())
-    return NumericValues(values.astype(np.float64, copy=False), bitmap, offset, nan_is_null)
+        return NumericValues(values.astype(np.float64, copy=False), bitmap, offset, nan_is_null)
+    if word == "decimal":
+        return NumericValues(decimals_to_float(array), bitmap, offset)
+    if word == "integer":
+        return NumericValues(fixed_width(array, array.type.to_pandas_dtype()).astype(np.float64), bitmap, offset)
+    if word == "boolean":
+        return NumericValues(booleans(array).astype(np.float64), bitmap, offset)
+    if column.type == "null":
+        return _presence(array, np.float64)
+    raise refused(array.type, column, _first(array))
+
+
+def _presence(array: pa.Array, dtype: Any) -> NumericValues:
+    """Of values that are no numbers of a column without a type: that they are there."""
+    return NumericValues(np.zeros(len(array), dtype), *validity(array))
 
 
 def _integer_values(array: pa.Array, word: str, column: Column) -> NumericValues:
-    if word == "float" and column.type == "integer":
-        return _whole_floats(array, column)
+    if column.type == "decimal" and word in ("decimal", "float", "integer", "boolean"):
+        return _decimals(array, word, column)
+    if column.type in ("integer", "boolean") and word in ("integer", "float", "decimal", "boolean"):
+        return _whole(array, word, column)
     if word != column.type:
-        raise _type_changed(array.type, column)
-    if word != "integer":
-        array = _in_unit(array, column)
-    bitmap, offset = validity(array)
+        raise refused(array.type, column, _first(array))
+    unit = (column.unit or "").partition("[")[2].rstrip("]")
+    return NumericValues(in_unit(array, unit), *validity(array))
+
+
+def _whole(array: pa.Array, word: str, column: Column) -> NumericValues:
+    """Whole numbers of any type."""
+    if word == "float":
+        return _rounded_floats(array, column, 0)
     if word == "decimal":
-        words = np.frombuffer(array.buffers()[1], dtype="<i8")
-        values = np.ascontiguousarray(words[2 * array.offset : 2 * (array.offset + len(array)) : 2])
-    elif pa.types.is_uint64(array.type):
+        return _scaled(array, column, 0)
+    return _integers(array) if word == "integer" else NumericValues(booleans(array).astype(np.int64), *validity(array))
+
+
+def _integers(array: pa.Array) -> NumericValues:
+    if pa.types.is_uint64(array.type):
         # Beyond 2**63 - 1 the closed last bin takes the value; the report says so.
         values = np.minimum(fixed_width(array, np.uint64), np.uint64(LARGEST_INTEGER)).astype(np.int64)
-    elif pa.types.is_integer(array.type):
-        values = fixed_width(array, array.type.to_pandas_dtype()).astype(np.int64, copy=False)
     else:
-        bits = np.int32 if array.type.bit_width == 32 else np.int64
-        values = fixed_width(array, bits).astype(np.int64, copy=False)
-    return NumericValues(values, bitmap, offset)
+        values = fixed_width(array, array.type.to_pandas_dtype()).astype(np.int64, copy=False)
+    return NumericValues(values, *validity(array))
 
 
-def _in_unit(array: pa.Array, column: Column) -> pa.Array:
-    """Convert a timestamp, date, time, duration or decimal array to the column's unit, exactly or not at all."""
-    given = array.type
-    target = _unit_type(column, given)
-    if target is None:
-        raise _type_changed(given, column)
-    if given == target:
-        return array
-    try:
-        return array.cast(target)
-    except pa.ArrowInvalid:
-        reason = f"{given} does not convert exactly to the schema's {column.unit}"
-        raise IncompatibleColumnError("unit changed", reason) from None
+def _decimals(array: pa.Array, word: str, column: Column) -> NumericValues:
+    """Numbers in a column of decimals, as integers of its last digit."""
+    scale = int((column.unit or "").partition("[")[2].rstrip("]"))
+    if word == "float":
+        return _rounded_floats(array, column, scale)
+    if word == "decimal":
+        return _scaled(array, column, scale)
+    if scale < 0:
+        return _scaled(array.cast(pa.int64()).cast(pa.decimal128(38, 0)), column, scale)
+    whole = _integers(array) if word == "integer" else NumericValues(booleans(array).astype(np.int64), *validity(array))
+    factor = 10**scale
+    if factor > LARGEST_INTEGER:
+        raise refused(array.type, column, _first(array))
+    beyond = whole.valid() & (
+        (whole.values > LARGEST_INTEGER // factor) | (whole.values < -(LARGEST_INTEGER // factor))
+    )
+    if beyond.any():
+        raise refused(array.type, column, _first(array, beyond), "it has more digits")
+    with np.errstate(over="ignore"):
+        return NumericValues(whole.values * factor, whole.validity, whole.offset)
 
 
-def _unit_type(column: Column, given: pa.DataType) -> pa.DataType | None:
-    """The Arrow type whose integers are in the column's unit; None where no conversion could be right."""
-    unit = (column.unit or "").partition("[")[2].rstrip("]")
-    if column.type == "timestamp":
-        base, _, zone = unit.partition(", ")
-        if (given.tz is not None) != bool(zone):
-            return None  # naive against aware: the offset is anyone's guess
-        return pa.timestamp(base, given.tz)
-    if column.type == "date":
-        return pa.date32()
-    if column.type == "time":
-        return pa.time32(unit) if unit in ("s", "ms") else pa.time64(unit)
-    if column.type == "duration":
-        return pa.duration(unit)
-    return pa.decimal128(DECIMAL_DIGITS, int(unit)) if unit else None
+def _scaled(array: pa.Array, column: Column, scale: int) -> NumericValues:
+    values, bad = scaled_decimals(array, scale, whole=scale <= 0)
+    if bad.any():
+        raise refused(array.type, column, _first(array, bad), _unfit(scale))
+    return NumericValues(values, *validity(array))
 
 
-def _whole_floats(array: pa.Array, column: Column) -> NumericValues:
-    """Floats as int64 with NaN and the infinities invalid; 'type changed' unless all finite values are whole."""
+def _unfit(scale: int) -> str:
+    return "it is no whole number of 64 bits" if scale <= 0 else "it has more than 18 digits"
+
+
+def _rounded_floats(array: pa.Array, column: Column, scale: int) -> NumericValues:
+    """Floats as int64 multiples of ``10**-scale``, NaN and the infinities invalid; refused unless all finite ones fit.
+
+    Without decimal places they must be whole and within 2**53, beyond which floats skip integers.
+    """
     values = fixed_width(array, array.type.to_pandas_dtype()).astype(np.float64, copy=False)
     bitmap, offset = validity(array)
     valid = NumericValues(values, bitmap, offset).valid()
     finite = valid & np.isfinite(values)
     numbers = np.where(finite, values, 0.0)
-    if not np.all((np.floor(numbers) == numbers) & (np.abs(numbers) <= EXACT_WHOLE)):
-        raise _type_changed(array.type, column, "its values are not all whole numbers within 2**53")
-    infinities = (
-        int(np.count_nonzero(valid & (values == -np.inf))),
-        int(np.count_nonzero(valid & (values == np.inf))),
-    )
-    bitmap = np.packbits(finite, bitorder="little")
-    return NumericValues(numbers.astype(np.int64), bitmap, 0, infinities=infinities)
+    if scale <= 0:
+        # Of decimals without a fraction the unit may be ten, or more.
+        numbers = numbers if scale == 0 else numbers / 10.0**-scale
+        bad = (np.floor(numbers) != numbers) | (np.abs(numbers) > EXACT_WHOLE)
+        detail = "its values are not all whole numbers within 2**53"
+    else:
+        numbers = np.rint(numbers * 10.0**scale)
+        bad, detail = np.abs(numbers) >= 10.0**DECIMAL_DIGITS, _unfit(scale)
+    if bad.any():
+        raise refused(array.type, column, values[bad.argmax()].item(), detail)
+    ends = (("-inf", valid & (values == -np.inf)), ("+inf", valid & (values == np.inf)))
+    elsewhere = tuple((slot, rows) for slot, rows in ends if rows.any())
+    return NumericValues(numbers.astype(np.int64), np.packbits(finite, bitorder="little"), 0, elsewhere=elsewhere)
 
 
-def _whole_integers(array: pa.Array, column: Column) -> pa.Array:
-    whole = _whole_floats(array, column)
-    if any(whole.infinities):
-        raise _type_changed(array.type, column, "an infinity is no integer code")
-    return pa.array(whole.values, mask=~whole.valid())
+def _times(array: pa.Array, word: str, column: Column) -> NumericValues:
+    """Timestamps and dates in the column's unit."""
+    unit, zone = _unit_and_zone(column)
+    aware = word == "timestamp" and array.type.tz is not None
+    if word not in ("timestamp", "date") or (aware != zone and not column.forced):
+        detail = "the offset of times without a zone is anyone's guess" if word in ("timestamp", "date") else ""
+        raise refused(array.type, column, _first(array), detail)
+    return NumericValues(in_unit(array, unit), *validity(array))
 
 
-def _decimals_to_float(array: pa.Array) -> npt.NDArray[np.float64]:
-    """Correctly rounded float64 of each decimal; Arrow's own cast is not (it multiplies by rounded powers of ten)."""
-    scale = array.type.scale
-    if pa.types.is_decimal256(array.type) or not 0 <= scale <= 22:
-        return np.array([float(value or Decimal(0)) for value in array.to_pylist()], dtype=np.float64)
-    if not pa.types.is_decimal128(array.type):
-        array = array.cast(pa.decimal128(38, scale))
-    words = np.frombuffer(array.buffers()[1], dtype="<i8")
-    low = words[2 * array.offset : 2 * (array.offset + len(array)) : 2]
-    high = words[2 * array.offset + 1 : 2 * (array.offset + len(array)) + 1 : 2]
-    # Both operands are exact float64 (10**22 is the largest exact power), so one division rounds once.
-    values = low.astype(np.float64) / 10.0**scale
-    hard = np.flatnonzero((high != low >> 63) | (low > EXACT_WHOLE) | (low < -EXACT_WHOLE))
-    for row in hard:
-        values[row] = float(array[int(row)].as_py() or Decimal(0))
-    return np.asarray(values, np.float64)
+def _times_of_texts(array: pa.Array, column: Column) -> NumericValues:
+    """Texts in ISO 8601 as times; in a column of texts what is none counts as NaN."""
+    utf8_texts(array.dictionary if pa.types.is_dictionary(array.type) else array)
+    unit, zone = _unit_and_zone(column)
+    moments, naive, aware = parsed_texts(array)
+    fits = naive | aware if column.forced else aware if zone else naive
+    nulls = pc.is_null(array.dictionary_decode() if pa.types.is_dictionary(array.type) else array)
+    bad = ~fits & ~booleans(nulls)
+    if bad.any() and column.type != "text":
+        detail = f"it is no ISO 8601 date or time {'with' if zone else 'without'} a UTC offset"
+        raise refused(array.type, column, _first(array, bad), detail)
+    times = pa.Array.from_buffers(pa.timestamp("us"), moments.size, [None, pa.py_buffer(moments)])
+    elsewhere: Elsewhere = (("nan", bad),) if bad.any() else ()
+    return NumericValues(in_unit(times, unit), np.packbits(fits, bitorder="little"), 0, elsewhere=elsewhere)
 
 
-def _type_changed(given: pa.DataType, column: Column, detail: str = "") -> IncompatibleColumnError:
-    expected = column.unit or column.type
-    remedy = ""
-    if column.kind == "real" and pa.types.is_integer(given):
-        remedy = f'; if both hold whole numbers, make the reference with kinds={{{column.name!r}: "integer"}}'
-    return IncompatibleColumnError(
-        "type changed", f"{given} instead of {expected}{f': {detail}' if detail else ''}{remedy}"
-    )
+def _unit_and_zone(column: Column) -> tuple[str, bool]:
+    """The unit of a column of times, and whether they are in UTC."""
+    unit, _, zone = (column.unit or "").partition("[")[2].rstrip("]").partition(", ")
+    return unit, bool(zone)
 
 
-def _plain_type(data_type: pa.DataType) -> pa.DataType:
-    if isinstance(data_type, pa.BaseExtensionType):
-        return _plain_type(data_type.storage_type)
-    if pa.types.is_run_end_encoded(data_type):
-        return _plain_type(data_type.value_type)
-    return data_type
-
-
-def _plain_array(array: pa.Array) -> pa.Array:
-    """Without extension and run-end wrappers, and with offsets instead of views."""
-    if isinstance(array.type, pa.BaseExtensionType):
-        array = array.storage
-    if pa.types.is_run_end_encoded(array.type):
-        array = pc.run_end_decode(array)
-    if pa.types.is_string_view(array.type):
-        array = array.cast(pa.large_string())
-    return array
-
-
-def _is_text(data_type: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_string(data_type) or types.is_large_string(data_type) or types.is_string_view(data_type))
-
-
-def arrow_types(schema: Schema) -> dict[str, pa.DataType]:
-    """The Arrow types to parse text files with, so that they fit a schema."""
-    simple = {
-        "float": pa.float64(),
-        "integer": pa.int64(),
-        "boolean": pa.bool_(),
-        "text": pa.string(),
-        "date": pa.date32(),
-    }
-    types = {column.name: simple[column.type] for column in schema.columns if column.type in simple}
-    for column in schema.columns:
-        if column.unit is None:
-            continue
-        unit, _, zone = (column.unit or "").partition("[")[2].rstrip("]").partition(", ")
-        if column.type == "timestamp":
-            types[column.name] = pa.timestamp(unit, zone or None)
-        elif column.type == "decimal":
-            types[column.name] = pa.decimal128(18, int(unit))
-    return types
+def _first(array: pa.Array, among: Booleans | None = None) -> Any:
+    """The first value that is there, or the first of some rows."""
+    places = np.flatnonzero(booleans(array.is_valid()) if among is None else among)
+    if not places.size:
+        return None
+    value = array[int(places[0])]
+    return value.as_py() if not pa.types.is_temporal(value.type) else str(value)

@@ -176,7 +176,7 @@ class Column:
         others but judged only when named: they always differ between two tables.
     type : str
         Which data the column takes: "float", "integer", "boolean", "text", "timestamp", "date", "time", "duration",
-        "decimal" or, where the reference held only nulls of no type, "null".
+        "decimal" or, where the reference held only nulls, "null". "text" and numeric: of texts that are times.
     unit : str or None
         Unit of the counted integers, for instance "timestamp[us, UTC]" or "decimal[2]"; None for plain numbers.
     edges : ndarray of float64 or int64, shape (bins + 1,), or None
@@ -198,6 +198,9 @@ class Column:
     cuts : ndarray of int64, ascending, or None
         For numeric columns with edges of a user's own: positions of the edges between which shares are compared, those
         that the user gave. None: at any edge.
+    forced : bool
+        The user named the kind, so it takes whatever can be counted so; see :mod:`gpudrift.columns.conversion`. Like
+        the type this is about which values may enter, and no part of the digest.
     """
 
     name: str
@@ -211,6 +214,7 @@ class Column:
     marks: tuple[Any, ...] | None = None
     halos: npt.NDArray[np.int64] | None = None
     cuts: npt.NDArray[np.int64] | None = None
+    forced: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in COLUMN_FAMILIES:
@@ -247,7 +251,14 @@ class Column:
     @property
     def family(self) -> str:
         """How the column is counted: "real", "integer", "categorical" or "skipped"."""
+        if self.kind == "clock" and self.type == "float":
+            return "real"  # event times of fractions of a second
         return COLUMN_FAMILIES[self.kind]
+
+    @property
+    def quantity(self) -> str:
+        """What the numbers mean, in the words of ``type``: that is "timestamp" of texts that are times."""
+        return self.type if self.unit is None else self.unit.partition("[")[0]
 
     @property
     def is_coarse(self) -> bool:

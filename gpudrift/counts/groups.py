@@ -11,6 +11,7 @@ others are counted together as ``other``. Rows without a time are counted too, i
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,18 +23,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, Schema
+from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER, SPECIAL_SLOTS, Schema
 from gpudrift.counts.layout import Stored
 from gpudrift.counts.profiles import Profile, first_difference
 from gpudrift.counts.saved import read, read_bytes, to_bytes
 from gpudrift.counts.sealed import WINDOWS_FORMAT
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.files import write_whole
+from gpudrift.places.content import write_place
 from gpudrift.windows.every import Every
 from gpudrift.windows.grouping import NO_TIME, Grouping, _grouping_difference
 
 __all__ = ["Group", "GroupedProfile"]
+
+
+MISSING_SLOTS = len(SPECIAL_SLOTS) - SPECIAL_SLOTS.index("nan")
+"""The last of the special slots, of rows without a value."""
 
 
 @dataclass(frozen=True)
@@ -183,18 +188,10 @@ class GroupedProfile:
     @classmethod
     def blanked(
         cls,
-        schema: Schema,
-        grouping: Grouping,
-        groups: Integers,
-        rows: Integers,
-        counts: Integers,
-        sums: Integers,
-        low: Integers,
-        high: Integers,
-        tails: Mapping[tuple[int, int], Tail],
-        skipped: Mapping[str, str],
+        schema: Schema, grouping: Grouping, groups: Integers, rows: Integers, counts: Integers, sums: Integers,
+        low: Integers, high: Integers, tails: Mapping[tuple[int, int], Tail], skipped: Mapping[str, str],
         *texts: Mapping[str, Any],
-    ) -> GroupedProfile:
+    ) -> GroupedProfile:  # fmt: skip
         """Of these arrays, which it takes over, with nothing counted in the skipped columns."""
         positions = {schema.index[name] for name in skipped}
         for position in positions:
@@ -273,11 +270,28 @@ class GroupedProfile:
         """The same with these entries set in its provenance."""
         return self.telling(provenance={**self.provenance, **entries})
 
-    def telling(self, **about: Mapping[str, Any]) -> GroupedProfile:
-        """The same with other ``seen`` or ``provenance``; nothing that was counted is checked anew."""
+    def telling(self, **about: Any) -> GroupedProfile:
+        """The same with other ``seen``, ``provenance`` or types; nothing that was counted is checked anew."""
         made = object.__new__(GroupedProfile)
         made.__dict__.update(self.__dict__, **about)
         return made
+
+    def taking_what_comes(self) -> GroupedProfile:
+        """The same, where columns in which no row had a value are of no type: what is compared may be of any.
+
+        pandas makes floats of a column of nothing, others texts. The digest, which types are no part of, stays.
+        """
+        if not self.rows.any():
+            return self
+        columns = list(self.schema.columns)
+        for position, column in enumerate(columns):
+            stop = int(self.schema.offsets[position + 1]) - MISSING_SLOTS
+            own = self.counts[:, self.schema.offsets[position] : stop]
+            if column.family != "skipped" and column.name not in self.skipped and not own.any():
+                columns[position] = replace(column, type="null")
+        if all(mine is theirs for mine, theirs in zip(columns, self.schema.columns, strict=True)):
+            return self
+        return self.telling(schema=Schema(tuple(columns)))
 
     def skip(self, reasons: Mapping[str, str], findings: Mapping[str, str]) -> GroupedProfile:
         """The same with some columns made skipped."""
@@ -349,14 +363,20 @@ class GroupedProfile:
         """All groups together: the whole table on the coarse grid."""
         return self.of(np.ones(len(self), np.bool_))
 
-    def window(self, start: int, segment: int | None = None) -> Profile:
-        """One window, of all segments or of one; empty if it has no rows."""
-        found = self.groups[:, 0] == start
-        return self.of(found if segment is None else found & (self.groups[:, 1] == segment))
+    def window(self, start: int | str | datetime.date, segment: int | str | None = None) -> Profile:
+        """One window by its start or label, of all segments or of one; of a start without rows, empty.
 
-    def segment(self, segment: int) -> Profile:
-        """One segment in all windows."""
-        return self.of(self.groups[:, 1] == segment)
+        Raises
+        ------
+        ValueError, KeyError
+            For a label that is no time or of no window with rows, an integer at which no window starts.
+        """
+        found = self.groups[:, 0] == self.grouping.start_named(start, self.starts)
+        return self.of(found if segment is None else found & (self.groups[:, 1] == self.grouping.numbered(segment)))
+
+    def segment(self, segment: int | str) -> Profile:
+        """One segment in all windows, by its number or name; a ``KeyError`` if there is none."""
+        return self.of(self.groups[:, 1] == self.grouping.numbered(segment))
 
     def between(self, first: int, last: int) -> GroupedProfile:
         """The windows that begin at ``first <= start < last``."""
@@ -369,14 +389,9 @@ class GroupedProfile:
         tails = {(new[group], position): tail for (group, position), tail in self.tails.items() if group in new}
         return replace(
             self,
-            groups=self.groups[numbers],
-            rows=self.rows[numbers],
-            counts=self.counts[numbers],
-            sums=self.sums[numbers],
-            low=self.low[numbers],
-            high=self.high[numbers],
-            tails=tails,
-        )
+            groups=self.groups[numbers], rows=self.rows[numbers], counts=self.counts[numbers],
+            sums=self.sums[numbers], low=self.low[numbers], high=self.high[numbers], tails=tails,
+        )  # fmt: skip
 
     def select(self, names: Iterable[str]) -> GroupedProfile:
         """The same groups, only the named columns, in the order given."""
@@ -388,20 +403,13 @@ class GroupedProfile:
         ).astype(np.int64)
         new = {old: at for at, old in enumerate(positions)}
         return GroupedProfile(
-            schema,
-            self.grouping,
-            self.groups,
-            self.rows,
-            self.counts[:, slots],
-            self.sums[:, slots],
-            self.low[:, positions],
-            self.high[:, positions],
+            schema, self.grouping, self.groups, self.rows,
+            self.counts[:, slots], self.sums[:, slots], self.low[:, positions], self.high[:, positions],
             {(group, new[p]): tail for (group, p), tail in self.tails.items() if p in new},
             {name: text for name, text in self.skipped.items() if name in names},
             {name: text for name, text in self.findings.items() if name in names},
-            self.seen,
-            self.provenance,
-        )
+            self.seen, self.provenance,
+        )  # fmt: skip
 
     def longer(self, every: Every | str) -> GroupedProfile:
         """Windows added up to longer ones: days to weeks, weeks to no months.
@@ -444,28 +452,20 @@ class GroupedProfile:
             return replace(self, grouping=grouping)
         return replace(
             self,
-            grouping=grouping,
-            groups=keys,
+            grouping=grouping, groups=keys, tails=tails,
             rows=np.add.reduceat(self.rows[order], first),
             counts=np.add.reduceat(self.counts[order], first, axis=0),
             sums=np.add.reduceat(self.sums[order], first, axis=0),
             low=np.minimum.reduceat(self.low[order], first, axis=0),
             high=np.maximum.reduceat(self.high[order], first, axis=0),
-            tails=tails,
-        )
+        )  # fmt: skip
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the windows and segments to one Parquet file, whole or not at all; see :mod:`gpudrift.counts.saved`.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written; what stood at ``path`` before is then still there.
-        """
-        write_whole(path, self.to_bytes())
+    def save(self, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> None:
+        """Write all to one Parquet file; as :meth:`gpudrift.counts.profiles.Profile.save`."""
+        write_place(path, self.to_bytes(), storage_options)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> GroupedProfile:
+    def load(cls, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> GroupedProfile:
         """Read what :meth:`save` wrote. Nothing in the file is executed.
 
         Raises
@@ -475,7 +475,7 @@ class GroupedProfile:
         ValueError
             If it holds no windows, is truncated or was altered, or is of a newer format.
         """
-        return read(path, WINDOWS_FORMAT, cls._of_stored)
+        return read(path, WINDOWS_FORMAT, cls._of_stored, storage_options)
 
     def to_bytes(self, **more: Any) -> bytes:
         """The bytes of the file, with more entries in its JSON document."""

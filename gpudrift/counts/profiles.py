@@ -28,7 +28,7 @@ from gpudrift.counts.saved import read, to_bytes
 from gpudrift.counts.sealed import PROFILE_FORMAT
 from gpudrift.counts.tails import Integers, Tail, merged_text
 from gpudrift.errors import SchemaMismatchError
-from gpudrift.files import write_whole
+from gpudrift.places.content import write_place
 
 __all__ = ["ColumnProfile", "Profile", "data_range", "float_to_key", "key_to_float"]
 
@@ -181,6 +181,7 @@ class Profile:
         return len(self.schema)
 
     def __getitem__(self, name: str) -> ColumnProfile:
+        name = str(name)  # pandas names the columns of an array 0, 1, 2
         if name not in self.schema:
             raise KeyError(f"no column {name!r} in the profile")
         return self.columns[self.schema.index[name]]
@@ -287,22 +288,23 @@ class Profile:
             self.provenance,
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> None:
         """Write the profile to one Parquet file, whole or not at all.
 
         A row per column with lists of edges, counts and sums; the rest is JSON in the file's metadata. Any Parquet
-        reader can query it. The profile's digest and a checksum over every byte of the file go with it.
+        reader can query it. The profile's digest and a checksum over every byte of the file go with it. The path may
+        be a URI (``s3://bucket/base.parquet``), with `storage_options` for its file system as fsspec knows them.
 
         Raises
         ------
         OSError
             If the file cannot be written; what stood at ``path`` before is then still there.
         """
-        write_whole(path, to_bytes(self._stored(), self.digest))
+        write_place(path, to_bytes(self._stored(), self.digest), storage_options)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Profile:
-        """Read a profile that :meth:`save` wrote. Nothing in the file is executed.
+    def load(cls, path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Profile:
+        """Read a profile that :meth:`save` wrote, of a path or URI. Nothing in the file is executed.
 
         Raises
         ------
@@ -310,7 +312,7 @@ class Profile:
         ValueError
             If the file is no saved profile, is truncated or was altered, or is of a newer format.
         """
-        return read(path, PROFILE_FORMAT, cls._of_stored)
+        return read(path, PROFILE_FORMAT, cls._of_stored, storage_options)
 
     def _stored(self) -> Stored:
         return Stored(
@@ -382,6 +384,8 @@ class ColumnProfile:
     skipped : str or None
     clipped : bool
         Whether unsigned integers beyond 2**63 - 1 were counted as that number, its largest.
+    seen : str or None
+        Type of the data, as Arrow calls it.
     """
 
     column: Column
@@ -394,6 +398,7 @@ class ColumnProfile:
     tail: Tail | None = None
     skipped: str | None = None
     clipped: bool = False
+    seen: str | None = None
 
     def once(self, what: str, make: Callable[[], Any]) -> Any:
         """What is made of this column, made when it is first asked for: a reference is compared with many others."""
@@ -425,6 +430,7 @@ class ColumnProfile:
             profile.tails.get(position),
             profile.skipped.get(column.name, column.reason),
             column.family == "integer" and profile.seen.get(column.name) == "uint64" and high == LARGEST_INTEGER,
+            profile.seen.get(column.name),
         )
 
     @property

@@ -37,6 +37,7 @@ from gpudrift.columns.schema import (
 from gpudrift.counts.layout import FILE_SCHEMA, PROFILE_SCHEMA, Booleans, Layout, Slots, Stored
 from gpudrift.counts.sealed import PROFILE_FORMAT, WINDOWS_FORMAT, read_sealed, sealed_bytes, unsealed
 from gpudrift.counts.tails import Integers, Tail
+from gpudrift.places.content import place_label
 from gpudrift.windows.grouping import NO_TIME, Grouping
 
 __all__ = ["read", "read_bytes", "to_bytes"]
@@ -63,7 +64,9 @@ def to_bytes(stored: Stored, digest: str, **more: Any) -> bytes:
     marks = {one.name: list(one.marks) for one in stored.schema.columns if one.marks is not None}
     halos = {one.name: _marked(one, one.halos) for one in stored.schema.columns if one.halos is not None}
     cuts = {one.name: _marked(one, one.cuts) for one in stored.schema.columns if one.cuts is not None}
+    forced = [one.name for one in stored.schema.columns if one.forced]
     document: dict[str, Any] = {
+        **({"forced": forced} if forced else {}),
         **({"marks": marks} if marks else {}),
         **({"halos": halos} if halos else {}),
         **({"cuts": cuts} if cuts else {}),
@@ -89,15 +92,19 @@ def to_bytes(stored: Stored, digest: str, **more: Any) -> bytes:
     return sealed_bytes(Layout(stored).tables(), {**more, **document}, WINDOWS_FORMAT)
 
 
-def read(path: str | os.PathLike[str], form: str, make: Callable[[Stored], Made]) -> Made:
+def read(
+    path: str | os.PathLike[str], form: str, make: Callable[[Stored], Made], options: Mapping[str, Any] | None = None
+) -> Made:
     """What a file holds. Nothing in it is executed.
 
     Parameters
     ----------
-    path : path
+    path : path or URI
     form : {"gpudrift/profile/1", "gpudrift/windows/1"}
     make : callable
         Makes what is returned, which must have the digest that the file names.
+    options : mapping, optional
+        Of the file system that a URI names.
 
     Raises
     ------
@@ -106,7 +113,7 @@ def read(path: str | os.PathLike[str], form: str, make: Callable[[Stored], Made]
     ValueError
         If it is of another or a newer format, is truncated or was altered.
     """
-    return _checked(os.fspath(path), *read_sealed(path, form), form, make)
+    return _checked(place_label(path), *read_sealed(path, form, options), form, make)
 
 
 def read_bytes(
@@ -215,6 +222,7 @@ def _schema_of(table: pa.Table, document: Mapping[str, Any], columns: int, known
 def _columns_of(table: pa.Table, document: Mapping[str, Any]) -> tuple[Column, ...]:
     """The columns of a schema that the rows of a saved table and its JSON describe."""
     sketches, marks, halos, cuts = (document.get(entry, {}) for entry in ("sketches", "marks", "halos", "cuts"))
+    forced = set(document.get("forced", ()))
     listed = [table[name].to_pylist() for name in ("name", "kind", "type", "unit", "reason")]
     reals, integers, values = (_list_cells(table[name]) for name in ("edges_real", "edges_integer", "categories"))
     columns = []
@@ -234,6 +242,7 @@ def _columns_of(table: pa.Table, document: Mapping[str, Any]) -> tuple[Column, .
                 None if name not in marks else _marks(marks[name]),
                 None if name not in halos else _positions(str(halos[name])).reshape(-1, 2),
                 None if name not in cuts else _positions(str(cuts[name])),
+                name in forced,
             )
         )
     return tuple(columns)

@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from gpudrift.files import write_whole
+from gpudrift.places.content import opened_place, place_label
 
 __all__ = ["PROFILE_FORMAT", "WINDOWS_FORMAT", "read_sealed", "says_sealed", "sealed_bytes", "unsealed", "write_sealed"]
 
@@ -83,14 +83,18 @@ def sealed_bytes(tables: Iterable[pa.Table], document: Mapping[str, Any], given:
     return _with_seal(content, place, _seal_of(content))
 
 
-def read_sealed(path: str | os.PathLike[str], wanted: str = PROFILE_FORMAT) -> tuple[pa.Table, dict[str, Any]]:
+def read_sealed(
+    path: str | os.PathLike[str], wanted: str = PROFILE_FORMAT, options: Mapping[str, Any] | None = None
+) -> tuple[pa.Table, dict[str, Any]]:
     """Read what :func:`write_sealed` wrote, checking every byte.
 
     Parameters
     ----------
-    path : str or path
+    path : path or URI
     wanted : str
         The format that is expected.
+    options : mapping, optional
+        Of the file system that a URI names.
 
     Raises
     ------
@@ -99,8 +103,8 @@ def read_sealed(path: str | os.PathLike[str], wanted: str = PROFILE_FORMAT) -> t
     ValueError
         If it is no such file, was truncated or altered, or is of another format.
     """
-    name = os.fspath(path)
-    with Path(name).open("rb") as file:
+    name = place_label(path)
+    with opened_place(path, options) as file:
         if not file.seekable():
             raise ValueError(f"{name}: a {_NAMES[wanted]} is read from a regular file, not from a pipe")
         # Of a file without a seal only the footer is read: it may be of many gigabytes.

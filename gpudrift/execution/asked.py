@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pyarrow as pa
 
 from gpudrift.columns.conversion import INVALID_UTF8
 from gpudrift.columns.schema import Column
+from gpudrift.columns.types import is_text, scalar_type
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.errors import UnknownColumnError
 from gpudrift.execution.cuts import obstacle
@@ -25,6 +26,7 @@ __all__ = [
     "seen_types",
     "segment_columns",
     "selected_fields",
+    "with_notes",
     "with_readable",
 ]
 
@@ -50,12 +52,22 @@ def selected_fields(
     for what, names in (("columns", columns or ()), ("kinds", options.kinds), ("edges", options.edges)):
         check_names(names, (one.name for one in fields), what, label)
     wanted = None if columns is None else set(columns)
-    return [one for one in fields if wanted is None or one.name in wanted]
+    named = {*options.kinds, *options.edges}
+    return [one for one in fields if (not one.index or one.name in named if wanted is None else one.name in wanted)]
 
 
-def seen_types(fields: Iterable[Field]) -> dict[str, str]:
-    """The types of columns as text; of one that cannot be read, why, in brackets."""
-    return {one.name: str(one.type) if one.type is not None else f"({one.problem})" for one in fields}
+def seen_types(fields: Iterable[Field], given_up: Mapping[str, str]) -> dict[str, str]:
+    """The types of columns as text; of one that cannot be read, why, in brackets.
+
+    Of one that was given up, because a file has it with another type than the first, that other type.
+    """
+    types = {}
+    for one in fields:
+        types[one.name] = str(one.type) if one.type is not None else f"({one.problem})"
+        plain = one.type.value_type if one.type is not None and pa.types.is_dictionary(one.type) else one.type
+        if given_up.get(one.name, str(plain)) != str(plain):
+            types[one.name] = given_up[one.name]
+    return types
 
 
 def segment_columns(fields: Iterable[Field], label: str, grouping: Grouping | GroupRequest) -> list[Column]:
@@ -91,6 +103,8 @@ def check_windows(fields: Sequence[Field], label: str, grouping: Grouping) -> No
         return  # without a single value it is of no kind: no row has a time
     every, zone = str(grouping.windows.every), grouping.windows.zone
     own = next((one.type for one in fields if one.name == grouping.time), None)
+    if own is not None and is_text(scalar_type(own)) and grouping.windows.axis != "integer":
+        return  # whether they have a zone is seen when they are read
     if GroupRequest(grouping.time, every, zone).windows(own, label) != grouping.windows:
         raise ValueError(
             f"time: column {grouping.time!r} of {label} is {own}, but the windows are of {grouping.windows.axis} times"
@@ -105,11 +119,21 @@ def with_readable(
     Where bins were chosen of the table itself, a column that cannot be read is skipped by the schema already. Windows
     and segments say so once more; a profile of the whole does not, and its digest is a promise.
     """
-    shown = fields if columns is None else [one for one in fields if one.name in set(columns)]
+    shown = [
+        one
+        for one in fields
+        if (not one.index or one.name in profile.schema if columns is None else one.name in set(columns))
+    ]
     reasons = {one.name: one.problem for one in shown if one.problem is not None and one.name in profile.schema}
     if reasons and not (fitted and not profile.grouping):
         profile = profile.skip(reasons, dict.fromkeys(reasons, "unreadable"))
-    return profile.telling(seen=seen_types(shown))
+    return profile.telling(seen=seen_types(shown, profile.seen))
+
+
+def with_notes(profile: GroupedProfile, source: Source) -> GroupedProfile:
+    """The profile with what its source tells of how columns were read, in its provenance."""
+    notes = {name: list(own) for name, own in source.notes.items() if own and name in profile.schema}
+    return profile.with_provenance(reading=notes) if notes else profile
 
 
 def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
@@ -123,7 +147,7 @@ def accounted(source: Source, profile: GroupedProfile) -> GroupedProfile:
     unreadable = {
         name
         for name, finding in profile.findings.items()
-        if finding == "unreadable" and profile.skipped.get(name) != INVALID_UTF8
+        if finding == "unreadable" and not profile.skipped.get(name, "").startswith(INVALID_UTF8)
     }
     # Where bins were chosen of this table, a column that could not be read has become one that is not counted.
     unreadable |= {column.name for column in profile.schema.columns if column.type == "unsupported"}

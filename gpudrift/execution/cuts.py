@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.columns.conversion import logical_type
 from gpudrift.columns.schema import SKETCH_SIZE, Schema
+from gpudrift.columns.types import logical_type
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.fitting.grids import COARSE_SKETCH, COARSE_SLOTS
 from gpudrift.sources import Field, Part, Source

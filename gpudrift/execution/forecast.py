@@ -79,6 +79,11 @@ class TablePlan:
     sent: int
     held: int
 
+    @property
+    def is_known(self) -> bool:
+        """False for queries and streams, which tell neither rows nor bytes before they are read."""
+        return self.rows is not None or self.files > 0
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -103,8 +108,8 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """About how long it takes; None where nothing was measured."""
-        if self.rates is None or self.gpus:
+        """About how long it takes; None where nothing was measured, or a table tells no size."""
+        if self.rates is None or self.gpus or not all(table.is_known for table in self.tables):
             return None
         size = sum(table.bytes * table.readings for table in self.tables)
         tasks = sum(table.tasks for table in self.tables)
@@ -118,21 +123,29 @@ class Plan:
             files = f" in {table.files:,} file{'s' * (table.files != 1)}" if table.files else ""
             lines.append(f"{table.label}: {rows} x {table.columns:,} columns{files}")
             times = "once" if table.readings == 1 else f"at most {table.readings} times"
-            each = f", the largest reads {size_text(table.task_bytes)}" if table.tasks else ""
-            lines.append(f"  {size_text(table.bytes)} in memory, read {times}; {table.tasks:,} tasks{each}")
-        size = sum(table.bytes for table in self.tables)
+            each = f", the largest reads {size_text(table.task_bytes)}" if table.tasks and table.is_known else ""
+            size = f"{size_text(table.bytes)} in memory" if table.is_known else "size not known yet"
+            lines.append(f"  {size}, read {times}; {table.tasks:,} tasks{each}")
+        whole = sum(table.bytes for table in self.tables)
         sent = sum(table.sent for table in self.tables)
         each = f"{self.workers:,} x {-(-self.threads // max(self.workers, 1)):,} threads"
         if self.gpus:
             each = f"{self.threads:,} GPU{'s' * (self.threads != 1)} ({self.gpus})"
         lines.append(f"where    {self.where}: {each}")
-        share = f" ({sent / size:.2%} of what is read)" if size and sent else ""
+        share = (
+            f" ({sent / whole:.2%} of what is read)"
+            if whole and sent and all(table.is_known for table in self.tables)
+            else ""
+        )
         lines.append(f"network  {size_text(sent)}{share}" if sent else "network  nothing")
         lines.append(f"memory   about {size_text(self.worker_bytes)} for each process")
         lines.append(f"time     {self._time()}")
         return "\n".join(lines)
 
     def _time(self) -> str:
+        unknown = [table.label for table in self.tables if not table.is_known]
+        if unknown:
+            return f"not known: nothing tells how many rows {unknown[0]} has before they are read"
         if self.rates is None or self.seconds is None:
             return f"not known: nothing was measured{' on a GPU' * bool(self.gpus)}"
         seconds = self.seconds

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pyarrow as pa
 
-from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Schema
+from gpudrift.columns.types import arrow_types, listed_texts
 from gpudrift.execution.asked import check_names, selected_fields
 from gpudrift.execution.cluster.files import cut_known, cut_sample, rows_only
 from gpudrift.execution.cluster.graph import schema_pieces
@@ -105,7 +105,11 @@ def _on_cluster(
     else:
         cut = cut_known(source, fields, slots, grouping.columns, threads, settings.backend)
         # Files that are read from front to back are sampled by one task; others take up what types it found.
-        tasks += 2 if fits else schema is not None and source.with_types(arrow_types(schema)) is not source
+        tasks += (
+            2
+            if fits
+            else schema is not None and source.with_types(arrow_types(schema), listed_texts(schema)) is not source
+        )
         for start, stop in cut.columns:
             pieces = 1 if schema is None else len(schema_pieces(schema.select(schema.names[start:stop])))
             tasks += pieces + (pieces > 1)

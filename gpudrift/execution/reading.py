@@ -15,7 +15,7 @@ from gpudrift.columns.schema import Schema
 from gpudrift.errors import SourceChangedError
 from gpudrift.execution.cuts import AT_ONCE, DEVICE_BLOCK, DEVICE_COLUMNS, REQUESTS, cut_columns
 from gpudrift.fitting.samples import StreamSampler
-from gpudrift.sources import CsvTypesChanged, Field, Part, Source, open_source, read_onto
+from gpudrift.sources import Field, Part, Source, TypesChanged, open_source, read_onto
 
 MANY_FILES = 64
 """More than a thread keeps open."""
@@ -69,7 +69,7 @@ def sample_stream(
                     if size > budget and source.rereadable:
                         held = None
                     report(sampler.rows)
-        except CsvTypesChanged as changed:
+        except TypesChanged as changed:
             source = changed.source
             continue
         return source, sampler, held

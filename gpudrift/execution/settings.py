@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpudrift.sources.csv_options import CsvOptions
+
 __all__ = ["BUDGET", "Progress", "Settings", "Timing", "usable_cores"]
 
 Timing = Callable[[str], AbstractContextManager[Any]]
@@ -62,6 +64,8 @@ class Settings:
         Of the cluster that reads and counts; threads of this process do without one.
     storage_options : mapping, optional
         Of the file system that a URI names, as fsspec knows them; shown nowhere.
+    csv : CsvOptions, optional
+        How CSV files are written, as far as it should not be found.
     timing : callable
         Is entered around each part of the work on threads, for benchmarks; any number of threads at a time, and parts
         may be nested.
@@ -73,6 +77,7 @@ class Settings:
     budget: int = BUDGET
     client: Any = None
     storage_options: Mapping[str, Any] | None = field(default=None, repr=False)
+    csv: CsvOptions | None = None
     timing: Timing = nullcontext
 
     @property

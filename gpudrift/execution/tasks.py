@@ -46,7 +46,7 @@ from gpudrift.execution.reading import (
 )
 from gpudrift.execution.sampling import sample_batches
 from gpudrift.fitting.samples import Sample, Sampled, chunks_of
-from gpudrift.sources import CsvTypesChanged, Field, Part, Source
+from gpudrift.sources import Field, Part, Source, TypesChanged
 from gpudrift.windows.grouping import Grouping, GroupRequest
 from gpudrift.windows.numbering import GroupNumbering, TooManyGroupsError, most_groups, too_many_groups
 from gpudrift.windows.segments import frequent_segments
@@ -437,7 +437,7 @@ def count_stream(
                 batches = reading(typed.batches(part, names), part)
                 counted.append(count_batches(typed.fields, typed.label, batches, fitted, backend))
                 break
-            except CsvTypesChanged as changed:
+            except TypesChanged as changed:
                 typed = changed.source
         if len(counted) > FILES_HELD:  # a thousand files must not hold a thousand times the counters
             counted = [GroupedProfile.sum(counted)]

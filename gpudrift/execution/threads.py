@@ -22,9 +22,9 @@ import pyarrow as pa
 
 from gpudrift.backends import device_reader
 from gpudrift.backends.counters import State
-from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.device import host_batch
 from gpudrift.columns.schema import Schema
+from gpudrift.columns.types import arrow_types, listed_texts
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.execution.asked import (
     accounted,
@@ -32,6 +32,7 @@ from gpudrift.execution.asked import (
     check_windows,
     segment_columns,
     selected_fields,
+    with_notes,
     with_readable,
 )
 from gpudrift.execution.chains import Chains
@@ -82,8 +83,8 @@ def profile_source(
     if source.columnar and source.rows is not None:
         profile = _profile_columnar(source, fields, request, options, settings, loading)
     else:
-        profile = _profile_stream(source, fields, request, options, settings)
-    return with_readable(profile, source.fields, columns, fitted=True)
+        source, profile = _profile_stream(source, fields, request, options, settings)
+    return with_notes(with_readable(profile, source.fields, columns, fitted=True), source)
 
 
 def fit_source(source: Source, options: FitOptions, columns: Sequence[str] | None, settings: Settings) -> Schema:
@@ -115,12 +116,12 @@ def count_source(
     schema = schema if columns is None else schema.select(columns)
     check_windows(source.fields, source.label, grouping)
     loading = Loading(settings.backend)
-    source, settings = placed(source.with_types(arrow_types(schema)), settings)
+    source, settings = placed(source.with_types(arrow_types(schema), listed_texts(schema)), settings)
     if source.columnar and source.rows is not None:
         profile = accounted(source, Chains(source, (schema, grouping), settings, loading).profile())
     else:
         profile = _counted_stream(source, (schema, grouping), settings)
-    return with_readable(profile, source.fields, columns, fitted=False)
+    return with_notes(with_readable(profile, source.fields, columns, fitted=False), source)
 
 
 def placed(source: Source, settings: Settings) -> tuple[Source, Settings]:
@@ -298,7 +299,8 @@ class _Held:
 
 def _profile_stream(
     source: Source, fields: Sequence[Field], request: GroupRequest, options: FitOptions, settings: Settings
-) -> GroupedProfile:
+) -> tuple[Source, GroupedProfile]:
+    """The profile, and the source with the types that its values turned out to have."""
     read = source.fields if request else fields
     names = [one.name for one in read if obstacle(one) is None]
     with settings.timing("fit"):
@@ -322,7 +324,7 @@ def _profile_stream(
     rows = int(profile.rows.sum())
     if rows != sampler.rows:
         raise ValueError(f"{source.label}: {sampler.rows} rows in the first reading, {rows} in the second")
-    return profile
+    return source, profile
 
 
 def _counted_stream(source: Source, fitted: Fitted, settings: Settings) -> GroupedProfile:

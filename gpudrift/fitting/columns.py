@@ -26,18 +26,18 @@ from gpudrift.columns.buffers import arrow_integers
 from gpudrift.columns.conversion import (
     NAN_IS_NULL,
     coded_values,
-    default_kind,
-    kinds_for,
-    logical_type,
     numeric_values,
 )
+from gpudrift.columns.moments import text_unit
 from gpudrift.columns.schema import (
     MAX_BINS,
     SKETCH_SIZE,
     Column,
     complete_edges,
 )
+from gpudrift.columns.types import common_type, default_kind, kinds_for, logical_type
 from gpudrift.errors import IncompatibleColumnError
+from gpudrift.fitting.clocks import is_clock
 from gpudrift.fitting.edges import fit_grid, fit_own_grid, with_edges
 from gpudrift.fitting.grids import coarse_categories, coarse_column
 from gpudrift.vocabulary import COLUMN_FAMILIES, COLUMN_KINDS
@@ -46,11 +46,6 @@ __all__ = ["FitOptions", "fit_column"]
 
 
 IDENTIFIER_VALUES, IDENTIFIER_SHARE = 100, 0.9
-CLOCK_VALUES, CLOCK_CORRELATION = 20, 0.9
-"""Fewest sampled values that can make a column a clock (twenty values are in order by chance once in 1e18), and the
-rank correlation with row order that makes dates one."""
-REPEATS_OF_CHANCE = 20
-"""Expected of values that are no keys."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +111,8 @@ def fit_column(
     ValueError
         If the options ask for something the column cannot be.
     """
-    typed = [data_type, *(array.type for array, _ in chunks)]
-    data_type = next((one for one in typed if not pa.types.is_null(one)), data_type)
+    arrays = [array for array, _ in chunks]
+    data_type = common_type([data_type, *(array.type for array in arrays)]) or data_type
     try:
         word, unit = logical_type(data_type)
         kind = default_kind(data_type)
@@ -131,23 +126,63 @@ def fit_column(
         kind = asked
     if kind == "skipped":
         return Column(name, "skipped", word, reason="left out by its kind")
-    if word == "float" and COLUMN_FAMILIES[kind] in ("integer", "categorical"):
-        word = "integer"
-    if COLUMN_FAMILIES[kind] == "real":
-        unit = None
+    if word == "text" and kind != "identifier" and (asked is None or asked in ("datetime", "clock")):
+        unit = _unit_of_texts(name, arrays, asked)
+        kind = asked or ("datetime" if unit is not None else kind)
+    word, unit = _counted_as(word, unit, kind)
     if COLUMN_FAMILIES[kind] == "categorical":
-        listed = _fit_categorical(Column(name, kind, word), chunks, automatic=asked is None)
+        plain = Column(name, kind, word, forced=asked is not None)
+        listed = _fit_categorical(plain, chunks, automatic=asked is None)
         return coarse_categories(listed) if options.coarse else listed
-    column = Column(name, kind, word, unit, complete_edges([], COLUMN_FAMILIES[kind]))
-    return _fit_numeric(column, _sampled_numbers(column, chunks), options, automatic=asked is None)
+    family = "real" if word == "float" else COLUMN_FAMILIES[kind]
+    column = Column(name, kind, word, unit, complete_edges([], family), forced=asked is not None)
+    return _fit_numeric(column, _sampled_numbers(column, chunks), options, str(data_type), automatic=asked is None)
 
 
-def _fit_numeric(column: Column, values: npt.NDArray[Any], options: FitOptions, *, automatic: bool) -> Column:
+def _unit_of_texts(name: str, arrays: Sequence[pa.Array], asked: str | None) -> str | None:
+    """The unit of texts that are times; None where they are texts.
+
+    Raises
+    ------
+    ValueError
+        If they are asked to be times, and are none.
+    """
+    given = [array for array in arrays if logical_type(array.type)[0] != "null"]
+    times = [array for array in given if logical_type(array.type)[0] == "text"]
+    unit = text_unit(times)
+    if unit is not None or asked is None:
+        return unit if len(times) == len(given) or asked is not None else None
+    if any(len(array) > array.null_count for array in given):
+        raise ValueError(
+            f"kinds: column {name!r} cannot be {asked!r}: its texts are no ISO 8601 dates or times, "
+            "all with a UTC offset or all without one"
+        )
+    return "timestamp[us]"
+
+
+def _counted_as(word: str, unit: str | None, kind: str) -> tuple[str, str | None]:
+    """Type and unit of a column of some kind."""
+    family = COLUMN_FAMILIES[kind]
+    if family == "integer" and word in ("float", "boolean") and kind != "clock":
+        return "integer", None
+    if family == "integer" and word == "null" and kind in ("datetime", "clock"):
+        return word, "timestamp[us]"
+    if family in ("real", "categorical"):
+        return word, None
+    return word, unit
+
+
+def _fit_numeric(
+    column: Column, values: npt.NDArray[Any], options: FitOptions, stored: str, *, automatic: bool
+) -> Column:
     """One numeric column from its finite sampled values in row order."""
-    if automatic and _is_clock(column, values):
+    if automatic and is_clock(column, values):
         column = replace(column, kind="clock")
     ordered = np.sort(values)
-    edges, bounds = options.edges.get(column.name), bound_edges(column, list(options.bounds.get(column.name, ())))
+    edges, bounds = (
+        options.edges.get(column.name),
+        bound_edges(column, list(options.bounds.get(column.name, ())), stored),
+    )
     if edges is None:
         fitted = fit_grid(column, ordered, reserved=bounds.size)
     else:
@@ -173,40 +208,6 @@ def _sampled_numbers(column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]]
     return np.concatenate(parts) + 0  # -0.0 + 0 is 0.0
 
 
-def _is_clock(column: Column, values: npt.NDArray[Any]) -> bool:
-    """Whether the values follow the row order, or are keys in any order: row numbers, event times."""
-    if values.size < CLOCK_VALUES:
-        return False
-    if column.kind == "integer" and column.type == "integer":
-        steps = values[1:] > values[:-1]
-        return bool(steps.all() or (values[1:] < values[:-1]).all()) or _are_keys(values)
-    if column.kind == "datetime":
-        return abs(_rank_correlation(values)) >= CLOCK_CORRELATION
-    return False
-
-
-def _are_keys(values: npt.NDArray[Any]) -> bool:
-    """Whether no value repeats though they lie so close together that many would, were they drawn by chance.
-
-    Of s values from a range of R about s^2 / (2 R) repeat, and more if they are not spread evenly; that none does where
-    twenty are expected has a probability of e^-20. So the keys of up to 10^8 rows are known by 65,536 of them.
-    """
-    ordered = np.sort(values)
-    span = int(ordered[-1]) - int(ordered[0]) + 1
-    expected = values.size * (values.size - 1) / (2 * span)
-    return expected >= REPEATS_OF_CHANCE and bool((ordered[1:] != ordered[:-1]).all())
-
-
-def _rank_correlation(values: npt.NDArray[Any]) -> float:
-    """Spearman's correlation of the values with their positions, ties at their mean rank; 0 for constant values."""
-    _, inverse, repeats = np.unique(values, return_inverse=True, return_counts=True)
-    mean_ranks = np.cumsum(repeats) - (repeats - 1) / 2
-    ranks = mean_ranks[inverse] - mean_ranks[inverse].mean()
-    places = np.arange(values.size) - (values.size - 1) / 2
-    scale = float(np.sqrt((ranks @ ranks) * (places @ places)))
-    return float(ranks @ places) / scale if scale > 0 else 0.0
-
-
 def _fit_categorical(column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]], *, automatic: bool) -> Column:
     tally: dict[bytes, int] = {}
     for array, _ in chunks:
@@ -227,15 +228,19 @@ def _fit_categorical(column: Column, chunks: Iterable[tuple[pa.Array, pa.Field]]
     if automatic and column.type == "text" and hardly_repeats:
         kind = "identifier"
     frequent = sorted(tally, key=lambda text: (-tally[text], text))[:SKETCH_SIZE]
-    return Column(column.name, kind, column.type, categories=tuple(frequent))
+    return replace(column, kind=kind, categories=tuple(frequent))
 
 
 def _user_edges(column: Column, edges: Sequence[Any]) -> npt.NDArray[Any]:
     """Edges in the column's own values as the numbers that are counted."""
     where = f"edges: column {column.name!r}"
     try:
-        if column.type in ("timestamp", "date"):
-            unit = "D" if column.type == "date" else (column.unit or "").partition("[")[2].rstrip("]").partition(",")[0]
+        if column.quantity in ("timestamp", "date"):
+            unit = (
+                "D"
+                if column.quantity == "date"
+                else (column.unit or "").partition("[")[2].rstrip("]").partition(",")[0]
+            )
             return np.array(list(edges), dtype=f"datetime64[{unit}]").astype(np.int64)
         if column.type == "decimal" and column.family == "integer":
             scale = int((column.unit or "").partition("[")[2].rstrip("]"))

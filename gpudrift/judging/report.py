@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gpudrift.columns.schema import Column
 from gpudrift.counts.profiles import ColumnProfile, Profile
-from gpudrift.files import write_whole
 from gpudrift.judging.verdicts import ColumnVerdict, Verdict
+from gpudrift.places.content import write_place
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
 from gpudrift.statistics.statistic import Statistic
 from gpudrift.statistics.summaries import Distribution
@@ -181,7 +181,7 @@ class Report:
 
     def __getitem__(self, name: str) -> ColumnReport:
         compared = self.comparison[name]
-        return ColumnReport(compared, self.verdict.columns[self.comparison.index[name]])
+        return ColumnReport(compared, self.verdict.columns[self.comparison.index[compared.name]])
 
     def __iter__(self) -> Iterator[ColumnReport]:
         return iter(self.columns)
@@ -236,8 +236,14 @@ class Report:
             "share": drifted / self.judged if self.judged else None,
         }
 
-    def to_json(self, path: str | os.PathLike[str] | None = None, *, indent: int | None = None) -> str:
-        """The report as JSON text, and written to a file, whole or not at all, if a path is given.
+    def to_json(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        indent: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The report as JSON text, and written, whole or not at all, if a path or URI is given.
 
         Raises
         ------
@@ -246,8 +252,20 @@ class Report:
         """
         text = json.dumps(self.document(), allow_nan=False, indent=indent)
         if path is not None:
-            write_whole(path, text.encode() + b"\n")
+            write_place(path, text.encode() + b"\n", storage_options)
         return text
+
+    def why_nothing(self) -> str:
+        """Why no column was judged, in words; to be asked where none was."""
+        reasons = list(dict.fromkeys(str(column.reason) for column in self.columns))
+        if not reasons:
+            return "there are no columns"
+        first = self.columns[0]
+        if len(reasons) > 1:
+            return f"{first.name!r}: {first.reason}; and {len(self) - 1} more columns, for different reasons"
+        names = ", ".join(repr(column.name) for column in self.columns[:3])
+        more = f" and {len(self) - 3} more columns" if len(self) > 3 else ""
+        return f"{names}{more}: {reasons[0]}"
 
     def to_pandas(self) -> pd.DataFrame:
         """A row per column, ordered by drift, with the values of its statistics (needs pandas)."""

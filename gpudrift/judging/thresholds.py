@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpudrift.hiding import short
 from gpudrift.vocabulary import STATISTICS
 
 __all__ = ["DEFAULT_THRESHOLDS", "MAJOR_RATIO", "Limits", "Thresholds"]
@@ -53,8 +54,11 @@ class Thresholds:
         Raises
         ------
         ValueError
-            For an unknown statistic or a value that is no threshold.
+            For an unknown statistic, a value that is no threshold, or what is no mapping: calibrated thresholds belong
+            to windows.
         """
+        if given is not None and not isinstance(given, Mapping):
+            raise ValueError(_misplaced(given))
         everywhere, columns = dict(DEFAULT_THRESHOLDS), {}
         for name, limits in (given or {}).items():
             if name in STATISTICS and not isinstance(limits, Mapping):
@@ -62,8 +66,8 @@ class Thresholds:
                 continue
             if not isinstance(limits, Mapping):
                 raise ValueError(
-                    f"thresholds: {name!r} has {limits!r}; as a column it needs a table of statistics, and it is "
-                    f"none of the statistics {', '.join(STATISTICS)}"
+                    f"thresholds: {short(name)} has {short(limits)}; as a column it needs a table of "
+                    f"statistics, and it is none of the statistics {', '.join(STATISTICS)}"
                 )
             read = {statistic: _limits(name, statistic, value) for statistic, value in limits.items()}
             if name == "*":
@@ -80,10 +84,21 @@ class Thresholds:
         return {"*": {statistic: list(pair) for statistic, pair in self.everywhere.items()}, **listed}
 
 
+def _misplaced(given: object) -> str:
+    if given == "calibrated" or "Calibration" in type(given).__name__:
+        return (
+            f"thresholds: {short(given, 40)} is for gpudrift.monitor, whose baseline has windows to calibrate on "
+            "(gpudrift monitor --thresholds calibrated); a comparison of two tables takes a mapping, "
+            "such as {'psi': 0.2} or {'age': {'psi': 0.2}}"
+        )
+    return f"thresholds: {short(given)}, expected a mapping such as {{'psi': 0.2}} or {{'age': {{'psi': 0.2}}}}"
+
+
 def _limits(column: str, statistic: str, value: Any) -> Limits:
     if statistic not in STATISTICS:
         raise ValueError(
-            f"thresholds: column {column!r}: unknown statistic {statistic!r}, choose from {', '.join(STATISTICS)}"
+            f"thresholds: column {short(column)}: unknown statistic {short(statistic)}, "
+            f"choose from {', '.join(STATISTICS)}"
         )
     pair = value if isinstance(value, Sequence) and not isinstance(value, str) else (value, None)
     try:
@@ -94,6 +109,7 @@ def _limits(column: str, statistic: str, value: Any) -> Limits:
         good = False
     if not good:
         raise ValueError(
-            f"thresholds: column {column!r}, {statistic}: {value!r} is neither a number nor a pair moderate <= major"
+            f"thresholds: column {short(column)}, {statistic}: {short(value)} is neither a number "
+            "nor a pair moderate <= major"
         )
     return moderate, major

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
-from gpudrift.files import write_whole
 from gpudrift.judging.findings import Finding
+from gpudrift.places.content import write_place
 from gpudrift.version import __version__
 from gpudrift.vocabulary import FINDING_KINDS, MONITORING_FORMAT
+from gpudrift.windows.grouping import NO_TIME
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,6 +173,18 @@ class Monitoring:
         drifted = sum(bool(window.drifted or window.in_segments) for window in self.windows)
         return f"Monitoring({len(self.windows)} windows, {drifted} with drift, {len(self.findings)} findings)"
 
+    def why_nothing(self) -> str:
+        """Why nothing was judged, in words; to be asked where nothing was."""
+        if self.windows:
+            what = "1 column" if len(self.compared) == 1 else f"{len(self.compared):,} columns"
+            return f"none of {what} could be compared in any window, mostly too few rows"
+        starts, rows = self.current.starts, int(self.current.rows.sum())
+        if not rows:
+            return "there are no rows"
+        if starts == (NO_TIME,):
+            return f"{rows:,} row{'' if rows == 1 else 's'} without a time, and none with one"
+        return "none of the selected windows has rows, or all of them lie in the future"
+
     def columns(self) -> list[dict[str, Any]]:
         """Each column that drifted or moved in some window: how often, from when to when, and where it was worst."""
         found: dict[str, dict[str, Any]] = {}
@@ -228,8 +241,14 @@ class Monitoring:
             "windows": [window.document() for window in self.windows],
         }
 
-    def to_json(self, path: str | os.PathLike[str] | None = None, *, indent: int | None = None) -> str:
-        """The document as text, and written to a file, whole or not at all, if a path is given.
+    def to_json(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        indent: int | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The document as text, and written, whole or not at all, if a path or URI is given.
 
         Raises
         ------
@@ -239,7 +258,7 @@ class Monitoring:
         text = json.dumps(self.document(), allow_nan=False, indent=indent)
         text = text.replace("\x7f", "\\u007f")  # and so all of it is printable
         if path is not None:
-            write_whole(path, text.encode() + b"\n")
+            write_place(path, text.encode() + b"\n", storage_options)
         return text
 
     def to_pandas(self) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from gpudrift.report.terminal import console_of
 from gpudrift.report.text import GAP, Paper, all_limits, bars, counted, number_text, resampled, share_text, shortened
 
 __all__ = ["render", "write"]
@@ -98,7 +99,7 @@ def write(
     columns, width, verbose
         As for :func:`render`; `width` is the terminal's by default, 80 where there is none.
     """
-    console = Console(file=file, width=width, force_jupyter=False, highlight=False, markup=False, emoji=False)
+    console = console_of(file, width)
     console.print(render(document, columns=columns, verbose=verbose))
 
 

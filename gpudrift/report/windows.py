@@ -16,6 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from gpudrift.report.terminal import console_of
 from gpudrift.report.text import GAP, Paper, all_limits, counted, share_text
 from gpudrift.report.timeline import LONGEST_NAME, Document, Timeline
 from gpudrift.report.window_tables import STYLES, Table, column_table, drawn, window_table
@@ -62,7 +63,7 @@ def write(document: Document, file: TextIO, *, rows: int = 20, windows: int = 10
     rows, windows, width
         As for :func:`render`; `width` is the terminal's by default, 80 where there is none.
     """
-    console = Console(file=file, width=width, force_jupyter=False, highlight=False, markup=False, emoji=False)
+    console = console_of(file, width)
     console.print(render(document, rows=rows, windows=windows))
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
+import json
 import posixpath
-import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -21,20 +20,23 @@ import pyarrow as pa
 from pyarrow import types as is_type
 
 from gpudrift.columns.device import DeviceBatch
+from gpudrift.columns.types import common_type
+from gpudrift.places.trouble import named
 from gpudrift.sources.datafile import File
-from gpudrift.sources.trouble import named
+from gpudrift.sources.keys import key_type, key_values
 
 __all__ = [
     "NAN_IS_NULL",
-    "CsvTypesChanged",
     "Field",
     "OpenedSource",
     "Part",
     "Reader",
     "Source",
+    "TypesChanged",
     "empty_rows",
     "fields_of",
     "file_source",
+    "index_names",
     "plain_type",
     "positions_of",
     "shared",
@@ -49,14 +51,19 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class Field:
-    """A column of the data: its name, its type where it first appears, and why it cannot be read, if so."""
+    """A column of the data: its name, the type that its files have in common, and why it cannot be read, if so.
+
+    ``index`` is true of the index of a pandas data frame that the data was written from: it is a column only for those
+    who name it.
+    """
 
     name: str
     type: pa.DataType | None
     problem: str | None = None
+    index: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.name, self.type, self.problem)
+        return type(self), (self.name, self.type, self.problem, self.index)
 
 
 @dataclass(frozen=True)
@@ -142,12 +149,25 @@ class Source(Protocol):
     def joined(self, parts: Sequence[Part]) -> Sequence[Part]:
         """Consecutive parts as those that are read best; the same rows in the same order."""
 
-    def with_types(self, types: Mapping[str, pa.DataType]) -> Source:
-        """Parse these columns of CSV files as these types; other sources return themselves."""
+    @property
+    def table(self) -> Mapping[str, str]:
+        """Of a table of a lake: its format, the version that is read, and a digest of which rows; else nothing."""
+
+    @property
+    def notes(self) -> Mapping[str, tuple[str, ...]]:
+        """What a reader of the numbers should know of how columns were read, by name; where nothing, no entry."""
+
+    def with_types(
+        self, types: Mapping[str, pa.DataType], values: Mapping[str, Collection[bytes]] | None = None
+    ) -> Source:
+        """Parse these columns of CSV files, and ``key=value`` folders, as these types; others stay as they are.
+
+        What is among the ``values`` of a column is one, even if the text is a missing value elsewhere.
+        """
 
 
-class CsvTypesChanged(Exception):
-    """A value in a CSV file does not fit its column's type; ``source`` is the same data with a wider type.
+class TypesChanged(Exception):
+    """A value in a text file does not fit its column's type; ``source`` is the same data with a wider type.
 
     Raised by ``batches`` in the middle of a part: whoever reads drops what came of that part and reads it
     again from ``source``.
@@ -158,7 +178,7 @@ class CsvTypesChanged(Exception):
         self.source = source
         self.reason = reason
 
-    def __reduce__(self) -> tuple[type[CsvTypesChanged], tuple[Source, str]]:
+    def __reduce__(self) -> tuple[type[TypesChanged], tuple[Source, str]]:
         return type(self), (self.source, self.reason)
 
 
@@ -191,6 +211,7 @@ class OpenedSource:
     columnar: bool = True
     rereadable: bool = True
     origins: tuple[File, ...] = ()
+    table: Mapping[str, str] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         return {one.name: getattr(self, one.name) for one in dataclass_fields(self)} | {"sizes": self.sizes}
@@ -221,6 +242,8 @@ class OpenedSource:
             for file in self.origins
         ]
         content = repr((files or self.label, [part.rows for part in self.parts], columns))
+        if self.table:  # what deletes leave of two versions may have the same files and numbers of rows
+            content += repr(sorted(self.table.items()))
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @cached_property
@@ -287,8 +310,41 @@ class OpenedSource:
         join = getattr(self.reader, "joined", None)
         return parts if join is None else join(self, parts)
 
-    def with_types(self, types: Mapping[str, pa.DataType]) -> OpenedSource:
-        return self
+    @property
+    def notes(self) -> Mapping[str, tuple[str, ...]]:
+        return {}
+
+    def with_types(
+        self, types: Mapping[str, pa.DataType], values: Mapping[str, Collection[bytes]] | None = None
+    ) -> OpenedSource:
+        """The same source with the values of ``key=value`` folders as these types, where all of them are of it."""
+        # Thousands of files share a few layouts.
+        held = set().union(*{id(own): own for own in self.places}.values())
+        texts = _key_texts(self.origins, held) if any(file.keys for file in self.origins) else {}
+        read: dict[str, dict[str | None, pa.Scalar]] = {}
+        for name in texts.keys() & types.keys():
+            wanted = plain_type(types[name])
+            values_of_key = key_values(texts[name], wanted) if wanted != self.types.get(name) else None
+            if values_of_key is not None:
+                read[name] = dict(zip(texts[name], values_of_key, strict=True))
+        if not read:
+            return self
+        fields = (replace(one, type=plain_type(types[one.name])) if one.name in read else one for one in self.fields)
+        known = {name: size for name, size in self.sizes.items() if name not in read}
+        keys = tuple(
+            {**own, **{key: read[key][text] for key, text in file.keys if key in read}}
+            for own, file in zip(self.keys, self.origins, strict=True)
+        )
+        return replace(self, fields=tuple(fields), keys=keys).with_sizes(known)
+
+
+def _key_texts(files: Sequence[File], columns: set[str]) -> dict[str, list[str | None]]:
+    """The different values of each key that is no column of the files."""
+    texts: dict[str, dict[str | None, None]] = {}
+    for key, text in itertools.chain.from_iterable(file.keys for file in files):
+        if key not in columns:
+            texts.setdefault(key, {})[text] = None
+    return {key: list(values) for key, values in texts.items()}
 
 
 def empty_rows(rows: int | None) -> pa.RecordBatch:
@@ -334,14 +390,35 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def fields_of(schemas: Iterable[pa.Schema]) -> dict[str, Field]:
-    """Columns of all schemas, each where it first appears; a name that repeats in one of them is a problem."""
-    fields: dict[str, Field] = {}
+    """Columns of all schemas in the order of first appearance, each of the type that these have in common.
+
+    A name that repeats in one of them is a problem. A column is an index where it is one in each schema that has it.
+    """
+    types: dict[str, list[pa.DataType]] = {}
+    repeated: dict[str, Field] = {}
+    columns: set[str] = set()
     for schema in schemas:
+        indices = index_names(schema)
         for name, kind in zip(map(sys.intern, schema.names), schema.types, strict=True):
-            fields.setdefault(name, Field(name, plain_type(kind)))
+            known = types.setdefault(name, [])
+            if (plain := plain_type(kind)) not in known:
+                known.append(plain)
+            if name not in indices:
+                columns.add(name)
         repeats = {name: times for name, times in Counter(schema.names).items() if times > 1}
-        fields |= {name: Field(name, None, f"the name occurs {times} times") for name, times in repeats.items()}
-    return fields
+        repeated |= {name: Field(name, None, f"the name occurs {times} times") for name, times in repeats.items()}
+    return {
+        name: Field(name, common_type(known), None, name not in columns) for name, known in types.items()
+    } | repeated
+
+
+def index_names(schema: pa.Schema) -> frozenset[str]:
+    """Columns that pandas says are the index of the data frame that was written."""
+    try:
+        listed = json.loads((schema.metadata or {})[b"pandas"])["index_columns"]
+        return frozenset(name for name in listed if isinstance(name, str))
+    except (KeyError, TypeError, ValueError):
+        return frozenset()
 
 
 def positions_of(names: Iterable[str]) -> dict[str, int]:
@@ -368,21 +445,10 @@ def file_source(
     places: Iterable[Mapping[str, Any]], *, columnar: bool = True, kind: type[OpenedSource] = OpenedSource,
 ) -> OpenedSource:  # fmt: skip
     """Source of files with columns for their ``key=value`` folders; a column in a file wins over a key."""
-    texts: dict[str, list[str | None]] = {}
-    for key, text in itertools.chain.from_iterable(file.keys for file in files):
-        if key not in fields:
-            texts.setdefault(key, []).append(text)
-    whole = {
-        key: any(values) and all(text is None or re.fullmatch("[+-]?[0-9]{1,18}", text) for text in values)
-        for key, values in texts.items()
-    }
-    types = {key: pa.int64() if whole[key] else pa.string() for key in texts}
-
-    @functools.cache  # thousands of files share a few values
-    def value(key: str, text: str | None) -> pa.Scalar:
-        return pa.scalar(int(text) if text and whole[key] else text, types[key])
-
-    keys = tuple({key: value(key, text) for key, text in file.keys if key in types} for file in files)
+    texts = _key_texts(files, set(fields))
+    types = {key: key_type(values) for key, values in texts.items()}
+    known = {key: dict(zip(values, key_values(values, types[key]) or (), strict=True)) for key, values in texts.items()}
+    keys = tuple({key: known[key][text] for key, text in file.keys if key in types} for file in files)
     columns = (*fields.values(), *(Field(key, type_) for key, type_ in types.items()))
     labels = tuple(file.label for file in files)
     return kind(label, columns, tuple(parts), reader, tuple(places), keys, labels, columnar, origins=tuple(files))

@@ -33,7 +33,7 @@ class File:
         Its path there.
     label : str
         What the user would call it, without secrets.
-    format : {"Parquet", "Arrow IPC", "CSV"}
+    format : {"Parquet", "Arrow IPC", "CSV", "JSON lines"}
     size : int
         Bytes, when it was found.
     modified : int or None

@@ -1,228 +1,334 @@
-"""CSV files, whose types are inferred and widen as more of them is read."""
+"""CSV files: how each is written is found when it is opened, types are inferred and widen as more of it is read."""
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import pyarrow as pa
 from pyarrow import types as is_type
 
+from gpudrift.columns.conversion import CELL
+from gpudrift.places.trouble import first_line
 from gpudrift.sources.base import (
-    CsvTypesChanged,
     Field,
     OpenedSource,
     Part,
     Source,
+    TypesChanged,
     fields_of,
     file_source,
     positions_of,
     shared,
 )
+from gpudrift.sources.csv_dialects import ENCODING_HINT, Dialect
+from gpudrift.sources.csv_numbers import PLAIN, Misfit, NumberFormat, as_numbers, is_number, looks_like_number, shown
+from gpudrift.sources.csv_opening import Note, Opened, Typed, first_types, open_file
+from gpudrift.sources.csv_options import CsvOptions, saying
+from gpudrift.sources.csv_reader import csv_reader, parse_error
+from gpudrift.sources.csv_types import type_to_parse, value_type, wider_type
 from gpudrift.sources.datafile import File
-from gpudrift.sources.libraries import arrow_module
-from gpudrift.sources.trouble import first_line, named
 
 __all__ = ["csv_source"]
 
 CSV_BLOCK = 1 << 24
-# What pandas.read_csv takes for missing.
-CSV_NULLS = "|#N/A|#N/A N/A|#NA|-1.#IND|-1.#QNAN|-NaN|-nan|1.#IND|1.#QNAN|<NA>|N/A|NA|NULL|NaN|None|n/a|nan|null"
-NULLS = CSV_NULLS.split("|")
+SHOWN_MISSING = 3
 
 
 @dataclass(frozen=True)
 class _CsvFile:
-    """A CSV file, its header, the blank lines above it, and whether there are rows below it."""
+    """A CSV file, how it is written, and how the numbers of its columns are, where that is not plainly."""
 
     file: File
-    header: tuple[str, ...]
-    delimiter: str
-    blank_lines: int
-    has_rows: bool
+    dialect: Dialect
+    formats: Mapping[str, NumberFormat] = field(default_factory=dict)
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        return self.dialect.header
 
 
 @dataclass(frozen=True, eq=False)
 class _CsvSource(OpenedSource):
     """The one source whose columns can be parsed as other types."""
 
-    def with_types(self, types: Mapping[str, pa.DataType]) -> OpenedSource:
-        held = self.types.keys() & set().union(*self.places)
-        wanted = {name: _csv_type(kind) for name, kind in types.items() if name in held}
-        fields = (replace(column, type=wanted.get(column.name) or column.type) for column in self.fields)
-        return replace(self, fields=tuple(fields))
+    def with_types(
+        self, types: Mapping[str, pa.DataType], values: Mapping[str, Collection[bytes]] | None = None
+    ) -> OpenedSource:
+        keyed = super().with_types(types)
+        held = keyed.types.keys() & set().union(*keyed.places)
+        wanted = {name: type_to_parse(kind) for name, kind in types.items() if name in held}
+        fields = (replace(column, type=wanted.get(column.name) or column.type) for column in keyed.fields)
+        made = replace(keyed, fields=tuple(fields))
+        assert isinstance(self.reader, _Csv)
+        listed = self.reader.listed_among({} if values is None else values)
+        return replace(made, reader=replace(self.reader, listed=listed)) if listed else made
+
+    @property
+    def notes(self) -> dict[str, tuple[str, ...]]:
+        assert isinstance(self.reader, _Csv)
+        return self.reader.notes_of(self.types)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """As of any files; and what is read otherwise than it would be if nothing were told."""
+        import hashlib
+
+        assert isinstance(self.reader, _Csv)
+        plain, told = super().fingerprint, self.reader.told()
+        return hashlib.sha256(f"{plain}{told}".encode()).hexdigest()[:16] if told else plain
 
 
 @dataclass(frozen=True, eq=False)
 class _Csv:
     """CSV files; a part is (file,), the place of a column its position.
 
-    Types are inferred from the first block. A value further down that does not fit raises `CsvTypesChanged`.
+    Types are inferred from the first block. A value further down that does not fit raises `TypesChanged`.
+
+    Parameters
+    ----------
+    tables : tuple of _CsvFile
+    options : CsvOptions
+        As they were told.
+    quoted_nulls : bool
+        Whether texts of missing values are missing in quotes, too.
+    told_of : mapping of name to tuple of (word, note)
+        What a reader of the numbers should know of a column, from when the files were opened: if it holds numbers, if
+        it holds texts, or always.
+    missing : mapping of name to mapping of text to str
+        Of columns of texts: what was taken for missing, and how often, in words.
+    quoted : frozenset of str
+        Columns whose texts stand in quotes: what is missing there is told from what is a text by its quotes.
+    listed : mapping of name to frozenset of str
+        Texts that are missing values elsewhere, but values of this column, because its reference has them.
+    cells : mapping of (file, name) to str
+        The cell for which a column became another type, in words.
+    unchecked : frozenset of (file, name)
+        Columns with texts that are not valid UTF-8, which whoever counts them says.
     """
 
     tables: tuple[_CsvFile, ...]
+    options: CsvOptions
     quoted_nulls: bool
+    told_of: Mapping[str, tuple[Note, ...]] = field(default_factory=dict)
+    missing: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    quoted: frozenset[str] = frozenset()
+    listed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    cells: Mapping[tuple[int, str], str] = field(default_factory=dict)
+    unchecked: frozenset[tuple[int, str]] = frozenset()
 
     def size(self, source: OpenedSource, part: Part, place: int) -> int:
         table = self.tables[part.detail[0]]
         return int(table.file.size * (4 if table.file.compression else 1) // len(table.header))
 
+    # --- what is known of the columns ---------------------------------------------------------------------------------
+
+    def listed_among(self, values: Mapping[str, Collection[bytes]]) -> dict[str, frozenset[str]]:
+        """Which of the texts that are missing values are values of a column instead."""
+        missing = {text.encode(): text for text in self.options.missing_texts if text}
+        found = {
+            name: frozenset(missing[value] for value in own if value in missing)
+            for name, own in values.items()
+            if name not in self.quoted
+        }
+        return {name: texts for name, texts in found.items() if texts}
+
+    def notes_of(self, types: Mapping[str, pa.DataType]) -> dict[str, tuple[str, ...]]:
+        """What a reader of the numbers should know of each column."""
+        notes: dict[str, list[str]] = {}
+        for name, kind in types.items():
+            has = {"always", "numbers" if is_number(kind) else "texts" if is_type.is_string(kind) else ""}
+            notes[name] = [note for word, note in self.told_of.get(name, ()) if word in has]
+        for name, texts in self.missing.items():
+            taken = [f"{text!r} ({share})" for text, share in texts.items() if text not in self.listed.get(name, ())]
+            if taken and name in types and is_type.is_string(types[name]):
+                more = f" and {len(taken) - SHOWN_MISSING} more" if len(taken) > SHOWN_MISSING else ""
+                shown = ", ".join(taken[:SHOWN_MISSING])
+                notes[name].append(f"read as missing: {shown}{more}; to keep such texts, say {saying(missing=[])}")
+        for (_, name), cell in sorted(self.cells.items()):
+            if name in types and is_type.is_string(types[name]):
+                notes[name].append(f"read as texts: {cell}")
+        return {name: tuple(dict.fromkeys(own)) for name, own in notes.items() if own}
+
+    def told(self) -> str:
+        """What makes these files read otherwise than by the defaults; empty if nothing does."""
+        plain = self.options.missing is None and self.options.header and self.options.quote == '"'
+        dialects = [(t.dialect.encoding, t.dialect.separator, sorted(t.formats.items())) for t in self.tables]
+        if plain and not self.options.separator and all(one[0] == "utf-8" and not one[2] for one in dialects):
+            return ""
+        return repr((self.options, dialects))
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
     def read(self, source: OpenedSource, part: Part, places: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
-        table = self.tables[part.detail[0]]
-        if not table.has_rows:
+        number = part.detail[0]
+        table = self.tables[number]
+        if not table.dialect.has_rows:
             return
-        types = {place: source.types[name] for name, place in places.items()} or {0: pa.binary()}
+        rows = 0
         try:
-            with table.file.open_stream() as stream:
-                yield from _csv_reader(stream, table, types, quoted_nulls=self.quoted_nulls)
+            for batch in self._batches(source, number, places):
+                yield batch
+                rows += batch.num_rows
+        except Misfit as misfit:
+            raise self._misfit(source, number, misfit.name, misfit.text, rows + misfit.row + 1) from None
         except pa.ArrowInvalid as error:
-            raise self.wider(source, table, error) or error from error
+            raise self._wider(source, number, error) or parse_error(table.dialect, error) from error
+        except UnicodeDecodeError as error:
+            if table.dialect.encoding == "cp1252" and self.options.encoding is None:
+                other = replace(table, dialect=replace(table.dialect, encoding="latin-1"))
+                tables = (*self.tables[:number], other, *self.tables[number + 1 :])
+                reason = f"{table.file.label!r} is not Windows-1252"
+                raise TypesChanged(replace(source, reader=replace(self, tables=tables)), reason) from error
+            place = f"after row {rows}" if rows else "among its first rows"
+            raise ValueError(
+                f"cannot read {table.file.label!r}: not valid {table.dialect.encoding} {place}; {ENCODING_HINT}"
+            ) from error
 
-    def wider(self, source: OpenedSource, table: _CsvFile, error: Exception) -> CsvTypesChanged | None:
+    def _batches(self, source: OpenedSource, number: int, places: Mapping[str, int]) -> Iterator[pa.RecordBatch]:
+        """Read columns by their texts of missing values, which Arrow has for all columns alike, side by side."""
+        table = self.tables[number]
+        groups: dict[frozenset[str], list[str]] = {}
+        for name in places:
+            groups.setdefault(self.listed.get(name, frozenset()), []).append(name)
+        types = {name: self._parsed_type(source, number, name) for name in places}
+        with ExitStack() as stack:
+            readers = []
+            for values, names in (groups or {frozenset[str](): []}).items():
+                nulls = [text for text in self.options.missing_texts if text not in values]
+                own = {places[name]: types[name] for name in names} or {0: pa.binary()}
+                stream = stack.enter_context(table.file.open_stream())
+                readers.append(
+                    csv_reader(stream, table.dialect, own, nulls, quoted_nulls=self.quoted_nulls, block=CSV_BLOCK)
+                )
+            for batches in zip(*readers, strict=True):
+                if not places:
+                    yield batches[0]
+                    continue
+                arrays = {
+                    name: batch.column(at)
+                    for names, batch in zip(groups.values(), batches, strict=True)
+                    for at, name in enumerate(names)
+                }
+                yield self._batch(source, number, [(name, arrays[name]) for name in places])
+
+    def _parsed_type(self, source: OpenedSource, number: int, name: str) -> pa.DataType:
+        """The type that Arrow is to parse a column as."""
+        kind = source.types[name]
+        if self._format(source, number, name) != PLAIN:
+            return pa.string()
+        return pa.binary() if (number, name) in self.unchecked else kind
+
+    def _format(self, source: OpenedSource, number: int, name: str) -> NumberFormat:
+        return self.tables[number].formats.get(name, PLAIN) if is_number(source.types[name]) else PLAIN
+
+    def _batch(self, source: OpenedSource, number: int, columns: Sequence[tuple[str, pa.Array]]) -> pa.RecordBatch:
+        """The columns as the types that they should have."""
+        arrays, fields = [], []
+        for name, array in columns:
+            kind, format_ = source.types[name], self._format(source, number, name)
+            if format_ != PLAIN:
+                arrays.append(as_numbers(array, format_, kind, name))
+            else:
+                arrays.append(array.view(pa.string()) if (number, name) in self.unchecked else array)
+            cell = self.cells.get((number, name))
+            fields.append(pa.field(name, arrays[-1].type, metadata=None if cell is None else {CELL: cell}))
+        return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+
+    # --- values that do not fit ---------------------------------------------------------------------------------------
+
+    def _wider(self, source: OpenedSource, number: int, error: Exception) -> Exception | None:
         """Find out what to raise for a value that does not fit; None where the trouble is another."""
-        found = re.match(r"In CSV column #(\d+): (.*)", str(error), re.DOTALL)
+        table = self.tables[number]
+        found = re.match(r"In CSV column #(\d+): (?:Row #(\d+): )?(.*)", str(error), re.DOTALL)
         name = table.header[int(found[1])] if found else ""
-        if not found or name not in source.types or is_type.is_string(source.types[name]):
+        if not found or name not in source.types:
             return None
-        old, value = source.types[name], re.search(r"'(.*)'", found[2], re.DOTALL)
-        if value and value[1] in NULLS and not self.quoted_nulls:
+        row = int(found[2]) - table.dialect.skipped - table.dialect.has_header if found[2] else None
+        value = re.search(r"invalid value '(.*)'", found[3], re.DOTALL)
+        if value is None and "UTF8" in found[3]:
+            return self._not_utf8(source, number, name, row)
+        if is_type.is_string(source.types[name]):
+            return None
+        value = value or re.search(r"'(.*)'", found[3], re.DOTALL)
+        return self._misfit(source, number, name, value[1] if value else None, row, first_line(found[3]))
+
+    def _misfit(
+        self, source: OpenedSource, number: int, name: str, text: str | None, row: int | None, why: str = ""
+    ) -> TypesChanged:
+        """The same data with a type that takes this text, too."""
+        table, old = self.tables[number], source.types[name]
+        if text is not None and text in self.options.missing_texts and not self.quoted_nulls:
             lenient = replace(source, reader=replace(self, quoted_nulls=True))
-            return CsvTypesChanged(lenient, f"{table.file.label!r} has missing values in quotes")
-        kind = _wider_type(old, _value_type(value[1]) if value else None)
-        reason = f"column {name!r} of {table.file.label!r} is {kind}, not {old}: {first_line(found[2])}"
-        return CsvTypesChanged(source.with_types({name: kind}), reason)
+            return TypesChanged(lenient, f"{table.file.label!r} has missing values in quotes")
+        format_ = self._format(source, number, name)
+        new = None
+        if text is not None:
+            fits = format_ != PLAIN and re.match(format_.pattern, text.strip())
+            new = value_type(format_.plain(text.strip()) if fits else text)
+            new = pa.string() if format_ != PLAIN and not fits else new
+        kind = wider_type(old, new)
+        where = f"row {row} of {table.file.label!r}" if row is not None else repr(table.file.label)
+        cell = f"{where} holds {shown(text)}, no {old}" if text is not None else f"{where}: {why}"
+        if text is not None and looks_like_number(text) and is_type.is_string(kind):
+            cell += f"; if that is a number, say how they are written: {saying(decimal=',')}"
+        # The first cell stays: what was no integer may be no float either, but is told by the type that was wanted.
+        cells = (
+            {**self.cells, (number, name): self.cells.get((number, name), cell)}
+            if is_type.is_string(kind)
+            else self.cells
+        )
+        made = replace(source, reader=replace(self, cells=cells)).with_types({name: kind})
+        return TypesChanged(made, f"column {name!r} is {kind}, not {old}: {cell}")
+
+    def _not_utf8(self, source: OpenedSource, number: int, name: str, row: int | None) -> Exception:
+        """Of a text that is not valid UTF-8: an error if that was told, or else the trouble of its column alone."""
+        label = self.tables[number].file.label
+        where = f"row {row} of {label!r}" if row is not None else repr(label)
+        if self.options.encoding is not None:
+            return ValueError(f"cannot read {label!r}: column {name!r}, {where}: not valid UTF-8; {ENCODING_HINT}")
+        cells = {**self.cells, (number, name): f"{where}; {ENCODING_HINT}"}
+        reader = replace(self, cells=cells, unchecked=self.unchecked | {(number, name)})
+        return TypesChanged(replace(source, reader=reader), f"column {name!r}: {where} is not valid UTF-8")
 
 
-def csv_source(label: str, files: Sequence[File]) -> Source:
+# --- opening ----------------------------------------------------------------------------------------------------------
+
+
+def csv_source(label: str, files: Sequence[File], options: CsvOptions | None = None) -> Source:
     """Source of CSV files; types come from the first block of the first file that has the column."""
+    told = options or CsvOptions()
     with ThreadPoolExecutor(min(8, len(files))) as pool:
-        tables = list(pool.map(_csv_file, files))
-    headers = shared(tuple, (table.header for table in tables))
-    tables = [replace(table, header=header) for table, header in zip(tables, headers, strict=True)]
-    fields = fields_of(pa.schema([(name, pa.null()) for name in table.header]) for table in tables)
+        opened = list(pool.map(lambda file: open_file(file, told), files))
+    headers = shared(tuple, (one.dialect.header for one in opened))
+    fields = fields_of(pa.schema([(name, pa.null()) for name in header]) for header in headers)
     unknown = {name for name, column in fields.items() if column.problem is None}
-    quoted_nulls = False
-    for table in tables:
-        new = [name for name in table.header if name in unknown]
-        if new and table.has_rows:
-            types, quoted = _csv_types(table, new)
-            quoted_nulls |= quoted
-            fields |= {name: Field(name, kind) for name, kind in types.items()}
+    found = Typed()
+    for one in opened:
+        new = [name for name in one.dialect.header if name in unknown]
+        if new and one.dialect.has_rows:
+            found.add(first_types(one, new, told, CSV_BLOCK))
             unknown.difference_update(new)
+    tables = tuple(
+        _CsvFile(one.file, replace(one.dialect, header=header), one.formats)
+        for one, header in zip(opened, headers, strict=True)
+    )
+    fields |= {name: Field(name, kind) for name, kind in found.types.items()}
+    notes = _notes(opened, found)
+    reader = _Csv(tables, told, found.quoted_nulls, notes, found.missing, frozenset(found.quoted))
     parts = (Part(file.label, None, at, (at,)) for at, file in enumerate(files))
     places = shared(positions_of, headers)
-    reader = _Csv(tuple(tables), quoted_nulls)
     return file_source(label, files, fields, parts, reader, places, columnar=False, kind=_CsvSource)
 
 
-def _csv_file(file: File) -> _CsvFile:
-    """Read the header: separated by commas, or else by semicolons or tabs if it has any."""
-    with (
-        named(file.label, file.secrets),
-        io.TextIOWrapper(file.open_stream(), "utf-8-sig", "surrogateescape", newline="") as text,
-    ):
-        blank_lines, first = next(((at, line) for at, line in enumerate(text) if line.strip("\r\n")), (0, ""))
-        unquoted = re.sub(r'"[^"]*"?', "", first)
-        is_tsv = re.search(r"\.tsv(\.[a-z0-9]+)?$", file.path.lower())
-        delimiter = "\t" if is_tsv else next((mark for mark in ",;\t" if mark in unquoted), ",")
-        header = next(csv.reader(itertools.chain([first], text), delimiter=delimiter), [])
-        if not header or re.search("[\ud800-\udfff]", "".join(header)):
-            problem = "not valid UTF-8" if header else "missing: there are only blank lines"
-            raise ValueError(f"cannot read {file.label!r}: the header is {problem}")
-        has_rows = any(line.strip("\r\n") or len(header) == 1 for line in text)
-        return _CsvFile(file, tuple(header), delimiter, blank_lines, has_rows)
-
-
-def _csv_reader(stream: Any, table: _CsvFile, types: Mapping[int, pa.DataType | None], *, quoted_nulls: bool) -> Any:
-    """Read columns by position (names may repeat); None as a type has it inferred from the first block."""
-    arrow = arrow_module("csv")
-    read = arrow.ReadOptions(
-        column_names=[str(position) for position in range(len(table.header))],
-        skip_rows=table.blank_lines,
-        skip_rows_after_names=1,
-        block_size=CSV_BLOCK,
-        use_threads=False,
-    )
-    # Line breaks in texts cost nothing measurable: 130 MB in 0.5 s either way. In a file of one column an
-    # empty line is a missing value: Arrow and Polars write it so.
-    parse = arrow.ParseOptions(
-        delimiter=table.delimiter, newlines_in_values=True, ignore_empty_lines=len(table.header) > 1
-    )
-    convert = arrow.ConvertOptions(
-        include_columns=[str(position) for position in types],
-        column_types={str(position): kind for position, kind in types.items() if kind is not None},
-        null_values=NULLS,
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=quoted_nulls,
-    )
-    return arrow.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
-
-
-def _csv_types(table: _CsvFile, names: Sequence[str]) -> tuple[dict[str, pa.DataType], bool]:
-    """Types from the first block, and whether missing values are quoted.
-
-    A quoted empty field is an empty text, unless some column holds nothing but numbers (or dates, ...) and
-    quoted empty fields: then the writer quotes everything, and they are missing values.
-    """
-    kinds: list[list[pa.DataType]] = []
-    for quoted_nulls in (False, True):
-        with named(table.file.label, table.file.secrets), table.file.open_stream() as stream:
-            places = {table.header.index(name): None for name in names}
-            kinds.append(_csv_reader(stream, table, places, quoted_nulls=quoted_nulls).schema.types)
-    quoted = any(old != new and not is_type.is_null(new) for old, new in zip(*kinds, strict=True))
-    types = dict(zip(names, map(_settled, kinds[quoted]), strict=True))
-    for name, kind in types.items():
-        if is_type.is_binary(kind):
-            raise ValueError(f"cannot read {table.file.label!r}: column {name!r} is not valid UTF-8")
-    return types, quoted
-
-
-def _settled(kind: pa.DataType) -> pa.DataType:
-    """Microseconds for times, with a fraction or without one: Arrow would take seconds and nanoseconds.
-
-    So files with and without fractions agree, and 9999-12-31 fits; times with more digits are widened later.
-    """
-    return pa.timestamp("us", kind.tz) if is_type.is_timestamp(kind) else kind
-
-
-def _value_type(value: str) -> pa.DataType:
-    """Type that Arrow infers for a single value."""
-    arrow, quoted = arrow_module("csv"), value.replace('"', '""')
-    read, parse = arrow.ReadOptions(column_names=["value"]), arrow.ParseOptions(newlines_in_values=True)
-    cell = io.BytesIO(f'"{quoted}"\n'.encode("utf-8", "replace"))
-    return _settled(arrow.read_csv(cell, read_options=read, parse_options=parse).schema.types[0])
-
-
-def _wider_type(old: pa.DataType, new: pa.DataType | None) -> pa.DataType:
-    """Type for columns of ``old`` that also takes a value of type ``new``; never ``old``, in the end text."""
-    wider = pa.string()
-    if new is None:
-        wider = pa.float64() if is_type.is_decimal(old) else wider
-    elif is_type.is_null(old) or (is_type.is_date(old) and is_type.is_timestamp(new)):
-        wider = new
-    elif _is_number(old) and _is_number(new):
-        wider = pa.int64() if is_type.is_integer(old) and is_type.is_integer(new) else pa.float64()
-    elif is_type.is_timestamp(old) and is_type.is_timestamp(new) and old.tz == new.tz:
-        wider = pa.timestamp("ns", old.tz)
-    return pa.string() if wider == old or is_type.is_binary(wider) or is_type.is_null(wider) else wider
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(is_type.is_integer(kind) or is_type.is_floating(kind) or is_type.is_decimal(kind))
-
-
-def _csv_type(kind: pa.DataType) -> pa.DataType | None:
-    """Type to parse CSV as, where the data should be of some type; None where Arrow should infer it."""
-    kind = kind.value_type if is_type.is_dictionary(kind) else kind
-    if is_type.is_string(kind) or is_type.is_large_string(kind) or is_type.is_string_view(kind):
-        return pa.string()
-    if is_type.is_float16(kind) or is_type.is_decimal256(kind):
-        return pa.float64()
-    fine = is_type.is_primitive(kind) or is_type.is_decimal128(kind)
-    return kind if fine and not is_type.is_interval(kind) else None
+def _notes(opened: Sequence[Opened], found: Typed) -> dict[str, tuple[Note, ...]]:
+    """What the files tell of their columns."""
+    notes: dict[str, list[Note]] = {}
+    for told in (*(one.notes for one in opened), found.notes):
+        for name, own in told.items():
+            notes.setdefault(name, []).extend(own)
+    return {name: tuple(dict.fromkeys(own)) for name, own in notes.items()}

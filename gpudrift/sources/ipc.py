@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from gpudrift.places.trouble import named
 from gpudrift.sources.base import OpenedSource, Part, Source, fields_of, file_source, positions_of, shared
 from gpudrift.sources.datafile import File
 from gpudrift.sources.libraries import arrow_module
-from gpudrift.sources.trouble import named
 
 __all__ = ["ipc_source"]
 

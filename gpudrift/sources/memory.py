@@ -20,9 +20,9 @@ import pyarrow as pa
 from pyarrow import types as is_type
 
 from gpudrift.columns.device import DeviceBatch, DeviceColumn, DeviceTexts, on_gpu
-from gpudrift.sources.base import NAN_IS_NULL, Field, OpenedSource, Part, Source, plain_type
+from gpudrift.places.trouble import first_line
+from gpudrift.sources.base import NAN_IS_NULL, Field, OpenedSource, Part, Source, index_names, plain_type
 from gpudrift.sources.libraries import instance_of, kind_of
-from gpudrift.sources.trouble import first_line
 
 __all__ = ["GpuColumn", "lies_on_gpu", "memory_source"]
 
@@ -84,6 +84,7 @@ def memory_source(data: Any, gpu_column: GpuColumn | None = None) -> Source | No
         Required for columns that lie on a GPU.
     """
     label, rows = kind_of(data), None
+    indices: frozenset[str] = frozenset()
     if instance_of(data, "pandas", "DataFrame"):
         rows = len(data)
         named = [(str(name), _pandas_column(data.iloc[:, at])) for at, name in enumerate(data.columns)]
@@ -101,14 +102,16 @@ def memory_source(data: Any, gpu_column: GpuColumn | None = None) -> Source | No
             table = pa.table(data)
         except CONVERSION_ERRORS:
             return None
-        rows = table.num_rows
+        rows, indices = table.num_rows, index_names(table.schema)
         named = [(name, _arrow_column(table.column(at))) for at, name in enumerate(table.schema.names)]
     else:
         return None
-    return _table_source(label, named, rows)
+    return _table_source(label, named, rows, indices)
 
 
-def _table_source(label: str, named: Sequence[tuple[str, _Column]], rows: int | None) -> Source:
+def _table_source(
+    label: str, named: Sequence[tuple[str, _Column]], rows: int | None, indices: frozenset[str]
+) -> Source:
     repeats = Counter(name for name, _ in named)
     rows = rows if rows is not None else named[0][1].rows if named else 0
     fields = {}
@@ -117,7 +120,8 @@ def _table_source(label: str, named: Sequence[tuple[str, _Column]], rows: int | 
             both = f"{named[0][0]!r} has {rows} rows and {name!r} has {column.rows}"
             raise ValueError(f"the columns of a table must be equally long, but {both}")
         problem = column.problem if repeats[name] == 1 else f"the name occurs {repeats[name]} times"
-        fields[name] = Field(name, None if problem or column.type is None else plain_type(column.type), problem)
+        kind = None if problem or column.type is None else plain_type(column.type)
+        fields[name] = Field(name, kind, problem, name in indices)
     step = DEVICE_PART_ROWS if any(column.on_device for _, column in named) else PART_ROWS
     spans = [(start, min(start + step, rows)) for start in range(0, max(rows, 1), step)]
     parts = (Part(f"the {label}", stop - start, at, (0, start, stop)) for at, (start, stop) in enumerate(spans))
@@ -215,6 +219,10 @@ def _unconvertible(rows: int, error: Exception) -> _Column:
 
 def _pandas_column(series: Any) -> _Column:
     pandas, dtype, rows = sys.modules["pandas"], series.dtype, len(series)
+    if isinstance(dtype, pandas.CategoricalDtype) and isinstance(dtype.categories.dtype, pandas.IntervalDtype):
+        return _pandas_column(series.cat.rename_categories([str(one) for one in dtype.categories]))  # of pandas.cut
+    if isinstance(dtype, pandas.IntervalDtype):
+        return _pandas_column(series.astype("category"))
     if isinstance(dtype, np.dtype):
         return _numpy_column(series.to_numpy(), nan_is_null=True)
     if isinstance(dtype, pandas.SparseDtype):

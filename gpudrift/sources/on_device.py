@@ -21,7 +21,7 @@ from gpudrift.columns.device import ColumnReader, DeviceBatch, reads
 from gpudrift.sources.base import OpenedSource, Part, Source, width_of
 from gpudrift.sources.datafile import File
 from gpudrift.sources.footers import Footers
-from gpudrift.sources.parquet import ParquetReader, spans_of
+from gpudrift.sources.parquet import ParquetReader, leaves_of, spans_of
 
 __all__ = ["is_parquet", "limits_of", "read_onto"]
 
@@ -170,7 +170,13 @@ class _OnDevice:
             length = int.from_bytes(stream.read_at(FOOTER_END, file.size - FOOTER_END)[:4], "little")
             content = stream.read_at(length, file.size - FOOTER_END - length)
         schema = footer.schema.to_arrow_schema()
-        columns = {one.name: (at, one.type) for at, one in enumerate(schema) if reads(one.type)}
+        leaves = leaves_of(schema)
+        columns = {
+            one.name: (at, one.type)
+            for at, one in enumerate(schema)
+            # cuDF reads INT96 as nanoseconds, in which dates beyond 2262 wrap around.
+            if reads(one.type) and footer.schema.column(leaves[one.name].start).physical_type != "INT96"
+        }
         return _Layout(self.reader.footer(bytes(content)), columns, len(schema))
 
 

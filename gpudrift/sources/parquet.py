@@ -16,13 +16,13 @@ import pyarrow as pa
 from pyarrow import types as is_type
 
 from gpudrift.counts.sealed import WINDOWS_FORMAT, says_sealed
+from gpudrift.places.trouble import named
 from gpudrift.sources import footers
 from gpudrift.sources.base import OpenedSource, Part, Source, fields_of, file_source, shared, width_of
 from gpudrift.sources.datafile import File
 from gpudrift.sources.libraries import arrow_module
-from gpudrift.sources.trouble import named
 
-__all__ = ["ParquetReader", "Summary", "leaves_of", "parquet_source", "spans_of", "summaries"]
+__all__ = ["ParquetReader", "Summary", "leaves_of", "opened_footers", "parquet_source", "spans_of", "summaries"]
 
 BATCH_ROWS, GROUP_ROWS, GROUP_BYTES = 1 << 20, 1 << 23, 1 << 30
 """A row group with more rows or more uncompressed bytes than the last two is read batch by batch."""
@@ -33,6 +33,9 @@ READ_BUFFER = 1 << 16
 OPEN_FILES, OPEN_COLUMNS = 64, 250_000
 """Files that a thread keeps open, and their columns together. With 8 of 10 files of 5,000 columns kept open, reading
 them two columns at a time opened files 25,000 times, for 7.5 ms each; one that is open takes 2.3 MB."""
+
+INT96 = {"coerce_int96_timestamp_unit": "us"}
+"""How to read the timestamps that Spark wrote for years: as nanoseconds, dates beyond 1677 to 2262 wrap around."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +117,7 @@ class ParquetReader:
         # No memory map: a file that is truncated while it is mapped kills the process. No pre_buffer: it
         # would hold whole column chunks.
         # From a store, though, each read of a buffer is a request: there, ranges are fetched whole and side by side.
-        options = {"metadata": footer, "read_dictionary": self.texts[file]}
+        options = {"metadata": footer, "read_dictionary": self.texts[file], **INT96}
         if source.remote:
             options |= {"pre_buffer": True}
         else:
@@ -191,7 +194,7 @@ def _parsed(files: Sequence[File], label: str) -> Iterator[tuple[Summary, Any]]:
                 what = "saved file of windows" if windows else "saved profile"
                 raise ValueError(f"{file.label!r} is a {what}, not data; {hint}")
             stream.seek(0)
-            reader = arrow_module("parquet").ParquetFile(stream, pre_buffer=False)
+            reader = arrow_module("parquet").ParquetFile(stream, pre_buffer=False, **INT96)
             footer, schema = reader.metadata, reader.schema_arrow
         groups = [footer.row_group(at) for at in range(footer.num_row_groups)]
         leaves = leaves_of(schema)
@@ -209,7 +212,15 @@ def _parsed(files: Sequence[File], label: str) -> Iterator[tuple[Summary, Any]]:
             yield from pool.map(parse, files[start : start + 8])
 
 
-def parquet_source(label: str, files: Sequence[File], found: Sequence[Summary] | None = None) -> Source:
+def opened_footers(files: Sequence[File], label: str) -> tuple[tuple[Summary, ...], tuple[Any, ...]]:
+    """Summaries and footers of files."""
+    parsed = list(_parsed(files, label))
+    return tuple(summary for summary, _ in parsed), tuple(footer for _, footer in parsed)
+
+
+def parquet_source(
+    label: str, files: Sequence[File], found: Sequence[Summary] | None = None, footers: tuple[Any, ...] | None = None
+) -> Source:
     """Source of Parquet files; a part is a row group.
 
     Parameters
@@ -218,10 +229,11 @@ def parquet_source(label: str, files: Sequence[File], found: Sequence[Summary] |
     files : sequence of File
     found : sequence of Summary, optional
         Of the files, if they have been read elsewhere. By default they are read here, and their footers kept.
+    footers : tuple, optional
+        Of the files as well, if they are to be kept.
     """
-    parsed: tuple[Any, ...] | None = None
     if found is None:
-        found, parsed = zip(*_parsed(files, label), strict=True)
+        found, footers = opened_footers(files, label)
     distinct: list[tuple[pa.Schema, dict[str, range]]] = []  # thousands of files share a few schemas
     places = []
     for one in found:
@@ -234,7 +246,7 @@ def parquet_source(label: str, files: Sequence[File], found: Sequence[Summary] |
         Part(files[file].label, found[file].rows[group], at, (file, group)) for at, (file, group) in enumerate(groups)
     )
     texts = shared(tuple, (one.texts for one in found))
-    reader = ParquetReader(texts, parsed)
+    reader = ParquetReader(texts, footers)
     source = file_source(label, files, fields_of(schema for schema, _ in distinct), parts, reader, places)
     return source.with_sizes(_sizes(source, found))
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from gpudrift.places.trouble import named
 from gpudrift.sources.base import OpenedSource, Part, Source, fields_of, positions_of
 from gpudrift.sources.libraries import kind_of
-from gpudrift.sources.trouble import named
 
 __all__ = ["stream_source"]
 

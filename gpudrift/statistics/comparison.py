@@ -7,12 +7,13 @@ people look at, are computed when they are asked for.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from gpudrift.columns.names import column_name
 from gpudrift.columns.schema import Column, Schema
 from gpudrift.counts.profiles import ColumnProfile, Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
@@ -46,6 +47,11 @@ class SchemaChange:
     change: str
     reference: str | None
     current: str | None
+
+    @property
+    def finding(self) -> str:
+        """The change by its former name."""
+        return self.change
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +127,17 @@ class Comparison:
     columns: tuple[ColumnComparison, ...]
     schema_changes: tuple[SchemaChange, ...]
 
+    @property
+    def findings(self) -> tuple[SchemaChange, ...]:
+        """The schema changes by their former name."""
+        return self.schema_changes
+
     @cached_property
     def index(self) -> Mapping[str, int]:
         return {column.name: position for position, column in enumerate(self.columns)}
 
     def __getitem__(self, name: str) -> ColumnComparison:
+        name = column_name(name)
         if name not in self.index:
             raise KeyError(f"no column {name!r} in the comparison")
         return self.columns[self.index[name]]
@@ -161,10 +173,24 @@ def compare_profiles(reference: Profile, current: Profile) -> Comparison:
                 current.columns[current.schema.index[column.name]] if column.name in same else _nothing(mine),
             )
         )
-    return Comparison(reference, current, tuple(compare_columns(pairs, obstacles)), changes)
+    columns = compare_columns(pairs, obstacles, _rounding(reference, current))
+    read = (_with_reading(one, reference, current) for one in columns)
+    return Comparison(reference, current, tuple(read), changes)
 
 
-def compare_columns(pairs: Sequence[Pair], obstacles: Mapping[str, str] | None = None) -> list[ColumnComparison]:
+def _with_reading(column: ColumnComparison, reference: Profile, current: Profile) -> ColumnComparison:
+    """A column with what is to be known of how it was read."""
+    notes = [
+        f"{which}: {note}"
+        for which, side in (("reference", reference), ("current", current))
+        for note in side.provenance.get("reading", {}).get(column.column.name, ())
+    ]
+    return replace(column, notes=(*column.notes, *notes)) if notes else column
+
+
+def compare_columns(
+    pairs: Sequence[Pair], obstacles: Mapping[str, str] | None = None, remarks: Mapping[str, str] | None = None
+) -> list[ColumnComparison]:
     """Compare some columns side by side.
 
     Parameters
@@ -172,8 +198,10 @@ def compare_columns(pairs: Sequence[Pair], obstacles: Mapping[str, str] | None =
     pairs : sequence of (reference, current)
     obstacles : mapping of column name to str, optional
         Why a column cannot be judged: of those no statistic is computed.
+    remarks : mapping of column name to str, optional
+        Notes on how values of other types entered a column.
     """
-    known = obstacles or {}
+    known, remarked = obstacles or {}, remarks or {}
     statistics = _all_statistics([None if mine.column.name in known else (mine, theirs) for mine, theirs in pairs])
     columns = []
     for (mine, theirs), (found, pool) in zip(pairs, statistics, strict=True):
@@ -184,9 +212,27 @@ def compare_columns(pairs: Sequence[Pair], obstacles: Mapping[str, str] | None =
             if fences_hold_the_largest(mine.column):
                 found |= {"wasserstein_scaled": nothing, "spread": nothing}
         notes = _notes(mine, theirs, unknown)
+        if mine.column.name in remarked:
+            notes = (*notes, remarked[mine.column.name])
         obstacle = known.get(mine.column.name)
         columns.append(ColumnComparison(mine.column, mine, theirs, found, obstacle, notes, unknown, pool))
     return columns
+
+
+def _rounding(reference: Profile, current: Profile) -> dict[str, str]:
+    """Of columns whose types differ on the two sides and that were counted all the same: what rounding costs."""
+    remarks = {}
+    for column in reference.schema.columns:
+        types = [side.seen.get(column.name) for side in (reference, current)]
+        floats = [one in ("float", "double", "halffloat") for one in types]
+        decimals = [one is not None and one.startswith("decimal") for one in types]
+        if column.type == "decimal" and column.unit is not None and any(decimals) and any(floats):
+            unit = 10.0 ** -int(column.unit.partition("[")[2].rstrip("]"))
+            if unit < 1:
+                remarks[column.name] = f"floats are rounded to the decimals' {unit:g}: each by at most {unit / 2:g}"
+        elif column.family == "real" and any(decimals) and any(floats):
+            remarks[column.name] = "decimals are rounded to the nearest float64: each by at most 1 part in 2**53"
+    return remarks
 
 
 def _no_common_bins(reference: Schema, current: Schema) -> str:
@@ -227,6 +273,8 @@ def _obstacles(reference: Profile, current: Profile, changes: Sequence[SchemaCha
             obstacles[found.column] = "dropped: the current table has no such column"
         elif found.change != "added":
             reason = current.skipped.get(found.column, f"{found.reference} became {found.current}")
+            if found.column in current.skipped and found.reference != found.current:
+                reason = f"{found.reference} became {found.current}: {reason}"
             obstacles[found.column] = f"{found.change}: {reason}"
     for column in reference.schema.columns:
         name = column.name
@@ -265,6 +313,8 @@ def _notes(reference: ColumnProfile, current: ColumnProfile, unknown: tuple[floa
     if (suggestion := code_note(reference)) is not None:
         notes.append(suggestion)
     for which, side in (("reference", reference), ("current", current)):
+        if side.column.is_numeric and side.column.type == "text" and side.special["nan"]:
+            notes.append(f"{which}: {side.special['nan']:,} texts are no dates or times; they count as NaN")
         if side.dropped:
             notes.append(f"{which}: {side.dropped} rows have values that are not counted individually")
     return tuple(notes)

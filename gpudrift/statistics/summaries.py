@@ -62,9 +62,9 @@ def natural_factor(column: Column) -> float:
 def natural_values(column: Column, values: npt.NDArray[Any] | Sequence[float]) -> list[Any]:
     """Counted numbers as the column's own values: ISO 8601 text for dates and timestamps, else numbers."""
     array = np.asarray(values)
-    if column.type == "date":
+    if column.quantity == "date":
         return [_iso_day(round(value)) for value in array.tolist()]
-    if column.type == "timestamp":
+    if column.quantity == "timestamp":
         unit = (column.unit or "").partition("[")[2].rstrip("]").partition(",")[0]
         # The smallest int64 is 'not a time' to NumPy; its neighbour is as good an end of time.
         moments_ = np.maximum(_whole(array) if array.dtype.kind == "f" else array, -(2**63) + 1)
@@ -120,6 +120,8 @@ def summary(side: ColumnProfile) -> dict[str, Any]:
     }
     if not side.column.is_numeric:
         return entry | _distinct(side)
+    if side.column.type == "null" and side.column.is_numeric:
+        return entry  # which values there are was not counted
     entry |= {"negative_infinity": special["-inf"], "positive_infinity": special["+inf"]}
     column = side.column
     assert column.edges is not None

@@ -25,12 +25,17 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from gpudrift.files import write_whole
-from gpudrift.sources import is_uri
-from gpudrift.sources.trouble import hidden, named
+from gpudrift.hiding import hidden
+from gpudrift.places import is_uri
+from gpudrift.places.content import is_temporary, put_whole, renames
+from gpudrift.places.patience import LISTING, answer_time, transfer_time, within
+from gpudrift.places.trouble import named
 
 __all__ = ["LocalStorage", "ObjectStorage", "Storage", "open_storage"]
 
 _TRIES = 100
+LARGEST = 8 << 20
+"""Bytes of a file of a store, as far as the time for reading it is concerned."""
 
 
 class Storage(Protocol):
@@ -81,10 +86,10 @@ def open_storage(given: str | os.PathLike[str], options: Mapping[str, Any] | Non
         return LocalStorage(text)
     if urlsplit(text).scheme in ("file", "local"):  # fsspec does not write local files atomically
         return LocalStorage(unquote(urlsplit(text).path))
-    from gpudrift.sources.remote import open_uri
+    from gpudrift.places.remote import open_fsspec
 
-    filesystem, path, secrets = open_uri(text, options or {})
-    return ObjectStorage(filesystem.handler.fs, path.rstrip("/"), hidden(text).rstrip("/"), secrets)
+    filesystem, path, secrets = open_fsspec(text, options or {}, otherwise=OSError)
+    return ObjectStorage(filesystem, path.rstrip("/"), hidden(text.partition("?")[0]).rstrip("/"), secrets)
 
 
 @dataclass(frozen=True)
@@ -211,8 +216,8 @@ class ObjectStorage:
         return f"{self.label}/{path}"
 
     @contextlib.contextmanager
-    def _at(self, path: str) -> Iterator[str]:
-        with named(self.named(path), self.secrets):
+    def _at(self, path: str, doing: str = "read") -> Iterator[str]:
+        with named(self.named(path), self.secrets, doing, OSError):
             yield f"{self.folder}/{path}"
 
     def tree(self, folder: str) -> dict[str, tuple[str, ...]]:
@@ -220,7 +225,7 @@ class ObjectStorage:
         with self._at(folder) as path:
             self.filesystem.invalidate_cache()
             try:
-                listed = self.filesystem.find(path)
+                listed = within(answer_time() * LISTING, self.filesystem.find, path)
             except FileNotFoundError:
                 listed = []
         begin = len(path.strip("/")) + 1
@@ -228,29 +233,36 @@ class ObjectStorage:
             top, _, rest = one.strip("/")[begin:].rpartition("/")
             first, _, deeper = top.partition("/")
             name = f"{deeper}/{rest}" if deeper else rest
-            if not name.startswith("."):
+            if not (name.startswith(".") or rest.startswith(".")):
                 found.setdefault(first, []).append(name)
         return {name: tuple(names) for name, names in found.items()}
 
     def read(self, path: str) -> bytes:
         with self._at(path) as key:
-            return bytes(self.filesystem.cat_file(key))
+            return bytes(within(transfer_time(LARGEST), self.filesystem.cat_file, key))
 
     def write(self, path: str, content: bytes) -> None:
-        with self._at(path) as key:
-            self.filesystem.pipe_file(key, content)
+        with self._at(path, "write") as key:
+            within(transfer_time(len(content)), self._put, key, content)
+
+    def _put(self, key: str, content: bytes, *, replace: bool = True) -> None:
+        if renames(self.filesystem):  # and so it has folders
+            self.filesystem.makedirs(key.rpartition("/")[0], exist_ok=True)
+        put_whole(self.filesystem, key, content, replace=replace)
 
     def create(self, path: str, content: bytes) -> bool:
-        with self._at(path) as key:
+        with self._at(path, "write") as key:
             try:
-                self.filesystem.pipe_file(key, content, mode="create")
+                within(transfer_time(len(content)), self._put, key, content, replace=False)
             except FileExistsError:
                 return False
+            except TimeoutError:
+                raise
             except Exception:
                 # Libraries report an existing file in their own ways, and a response may be lost after the file was
                 # created: the content tells whether it is ours.
                 try:
-                    return bool(self.filesystem.cat_file(key) == content)
+                    return bool(within(transfer_time(len(content)), self.filesystem.cat_file, key) == content)
                 except FileNotFoundError:
                     pass
                 raise
@@ -259,14 +271,21 @@ class ObjectStorage:
     def remove(self, paths: Sequence[str]) -> None:
         for path in paths:
             with contextlib.suppress(FileNotFoundError), self._at(path) as key:
-                self.filesystem.rm_file(key)
+                within(answer_time(), self.filesystem.rm_file, key)
 
     def age(self, path: str) -> float | None:
         with contextlib.suppress(FileNotFoundError, NotImplementedError), self._at(path) as key:
-            written: datetime = self.filesystem.modified(key)
+            written: datetime = within(answer_time(), self.filesystem.modified, key)
             written = written if written.tzinfo else written.replace(tzinfo=UTC)
             return (datetime.now(UTC) - written).total_seconds()
         return None
 
     def leftovers(self) -> list[str]:
-        return []  # an object store never shows an incomplete object
+        if not renames(self.filesystem):
+            return []  # an object store never shows an incomplete object
+        with self._at("") as path:
+            self.filesystem.invalidate_cache()
+            listed = within(answer_time() * LISTING, self.filesystem.find, path.rstrip("/"))
+        begin = len(self.folder.strip("/")) + 1
+        names = (one.strip("/")[begin:] for one in listed)
+        return [name for name in names if is_temporary(name)]

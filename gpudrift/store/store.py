@@ -35,6 +35,7 @@ from typing import Any, Literal, overload
 
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
+from gpudrift.hiding import short
 from gpudrift.store.adding import Added, add_batch
 from gpudrift.store.commits import begin, newest_commit, path_of
 from gpudrift.store.compaction import Compacted, compact_windows
@@ -137,9 +138,11 @@ class Store:
         return tuple(sorted(map(self._layout.start_of, newest_commit(self.storage).windows)))
 
     def batches(self, window: int | str | None = None) -> tuple[str, ...]:
-        """Names of the batches of a window, or of all windows, in order."""
+        """Names of the batches of a window, or of all windows, in order; a ``KeyError`` if it holds no such window."""
         layout, windows = self._layout, newest_commit(self.storage).windows
-        folders = windows if window is None else [layout.folder_of(layout.window(window))]
+        folders = list(windows) if window is None else [layout.folder_of(layout.window(window))]
+        if window is not None and folders[0] not in windows:
+            raise KeyError(f"{self.storage.label}: no rows in the window {short(str(window))}")
         files = [held for folder in folders for held in windows.get(folder, {}).values()]
         return tuple(sorted({batch for held in files for batch in held}))
 

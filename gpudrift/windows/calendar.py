@@ -44,9 +44,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gpudrift.columns.buffers import fixed_width, numbers, validity_booleans
+from gpudrift.columns.buffers import booleans, fixed_width, numbers, validity_booleans
+from gpudrift.columns.moments import parsed_texts
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER
+from gpudrift.columns.types import is_text, plain_array
 from gpudrift.errors import IncompatibleColumnError
+from gpudrift.hiding import short
 from gpudrift.windows.every import DAYS, FIRST_MONDAY, FIXED, Every
 from gpudrift.windows.zones import (
     DAY,
@@ -113,7 +116,9 @@ class Windows:
         every = every if isinstance(every, Every) else Every.parse(every)
         axis = _axis(data_type)
         if axis is None:
-            raise ValueError(f"{data_type} has no windows; expected timestamps, dates or integers")
+            raise ValueError(f"{data_type} has no windows; expected timestamps, dates, integers or texts of times")
+        if axis == "text":
+            axis = "naive" if zone is None else "aware"
         if _is_date(data_type) and every.unit in FIXED:
             raise ValueError(f"windows of {every} in a column of dates; expected days or longer")
         return cls(every, zone, axis)
@@ -144,6 +149,8 @@ class Windows:
             return self.starts(pc.run_end_decode(array))
         if pa.types.is_null(array.type):
             return np.zeros(len(array), np.int64), np.zeros(len(array), np.bool_)
+        if _axis(array.type) == "text" and self.axis != "integer":
+            return self._of_texts(array)
         if _axis(array.type) != self.axis or (_is_date(array.type) and self.every.unit in FIXED):
             expected = {"aware": "zone-aware timestamps", "naive": "times without a zone", "integer": "integers"}
             raise IncompatibleColumnError(
@@ -163,6 +170,23 @@ class Windows:
         if given is not None:
             starts *= valid
         return starts, valid
+
+    def _of_texts(self, array: pa.Array) -> tuple[Integers, npt.NDArray[np.bool_]]:
+        """Of times as texts: those with a UTC offset on the clock of UTC where the others have none."""
+        array = plain_array(array)
+        moments, naive, aware = parsed_texts(array)
+        valid = aware | naive if self.axis == "naive" else aware
+        nulls = booleans(pc.is_null(array.dictionary_decode() if pa.types.is_dictionary(array.type) else array))
+        bad = np.flatnonzero(~valid & ~nulls)
+        if bad.size:
+            what = "date or time" if self.axis == "naive" else "time with a UTC offset"
+            shown = short(array[int(bad[0])].as_py(), 40)
+            raise IncompatibleColumnError("unreadable", f"the text {shown} is no ISO 8601 {what}")
+        if not valid.any():
+            return np.zeros(valid.size, np.int64), valid
+        return np.where(
+            valid, self._starts(np.where(valid, moments // 10**6, moments[valid.argmax()] // 10**6)), 0
+        ), valid
 
     def label(self, start: int) -> str:
         """The name of a window: its start as ISO 8601, with the zone's offset where the times have a zone.
@@ -204,6 +228,10 @@ class Windows:
                 return int(first_instants(self.zone, first * DAY)[0])
             seconds = int(first_instants(self.zone, np.array([_clipped(seconds)]))[0])
         return self._start(_clipped(seconds))
+
+    def start_of_integer(self, value: int) -> int:
+        """The start of the window in which an integer lies, or an instant in seconds since 1970 (UTC, or the clock)."""
+        return self._start(min(max(int(value), SMALLEST_INTEGER), LARGEST_INTEGER))
 
     def following(self, start: int) -> int:
         """The start of the next window; dates that a zone left out have none."""
@@ -311,7 +339,7 @@ class Windows:
 
 
 def _axis(data_type: pa.DataType) -> str | None:
-    """The axis of windows over values of a type; None if there can be none."""
+    """The axis of windows over values of a type, "text" where only they tell; None if there can be none."""
     types = pa.types
     if isinstance(data_type, pa.BaseExtensionType):
         return _axis(data_type.storage_type)
@@ -321,6 +349,8 @@ def _axis(data_type: pa.DataType) -> str | None:
         return "naive" if data_type.tz is None else "aware"
     if types.is_date(data_type):
         return "naive"
+    if is_text(data_type):
+        return "text"
     return "integer" if types.is_integer(data_type) else None
 
 

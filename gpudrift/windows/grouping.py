@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +15,7 @@ import pyarrow as pa
 
 from gpudrift.columns.schema import SMALLEST_INTEGER
 from gpudrift.errors import missing_column
+from gpudrift.hiding import short
 from gpudrift.windows.calendar import Windows
 
 __all__ = ["MOST_SEGMENTS", "NO_TIME", "WHOLE", "GroupRequest", "Grouping", "segment_label"]
@@ -153,6 +156,61 @@ class Grouping:
     def window_label(self, start: int) -> str | None:
         """The start of a window in words; None for rows without a time, or where there are no windows."""
         return None if self.windows is None or start == NO_TIME else self.windows.label(start)
+
+    def start_named(self, given: int | str | datetime.date, known: Collection[int]) -> int:
+        """The start of the window that is asked for by its start, or by a date or time in it.
+
+        Parameters
+        ----------
+        given : int or str or date
+        known : collection of int
+            Starts of the windows that have rows.
+
+        Raises
+        ------
+        ValueError
+            For a text that is no date or time, an integer at which no window starts.
+        KeyError
+            For a date or time whose window has no rows.
+        """
+        if not isinstance(given, (str, datetime.date)):
+            start = operator.index(given)
+            if start in known or start == NO_TIME:
+                return start
+            if self.windows is None or self.windows.start_of_integer(start) != start:
+                raise ValueError(f"no window starts at {start}{self._windows_known(known)}")
+            return start
+        if self.windows is None:
+            raise ValueError(f"there are no windows, so none is called {short(str(given))}")
+        text = given if isinstance(given, str) else given.isoformat()
+        try:
+            start = self.windows.start_of(text)
+        except ValueError as error:
+            raise ValueError(f"no window is called {short(text)}: {error}") from None
+        if start not in known:
+            raise KeyError(f"no rows in the window {self.windows.label(start)}{self._windows_known(known)}")
+        return start
+
+    def _windows_known(self, known: Collection[int]) -> str:
+        labels = [self.window_label(start) for start in (min(known), max(known))] if known else []
+        first, last = (labels[0] or labels[-1], labels[-1]) if labels else (None, None)
+        return f"; those with rows are from {first} to {last}" if last is not None else "; there are none with rows"
+
+    def numbered(self, segment: int | str) -> int:
+        """The number of a segment that is asked for by its number or name, with one column also by its value.
+
+        Raises
+        ------
+        KeyError
+        """
+        if not isinstance(segment, str):
+            return operator.index(segment)
+        for number in range(self.other + 1):
+            name = self.segment_name(number)
+            if segment == name or (len(self.by) == 1 and number != self.other and segment == self.segments[number][0]):
+                return number
+        names = ", ".join(self.segment_name(number) for number in range(min(self.other + 1, 8)))
+        raise KeyError(f"no segment {short(segment)}; there are {short(names, 300)}")
 
     def document(self) -> dict[str, Any]:
         """As JSON."""

@@ -156,7 +156,7 @@ class GroupNumbering:
             raise self._unusable_time(error) from None
 
     def _unusable_time(self, error: IncompatibleColumnError) -> ValueError:
-        return ValueError(f"time: column {self.grouping.time!r}: {error.finding}: {error.reason}")
+        return ValueError(f"time: column {self.grouping.time!r}: {error.what}")
 
     def _windows(self, times: pa.Array | None, rows: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """The windows of some rows, at least one, and which of them each is in."""

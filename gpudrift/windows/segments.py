@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.columns.conversion import coded_values, logical_type
+from gpudrift.columns.conversion import coded_values
 from gpudrift.columns.device import host_array
 from gpudrift.columns.schema import Column
+from gpudrift.columns.types import logical_type
 from gpudrift.errors import IncompatibleColumnError, missing_column
 from gpudrift.windows.grouping import Segment
 
 __all__ = ["frequent_segments", "most_frequent", "segment_column", "segment_tally"]
+
+MAKE_SEGMENTS = "texts, booleans and whole numbers make segments"
 
 
 def segment_column(name: str, data_type: pa.DataType | None, label: str, known: Iterable[str] | None = None) -> Column:
@@ -46,7 +49,7 @@ def segment_column(name: str, data_type: pa.DataType | None, label: str, known: 
     # pandas makes floats of integers with gaps; other floats are refused where they are read
     word = "integer" if word == "float" else word
     if word not in ("text", "boolean", "integer", "null"):
-        raise ValueError(f"segments: column {name!r} of type {data_type}: texts, booleans or integers make segments")
+        raise ValueError(f"segments: column {name!r} of type {data_type}: {MAKE_SEGMENTS}")
     return Column(name, "categorical", word)
 
 
@@ -100,4 +103,5 @@ def _coded(column: Column, array: Any) -> Any:
             column = segment_column(column.name, array.type, "")
         return coded_values(array, column)
     except IncompatibleColumnError as error:
-        raise ValueError(f"segments: column {column.name!r}: {error.finding}: {error.reason}") from None
+        why = f"; {MAKE_SEGMENTS}" if error.finding == "type changed" else ""
+        raise ValueError(f"segments: column {column.name!r}: {error.what}{why}") from None

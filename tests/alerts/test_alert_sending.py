@@ -224,7 +224,7 @@ def test_gauges_are_written_whole_and_pushed(server, tmp_path):
     place = tmp_path / "gpudrift.prom"
     table = {"prometheus": {"file": str(place), "push": f"{server.url}/base/", "job": "nightly/job", "retries": 0}}
     window = Window(DAYS[0], (drift('a"\n<script>'),), frozenset({"a", "b"}))
-    outcome = run_alerts([window], read_settings({"name": "churn", **table}), tmp_path / "state", clock=lambda: 1e9)
+    outcome = run_alerts([window], read_settings({"name": "churn", **table}), tmp_path / "state", clock=lambda: 2e9)
     assert not outcome.failures
     [request] = server.requests
     assert request.method == "PUT"
@@ -232,7 +232,7 @@ def test_gauges_are_written_whole_and_pushed(server, tmp_path):
     assert request.headers["Content-Type"].startswith("text/plain; version=0.0.4")
     assert request.body == place.read_bytes()
     read = samples(request.body.decode())
-    assert read["gpudrift_last_run_seconds", frozenset({("watch", "churn")})] == 1e9
+    assert read["gpudrift_last_run_seconds", frozenset({("watch", "churn")})] == 2e9
     assert [dict(k[1])["column"] for k in read if k[0] == "gpudrift_finding_value"] == ['a"\n<script>']
     assert sorted(p.name for p in tmp_path.iterdir()) == ["gpudrift.prom", "state", "state.lock"]
 

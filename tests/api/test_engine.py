@@ -81,7 +81,7 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self.source, name)
 
-    def with_types(self, types):
+    def with_types(self, types, values=None):
         return self
 
     def batches(self, part, columns):

@@ -76,6 +76,13 @@ def test_statistics_error(tmp_path):
     assert "nobody" in run("statistics_error.py", "--shapes", "nobody", status=2)
 
 
+def test_lakes(tmp_path):
+    printed = run("lakes.py", "--rows", 2000, "--rounds", 1, "--output", tmp_path / "lakes.json")
+    assert printed.count("times as long") == 2
+    document = json.loads((tmp_path / "lakes.json").read_text())
+    assert {name: case["rows"] for name, case in document["cases"].items()} == {"Delta": 1900, "Iceberg": 1900}
+
+
 def test_counting_is_equal_and_prints_its_speed(tmp_path):
     output = tmp_path / "counting.json"
     options = [
@@ -264,3 +271,11 @@ def test_a_checkout_is_compared_with_another_one(tmp_path, monkeypatch, capsys):
     _, line = capsys.readouterr().out.splitlines()
     assert line.split()[0] == "narrow"
     assert float(line.split()[3]) == pytest.approx(mine[0] / other[0], abs=1e-3)
+
+
+def test_json_lines(tmp_path):
+    printed = run("json_lines.py", "--megabytes", 1, "--rounds", 1, "--output", tmp_path / "json_lines.json")
+    assert "flat, " in printed and "nested, " in printed
+    document = json.loads((tmp_path / "json_lines.json").read_text())
+    assert {case["rows"] > 0 for case in document["cases"].values()} == {True}
+    assert document["cases"].keys() == {"flat", "nested"}

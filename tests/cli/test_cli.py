@@ -315,7 +315,7 @@ def test_an_output_never_replaces_what_is_read(folder, tmp_path):
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     commands = [
         ["profile", tmp_path / "a.parquet", "-o", tmp_path / "a.parquet"],
-        ["profile", tmp_path / "*.parquet", "-o", tmp_path / "a.parquet"],
+        ["profile", tmp_path / "*.parquet", "-o", tmp_path / "a.parquet", "--force"],
         [
             "profile",
             folder / "b.parquet",

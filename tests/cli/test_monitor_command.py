@@ -151,7 +151,6 @@ def test_the_findings_of_check_are_valid_too(bookings, tmp_path):
         (None, (), DONE),
         ("drift", (), FOUND),
         ("skew", (), FOUND),
-        ("quality", (), DONE),
         ("quality,undecided", (), DONE),
         ("drift,skew", ("--config", "{}/wide.toml"), DONE),
         ("drift,skew", ("--thresholds", "calibrated", "--rate", "0.1"), FOUND),
@@ -204,7 +203,7 @@ def test_calibrated_thresholds_and_those_of_a_file_contradict_each_other(tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((BEFORE, AFTER, "--time", "country", "--every", "1w"), "time: column 'country': string has no windows"),
+        ((BEFORE, AFTER, "--time", "country", "--every", "1w"), "time: column 'country': the text 'PRT' is no ISO"),
         ((BEFORE, AFTER, *WEEKS, "--zone", "Europe/Berlin"), "'Europe/Berlin' for a column of times without a zone"),
         ((BEFORE, AFTER), "no time windows: give a time column"),
         ((BEFORE, AFTER, *WEEKS, "--since", "1234"), "since: '1234' is not a date or time"),

@@ -122,7 +122,7 @@ def test_times_in_a_config_file_may_have_a_zone(tmp_path):
     [
         ("alpha 0.01", ["invalid TOML"]),
         ("alpha = 0.01\nalpha = 0.02", ["invalid TOML"]),
-        ("beta = 1", ["unknown entry 'beta'", "alpha, thresholds, columns, storage_options, alerts"]),
+        ("beta = 1", ["unknown entry 'beta'", "alpha, thresholds, columns, csv, storage_options"]),
         ("tresholds = 1", ["did you mean 'thresholds'?"]),
         ("alpha = 2.0", ["alpha", "2.0"]),
         ('alpha = "small"', ["alpha", "'small'"]),

@@ -54,23 +54,33 @@ def test_wide_decimals_where_arrow_itself_rounds_twice():
         (pa.array([7], pa.time32("s")), integer("integer", "time", "time[us]"), 7_000_000),
         (pa.array([2**64 - 1], pa.uint64()), integer("integer", "integer", None), 2**63 - 1),
         (pa.array([3.0, float("nan")]), integer("integer", "integer", None), 3),
+        (pa.array([-1], pa.timestamp("ns")), integer("datetime", "timestamp", "timestamp[us]"), -1),
+        (pa.array([2**60], pa.timestamp("s")), integer("datetime", "timestamp", "timestamp[us]"), 2**63 - 1),
+        (pa.array([-(2**60)], pa.timestamp("s")), integer("datetime", "timestamp", "timestamp[us]"), -(2**63)),
+        (pa.array([-1], pa.timestamp("s")), integer("datetime", "date", "date[day]"), -1),
+        (pa.array([-1], pa.date32()), integer("datetime", "timestamp", "timestamp[ms]"), -86_400_000),
+        (pa.array([Decimal("1.25")]), integer("integer", "decimal", "decimal[1]"), 12),
+        (pa.array([1.249]), integer("integer", "decimal", "decimal[2]"), 125),
+        (pa.array([7]), integer("integer", "decimal", "decimal[2]"), 700),
+        (pa.array([Decimal("7.00")]), integer("integer", "integer", None), 7),
+        (pa.array([True]), integer("integer", "integer", None), 1),
+        (pa.array([2**53 + 1]), Column("x", "real", "float", None, complete_edges([], "real")), 2.0**53),
     ],
     ids=str,
 )
-def test_units_are_converted_exactly(array, column, expected):
+def test_numbers_and_units_are_converted(array, column, expected):
     assert numeric_values(array, column).values[0] == expected
 
 
 @pytest.mark.parametrize(
     ("array", "column", "finding"),
     [
-        (pa.array([1], pa.timestamp("ns")), integer("datetime", "timestamp", "timestamp[us]"), "unit changed"),
-        (pa.array([2**60], pa.timestamp("s")), integer("datetime", "timestamp", "timestamp[us]"), "unit changed"),
-        (pa.array([Decimal("1.25")]), integer("integer", "decimal", "decimal[1]"), "unit changed"),
+        (pa.array([Decimal("1.25")]), integer("integer", "decimal", "decimal[0]"), "type changed"),
+        (pa.array([1e17]), integer("integer", "decimal", "decimal[2]"), "type changed"),
+        (pa.array([10**17]), integer("integer", "decimal", "decimal[2]"), "type changed"),
         (pa.array([0], pa.timestamp("us", "UTC")), integer("datetime", "timestamp", "timestamp[us]"), "type changed"),
         (pa.array([1.5]), integer("integer", "integer", None), "type changed"),
         (pa.array([2.0**54]), integer("integer", "integer", None), "type changed"),
-        (pa.array([1]), Column("x", "real", "float", None, complete_edges([], "real")), "type changed"),
     ],
     ids=str,
 )
@@ -83,7 +93,10 @@ def test_what_does_not_convert_is_refused(array, column, finding):
 
 def test_floats_of_pandas_integers_keep_their_infinities():
     values = numeric_values(pa.array([1.0, np.inf, -np.inf, np.nan, np.inf]), integer("integer", "integer", None))
-    assert values.infinities == (1, 2)
+    assert {slot: rows.tolist() for slot, rows in values.elsewhere} == {
+        "-inf": [False, False, True, False, False],
+        "+inf": [False, True, False, False, True],
+    }
     assert values.valid().tolist() == [True, False, False, False, False]
     profile = gd.profile({"x": [1.0, np.inf, np.nan, 4.0]}, kinds={"x": "integer"})
     assert profile["x"].special == {"-inf": 0, "+inf": 1, "nan": 0, "null": 1, "absent": 0}

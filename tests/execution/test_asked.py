@@ -120,7 +120,6 @@ TABLE = pa.table(
     ("request_", "words"),
     [
         (("gone", "1d"), ["time: no column 'gone' in Arrow Table"]),
-        (("text", "1d"), ["time: column 'text'", "string has no windows"]),
         (("x", "1d"), ["time: column 'x'", "double has no windows"]),
         (("t", "1 day"), ["time: column 't'", "invalid window length '1 day'"]),
         (("t", "100"), ["time: column 't'", "expected a unit"]),
@@ -129,8 +128,11 @@ TABLE = pa.table(
         (("t", "1d", "Europe/Berlin"), ["time: column 't'", "zone 'Europe/Berlin'", "times without a zone"]),
         (("aware", "1d", "Europe/Nowhere"), ["time: column 'aware'", "unknown time zone"]),
         ((None, None, None, ("gone",)), ["segments: no column 'gone' in Arrow Table"]),
-        ((None, None, None, ("x",)), ["segments: column 'x'", "type changed", "not all whole numbers"]),
-        ((None, None, None, ("t",)), ["segments: column 't'", "texts, booleans or integers make segments"]),
+        (
+            (None, None, None, ("x",)),
+            ["segments: column 'x': double", "not all whole numbers within 2**53; texts,"],
+        ),
+        ((None, None, None, ("t",)), ["segments: column 't'", "texts, booleans and whole numbers make segments"]),
         ((None, None, None, ("list",)), ["segments: column 'list'", "nested type"]),
     ],
     ids=str,
@@ -154,7 +156,7 @@ def test_a_current_table_whose_columns_of_the_grouping_changed_is_refused():
     with pytest.raises(ValueError, match="but the windows are of naive times") as error:
         count(aware, schema, DAILY)
     one_line(error, "timestamp[us, tz=UTC]")
-    with pytest.raises(ValueError, match="string has no windows"):
+    with pytest.raises(ValueError, match="is no ISO 8601 date or time"):
         count(table.set_column(6, "t", table["kind"]), schema, DAILY)
     with pytest.raises(ValueError, match="column 'g' of type timestamp"):
         count(table.set_column(7, "g", table["t"]), schema, DAILY)
@@ -172,7 +174,7 @@ def test_a_type_of_time_that_changes_between_files_is_refused_with_the_file(tmp_
     pq.write_table(table, tmp_path / "1.parquet")
     pq.write_table(table.set_column(6, "t", table["t"].cast(pa.timestamp("us", "UTC"))), tmp_path / "2.parquet")
     for threads in (1, 3):
-        with pytest.raises(ValueError, match="type changed") as error:
+        with pytest.raises(ValueError, match="instead of times without a zone") as error:
             count(tmp_path, coarse(table), DAILY, threads=threads)
         one_line(error, "2.parquet", "time: column 't'", "timestamp[us, tz=UTC] instead of times without a zone")
     other_unit = table.set_column(6, "t", table["t"].cast(pa.timestamp("ns")))

@@ -109,7 +109,7 @@ def test_files_may_disagree(tmp_path):
     write(tmp_path / "a.parquet", pa.table({"x": [1, 2], "y": ["p", "q"]}))
     write(tmp_path / "b.parquet", pa.table({"z": [True], "x": [0.5]}))
     source = open_source(tmp_path)
-    assert source.fields == (Field("x", pa.int64()), Field("y", pa.string()), Field("z", pa.bool_()))
+    assert source.fields == (Field("x", pa.float64()), Field("y", pa.string()), Field("z", pa.bool_()))
     assert values(source) == {"x": [1, 2, 0.5], "y": ["p", "q", ABSENT], "z": [ABSENT, ABSENT, True]}
     assert [batch.schema.field("x").type for part in source.parts for batch in source.batches(part, ["x"])] == [
         pa.int64(),

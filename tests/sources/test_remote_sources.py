@@ -13,7 +13,8 @@ from support.stored_sources import TABLE, again, appended, deleted, in_a_child, 
 
 from gpudrift.counts.sealed import write_sealed
 from gpudrift.errors import SourceChangedError
-from gpudrift.sources import is_saved_profile, is_uri, open_source, trouble
+from gpudrift.places import trouble
+from gpudrift.sources import is_saved_profile, is_uri, open_source
 
 # ----------------------------------------------------------------------------------------------- credentials
 
@@ -121,7 +122,7 @@ def test_errors_of_a_store_show_no_credentials(tmp_path, s3):
     for given, kind, words in (
         (s3.uri("bucket/nope"), FileNotFoundError, ["no such file", "s3://***@bucket/nope?endpoint"]),
         (s3.uri("bucket/*.csv"), FileNotFoundError, ["no file matches", "s3://***@bucket/*.csv"]),
-        (s3.uri("forbidden/x"), ValueError, ["ACCESS_DENIED", "s3://***@forbidden/x"]),
+        (s3.uri("forbidden/x"), PermissionError, ["ACCESS_DENIED", "s3://***@forbidden/x"]),
         (s3.uri("bucket/data") + "&token=" + SECRET, ValueError, ["cannot read", "&token=***", "'token'"]),
         (f"s3://{KEY}:{SECRET}@bucket/data", ValueError, ["cannot read 's3://***@bucket/data'"]),
         (f"s3://{KEY}:{QUOTED}@bucket/da ta", ValueError, ["cannot read 's3://***@bucket/da ta'"]),
@@ -198,7 +199,7 @@ def test_options_that_are_not_taken(tmp_path, options, kind, words):
         open_source(uri, options)
     one_line(error, *words)
     printed = "".join(traceback.format_exception(error.value))
-    assert str(options.get("secret")) not in printed
+    assert str(options.get("secret", SECRET)) not in printed
     assert not is_saved_profile(uri, options)
 
 
@@ -243,6 +244,7 @@ def test_packages_that_are_missing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="cannot read 'nosuch://x': Protocol not known"):
         open_source("nosuch://x", {})
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "s3", raising=False)
     with pytest.raises(ModuleNotFoundError, match="cannot open 's3://\\*\\*\\*@bucket/x': Install s3fs") as error:
         open_source(f"s3://{KEY}:{QUOTED}@bucket/x", OPTIONS)
     secretless(error.value)
@@ -272,7 +274,7 @@ def test_listings_that_a_library_keeps_hide_no_change(tmp_path):
 def test_names_of_the_modification_time():
     from datetime import UTC, datetime
 
-    from gpudrift.sources.remote import _Handler
+    from gpudrift.places.remote import _Handler
 
     time = datetime(2026, 11, 23, tzinfo=UTC)
     for described in ({"LastModified": time}, {"last_modified": time}, {"mtime": time.timestamp()}, {"updated": time}):

@@ -267,7 +267,7 @@ def test_whoever_creates_learns_whether_it_did_however_the_library_says_so(tmp_p
     if is_made:
         assert storage.create("a", b"mine")
     else:
-        with pytest.raises(ValueError, match="no answer") as caught:
+        with pytest.raises(OSError, match="no answer") as caught:
             storage.create("a", b"mine")
         one_line(caught, "memory://")
     monkeypatch.setattr(memory, "pipe_file", lambda self, path, value, mode: pipe(self, path, b"theirs") or 1 / 0)

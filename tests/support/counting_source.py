@@ -14,7 +14,7 @@ class Counting:
     def __getattr__(self, name):
         return getattr(self.source, name)
 
-    def with_types(self, types):
+    def with_types(self, types, values=None):
         return self
 
     def joined(self, parts):

@@ -11,7 +11,10 @@ import pyarrow.csv
 import pyarrow.feather
 import pyarrow.parquet as pq
 
-__all__ = ["COLUMNAR", "LAYOUTS", "csv", "csv_lacking", "ipc_streams", "lacking", "weeks", "write_pieces"]
+__all__ = [
+    "COLUMNAR", "LAYOUTS", "csv", "csv_lacking", "csv_that_widens", "ipc_streams", "lacking", "type_changes", "weeks",
+    "write_pieces",
+]  # fmt: skip
 
 
 def weeks(rows: int = 24_000, seed: int = 1) -> pa.Table:

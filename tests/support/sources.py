@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pyarrow import ipc
 
 from gpudrift.sources import (
-    CsvTypesChanged,
+    TypesChanged,
     open_source,
 )
 
@@ -53,7 +53,7 @@ def settle(source):
     for changes in range(20):
         try:
             return source, values(source), changes
-        except CsvTypesChanged as error:
+        except TypesChanged as error:
             changed = pickle.loads(pickle.dumps(error))
         check_line(str(changed))
         source = changed.source

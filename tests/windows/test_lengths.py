@@ -29,7 +29,7 @@ def test_lengths_that_are_none(text):
 @pytest.mark.parametrize(
     ("data_type", "every", "zone", "message"),
     [
-        (pa.string(), "1d", None, "string has no windows; expected timestamps, dates or integers"),
+        (pa.bool_(), "1d", None, "bool has no windows; expected timestamps, dates, integers or texts of times"),
         (pa.float64(), "1d", None, "double has no windows"),
         (pa.null(), "1d", None, "null has no windows"),
         (pa.time32("s"), "1h", None, "time32"),

@@ -442,11 +442,12 @@ def test_another_unit_or_zone_name_is_no_other_instant_but_another_axis_is_refus
         (naive, pa.array([0], pa.date32())),
         (naive, pa.array([0])),
         (Windows.of(pa.int8(), 5), instants([0])),
-        (aware, pa.array(["2013-03-10"])),
-        (aware, pa.array(["2013-03-10"]).dictionary_encode()),
     ]:
         with pytest.raises(IncompatibleColumnError) as caught:
             windows.starts(array)
         assert caught.value.finding == "type changed"
         assert str(array.type) in caught.value.reason
         assert "\n" not in caught.value.reason
+    for array in (pa.array(["2013-03-10"]), pa.array(["2013-03-10"]).dictionary_encode()):
+        with pytest.raises(IncompatibleColumnError, match="the text '2013-03-10' is no ISO 8601 time with"):
+            aware.starts(array)

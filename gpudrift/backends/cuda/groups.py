@@ -194,8 +194,7 @@ class DeviceGroupState(GroupState):
                 return
         array = host_array(array)
         stored, values = stored_values(array, column, nan_is_null=says_nan_is_null(one))
-        if any(values.infinities):  # the kernel sees them as nulls
-            self._add_infinities(position, array, groups)
+        self._add_elsewhere(position, values, groups)
         self.waiting.append(_Waiting(self.positions[position], stored, values))
 
     def _count(self, waiting: Sequence[_Waiting], rows: _Ordered) -> None:
@@ -356,7 +355,7 @@ class _GroupStager(Stager):
 
 
 def _taken(values: NumericValues, order: npt.NDArray[np.int64]) -> NumericValues:
-    """Some rows; their infinities are counted elsewhere."""
+    """Some rows; those that are counted elsewhere have been."""
     validity = None if values.validity is None else np.packbits(values.valid()[order], bitorder="little")
     return NumericValues(values.values.take(order), validity, 0, values.nan_is_null)
 

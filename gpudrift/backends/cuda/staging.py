@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gpudrift.backends.contract import GroupNumbers, Integers, Kernels, says_nan_is_null
+from gpudrift.backends.contract import NULL, GroupNumbers, Integers, Kernels, says_nan_is_null
 from gpudrift.backends.counters import WholeState
 from gpudrift.backends.cuda.launch import Counters, Device, Slab, device_values
 from gpudrift.columns.conversion import NumericValues, stored_type, stored_values
 from gpudrift.columns.device import DeviceColumn, host_array
-from gpudrift.columns.schema import Schema
+from gpudrift.columns.schema import SPECIAL_SLOTS, Schema
 
 __all__ = ["DeviceState", "SlabPool", "Stager"]
 
@@ -252,7 +252,8 @@ class DeviceState(WholeState):
             self.stager = Stager(self._counters(), self.held.enter_context(self.pool.pair()), self.pool.timing)
         stored, values = stored_values(host_array(array), column, nan_is_null=says_nan_is_null(one))
         self.stager.add(position, stored, values)
-        # Of floats that entered an integer column; the kernel sees them as nulls.
-        negative, positive = values.infinities
         special = self._special(position)
-        special += np.array([negative, positive, 0, -negative - positive, 0])
+        for slot, rows in values.elsewhere:  # the kernel sees them as nulls
+            found = int(np.count_nonzero(rows))
+            special[SPECIAL_SLOTS.index(slot)] += found
+            special[NULL] -= found

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -23,12 +25,14 @@ from gpudrift.backends import Gpu, choose_backend, choose_for_workers, probe
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import Packet
+from gpudrift.execution.cluster.clients import readers
 from gpudrift.execution.cluster.graph import Tally, TaskName, schema_bytes
-from gpudrift.execution.cluster.worker import RESOURCE, OutOfMemory, Work, gpu_plugin, version_trouble
+from gpudrift.execution.cluster.worker import RESOURCE, OutOfMemory, Work, answer, gpu_plugin, version_trouble
 from gpudrift.execution.settings import Settings
+from gpudrift.hiding import hidden, shown_address
 from gpudrift.version import __version__
 
-__all__ = ["DaskCluster", "check_client", "with_client"]
+__all__ = ["DaskCluster"]
 
 RETRIES = 3
 """Of a task that fails: a rebalance moves results away from tasks that are about to use them, which fail with it."""
@@ -37,33 +41,7 @@ GUESSED_THREADS = 8
 ON_GPU = frozenset({"sample", "rows", "fit", "count"})
 """Stages that read or count; they run where a GPU is, when one is to count. ``rows`` asks partitions of cuDF."""
 LOST_SECONDS = 30.0
-"""Without any news, until somebody looks whether there is still a worker with a GPU."""
-
-
-def check_client(client: Any) -> None:
-    """Refuse what no work can be given to, before anything is done."""
-    if client is None:
-        return
-    kind = getattr(sys.modules.get("distributed"), "Client", None)
-    if kind is None or not isinstance(client, kind):
-        raise TypeError(
-            f"client: expected a dask.distributed.Client (Client('tcp://host:8786') makes one), got {client!r:.80}"
-        )
-    if client.asynchronous:
-        raise TypeError("client: an asynchronous Client cannot be waited for; give one without asynchronous=True")
-    if client.status != "running":
-        raise ValueError(f"client: its status is {client.status!r}; expected a running client")
-
-
-def with_client(settings: Settings) -> Settings:
-    """With the client that Dask itself would compute a Dask DataFrame with, if there is one."""
-    if settings.client is not None or "distributed" not in sys.modules:
-        return settings
-    from distributed import default_client
-
-    with suppress(ValueError):
-        return replace(settings, client=default_client())
-    return settings
+"""Without any news, until those are named that are waited for: silent workers, none at all, none with a GPU."""
 
 
 class DaskCluster:
@@ -82,6 +60,9 @@ class DaskCluster:
         self.read, self.sent = 0, 0
         self.why = "asked for"
         """Why this backend."""
+        self.said: set[str] = set()
+        self.known: set[str] = set()
+        """The workers that were there when somebody last looked."""
         self.probed: dict[str, Gpu] = {}
         """What each worker said of its GPU, if that was asked."""
         self.shrunk: dict[str, int] = {}
@@ -91,12 +72,16 @@ class DaskCluster:
         if self.client is None:
             self.choose()
             return self
-        _check_versions(self.client)
+        self.asked(lambda: _check_versions(self.client))
         self.choose()
         if self.settings.backend == "cuda":
             self.client.register_plugin(gpu_plugin())
-        if not self.client.nthreads():
-            warnings.warn(f"{self.client.scheduler.address} has no workers yet: the work waits for them", stacklevel=4)
+        self.known = set(self.client.nthreads())
+        if not self.known:
+            warnings.warn(
+                f"{hidden(self.client.scheduler.address)} has no workers yet: the work waits for them",
+                stacklevel=4,
+            )
         self.client.subscribe_topic(self.topic, lambda event: self.queue.put(event[1]))
         return self
 
@@ -128,7 +113,7 @@ class DaskCluster:
             chosen, self.why = choose_backend(asked)
         else:
             if asked in ("auto", "cuda"):
-                found = self.client.run(probe, on_error="return")
+                found = self.asked(lambda: self.client.run(probe, on_error="return"))
                 self.probed = {a: one if isinstance(one, Gpu) else Gpu(repr(one)) for a, one in found.items()}
             chosen, self.why = choose_for_workers(asked, self.probed)
         self.settings = replace(self.settings, backend=chosen)
@@ -267,8 +252,8 @@ class DaskCluster:
             try:
                 item = self.queue.get(timeout=1.0)
             except Empty:
-                if self.settings.backend == "cuda" and time.monotonic() - news > LOST_SECONDS:
-                    self._look_for_gpus(len(tasks))
+                if time.monotonic() - news > LOST_SECONDS:
+                    self._look_around(len(tasks))
                     news = time.monotonic()
                 continue
             news = time.monotonic()
@@ -280,10 +265,108 @@ class DaskCluster:
                 yield tasks.pop(item.key), result
                 self._forget(item)
 
+    def asked(self, question: Callable[[], Any]) -> Any:
+        """The answer to what every worker is asked, who answers in their own time; who does not is named meanwhile.
+
+        Raises
+        ------
+        Exception
+            What the question raises.
+        """
+        answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put((question(), None))
+            except BaseException as error:
+                answers.put((None, error))
+
+        threading.Thread(target=ask, daemon=True, name="gpudrift-asking").start()
+        while True:
+            try:
+                answer, error = answers.get(timeout=LOST_SECONDS)
+            except Empty:
+                self._look_around(0)
+                continue
+            if error is not None:
+                raise error
+            return answer
+
+    def waited(self, future: Any) -> Any:
+        """One result, which stays on its worker; who keeps it waiting is named."""
+        return self.asked(future.result)
+
+    @property
+    def patience(self) -> float:
+        """Seconds, after which those are named that keep others waiting."""
+        return LOST_SECONDS
+
+    def everyone(
+        self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """What a function returns on each worker that may be given tasks, or on some; who is lost answers nothing.
+
+        It runs beside the tasks: a worker may be busy for hours with those of others.
+        """
+        from dask import get_annotations
+
+        key, annotations, answers = uuid.uuid4().hex, get_annotations(), dict[str, Any]()
+
+        def ask(whom: Sequence[str] | None) -> dict[str, Any]:
+            while whom is None or not whom:
+                whom = readers(self.client, annotations)
+                time.sleep(0 if whom else 0.2)
+            given = key, LOST_SECONDS, function, arguments
+            return dict(self.client.run(answer, *given, workers=list(whom), on_error="return"))
+
+        waiting = workers
+        while waiting is None or waiting:
+            found = self.asked(partial(ask, waiting))
+            self.known |= set(found)
+            for address, one in found.items():
+                if isinstance(one, Exception) and not isinstance(one, OSError):  # which it is where a worker is lost
+                    raise one
+                if isinstance(one, tuple):
+                    [answers[address]] = one
+            waiting = [address for address, one in found.items() if one is None]
+            if waiting:
+                self._say_once(
+                    f"no list of files from worker {_few(waiting)} after {LOST_SECONDS:.0f} s, and the work waits: it "
+                    "goes on when the worker has looked, or when it is ended"
+                )
+            elif workers is None and not answers:
+                waiting = None
+        return answers
+
+    def _look_around(self, results: int) -> None:
+        """Say what nobody else says: Dask waits for workers in silence, and forever."""
+        workers, address = self._workers(), hidden(self.client.scheduler.address)
+        now = time.time()
+        silent = [name for name, one in workers.items() if now - one.get("last_seen", now) > LOST_SECONDS / 2]
+        if not workers:
+            what = f"has lost all of its workers ({_few(self.known)})" if self.known else "has no workers"
+            self._say_once(
+                f"{address} {what}, no result came for {LOST_SECONDS:.0f} s, and the work waits: it goes on when a "
+                f"worker is started there (dask worker {address})"
+            )
+        elif silent:
+            self._say_once(
+                f"no word from worker {_few(silent)} for {LOST_SECONDS:.0f} s, and the work waits: it goes on when the "
+                "worker does, or when it is ended"
+            )
+        elif self.settings.backend == "cuda" and results:
+            self._look_for_gpus(results)
+        self.known = set(workers) or self.known
+
+    def _say_once(self, message: str) -> None:
+        if message not in self.said:
+            self.said.add(message)
+            warnings.warn(message, stacklevel=1)
+
     def _look_for_gpus(self, results: int) -> None:
         """Say so when tasks wait for a GPU that no worker has any more; Dask waits in silence, and forever."""
         if not any(one.get("resources", {}).get(RESOURCE) for one in self._workers().values()):
-            address = self.client.scheduler.address
+            address = hidden(self.client.scheduler.address)
             warnings.warn(
                 f"no worker of {address} has a GPU, and {results:,} results wait for one: start a worker there "
                 f"(dask cuda worker {address}), or end this and run with the backend numba",
@@ -305,7 +388,7 @@ class DaskCluster:
     def described(self) -> dict[str, Any]:
         """What the work took, for the provenance."""
         return {
-            "scheduler": self.client.scheduler.address if self.client is not None else "threads",
+            "scheduler": hidden(self.client.scheduler.address) if self.client is not None else "threads",
             "workers": len(self.client.nthreads()) if self.client is not None else 1,
             "threads": self.threads,
             "tasks": self.submitted,
@@ -330,6 +413,11 @@ class DaskCluster:
         """The error in words of the data, where Dask speaks of tasks and workers."""
         from distributed.scheduler import KilledWorker
 
+        if self._is_lost(error):
+            return ConnectionError(
+                f"scheduler {shown_address(self.client.scheduler.address)} was lost in the middle of the work, and "
+                "nothing was written: see its log for why it ended, start it and its workers, and run again"
+            )
         if isinstance(error, OutOfMemory):
             who = f"the GPU of worker {error.worker}" if error.on_gpu else f"worker {error.worker}"
             return MemoryError(
@@ -349,6 +437,16 @@ class DaskCluster:
             return ValueError(f"a worker has no gpudrift: install gpudrift {__version__} on every worker")
         return None
 
+    def _is_lost(self, error: Exception) -> bool:
+        """Whether it is the scheduler that is gone; Dask then cancels everything, and speaks of keys."""
+        from concurrent.futures import CancelledError
+
+        from distributed.comm import CommClosedError
+
+        if "scheduler-connection-lost" in str(getattr(error, "reason", error)):
+            return True
+        return isinstance(error, CancelledError | CommClosedError | OSError) and self.client.status != "running"
+
     @staticmethod
     def _workers_lost(error: Any) -> str:
         lost = error.allowed_failures + 1
@@ -356,6 +454,12 @@ class DaskCluster:
 
     def _what(self, task: TaskName | None) -> str:
         return "compute a partition of the Dask DataFrame" if task is None else self.names(task)
+
+
+def _few(workers: Iterable[str]) -> str:
+    """Some of their addresses, and how many more there are."""
+    ordered = sorted(workers)
+    return ", ".join(ordered[:3]) + (f" and {len(ordered) - 3} more" if len(ordered) > 3 else "")
 
 
 _ADVICE = (

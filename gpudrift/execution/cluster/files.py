@@ -7,31 +7,28 @@ into a worker's memory is read once: each task holds a block of the columns, sam
 
 from __future__ import annotations
 
-import os
-import pickle
-import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from gpudrift.columns.conversion import arrow_types
 from gpudrift.columns.schema import Schema
+from gpudrift.columns.types import arrow_types, listed_texts
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.packets import Packet
-from gpudrift.errors import SourceChangedError
 from gpudrift.execution.asked import (
     accounted,
     asked_windows,
     check_windows,
     segment_columns,
     selected_fields,
+    with_notes,
     with_readable,
 )
 from gpudrift.execution.cluster import work
+from gpudrift.execution.cluster.finding import Files
 from gpudrift.execution.cluster.graph import (
     Cluster,
     Tally,
@@ -42,94 +39,26 @@ from gpudrift.execution.cluster.graph import (
     sum_tree,
 )
 from gpudrift.execution.cluster.work import Opened
-from gpudrift.execution.cuts import FILES_AT_ONCE, Cut, column_slots, cut_for_cluster, cut_rows_for_cluster, obstacle
+from gpudrift.execution.cuts import Cut, column_slots, cut_for_cluster, cut_rows_for_cluster, obstacle
 from gpudrift.execution.sampling import may_hold
 from gpudrift.execution.tasks import Fitted
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sample, sample_blocks
-from gpudrift.sources import Field, Found, Source, Summary, find_source, is_uri
+from gpudrift.sources import (
+    Field,
+    Source,
+)
 from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest, Segment
 from gpudrift.windows.segments import most_frequent
 
 __all__ = [
-    "Files",
     "count_files",
     "cut_known",
     "cut_sample",
     "fit_files",
-    "open_files",
     "profile_files",
     "rows_only",
 ]
-
-
-@dataclass(frozen=True)
-class Files:
-    """Files that the workers have opened.
-
-    Parameters
-    ----------
-    shared : future
-        What the tasks share of them: an :class:`Opened` with all columns.
-    source : Source
-        The same here.
-    """
-
-    shared: Any
-    source: Source
-
-
-def open_found(found: Found, *summaries: Sequence[Summary]) -> Opened:
-    """On a worker: the source of the files, from what others read of their footers."""
-    known = [one for some in summaries for one in some]
-    if len(known) not in (0, len(found.files)):  # only Parquet files have footers
-        raise SourceChangedError(f"{found.label}: files were added or removed after the run began; run again")
-    # Unpickled at once, so that no footer stays: those of 1,000 files x 5,000 columns take 5 GB.
-    source: Source = pickle.loads(pickle.dumps(found.open(known or None)))
-    return Opened(source, source.fields)
-
-
-def _summaries(found: Found, span: tuple[int, int]) -> list[Summary]:
-    return found.summaries(*span)
-
-
-class _Options(dict[str, Any]):
-    """Storage options whose values no log shows: Dask logs the arguments of tasks that fail."""
-
-    def __repr__(self) -> str:
-        return f"{{{', '.join(self)}: …}}"
-
-
-def _paths(data: Any) -> list[str]:
-    """Paths that mean the same on a worker, whose current folder is another one."""
-    listed = data if isinstance(data, list | tuple) else [data]
-    texts = [os.fsdecode(path) for path in listed]
-    return [text if is_uri(text) else posixpath.join(Path.cwd().as_posix(), text) for text in texts]
-
-
-class _Paths(list[str]):
-    """Paths whose credentials no log shows."""
-
-    def __repr__(self) -> str:
-        return f"<{len(self)} paths>"
-
-
-def open_files(cluster: Cluster, data: Any, storage_options: Mapping[str, Any] | None) -> Files:
-    """Have workers find the files and read their footers, once for all that is asked of them.
-
-    A worker reads the footers of some files and hands on the little that matters: of 1e9 rows x 1,000 columns in row
-    groups of 100,000 they take 70 s to parse, and 11 GB.
-    """
-    remote = storage_options is not None and any(map(is_uri, _paths(data)))
-    storage = _Options(storage_options or {}) if remote else None
-    cluster.names = lambda task: "open the files"
-    found = cluster.submit(TaskName("find"), find_source, _Paths(_paths(data)), storage)
-    files = found.result().files
-    spans = [(start, min(start + FILES_AT_ONCE, len(files))) for start in range(0, len(files), FILES_AT_ONCE)]
-    summaries = cluster.many([TaskName("footers", 0, *span) for span in spans], _summaries, [[found]] * len(spans))
-    [shared] = cluster.start([cluster.task(TaskName("open", 0, 0, len(files)), open_found, found, *summaries)])
-    opened: Opened = shared.result()
-    return Files(shared, opened.source)
 
 
 def profile_files(
@@ -145,7 +74,7 @@ def profile_files(
     source, options = files.source, replace(options, coarse=options.coarse or bool(request))
     opened = _asked(source, request, options, columns)
     if not source.columnar or source.rows is None:
-        profile = _profile_texts(cluster, files, opened, request, options)
+        source, profile = _profile_texts(cluster, files, opened, request, options)
     else:
         shared = files.shared if columns is None else _with_fields(cluster, files, opened)
         if may_hold(source, opened.fields, request, cluster.budget, cluster.settings.backend):
@@ -182,7 +111,7 @@ def count_files(
         If the columns of the grouping are not there, rows were lost, or there are more groups than memory shall hold.
     """
     schema = schema if columns is None else schema.select(columns)
-    source = files.source.with_types(arrow_types(schema))
+    source = files.source.with_types(arrow_types(schema), listed_texts(schema))
     shared = files.shared if source is files.source else _retyped(cluster, files, source)
     profile = _counted_known(cluster, shared, source, (schema, grouping))
     return _finished(cluster, with_readable(profile, source.fields, columns, fitted=False), source)
@@ -342,8 +271,11 @@ def _together(names: Sequence[str], known: Grouping | Fitted, *blocks: Fitted) -
 
 def _profile_texts(
     cluster: Cluster, files: Files, opened: Opened, request: GroupRequest, options: FitOptions
-) -> GroupedProfile:
-    """Files that are read from front to back (CSV): one task reads them for the sample, as a thread would."""
+) -> tuple[Source, GroupedProfile]:
+    """Files that are read from front to back (CSV): one task reads them for the sample, as a thread would.
+
+    With the profile, the source with the types that its values turned out to have.
+    """
     label = opened.source.label
     fitting = cluster.submit(TaskName("edges"), work.fit_stream, files.shared, opened.fields, request, options)
     cluster.names = lambda task: f"sample {label!r}"
@@ -352,7 +284,7 @@ def _profile_texts(
     counted = int(profile.rows.sum())
     if counted != rows:
         raise ValueError(f"{label}: {rows} rows in the first reading, {counted} in the second")
-    return profile
+    return source, profile
 
 
 # --- counting --------------------------------------------------------------------------------------------------------
@@ -491,4 +423,4 @@ def _finished(cluster: Cluster, profile: GroupedProfile, source: Source) -> Grou
     """The profile with what it took, and the progress at its end."""
     if cluster.progress is not None:
         cluster.progress.done(int(profile.rows.sum()), len(profile.schema))
-    return described(profile, source, cluster=cluster.described())
+    return described(with_notes(profile, source), source, cluster=cluster.described())

@@ -91,6 +91,18 @@ class Cluster(Protocol):
     def result(self, future: Any) -> Any:
         """One result."""
 
+    def waited(self, future: Any) -> Any:
+        """One result, which stays where it is."""
+
+    def everyone(
+        self, function: Callable[..., Any], *arguments: Any, workers: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """What a function returns on each worker, or on some; whoever is lost answers nothing."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds, after which those are named that keep others waiting."""
+
     def described(self) -> dict[str, Any]:
         """What the work took."""
 
@@ -212,4 +224,6 @@ def described(profile: GroupedProfile, source: Source, **entries: Any) -> Groupe
     """The profile, with where it comes from."""
     if source.files:  # of tables in memory it says nothing of the values
         entries = {"fingerprint": source.fingerprint, **entries}
+    if source.table:
+        entries = {"table": dict(source.table), **entries}
     return profile.with_provenance(source=source.label, files=list(source.files), **entries)

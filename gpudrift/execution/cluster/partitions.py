@@ -155,7 +155,8 @@ def _counted(
     if packet.parts != ((0, len(frame.partitions)),):
         raise ValueError(f"{FRAME}: not every partition was counted, only {packet.parts}")
     _warn_of_small_partitions(cluster, len(leaves), fitted)
-    profile = packet.profile(schema, grouping).telling(seen=seen_types(shown))
+    profile = packet.profile(schema, grouping)
+    profile = profile.telling(seen=seen_types(shown, profile.seen))
     cluster.progress.done(int(profile.rows.sum()), len(schema))
     return profile.with_provenance(source=FRAME, files=[], cluster=cluster.described())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gpudrift.backends import why_not_cuda
+from gpudrift.hiding import HIDDEN, hidden, shown_address, uri_secrets
 
 __all__ = ["open_cluster"]
 
@@ -60,10 +61,17 @@ def open_cluster(
     quiet: dict[str, Any] = {} if verbose else {"logging.distributed": "critical"}
     with config.set(quiet):
         if not verbose:
-            logging.getLogger("distributed").setLevel(logging.CRITICAL)
+            _silence_logs()
         opened = _local(workers, threads, backend, verbose) if scheduler == "local" else _reached(scheduler)
         with opened as client:
             yield client
+
+
+def _silence_logs() -> None:
+    """Silence Dask: its client has a level of its own, and asyncio tells what becomes of a connection that ended."""
+    for name in [*logging.root.manager.loggerDict, "distributed", "asyncio", "tornado.application"]:
+        if name.partition(".")[0] in ("distributed", "asyncio", "tornado"):
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _need_dask(scheduler: str) -> None:
@@ -71,7 +79,7 @@ def _need_dask(scheduler: str) -> None:
         import distributed  # noqa: F401 - only to see whether it is there
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
-            f"scheduler {scheduler!r}: Dask is not installed; pip install 'gpudrift[dask]'"
+            f"scheduler {shown_address(scheduler)}: Dask is not installed; pip install 'gpudrift[dask]'"
         ) from None
 
 
@@ -205,18 +213,21 @@ def _reached(scheduler: str) -> Iterator[Any]:
         asyncio.run(greet())
         client = Client(address, timeout=CONNECT_SECONDS, name="gpudrift")
     except (OSError, ValueError, TypeError, ImportError) as error:
-        raise ConnectionError(f"scheduler {address!r} cannot be reached: {_why(error)}") from None
+        raise ConnectionError(f"scheduler {shown_address(address)} cannot be reached: {_why(error, address)}") from None
     with client:
         yield client
 
 
-def _why(error: Exception) -> str:
-    """Dask's reason, without the names of its objects."""
+def _why(error: Exception, address: str) -> str:
+    """Dask's reason, without the names of its objects and what of the address is secret."""
     if isinstance(error, TypeError) and "ssl_context" in str(error):
         return "no certificates; Dask's configuration names them: distributed.comm.tls.ca-file, client.cert, client.key"
     late = isinstance(error, TimeoutError) or str(error).startswith("Timed out")
     reason = " ".join(str(error.__cause__ or ("" if late else error)).split()).rpartition(">: ")[2][:200]
-    reason = reason or ("" if late else type(error).__name__)
+    before = address.partition("://")[2].rpartition("@")[0]
+    for secret in (before, *uri_secrets(address)):
+        reason = reason.replace(secret, HIDDEN) if secret else reason
+    reason = hidden(reason) or ("" if late else type(error).__name__)
     return ", ".join([f"no answer within {CONNECT_SECONDS} s"] * late + [reason] * bool(reason))
 
 
@@ -226,11 +237,11 @@ def _address_in(path: str) -> str:
 
     expected = "expected threads, local, an address such as tcp://host:8786, or a scheduler file"
     if not Path(path).is_file():
-        raise FileNotFoundError(f"scheduler {path!r}: no such file; {expected}")
+        raise FileNotFoundError(f"scheduler {shown_address(path)}: no such file; {expected}")
     try:
         address = json.loads(Path(path).read_text("utf-8"))["address"]
     except (ValueError, KeyError, TypeError):
         address = None
     if not isinstance(address, str):
-        raise ValueError(f"scheduler {path!r}: not a scheduler file (JSON with an address); {expected}")
+        raise ValueError(f"scheduler {shown_address(path)}: not a scheduler file (JSON with an address); {expected}")
     return address

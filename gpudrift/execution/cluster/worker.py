@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from functools import cache
+from socket import gethostname
 from typing import Any
 
 import pyarrow as pa
 
 from gpudrift.backends import shrink_cuda
 from gpudrift.counts.packets import Packet
+from gpudrift.errors import SourceChangedError
 from gpudrift.execution.cluster.graph import TaskName
 from gpudrift.version import __version__
 
-__all__ = ["RESOURCE", "OutOfMemory", "Work", "gpu_plugin", "version_trouble"]
+__all__ = ["RESOURCE", "OutOfMemory", "Work", "answer", "gpu_plugin", "version_trouble"]
 
 RESOURCE = "gpudrift-gpu"
 """Of Dask's resources: workers that can use a GPU have one, and a task that uses it takes it."""
@@ -77,6 +80,10 @@ class Work:
             result = self._result((*arguments, *span, *self.constants), worker)
         except MemoryError as error:
             raise OutOfMemory(at, here, self.on_gpu and not isinstance(error, pa.ArrowException)) from None
+        except SourceChangedError as error:
+            if worker is None:
+                raise
+            raise SourceChangedError(f"{error} (on worker {here}, host {gethostname()})") from None
         except FileNotFoundError as error:
             if at.stage not in ("find", "footers", "open") or worker is None:
                 raise
@@ -101,6 +108,21 @@ class Work:
                     raise
                 if worker is not None:
                     worker.log_event(self.topic, {"worker": worker.address, "gpu_memory": budget})
+
+
+_ASKED: dict[tuple[str, str], asyncio.Future[Any]] = {}
+"""Questions that are not answered yet, by their key and the worker: several may share a process."""
+
+
+async def answer(
+    key: str, seconds: float, function: Callable[..., Any], arguments: tuple[Any, ...], dask_worker: Any = None
+) -> tuple[Any] | None:
+    """What a function returns here, beside the tasks; None if that takes longer: then to be asked again, by its key."""
+    name = key, dask_worker.address
+    if name not in _ASKED:
+        _ASKED[name] = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    done, _ = await asyncio.wait({_ASKED[name]}, timeout=seconds)
+    return (_ASKED.pop(name).result(),) if done else None
 
 
 def _worker() -> Any:
@@ -133,7 +155,7 @@ def gpu_plugin() -> Any:
         name, idempotent = RESOURCE, True
 
         async def setup(self, worker: Any) -> None:
-            import asyncio
+            import asyncio  # a class that is sent whole brings its imports along
 
             from distributed import Status
 

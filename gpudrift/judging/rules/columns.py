@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from gpudrift.columns.bounds import as_written, counted_bound, natural_bound
+from gpudrift.columns.bounds import as_written, natural_bound, stored_bound
 from gpudrift.counts.profiles import ColumnProfile
 from gpudrift.judging.findings import Finding
 from gpudrift.judging.rules.deciding import (
@@ -123,8 +123,9 @@ def _outside(sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]
         before = _counterpart(sides, side)
         if before.low is None or before.high is None:
             raise UncheckedError("the reference has no finite values, so no range")
-        if before.column.unit != side.column.unit or before.column.type != side.column.type:
-            raise UncheckedError(f"the reference has type {before.column.type}, the table {side.column.type}")
+        if before.column.unit != side.column.unit or before.column.quantity != side.column.quantity:
+            types = before.column.type, side.column.type
+            raise UncheckedError(f"the reference has type {types[0]}, the table {types[1]}")
         low, high = Fraction(before.low), Fraction(before.high)
         kind = rule.kind or "drift"  # values that the reference lacks can be valid
     _need_values(side)
@@ -161,7 +162,7 @@ def _mean(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
 
 def _std(_sides: Sides, rule: Rule, side: ColumnProfile) -> Iterable[Finding]:
     _need_finite(side)
-    if side.column.type in ("timestamp", "date"):
+    if side.column.quantity in ("timestamp", "date"):
         raise UncheckedError("std requires a numeric column")
     if side.clipped:
         raise UncheckedError("values beyond 2**63 - 1 are counted, but not how far beyond")
@@ -189,7 +190,7 @@ def _unit(side: ColumnProfile) -> Callable[[Fraction], float]:
 
 def _bound(side: ColumnProfile, given: Any) -> Fraction:
     try:
-        return counted_bound(side.column, given)
+        return stored_bound(side.column, given, side.seen)
     except ValueError as error:
         raise UncheckedError(f"the column is {_type_and_kind(side)}, and {error}") from None
 
@@ -204,6 +205,8 @@ def _need_values(side: ColumnProfile) -> None:
 
 
 def _need_numbers(side: ColumnProfile) -> None:
+    if side.column.type == "null":
+        raise UncheckedError("the reference held only nulls, so of values is only counted that they are there")
     if not side.column.is_numeric:
         raise UncheckedError(f"it requires a numeric column, this one is {_type_and_kind(side)}")
 
@@ -226,7 +229,7 @@ def _counterpart(sides: Sides, side: ColumnProfile) -> ColumnProfile:
 def _natural(side: ColumnProfile, counted: Any) -> str:
     """A counted value for people."""
     column = side.column
-    if column.type in ("timestamp", "date"):
+    if column.quantity in ("timestamp", "date"):
         clamped = max(min(round(counted), 2**63 - 1), -(2**63))
         text = str(natural_values(column, [clamped])[0])
         return text.removesuffix("T00:00:00.000000").removesuffix("T00:00:00")

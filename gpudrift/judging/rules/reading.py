@@ -14,14 +14,18 @@ import datetime
 import difflib
 import math
 import os
+import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from gpudrift.columns.bounds import as_written
+from gpudrift.hiding import short
+from gpudrift.judging.rules.yaml12 import MOST_BYTES, DateText, load_yaml
 from gpudrift.judging.thresholds import Thresholds
+from gpudrift.places import is_uri
+from gpudrift.places.content import opened_place, place_label
 from gpudrift.vocabulary import ALARM_KINDS, SCHEMA_CHANGES, SEVERITIES
 
 __all__ = ["CHECKS", "CUT", "Check", "Rule", "read_rules", "rule_bounds"]
@@ -87,6 +91,8 @@ EITHER = ("scale_change", "drift")
 """Checks of the table that can also be asked for one column."""
 
 _ALWAYS = ("name", "severity", "kind")
+LONGEST_MESSAGE, LONGEST_MISTAKE = 2000, 300
+"""Characters of all mistakes of a file, and of one."""
 _CAN_BE_ZERO = ("among", "new", "outside")  # without a bound nothing of it is allowed
 
 
@@ -159,7 +165,7 @@ class Rule:
 
 def _mistakes(rule: Rule) -> Iterable[str]:
     if rule.check not in CHECKS:
-        yield f"unknown rule {rule.check!r}, {_nearest(rule.check, CHECKS)}"
+        yield f"unknown rule {short(rule.check)}, {_nearest(rule.check, CHECKS)}"
         return
     check = CHECKS[rule.check]
     if check.level == "column" and rule.column is None:
@@ -179,23 +185,23 @@ def _mistakes(rule: Rule) -> Iterable[str]:
 
 def _bad_labels(rule: Rule) -> Iterable[str]:
     if rule.severity not in SEVERITIES:
-        yield f"severity is {rule.severity!r}, expected {' or '.join(SEVERITIES)}"
+        yield f"severity is {short(rule.severity)}, expected {' or '.join(SEVERITIES)}"
     if rule.kind is not None and rule.kind not in ALARM_KINDS:
-        yield f"kind is {rule.kind!r}, expected {', '.join(ALARM_KINDS)}"
+        yield f"kind is {short(rule.kind)}, expected {', '.join(ALARM_KINDS)}"
     name: Any = rule.name
     if name is not None and not (isinstance(name, str) and name):
-        yield f"name is {name!r}, expected a string"
+        yield f"name is {short(name)}, expected a string"
 
 
 def _bad_entries(rule: Rule) -> Iterable[str]:
     if rule.q is not None and not (_is_number(rule.q) and 0 < rule.q < 1):
-        yield f"q is {rule.q!r}, expected a number between 0 and 1"
+        yield f"q is {short(rule.q)}, expected a number between 0 and 1"
     for value in rule.values:
         if not isinstance(value, (str, int, float)) or (isinstance(value, float) and not _is_finite(value)):
-            yield f"{value!r} is not a value of a column, expected strings, numbers, true or false"
+            yield f"{short(value)} is not a value of a column, expected strings, numbers, true or false"
     for change in rule.tolerate:
         if change not in SCHEMA_CHANGES:
-            yield f"tolerate has {change!r}, expected {', '.join(SCHEMA_CHANGES)}"
+            yield f"tolerate has {short(change)}, expected {', '.join(SCHEMA_CHANGES)}"
     if rule.thresholds:
         try:
             Thresholds.of({"*": rule.thresholds})
@@ -215,18 +221,18 @@ def _missing_entries(rule: Rule, check: Check) -> Iterable[str]:
 def _bad_bound(name: str, value: Any, *, share: bool, rows: bool) -> Iterable[str]:
     if _is_number(value):
         if not _is_finite(value):
-            yield f"{name} is {value!r}, expected a finite number"
+            yield f"{name} is {short(value)}, expected a finite number"
         elif share and not 0 <= value <= 1:
-            yield f"{name} is {value!r}, expected a share between 0 and 1"
+            yield f"{name} is {short(value)}, expected a share between 0 and 1"
         elif rows and (value < 0 or value != int(value)):
-            yield f"{name} is {value!r}, expected a number of rows"
+            yield f"{name} is {short(value)}, expected a number of rows"
     elif share or rows or not isinstance(value, (datetime.date, str)):
-        yield f"{name} is {value!r}, expected a number{'' if share or rows else ', a date or a time'}"
+        yield f"{name} is {short(value)}, expected a number{'' if share or rows else ', a date or a time'}"
     elif isinstance(value, str):
         try:
             datetime.datetime.fromisoformat(value)
         except ValueError:
-            yield f"{name} is {value!r}, expected a number, a date or a time"
+            yield f"{name} is {short(value)}, expected a number, a date or a time"
 
 
 def _contradictions(low_name: str, low: Any, high_name: str, high: Any) -> Iterable[str]:
@@ -236,9 +242,13 @@ def _contradictions(low_name: str, low: Any, high_name: str, high: Any) -> Itera
     if None in pair:
         return  # reported for the bound itself
     if isinstance(pair[0], Fraction) != isinstance(pair[1], Fraction):
-        yield f"{low_name} = {low} and {high_name} = {high} are of different types"
+        yield f"{low_name} = {_told(low)} and {high_name} = {_told(high)} are of different types"
     elif pair[0] > pair[1]:
-        yield f"{low_name} = {low} is above {high_name} = {high}: nothing could satisfy it"
+        yield f"{low_name} = {_told(low)} is above {high_name} = {_told(high)}: nothing could satisfy it"
+
+
+def _told(bound: Any) -> str:
+    return short(bound) if isinstance(bound, int) else f"{bound!s:.80}"
 
 
 def _comparable(value: Any) -> Any:
@@ -263,7 +273,7 @@ def _is_finite(value: float) -> bool:
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(word), list(words), 1)
+    near = difflib.get_close_matches(str(word)[:80], list(words), 1)
     return f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(words)}"
 
 
@@ -272,7 +282,7 @@ def _nearest(word: str, words: Iterable[str]) -> str:
 Given = str | os.PathLike[str] | Mapping[str, Any] | Sequence[Rule]
 
 
-def read_rules(given: Given) -> tuple[Rule, ...]:
+def read_rules(given: Given, storage_options: Mapping[str, Any] | None = None) -> tuple[Rule, ...]:
     """Rules from a file, a mapping of the same form, or rules themselves.
 
     Parameters
@@ -281,6 +291,8 @@ def read_rules(given: Given) -> tuple[Rule, ...]:
         A path that ends in .yaml or .yml is YAML (this needs PyYAML), any other TOML. The form is ``{"table": {check:
         entry}, "columns": {name: {check: entry}}}``; an entry is a table of what the check takes, a list of such
         tables, or one plain value (see ``CHECKS``).
+    storage_options : mapping, optional
+        Of the file system, where the path is a URI.
 
     Raises
     ------
@@ -289,8 +301,7 @@ def read_rules(given: Given) -> tuple[Rule, ...]:
         One line with every mistake and its place.
     """
     if isinstance(given, (str, os.PathLike)):
-        place = os.fspath(given)
-        return _parsed(_document(place), place)
+        return _parsed(_document(os.fspath(given), storage_options), place_label(given))
     if isinstance(given, Mapping):
         return _parsed(given, "rules")
     for one in given:
@@ -299,12 +310,17 @@ def read_rules(given: Given) -> tuple[Rule, ...]:
     return tuple(given)
 
 
-def _document(path: str) -> Any:
+def _document(given: str, storage_options: Mapping[str, Any] | None) -> Any:
+    path = place_label(given)
     try:
-        content = Path(path).read_bytes().decode("utf-8")
+        with opened_place(given, storage_options) as file:
+            read = file.read(MOST_BYTES + 1)
+        if len(read) > MOST_BYTES:
+            raise ValueError(f"{path}: a file of rules has at most {MOST_BYTES >> 20} MB")
+        content = read.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error})") from None
-    if Path(path).suffix.lower() in (".yaml", ".yml"):
+    if posixpath.splitext(given.partition("?")[0] if is_uri(given) else given)[1].lower() in (".yaml", ".yml"):
         return _yaml(path, content)
     import tomllib
 
@@ -315,18 +331,14 @@ def _document(path: str) -> Any:
 
 
 def _yaml(path: str, content: str) -> Any:
-    from importlib import import_module
-
     try:
-        yaml = import_module("yaml")
+        return load_yaml(content)
     except ImportError:
         raise ValueError(
             f"{path}: reading YAML needs the package PyYAML; without it, write the rules as TOML"
         ) from None
-    try:
-        return yaml.safe_load(content)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not YAML: {error}") from None
 
 
 def _parsed(document: Any, source: str) -> tuple[Rule, ...]:
@@ -342,21 +354,33 @@ def _parsed(document: Any, source: str) -> tuple[Rule, ...]:
         elif key == "columns":
             for name, entries in _mapping(value, "columns", "a table of columns", mistakes).items():
                 if isinstance(name, str):
-                    _read_table(name, entries, f"columns.{name!r}", rules, mistakes)
+                    _read_table(name, entries, f"columns.{short(name)}", rules, mistakes)
                 else:
-                    mistakes.append(f"columns: the name {name!r} is not a string, put it in quotes")
+                    mistakes.append(f"columns: the name {short(name)} is not a string, put it in quotes")
         else:
-            mistakes.append(f"unknown key {key!r}, expected table or columns")
+            mistakes.append(f"unknown key {short(key)}, expected table or columns")
     if mistakes:
-        count = f"{len(mistakes)} mistakes: " if len(mistakes) > 1 else ""
-        raise ValueError(f"{source}: {count}{'; '.join(mistakes)}")
+        count = f"{len(mistakes):,} mistakes: " if len(mistakes) > 1 else ""
+        raise ValueError(f"{source}: {count}{_joined(mistakes)}")
     return tuple(rules)
+
+
+def _joined(mistakes: Sequence[str]) -> str:
+    """Mistakes one after the other, as far as one message holds them: a file may have thousands."""
+    told: list[str] = []
+    room = LONGEST_MESSAGE
+    for mistake in mistakes:
+        told.append(mistake if len(mistake) <= LONGEST_MISTAKE else f"{mistake[: LONGEST_MISTAKE - 3]}...")
+        room -= len(told[-1])
+        if room < 0 and len(told) < len(mistakes):
+            return f"{'; '.join(told)}; and {len(mistakes) - len(told):,} more"
+    return "; ".join(told)
 
 
 def _mapping(value: Any, where: str, words: str, mistakes: list[str]) -> Mapping[Any, Any]:
     if isinstance(value, Mapping):
         return value
-    mistakes.append(f"{where} is {value!r}, expected {words}")
+    mistakes.append(f"{where} is {short(value)}, expected {words}")
     return {}
 
 
@@ -366,9 +390,11 @@ def _read_table(column: str | None, entries: Any, where: str, rules: list[Rule],
     for check, value in _mapping(entries, where, "a table of rules", mistakes).items():
         if check not in known:
             if check in CHECKS:
-                mistakes.append(f"{where}: {check!r} is a rule for {'a column' if column is None else 'the table'}")
+                mistakes.append(
+                    f"{where}: {short(check)} is a rule for {'a column' if column is None else 'the table'}"
+                )
             else:
-                mistakes.append(f"{where}: unknown rule {check!r}, {_nearest(check, known)}")
+                mistakes.append(f"{where}: unknown rule {short(check)}, {_nearest(check, known)}")
             continue
         several = isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
         for number, one in enumerate(value if several else [value], start=1):
@@ -383,13 +409,13 @@ def _read_rule(name: str, column: str | None, value: Any) -> Rule:
     check = CHECKS[name]
     entries = _entries(name, check, value)
     takes = (*check.takes, *_ALWAYS)
-    mistakes = [f"unknown key {key!r}, {_nearest(key, takes)}" for key in entries if key not in takes]
-    given = {key: entry for key, entry in entries.items() if key in takes}
+    mistakes = [f"unknown key {short(key)}, {_nearest(key, takes)}" for key in entries if key not in takes]
+    given = {key: _as_meant(key, entry) for key, entry in entries.items() if key in takes}
     for source in [key for key in ("of", "values", "tolerate") if key in given]:
         listed = given.pop(source)
         given["values" if source == "of" else source] = tuple(listed) if isinstance(listed, list) else (listed,)
     if "thresholds" in given and not isinstance(given["thresholds"], Mapping):
-        mistakes.append(f"thresholds is {given.pop('thresholds')!r}, expected a table of statistics")
+        mistakes.append(f"thresholds is {short(given.pop('thresholds'))}, expected a table of statistics")
     try:
         rule = Rule(name, column, **given)
     except _MistakesError as error:
@@ -397,6 +423,16 @@ def _read_rule(name: str, column: str | None, value: Any) -> Rule:
     if mistakes:
         raise _MistakesError(name, mistakes)
     return rule
+
+
+def _as_meant(key: str, entry: Any) -> Any:
+    """A date of YAML as a date where a bound is expected, and as the text that was written anywhere else."""
+    if isinstance(entry, list):
+        return [str(one) if isinstance(one, DateText) else one for one in entry]
+    if not isinstance(entry, DateText):
+        return entry
+    date = entry.date if key in ("at_least", "at_most", "low", "high") else None
+    return str(entry) if date is None else date
 
 
 def _entries(name: str, check: Check, value: Any) -> Mapping[str, Any]:
@@ -409,10 +445,10 @@ def _entries(name: str, check: Check, value: Any) -> Mapping[str, Any]:
         return value
     if check.plain == "never" or (value is False and name in _CAN_BE_ZERO and check.plain == "at_most"):
         if value is not False:
-            raise _MistakesError(name, [f"got {value!r}, expected false (never allowed) or a table"])
+            raise _MistakesError(name, [f"got {short(value)}, expected false (never allowed) or a table"])
         return {}
     if check.plain is None:
-        raise _MistakesError(name, [f"got {value!r}, expected a table of {', '.join(check.takes)}"])
+        raise _MistakesError(name, [f"got {short(value)}, expected a table of {', '.join(check.takes)}"])
     return {check.plain: value}
 
 

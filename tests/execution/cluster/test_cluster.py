@@ -17,7 +17,17 @@ import pytest
 from distributed import Client
 from support import tables
 from support.clusters import ASKED, WINDOWS, assert_equal, assert_nothing_left, local_cluster, wait_until
-from support.layouts import COLUMNAR, LAYOUTS, csv_lacking, lacking, weeks, write_pieces
+from support.layouts import (
+    COLUMNAR,
+    LAYOUTS,
+    csv_lacking,
+    csv_that_widens,
+    ipc_streams,
+    lacking,
+    type_changes,
+    weeks,
+    write_pieces,
+)
 
 import gpudrift as gd
 from gpudrift.execution.cluster.dask import DaskCluster
@@ -75,8 +85,15 @@ def described(profile: gd.Profile | gd.GroupedProfile) -> dict[str, Any]:
     return profile.provenance["cluster"]
 
 
-@pytest.mark.parametrize("cut", ["coarse", "fine"])
-@pytest.mark.parametrize("fit", ["held", "sampled"])
+@pytest.mark.parametrize(
+    ("fit", "cut"),
+    [
+        ("held", "coarse"),
+        ("sampled", "fine"),
+        pytest.param("held", "fine", marks=pytest.mark.slow),
+        pytest.param("sampled", "coarse", marks=pytest.mark.slow),
+    ],
+)
 def test_any_cut_in_any_order_gives_the_profile_of_threads(client, folder, asked, expected, fit, cut, request):
     for name in ["never_held"] * (fit == "sampled") + ["fine"] * (cut == "fine"):
         request.getfixturevalue(name)
@@ -213,7 +230,15 @@ def assert_alike(there: Any, here: Any) -> None:
         assert_equal(there, here)
 
 
-@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
+# The others take as long again.
+QUICK = [COLUMNAR[0], type_changes, csv_that_widens, ipc_streams]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in LAYOUTS],
+    ids=lambda write: write.__name__,
+)
 def test_every_kind_of_files_gives_the_profile_of_threads(
     client, tmp_path, table, asked, expected, write, fine, monkeypatch
 ):

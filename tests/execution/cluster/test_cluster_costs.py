@@ -344,8 +344,15 @@ def test_each_part_of_a_block_is_one_task_at_most(client, small, counted, fine, 
     assert [spans[0][0] for spans in segments.values()] == [0] * (kind == "windows")
 
 
-@pytest.mark.parametrize("write", [csv, ipc_streams], ids=lambda write: write.__name__)
-@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize(
+    ("write", "kind"),
+    [
+        pytest.param(csv, "whole", id="csv-whole"),
+        pytest.param(ipc_streams, "windows", id="ipc_streams-windows"),
+        pytest.param(csv, "windows", id="csv-windows", marks=pytest.mark.slow),
+        pytest.param(ipc_streams, "whole", id="ipc_streams-whole", marks=pytest.mark.slow),
+    ],
+)
 def test_a_file_that_is_read_from_front_to_back_is_read_by_one_task(client, tmp_path, write, fine, kind):
     write(tmp_path, weeks(9_000))
     files_ = len(list(tmp_path.iterdir()))
@@ -403,7 +410,13 @@ def test_many_parts_in_five_blocks_are_small_tasks(client, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("kind", "columns"), [("whole", None), ("windows", None), ("whole", ["real", "key"]), ("weeks", ["real", "key"])]
+    ("kind", "columns"),
+    [
+        ("whole", None),
+        ("weeks", ["real", "key"]),
+        pytest.param("windows", None, marks=pytest.mark.slow),
+        pytest.param("whole", ["real", "key"], marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("which", ["current", "held", "sampled", "csv"])
 def test_as_many_tasks_as_planned_run_on_a_cluster(

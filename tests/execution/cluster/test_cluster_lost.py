@@ -127,8 +127,11 @@ CUTS: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
+QUICK = ("the last is missing", "one is there twice")
+
+
 @pytest.mark.parametrize("kind", ASKED)
-@pytest.mark.parametrize("case", CUTS)
+@pytest.mark.parametrize("case", [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in CUTS])
 def test_parts_that_are_lost_or_repeated_are_noticed(client, path, counted, fine, never_held, monkeypatch, case, kind):
     change, words = CUTS[case]
     whole, rows = cuts.cut_for_cluster, cuts.cut_rows_for_cluster

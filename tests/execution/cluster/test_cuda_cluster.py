@@ -152,8 +152,15 @@ def test_without_a_gpu_auto_says_why(plain, path, expected):
 # --- some workers have one -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("asked", [{}, IN_GROUPS], ids=["whole", "groups"])
-@pytest.mark.parametrize("fit", ["held", "sampled"])
+@pytest.mark.parametrize(
+    ("fit", "asked"),
+    [
+        pytest.param("held", IN_GROUPS, id="held-groups"),
+        pytest.param("sampled", {}, id="sampled-whole"),
+        pytest.param("held", {}, id="held-whole", marks=pytest.mark.slow),
+        pytest.param("sampled", IN_GROUPS, id="sampled-groups", marks=pytest.mark.slow),
+    ],
+)
 def test_what_counts_runs_where_the_gpu_is(mixed, path, fine, fit, asked, monkeypatch):
     client, address = mixed
     expected = gd.profile(path, backend="numba", **asked)
@@ -238,7 +245,7 @@ def test_the_only_one_is_killed_in_the_middle(mixed, path, expected, fine, like,
 
 @pytest.mark.slow
 def test_one_that_is_gone_for_good_is_missed_and_one_that_comes_goes_on(plain, path, expected, fine, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "LOST_SECONDS", 0.5)
+    monkeypatch.setattr(dask_cluster, "LOST_SECONDS", 3.0)  # a worker says every half second that it is there
     gone = contextlib.ExitStack()
     [address] = gone.enter_context(with_gpu(plain.cluster))
     coming = contextlib.ExitStack()
