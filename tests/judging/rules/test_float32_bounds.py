@@ -20,11 +20,11 @@ def broken(values, rules, type_=None, **options):
     return [one.kind for one in gd.check({"x": pa.array(values, type_)}, {"columns": {"x": rules}}, **options)]
 
 
-@pytest.mark.parametrize("type_", [pa.float16(), pa.float32(), pa.float64()], ids=str)
-@pytest.mark.parametrize("bound", [0.1, 132.04, -0.3, 16_777_217])
+PAIRS = [(type_, bound) for type_ in (pa.float16(), pa.float32(), pa.float64()) for bound in (0.1, 132.04, -0.3)]
+
+
+@pytest.mark.parametrize(("type_", "bound"), [*PAIRS, (pa.float32(), 16_777_217), (pa.float64(), 16_777_217)])
 def test_a_value_that_is_the_bound_keeps_it(type_, bound):
-    if type_ == pa.float16() and bound > 65_504:
-        pytest.skip("no such half")
     values = np.array([bound] * 9 + [bound / 2]).astype(type_.to_pandas_dtype())
     low, high = min(bound, bound / 2), max(bound, bound / 2)
     assert broken(values, {"max": high, "min": low, "outside": {"low": low, "high": high}}, type_) == []
