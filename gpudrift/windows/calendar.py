@@ -47,7 +47,7 @@ import pyarrow.compute as pc
 from gpudrift.columns.buffers import booleans, fixed_width, numbers, validity_booleans
 from gpudrift.columns.moments import parsed_texts
 from gpudrift.columns.schema import LARGEST_INTEGER, SMALLEST_INTEGER
-from gpudrift.columns.types import is_text, plain_array
+from gpudrift.columns.types import is_text, plain_array, scalar_type
 from gpudrift.errors import IncompatibleColumnError
 from gpudrift.hiding import short
 from gpudrift.windows.every import DAYS, FIRST_MONDAY, FIXED, Every
@@ -116,7 +116,8 @@ class Windows:
         every = every if isinstance(every, Every) else Every.parse(every)
         axis = _axis(data_type)
         if axis is None:
-            raise ValueError(f"{data_type} has no windows; expected timestamps, dates, integers or texts of times")
+            what = "it has no values" if pa.types.is_null(scalar_type(data_type)) else f"{data_type} has no windows"
+            raise ValueError(f"{what}; expected timestamps, dates, integers or texts of times")
         if axis == "text":
             axis = "naive" if zone is None else "aware"
         if _is_date(data_type) and every.unit in FIXED:

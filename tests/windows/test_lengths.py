@@ -31,7 +31,7 @@ def test_lengths_that_are_none(text):
     [
         (pa.bool_(), "1d", None, "bool has no windows; expected timestamps, dates, integers or texts of times"),
         (pa.float64(), "1d", None, "double has no windows"),
-        (pa.null(), "1d", None, "null has no windows"),
+        (pa.null(), "1d", None, "it has no values; expected timestamps"),
         (pa.time32("s"), "1h", None, "time32"),
         (pa.timestamp("s"), "1d", "Europe/Berlin", "zone 'Europe/Berlin' for a column of times without a zone"),
         (pa.date32(), "1d", "Europe/Berlin", "expected zone-aware timestamps"),
