@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import pytest
@@ -20,11 +19,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="tests that need a package fail where it is not installed, instead of being skipped",
     )
-
-
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than the cores: a fifth of the time, tests wait for processes of theirs, and for workers of clusters."""
-    return (os.cpu_count() or 1) + 1
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -129,7 +129,7 @@ def retrain_days(history, rules):
     return [history[at].start for at in days]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(histories, rules)
 def test_events_are_those_of_the_oracle(history, rules):
     events, state = advance(AlertState(), history, rules)
@@ -143,7 +143,7 @@ def test_events_are_those_of_the_oracle(history, rules):
     assert state.events == len(events)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(histories, rules, st.data())
 def test_any_split_into_runs_gives_the_same_events(history, rules, data):
     whole, final = advance(AlertState(), history, rules)
@@ -159,7 +159,7 @@ def test_any_split_into_runs_gives_the_same_events(history, rules, data):
     assert state == final
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(histories, rules)
 def test_the_same_once_more_tells_nothing_and_changes_nothing(history, rules):
     _, state = advance(AlertState(), history, rules)
@@ -202,7 +202,7 @@ def test_a_corrected_window_ends_where_it_would_have_without_the_mistake(history
     assert (state.streak.windows, state.streak.since) == (straight.streak.windows, straight.streak.since)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(st.lists(st.tuples(judged, segments), min_size=1, max_size=3), st.lists(findings, max_size=4), st.data())
 def test_of_several_reports_on_one_window_a_column_was_judged_if_it_was_in_one(reports, inside, data):
     before = [Window(DAYS[0], tuple(inside))]

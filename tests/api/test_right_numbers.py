@@ -173,7 +173,10 @@ def compared(a: pa.Array, b: pa.Array, name: str = "x"):
     return gd.judge(compare_profiles(before, gd.profile(tables[1], schema=before)), named=[name])[name]
 
 
-@pytest.mark.parametrize("name", ZOO)
+# Half of them at once; the others take as long again.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if at % 2 else []) for at, name in enumerate(ZOO)]
+)
 def test_the_zoo(name):
     shape = ZOO[name]
     generator = np.random.default_rng(20261123)
@@ -292,7 +295,7 @@ numbers = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(
     st.lists(numbers, min_size=1, max_size=40),
     st.lists(numbers, min_size=1, max_size=40),
@@ -314,7 +317,7 @@ def test_intervals_hold_the_exact_fractions(a, b, inner):
         assert variance <= Fraction(spread["high"]) ** 2 * (1 + Fraction(1, 10**12))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(
     st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9), min_size=1, max_size=40),
     st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-9, 9), min_size=1, max_size=40),
@@ -339,7 +342,7 @@ def test_fitted_edges_hold_the_exact_fractions(a, b):
         assert Fraction(column.wasserstein.low) <= moved <= Fraction(column.wasserstein.high)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=80)
 @given(st.data(), st.sampled_from([2, 10, 32]))
 def test_coarse_cuts_equal_the_plain_loop(data, ranks):
     bins = data.draw(st.integers(1, 60))

@@ -54,7 +54,7 @@ def test_chained_urls_are_urls():
         ("compare", "a.parquet", "b.parquet", "--scheduler", "user:SECRET@127.0.0.1:9"),
         ("compare", "a.parquet", "b.parquet", "--scheduler", "nonsense://user:SECRET@127.0.0.1:9"),
         ("profile", "https://user:SECRET@localhost:9/x.parquet", "-o", "x"),
-        ("info", "s3://KEY:SECRET@bucket/x"),
+        pytest.param(("info", "s3://KEY:SECRET@bucket/x"), marks=pytest.mark.slow),  # which asks the network
         ("store", "info", "s3://KEY:SECRET@bucket/x"),
     ],
 )

@@ -79,6 +79,7 @@ def test_a_store_of_another_schema_or_of_other_windows_is_one_clear_line(booking
     assert "the store was created for another schema or grouping: the windows differ" in said
 
 
+@pytest.mark.slow
 def test_a_store_is_listed_compacted_and_shortened(bookings, halves, tmp_path):
     store = tmp_path / "store"
     for name, path in zip(("one", "two"), halves, strict=True):

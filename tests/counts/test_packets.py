@@ -248,7 +248,7 @@ def test_packets_of_other_schemas_windows_and_segments_are_refused(whole):
 spans = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 6)).map(lambda span: (span[0], sum(span))), max_size=8)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=150)
 @given(spans)
 def test_spans_are_joined_as_a_plain_loop_joins_them(given_spans):
     given_spans = [span for span in given_spans if span[0] < span[1]]

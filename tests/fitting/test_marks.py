@@ -13,7 +13,7 @@ from support.shapes import fine_grid, finite, samples
 
 from gpudrift.columns.schema import edge_limits
 
-MORE = settings(deadline=None, max_examples=200)
+MORE = settings(deadline=None, max_examples=100)
 FAMILIES = pytest.mark.parametrize("family", ["real", "integer"])
 
 

@@ -255,6 +255,7 @@ def test_alpha_is_that_of_all_comparisons_with_the_baseline(alpha):
     assert [one.drifted for one in plain] == [one.drifted for one in halved]
 
 
+@pytest.mark.slow
 def test_noise_alone_passes_for_drift_in_alpha_of_the_windows_however_many_segments_there_are():
     """Nothing drifts in 24 segments, and thresholds are so low that noise floors alone decide."""
     segments, rows, days_before, days_after, alpha = 24, 250, 12, 40, 0.2

@@ -24,7 +24,11 @@ from gpudrift.fitting.samples import sample_blocks
 from gpudrift.sources import on_device, open_source
 from gpudrift.windows.grouping import GroupRequest
 
-whole_and_groups = pytest.mark.parametrize("asked", AS_A_WHOLE_AND_IN_GROUPS, ids=["whole", "groups"])
+whole_and_groups = pytest.mark.parametrize(
+    "asked",
+    [pytest.param(AS_A_WHOLE_AND_IN_GROUPS[0], marks=pytest.mark.slow), AS_A_WHOLE_AND_IN_GROUPS[1]],
+    ids=["whole", "groups"],
+)
 
 
 # --- the same result ---------------------------------------------------------------------------------------------

@@ -134,6 +134,7 @@ def test_columns_that_the_schema_skips_are_not_read(client, large):
     assert profile == gd.profile(large, schema=schema)
 
 
+@pytest.mark.slow
 def test_partitions_of_a_dask_dataframe_are_read_as_often_as_promised(client, large, fitted):
     frame = dd.read_parquet(large, split_row_groups=4, dtype_backend="pyarrow", columns=COUNTED)
     schema = fitted["whole"]
@@ -202,6 +203,7 @@ def wide_enough(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_results_are_below_one_percent_of_what_was_counted(client, wide_enough, monkeypatch):
     here = gd.profile(wide_enough)
     fitted = gd.profile(wide_enough, client=client)
@@ -219,7 +221,7 @@ def test_results_are_below_one_percent_of_what_was_counted(client, wide_enough, 
     assert described(counted)["bytes_sent"] < 0.01 * described(counted)["bytes_counted"]
 
 
-@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("kind", ["windows", pytest.param("whole", marks=pytest.mark.slow)])
 def test_what_is_said_to_have_been_sent_is_what_travelled(client, small, counted, fine, monkeypatch, kind):
     """Each packet is made here once more, as its task made it, and pickled."""
     made: list[cuts.Cut] = []
@@ -319,7 +321,7 @@ def spans_of(recorder: Recorder, stage: str) -> dict[int, list[tuple[int, int]]]
     return found
 
 
-@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("kind", ["whole", pytest.param("windows", marks=pytest.mark.slow)])
 def test_each_part_of_a_block_is_one_task_at_most(client, small, counted, fine, monkeypatch, kind):
     made = {}
     for which in ("current", "held", "sampled"):

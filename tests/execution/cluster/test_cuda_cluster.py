@@ -306,6 +306,7 @@ def test_what_a_worker_is_given_needs_no_gpudrift(tmp_path):
 # --- how much fits, and what is said before --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_task_may_hold_a_quarter_of_the_smallest_gpu(plain):
     with (
         with_gpu(plain.cluster, EMULATED_MEMORY=str(40 << 20), EMULATED_NAME="one"),

@@ -108,7 +108,7 @@ def is_kept(column: pa.Array, rule: Rule, number: Fraction) -> bool:
     return not below and not above
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(cases())
 def test_a_rule_that_fires_is_true_of_the_data_and_one_that_does_not_is_kept(case):
     column, rule, coarse = case
@@ -132,7 +132,7 @@ def test_a_rule_that_fires_is_true_of_the_data_and_one_that_does_not_is_kept(cas
         assert one.low < one.high or abs(one.low) > 1e15 or one.low == pytest.approx(one.high)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(cases())
 def test_with_the_rules_known_when_fitting_every_share_and_quantile_is_decided(case):
     column, rule, coarse = case
