@@ -150,11 +150,11 @@ def test_the_findings_of_check_are_valid_too(bookings, tmp_path):
     [
         (None, (), DONE),
         ("drift", (), FOUND),
-        ("skew", (), FOUND),
+        pytest.param("skew", (), FOUND, marks=pytest.mark.slow),
         ("quality,undecided", (), DONE),
         ("drift,skew", ("--config", "{}/wide.toml"), DONE),
         ("drift,skew", ("--thresholds", "calibrated", "--rate", "0.1"), FOUND),
-        ("quality", ("--rules", "{}/rules.toml"), FOUND),
+        pytest.param("quality", ("--rules", "{}/rules.toml"), FOUND, marks=pytest.mark.slow),
         ("quality", ("--rules", "{}/rows.toml"), FOUND),  # the first week has only four days
         ("quality", ("--rules", "{}/rows.toml", "--since", "2016-07-04"), DONE),
     ],

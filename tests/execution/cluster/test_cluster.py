@@ -176,7 +176,12 @@ def test_other_windows_and_segments(client, folder, table, fine, monkeypatch, as
 
 @pytest.mark.filterwarnings("ignore:results are .* of the bytes")
 @pytest.mark.parametrize(
-    "asked", [{}, {"time": "at", "every": 1_000, "by": ("who", "which"), "segments": 20}], ids=ASKED
+    "asked",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"time": "at", "every": 1_000, "by": ("who", "which"), "segments": 20},
+    ],
+    ids=ASKED,
 )
 def test_a_table_that_is_longer_than_its_sample(client, tmp_path, fine, monkeypatch, asked):
     """Which rows are sampled decides bins and segments: all values change from the first to the last row."""
