@@ -155,6 +155,8 @@ def one_line(error: Exception) -> str:
     # KeyError and the like say only what was looked for; so do empty messages.
     if isinstance(error, (ValueError, TypeError, OSError)) and text:
         return text
+    if isinstance(error, ModuleNotFoundError) and "pip install" in text:  # of ours: it says what to do
+        return text
     return f"unexpected {type(error).__name__}{': ' if text else ''}{text} (--debug prints the traceback)"
 
 

@@ -13,6 +13,7 @@ import pytest
 from support.command import DONE, FAILED, FOUND, SLOW, fails, process, raising, run
 
 from gpudrift.cli import saying
+from gpudrift.cli.saying import one_line
 
 # --- what nobody foresaw ----------------------------------------------------------------------------------
 
@@ -125,3 +126,9 @@ def test_a_full_standard_output_is_3(command):
 def test_closed_standard_streams_are_no_crash(folder):
     command = f"{sys.executable} -m gpudrift compare {folder}/a.parquet {folder}/b.parquet --fail-on drift >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], timeout=60, check=False).returncode == FOUND
+
+
+def test_a_library_that_is_missing_is_foreseen():
+    text = "'sales' is a Delta table, which is read with the library deltalake: pip install 'gpudrift[delta]'"
+    assert one_line(ModuleNotFoundError(text, name="deltalake")) == text
+    assert one_line(ModuleNotFoundError("No module named 'x'", name="x")).startswith("unexpected ModuleNotFoundError")
