@@ -7,10 +7,13 @@ as everything that is printed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from gpudrift.judging.findings import Finding
 from gpudrift.report.text import Paper, counted
 from gpudrift.vocabulary import FINDING_KINDS
+
+if TYPE_CHECKING:
+    from gpudrift.judging.findings import Finding
 
 __all__ = ["lines"]
 
