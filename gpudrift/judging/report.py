@@ -132,6 +132,8 @@ class ColumnReport:
         for key in ("bins", "values", "fences", "cuts"):
             if key in entry:
                 entry[key] = list(entry[key])
+        if name == "psi" and found.value is not None:
+            entry["reference_rows"], entry["current_rows"] = (rows.tolist() for rows in found.table)
         if found.value is not None and name in self.verdict.noise_floors:
             entry["noise_floor"] = self.verdict.noise_floors[name]
         if name in self.verdict.p_adjusted:

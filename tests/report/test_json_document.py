@@ -148,6 +148,26 @@ def check_statistics(column: dict[str, Any]) -> None:
             assert len(set(places)) == len(places) or str(column["unit"]).startswith("decimal")
         if "values" in statistic:
             assert len(statistic["values"]) <= statistic["cells"] <= len(statistic["values"]) + 2
+        if name == "psi":
+            check_rows_of_cells(statistic, [present(column, side) for side in ("reference", "current")])
+
+
+def present(column: dict[str, Any], side: str) -> int:
+    """Rows with a value."""
+    return int(column[side]["rows"] - column[side]["missing"])
+
+
+def check_rows_of_cells(statistic: dict[str, Any], present: list[int]) -> None:
+    """Every row with a value is in one cell, and PSI is made of nothing else."""
+    sides = [statistic["reference_rows"], statistic["current_rows"]]
+    assert [sum(side) for side in sides] == present
+    cells = statistic["cells"]
+    assert [len(side) for side in sides] == [cells, cells]
+    listed = len(statistic["bins"]) - 1 if "bins" in statistic else len(statistic["values"])
+    assert cells - listed == (0 if "bins" in statistic else cells > listed)
+    shares = [[max(rows / sum(side), statistic["floor"]) for rows in side] for side in sides]
+    again = math.fsum((p - q) * math.log(p / q) for p, q in zip(*shares, strict=True))
+    assert math.isclose(statistic["value"], again, rel_tol=1e-12, abs_tol=1e-15)
 
 
 def place(edge: Any) -> Any:
@@ -166,11 +186,10 @@ def check_distribution(column: dict[str, Any]) -> None:
     sides = [picture["reference"], picture["current"]]
     assert len(sides[0]) == len(sides[1])
     for shares, side in zip(sides, ("reference", "current"), strict=True):
-        present = column[side]["rows"] - column[side]["missing"]
-        present -= sum(column[side].get(f"{end}_infinity", 0) for end in ("negative", "positive"))
+        finite = present(column, side) - sum(column[side].get(f"{end}_infinity", 0) for end in ("negative", "positive"))
         total = math.fsum(shares)
         assert total <= 1 + 1e-9
-        assert (total > 0) == (present > 0)
+        assert (total > 0) == (finite > 0)
     if "edges" in picture:
         assert len(picture["edges"]) == len(sides[0]) + 1
     else:
@@ -335,7 +354,7 @@ def edges_of(bins: list[Any], kind: pa.DataType) -> list[Any]:
     return bins
 
 
-def shares_over(values: list[Any], edges: list[Any]) -> list[float]:
+def rows_over(values: list[Any], edges: list[Any]) -> list[int]:
     """Bin i is e(i) <= x < e(i+1), the last one closed; -inf is in the first and +inf in the last."""
     counts = [0] * (len(edges) - 1)
     for value in values:
@@ -351,15 +370,18 @@ def shares_over(values: list[Any], edges: list[Any]) -> list[float]:
                 break
         else:
             raise AssertionError(f"{value!r} is in no bin")
-    return reference.shares(counts)
+    return counts
 
 
 def assert_recomputed(column: dict[str, Any], before: pa.ChunkedArray, after: pa.ChunkedArray) -> None:
     statistics = column["statistics"]
     for name, formula in (("psi", reference.psi), ("js", reference.js_distance)):
         edges = edges_of(statistics[name]["bins"], before.type)
-        p, q = (shares_over(raw(side), edges) for side in (before, after))
+        rows = [rows_over(raw(side), edges) for side in (before, after)]
+        p, q = map(reference.shares, rows)
         assert statistics[name]["value"] == pytest.approx(formula(p, q), rel=1e-12, abs=1e-12), column["name"]
+        if name == "psi":
+            assert [statistics["psi"][f"{side}_rows"] for side in ("reference", "current")] == rows
         if name == "js":
             for other in ("hellinger", "tv", "kl", "linf"):
                 again = getattr(reference, other)(p, q)
@@ -420,7 +442,9 @@ def test_categorical_psi_can_be_recomputed_from_the_listed_values():
     listed = statistics["psi"]["values"]
     assert set(listed) == {"a", "b", "c", "d", "new"}  # the last has too few rows on both sides
     cells = [[side.tolist().count(value) for value in listed] for side in (before, after)]
-    p, q = (reference.shares([*own, side.size - sum(own)]) for own, side in zip(cells, (before, after), strict=True))
+    rows = [[*own, side.size - sum(own)] for own, side in zip(cells, (before, after), strict=True)]
+    assert [statistics["psi"][f"{side}_rows"] for side in ("reference", "current")] == rows
+    p, q = map(reference.shares, rows)
     assert len(p) == statistics["psi"]["cells"]
     assert statistics["psi"]["value"] == pytest.approx(reference.psi(p, q), rel=1e-12, abs=1e-12)
     values = sorted({*before.tolist(), *after.tolist()})
@@ -441,6 +465,7 @@ def test_the_checks_of_this_file_can_fail():
         lambda d: d["columns"][0]["statistics"]["psi"].update(value=math.nan),
         lambda d: d["columns"][0]["statistics"]["psi"].update(value=5.0, noise_floor=0.0),
         lambda d: d["columns"][0].update(unheard="of"),
+        lambda d: d["columns"][0]["statistics"]["psi"]["current_rows"].reverse(),
     ]
     for change in wrong:
         changed = json.loads(json.dumps(document))
