@@ -219,17 +219,21 @@ def share_text(share: float | None) -> str:
     Parameters
     ----------
     share : float or None
-        Fraction in [0, 1]; None is undefined.
+        Fraction in [0, 1], or a change of one, in [-1, 1]; None is undefined.
 
     Returns
     -------
     str
         ``3.1 %``; ``0 %`` and ``100 %`` only where exact, else ``<0.01 %``, ``99.3 %``, ``>99.9 %``;
-        ``–`` for None.
+        ``–`` for None. A change that is negative has a minus: ``-3.1 %``, ``>-0.01 %``.
     """
     if share is None:
         return "–"
-    percent = 100 * share
+    if share < 0:
+        turned = {"<": ">-", ">": "<-"}
+        text = share_text(-share)
+        return f"{turned[text[0]]}{text[1:]}" if text[0] in turned else f"-{text}"
+    percent = 100 * share + 0.0  # and no minus zero
     if 0 < percent < 0.01:
         return "<0.01 %"
     if 99.9 < percent < 100:
