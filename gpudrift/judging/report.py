@@ -15,8 +15,8 @@ from gpudrift.counts.profiles import ColumnProfile, Profile
 from gpudrift.judging.verdicts import ColumnVerdict, Verdict
 from gpudrift.places.content import write_place
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
+from gpudrift.statistics.distributions import Distribution
 from gpudrift.statistics.statistic import Statistic
-from gpudrift.statistics.summaries import Distribution
 from gpudrift.version import __version__
 from gpudrift.vocabulary import COMPARISON_FORMAT
 

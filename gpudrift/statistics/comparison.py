@@ -19,11 +19,12 @@ from gpudrift.counts.profiles import ColumnProfile, Profile, first_difference
 from gpudrift.errors import SchemaMismatchError
 from gpudrift.statistics.categorical import categorical_statistics
 from gpudrift.statistics.codes import code_note
+from gpudrift.statistics.distributions import Distribution, distribution
 from gpudrift.statistics.frames import fences_hold_the_largest, has_subnormals, zero_bin
 from gpudrift.statistics.numeric import numeric_statistics
 from gpudrift.statistics.pool import Pool
 from gpudrift.statistics.statistic import Pair, Statistic, missing_statistic
-from gpudrift.statistics.summaries import Distribution, distribution, summary
+from gpudrift.statistics.summaries import summary
 
 __all__ = ["ColumnComparison", "Comparison", "SchemaChange", "compare_columns", "compare_profiles", "schema_changes"]
 

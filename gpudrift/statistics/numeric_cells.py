@@ -25,7 +25,7 @@ from gpudrift.counts.profiles import ColumnProfile
 from gpudrift.statistics import distances
 from gpudrift.statistics.summaries import natural_values
 
-__all__ = ["JS_RANKS", "PSI_RANKS", "CellEdges", "cell_counts", "cell_cuts"]
+__all__ = ["JS_RANKS", "PSI_RANKS", "CellEdges", "cell_counts", "cell_cuts", "neighbours", "standing_out"]
 
 PSI_RANKS, JS_RANKS = 10, 32
 ROWS_PER_RANK, FEWEST_RANKS = 20, 3
@@ -57,13 +57,13 @@ def cell_cuts(reference: ColumnProfile, smaller: int, ranks: int) -> Integers:
     least = -(-ROWS_PER_VALUE * reference.present // max(smaller, 1))
 
     def make() -> Integers:
-        values, counts = _frequent(reference)
+        values, counts = standing_out(reference)
         own = values[counts >= max(least, 1)]
         ends = np.array([reference.special["-inf"], reference.special["+inf"]], np.int64)
         return distances.coarse_cuts(reference.counts, ends, own, _allowed(reference.column), ranks)
 
     # How many values are expected often enough changes with the smaller side, but not the ranks of most windows.
-    few = reference.once("frequent", lambda: _frequent(reference))[1] < max(least, 1)
+    few = standing_out(reference)[1] < max(least, 1)
     cuts: Integers = reference.once(f"cuts {ranks} {int(few.sum())}", make)
     return cuts
 
@@ -93,9 +93,9 @@ def _allowed(column: Column) -> Integers:
     return np.flatnonzero(allowed).astype(np.int64)
 
 
-def _frequent(reference: ColumnProfile) -> tuple[Integers, Integers]:
-    """Values that stand out: first and last edge of their cells, and their rows in the reference."""
-    made: tuple[Integers, Integers] = reference.once("frequent", lambda: _standing_out(reference))
+def standing_out(side: ColumnProfile) -> tuple[Integers, Integers]:
+    """Values that stand out on a side: first and last edge of their cells, and their rows."""
+    made: tuple[Integers, Integers] = side.once("frequent", lambda: _standing_out(side))
     return made
 
 
@@ -127,16 +127,36 @@ def _standing_out(reference: ColumnProfile) -> tuple[Integers, Integers]:
 
 def _usual(counts: Integers, values: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
     """Medians of the rows of the nearest bins with rows on either side of each value."""
+    near, number = neighbours(counts, values)
+    middle = np.take_along_axis(near, np.stack([np.maximum(number - 1, 0) // 2, number // 2], axis=1), axis=1)
+    return np.where(number > 0, middle.mean(axis=1), 0.0)
+
+
+def neighbours(counts: Integers, values: npt.NDArray[np.intp]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """Rows of the nearest bins with rows on either side of each value, in ascending order, and how many there are.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (bins,)
+    values : ndarray of int64, shape (values, 2)
+        First and last edge of each.
+
+    Returns
+    -------
+    near : ndarray of float64, shape (values, 6)
+        Those that are not there are infinite.
+    number : ndarray of int64, shape (values,)
+    """
     occupied = np.flatnonzero(counts)
+    if not occupied.size:
+        return np.full((len(values), 2 * NEIGHBOURS), np.inf), np.zeros(len(values), np.intp)
     left, right = np.searchsorted(occupied, values.T)
     steps = np.arange(NEIGHBOURS)
     places = np.concatenate([left[:, None] - 1 - steps, right[:, None] + steps], axis=1)
     there = (places >= 0) & (places < occupied.size)
     near = np.where(there, counts[occupied[places.clip(0, occupied.size - 1)]], np.inf)
     near.sort(axis=1)
-    number = there.sum(axis=1)
-    middle = np.take_along_axis(near, np.stack([np.maximum(number - 1, 0) // 2, number // 2], axis=1), axis=1)
-    return np.where(number > 0, middle.mean(axis=1), 0.0)
+    return near, there.sum(axis=1)
 
 
 class CellEdges(Sequence[Any]):

@@ -1,4 +1,4 @@
-"""Summaries and distributions of one column in a few bins, read from its counts; all of them for people."""
+"""Summaries of one side of a column, read from its counts, for people."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gpudrift.columns.schema import LARGEST_REAL, Column
-from gpudrift.counts.profiles import ColumnProfile, data_range
+from gpudrift.counts.profiles import ColumnProfile
 
 __all__ = [
-    "Distribution",
     "Moments",
-    "distribution",
     "moments",
     "natural_factor",
     "natural_values",
@@ -24,7 +22,6 @@ __all__ = [
 ]
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
-DISTRIBUTION_BINS = 64
 SUM_ROUNDING = 1e-12
 
 
@@ -36,20 +33,6 @@ class Moments:
     std: float
     std_low: float
     std_high: float
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """Both distributions in a few bins: ``edges`` (one more than shares) or ``values`` (None: all others)."""
-
-    edges: list[Any] | None
-    values: list[str | None] | None
-    reference: list[float]
-    current: list[float]
-
-    def document(self) -> dict[str, Any]:
-        where = {"edges": self.edges} if self.edges is not None else {"values": self.values}
-        return {**where, "reference": self.reference, "current": self.current}
 
 
 def natural_factor(column: Column) -> float:
@@ -236,63 +219,3 @@ def _distinct(side: ColumnProfile) -> dict[str, Any]:
     # Of D hashes even in [0, 1) the k-th smallest is about k / D; (k - 1) / u_k estimates D without bias.
     largest = (int(side.tail.hashes[-1]) + 1) / 2.0**64
     return {"distinct": frequent + round((kept - 1) / largest), "distinct_exact": False}
-
-
-def distribution(reference: ColumnProfile, current: ColumnProfile) -> Distribution | None:
-    """Both sides of a column in at most 64 bins; None where neither has a value."""
-    if reference.present == 0 and current.present == 0:
-        return None
-    if reference.column.is_numeric:
-        return _numeric_distribution(reference, current)
-    return _categorical_distribution(reference, current)
-
-
-def _shares(counts: npt.NDArray[np.int64], rows: int) -> list[float]:
-    return [float(count) / rows if rows else 0.0 for count in counts]
-
-
-def _numeric_distribution(reference: ColumnProfile, current: ColumnProfile) -> Distribution | None:
-    """Bins of about equal width over the middle 99 % of both, cut at fine edges; what lies outside is in the ends."""
-    column = reference.column
-    assert column.edges is not None
-    span = data_range(reference, current)
-    if span is None:
-        return None
-    low, high = span
-    ends = [side for side in (reference, current) if side.finite]
-    edges = column.edges
-    first = min(int(np.searchsorted(edges, low, side="right")) - 1, edges.size - 2)
-    last = min(int(np.searchsorted(edges, high, side="right")), edges.size - 1)
-    both = sum(side.counts / side.finite for side in ends) / len(ends)
-    before = np.concatenate([[0.0], np.cumsum(both)])
-    left, right = (int(np.clip(np.searchsorted(before, share), first, last)) for share in (0.005, 0.995))
-    left = max(left - 1, first)
-    part = np.linspace(0.0, 1.0, DISTRIBUTION_BINS - 1) if right > left else np.zeros(0)
-    steps = float(edges[left]) * (1.0 - part) + float(edges[right]) * part  # a difference could overflow
-    inner = np.searchsorted(edges.astype(np.float64), steps, side="left")
-    cuts = np.unique(np.concatenate([[first, last], np.clip(inner, first, last)]))
-    if cuts.size < 2:
-        cuts = np.array([first, first + 1])
-    shown = edges[cuts].copy()
-    shown[0], shown[-1] = low, high
-    sides = [
-        _shares(np.add.reduceat(side.counts[: cuts[-1]], cuts[:-1]), side.present) for side in (reference, current)
-    ]
-    return Distribution(natural_values(column, shown), None, *sides)
-
-
-def _categorical_distribution(reference: ColumnProfile, current: ColumnProfile) -> Distribution:
-    n, m = max(reference.present, 1), max(current.present, 1)
-    before, after = reference.counts[:-1], current.counts[:-1]
-    largest = np.maximum(before / n, after / m)
-    shown = np.argsort(-largest, kind="stable")[: DISTRIBUTION_BINS - 1]
-    shown = shown[largest[shown] > 0]
-    rest = (reference.present - int(before[shown].sum()), current.present - int(after[shown].sum()))
-    names: list[str | None] = [
-        reference.column.categories[i].decode("utf-8", "backslashreplace") for i in shown.tolist()
-    ]
-    counts = [before[shown], after[shown]]
-    if any(rest) or not names:
-        names.append(None)
-        counts = [np.append(side, other) for side, other in zip(counts, rest, strict=True)]
-    return Distribution(None, names, _shares(counts[0], reference.present), _shares(counts[1], current.present))

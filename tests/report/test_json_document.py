@@ -192,6 +192,9 @@ def check_distribution(column: dict[str, Any]) -> None:
         assert (total > 0) == (finite > 0)
     if "edges" in picture:
         assert len(picture["edges"]) == len(sides[0]) + 1
+        values = [place(point["value"]) for point in picture["points"]]
+        assert values == sorted(set(values))
+        assert all(max(point["reference"], point["current"]) >= 0.02 for point in picture["points"])
     else:
         assert len(picture["values"]) == len(sides[0])
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import gpudrift as gd
 from gpudrift.statistics.new_values import new_limit
-from gpudrift.statistics.numeric_cells import _frequent
+from gpudrift.statistics.numeric_cells import standing_out as found_standing_out
 
 
 def standing_out(rows: list[int]) -> list[int]:
@@ -34,7 +34,7 @@ def standing_out(rows: list[int]) -> list[int]:
 def test_values_that_stand_out_are_those_of_a_plain_loop(runs):
     rows = [value for value, times in runs for _ in range(times)]
     column = gd.profile({"x": np.array(rows)}, kinds={"x": "integer"})["x"]
-    cells, counts = _frequent(column)
+    cells, counts = found_standing_out(column)
     expected = standing_out(rows)
     assert column.column.edges[cells[:, 0]].tolist() == expected
     assert counts.tolist() == [rows.count(value) for value in expected]

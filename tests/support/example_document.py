@@ -170,7 +170,8 @@ def drifted_columns() -> list[dict[str, Any]]:
             unit="USD",
             psi=1.84,
             effect=1.27,
-            distribution=histogram(bell(64, 20, 7), bell(64, 42, 9)),
+            distribution=histogram(bell(64, 20, 7), bell(64, 42, 9))
+            | {"scale": "linear", "points": [{"value": 0.0, "reference": 0.021, "current": 0.0}]},
         ),
         column_of(
             "merchant_category",
@@ -194,7 +195,7 @@ def drifted_columns() -> list[dict[str, Any]]:
             psi=0.31,
             effect=0.2,
             missing=(0.0, 0.52),
-            distribution=histogram(bell(48, 8, 3), bell(48, 11, 5)),
+            distribution=histogram(bell(48, 8, 3), bell(48, 11, 5)) | {"scale": "log", "unit": 5.0, "points": []},
         ),
         column_of("a\x1b[31mb", "integer", "major", "Wasserstein / std 0.262 ≥ 0.25", psi=0.09, effect=0.262),
         column_of(
