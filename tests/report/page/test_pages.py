@@ -25,14 +25,19 @@ class Elements(HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str | None], str]] = []
+        self.inside = False
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs), ""))
+        self.inside = True
+
+    def handle_endtag(self, tag):
+        self.inside = False
 
     def handle_data(self, data):
-        if self.found:
+        if self.inside:
             tag, attributes, text = self.found[-1]
             self.found[-1] = tag, attributes, text + data
 

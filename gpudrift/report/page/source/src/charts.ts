@@ -60,9 +60,16 @@ function ticks(picture: Picture): { tickFormat: (value: number) => string; ticks
   if (picture.log === undefined) return { tickFormat: text };
   const { from, to } = axisOf(picture), found = [0];
   const smallest = Math.floor(Math.log10(picture.log)), largest = Math.ceil(Math.log10(Math.max(Math.abs(from), Math.abs(to), 1e-300)));
-  const step = Math.max(1, Math.ceil((largest - smallest) / 7));
-  for (let power = largest; power >= smallest; power -= step) found.push(10 ** power, -(10 ** power));
-  return { tickFormat: text, ticks: found.filter((value) => value >= from && value <= to) };
+  const step = Math.max(1, Math.ceil((largest - smallest) / 6));
+  for (let power = largest; power >= smallest; power -= step) {
+    for (const digit of largest - smallest > 3 ? [1] : [1, 2, 5]) found.push(digit * 10 ** power, -digit * 10 ** power);
+  }
+  const place = transformed(picture.log), room = (place(to) - place(from)) / 14; // so that labels do not touch
+  const shown: number[] = [];
+  for (const value of found.filter((one) => one >= from && one <= to).sort((a, b) => a - b)) {
+    if (!shown.length || place(value) - place(shown[shown.length - 1]) >= room) shown.push(value);
+  }
+  return { tickFormat: text, ticks: shown };
 }
 
 function axisText(value: number): string {
@@ -170,12 +177,16 @@ export function quantileShifts(picture: Picture, levels: number[], before: numbe
 export interface Moment { window: string; place: number; value: number; state: number }
 
 /** One statistic window by window, with the limits above which it counts. */
-export function overTime(line: Moment[], labels: string[], limits: [number, number] | undefined, title: string, name: string, share: boolean): SVGElement {
+export function overTime(line: Moment[], labels: string[], limits: [number, number] | undefined, title: string, name: string, share: boolean, baseline?: number): SVGElement {
   const known = line.filter((one) => !Number.isNaN(one.value));
   const signed = known.some((one) => one.value < 0);
   const values = known.map((one) => one.value);
   const highest = Math.max(...values, ...(limits ? [limits[0] * 1.2] : []), 1e-9);
-  const lowest = signed ? Math.min(...values, ...(limits ? [-limits[0] * 1.2] : [])) : 0;
+  const both = [...values, ...(baseline === undefined ? [] : [baseline])];
+  const free = baseline !== undefined || !limits; // values in a unit of their own: zero means nothing
+  const room = 0.08 * (Math.max(...both) - Math.min(...both)) || 1;
+  const lowest = free && known.length ? Math.min(...both) - room : signed ? Math.min(...values, ...(limits ? [-limits[0] * 1.2] : [])) : 0;
+  const top = free && known.length ? Math.max(...both) + room : highest * 1.05;
   const colours = ["var(--quiet)", "var(--quiet)", "var(--moderate)", "var(--major)", "var(--moderate)", "var(--major)"];
   const bands = limits ? (signed ? [1, -1] : [1]).flatMap((sign) => [
     { low: sign * limits[0], high: sign * limits[1], colour: "var(--moderate)" },
@@ -187,15 +198,16 @@ export function overTime(line: Moment[], labels: string[], limits: [number, numb
   const chart = Plot.plot({
     ...SHAPE, marginRight: 70,
     x: { domain: [-0.5, labels.length - 0.5], ticks: shown, tickFormat: (at: number) => plain(labels[at] ?? ""), label: null },
-    y: { domain: [lowest, highest * 1.05], label: null, grid: true, ticks: 5, tickFormat: (value: number) => text(Number(value.toPrecision(3))) },
+    y: { domain: [lowest, top], label: null, grid: true, ticks: 5, tickFormat: (value: number) => text(Number(value.toPrecision(3))) },
     marks: [
       Plot.rect(bands, { x1: -0.5, x2: labels.length - 0.5, y1: "low", y2: "high", fill: "colour", fillOpacity: 0.12, clip: true }),
       Plot.ruleY(limits ? (signed ? [...limits, -limits[0], -limits[1]] : limits) : [], { stroke: (value: number) => (limits && Math.abs(value) === limits[1] ? "var(--major)" : "var(--moderate)"), strokeDasharray: "4,3", clip: true }),
-      Plot.line(line.map((one) => ({ ...one, value: one.value })), { x: "place", y: "value", stroke: "currentColor", strokeWidth: 1.5, defined: (value: number) => !Number.isNaN(value) } as Plot.LineOptions),
+      Plot.ruleY(baseline === undefined ? [] : [baseline], { stroke: BEFORE, strokeDasharray: "5,3", strokeWidth: 1.5 }),
+      Plot.line(line, { x: "place", y: "value", stroke: "currentColor", strokeWidth: 1.5, defined: (value: number) => !Number.isNaN(value) } as Plot.LineOptions),
       Plot.dot(known, { x: "place", y: "value", r: labels.length > 80 ? 2 : 4, fill: (one: Moment) => colours[one.state] }),
       Plot.text(limits ? [{ at: limits[0], text: `moderate ${text(limits[0])}` }, { at: limits[1], text: `major ${text(limits[1])}` }].filter((one) => one.at <= highest * 1.05) : [],
         { x: labels.length - 0.5, y: "at", text: "text", textAnchor: "start", dx: 4, fill: "currentColor", fontSize: 11 }),
-      Plot.ruleY([0]),
+      Plot.ruleY(free ? [] : [0]),
     ],
   });
   const last = known[known.length - 1];

@@ -162,13 +162,12 @@ function statisticRow(one: Statistic, column: number, reached: [string, number] 
     <td>${verdict}</td></tr>`;
 }
 
-/** The thresholds of a column: its own, else those of all columns. */
+/** The thresholds of a column: calibrated ones, else its own, else those of all columns. */
 export function limitsOf(view: View, column: number): Record<string, [number, number]> {
-  const { contents } = view, given = contents.head.parameters?.thresholds ?? {};
-  const everywhere = given["*"] ?? {}, own = given[contents.names[column]] ?? {};
-  const time = contents.time;
-  const found: Record<string, [number, number]> = { ...everywhere, ...(time?.everyLimit ?? {}), ...own, ...(time?.limits[column] ?? {}) };
-  return Object.fromEntries(Object.entries(found).filter(([, pair]) => Array.isArray(pair) && pair.length === 2 && pair.every((limit) => typeof limit === "number")));
+  const { contents } = view, time = contents.time;
+  const given = (time?.everyLimit ?? contents.head.parameters?.thresholds ?? {}) as Record<string, Record<string, [number, number]>>;
+  const own = Object.hasOwn(given, contents.names[column]) ? given[contents.names[column]] : {};
+  return { ...given["*"], ...own, ...time?.limits[column] };
 }
 
 const SUMMARY: [string, string][] = [

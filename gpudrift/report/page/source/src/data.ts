@@ -183,7 +183,8 @@ export interface Timeline {
   states: Uint8Array; // columns × windows: 0 not judged, 1 none, 2 moderate, 3 major, 4 and 5 the same only in a segment
   series: { name: string; values: Map<number, Float64Array> }[];
   limits: Sparse<Record<string, [number, number]>>;
-  everyLimit: Record<string, [number, number]>;
+  everyLimit: Record<string, Record<string, [number, number]>>;
+  baselineMedian: Sparse<number>;
   segments: string[];
   bySegment: Sparse<[number, number, number][]>; // column: segment, window, severity
   findings: Finding[];
@@ -355,7 +356,7 @@ function timeline(raw: any, columns: number): Timeline {
   });
   return {
     windows, states, series,
-    limits: raw.limits, everyLimit: raw.every_limit, segments: raw.segments, bySegment: raw.by_segment,
+    limits: raw.limits, everyLimit: raw.every_limit, baselineMedian: raw.baseline_median ?? {}, segments: raw.segments, bySegment: raw.by_segment,
     findings: raw.findings, moreFindings: raw.more_findings, gaps: raw.gaps, calibrated: raw.calibrated,
   };
 }

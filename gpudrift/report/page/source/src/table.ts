@@ -2,6 +2,7 @@
 
 import { html, nothing, type TemplateResult } from "lit";
 import { live } from "lit/directives/live.js";
+import { repeat } from "lit/directives/repeat.js"; // by column, so that what has the focus stays itself
 import { RANK, SEVERITIES } from "./data";
 import { spark, strip } from "./spark";
 import { numberText, shareText, shortened } from "./text";
@@ -167,7 +168,7 @@ export function columnTable(view: View): TemplateResult {
         <thead><tr aria-rowindex="1">${state.shapes.map((shape) => heading(view, shape))}</tr></thead>
         <tbody>
           <tr class="space" aria-hidden="true" style="block-size:${first * height}px"></tr>
-          ${Array.from(rows.subarray(first, last), (column, at) => html`<tr aria-rowindex=${first + at + 2}>
+          ${repeat(rows.subarray(first, last), (column) => column, (column, at) => html`<tr aria-rowindex=${first + at + 2}>
             ${state.shapes!.map((shape) => cell(view, shape, column))}</tr>`)}
           <tr class="space" aria-hidden="true" style="block-size:${(rows.length - last) * height}px"></tr>
         </tbody>

@@ -29,7 +29,7 @@ export function short(name: string, most = 48): string {
   const characters = [...name.slice(0, 2 * most), ...(name.length > 4 * most ? name.slice(-2 * most) : name.slice(2 * most))];
   const whole = plain(characters.join(""));
   const letters = [...whole];
-  if (letters.length <= most && name.length <= 4 * most) return whole || '""';
+  if (letters.length <= most && name.length <= 4 * most) return whole.trim() ? whole : `"${whole}"`;
   const end = Math.floor((most - 1) * 0.4);
   return `${letters.slice(0, most - 1 - end).join("")}…${letters.slice(-end).join("")}`;
 }

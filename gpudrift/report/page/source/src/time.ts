@@ -45,7 +45,7 @@ export function timeView(view: View): TemplateResult {
       <label>Order <select name="order" @change=${(event: Event) => redraw(() => (state.by = (event.target as HTMLSelectElement).value))}>
         ${[["drift", "most windows with drift"], ["began", "when drift began"], ["name", "name"]].map(([key, word]) => html`<option value=${key} ?selected=${key === state.by}>${word}</option>`)}</select></label>
       <label>Show <select name="show" @change=${(event: Event) => redraw(() => (state.statistic = (event.target as HTMLSelectElement).value))}>
-        <option value="">verdicts</option>${names.map((name) => html`<option value=${name} ?selected=${name === state.statistic}>${title(view, name)}</option>`)}</select></label>
+        <option value="">verdicts</option>${names.filter((name) => name !== "median").map((name) => html`<option value=${name} ?selected=${name === state.statistic}>${title(view, name)}</option>`)}</select></label>
       <output aria-live="polite">${counted(columns.length, "column")} in ${counted(time.windows.length, "window")}</output>
     </form>
     <div class="map" tabindex="0" role="application" aria-roledescription="heat map" aria-describedby="map-help" aria-label="Heat map of columns by windows"
@@ -59,7 +59,7 @@ export function timeView(view: View): TemplateResult {
 }
 
 function title(view: View, name: string): string {
-  return view.contents.statistic(name)?.title ?? name;
+  return name === "median" ? "Median" : (view.contents.statistic(name)?.title ?? name);
 }
 
 function hold(view: View, element: HTMLElement | undefined, columns: number[]): void {
@@ -143,9 +143,9 @@ export function columnOverTime(view: View, column: number): TemplateResult | typ
     ${one ? html`<div class="choices" role="group" aria-label="Statistic">${series.map((each) => html`<button type="button" aria-pressed=${each === one} @click=${() => {
       state.shown = each.name;
       view.draw();
-    }}>${view.contents.statistic(each.name)?.title ?? each.name}</button>`)}</div>
-    <figure>${overTime(Array.from(one.values.get(column)!, (value, place) => ({ window: labels[place], place, value, state: own[place] })), labels, limits[one.name], title(view, one.name), view.contents.names[column], Boolean(view.contents.statistic(one.name)?.share))}
-      <figcaption>${title(view, one.name)} against the baseline; coloured above the thresholds${time.calibrated ? `, which are calibrated (${plain(time.calibrated)})` : ""}. Dots have the colour of the verdict.</figcaption></figure>
+    }}>${title(view, each.name)}</button>`)}</div>
+    <figure>${overTime(Array.from(one.values.get(column)!, (value, place) => ({ window: labels[place], place, value, state: own[place] })), labels, limits[one.name], title(view, one.name), view.contents.names[column], Boolean(view.contents.statistic(one.name)?.share), one.name === "median" ? time.baselineMedian[column] : undefined)}
+      <figcaption>${one.name === "median" ? html`Median of each window; dashed: of the baseline` : html`${title(view, one.name)} against the baseline; coloured above the thresholds`}${time.calibrated ? `, which are calibrated (${plain(time.calibrated)})` : ""}. Dots have the colour of the verdict.</figcaption></figure>
     <details><summary>The numbers</summary><div class="wide" tabindex="0" role="region" aria-label="Statistics by window"><table class="small"><thead><tr><th scope="col">window</th><th scope="col">verdict</th>${series.map((each) => html`<th scope="col" class="right">${view.contents.statistic(each.name)?.short ?? each.name}</th>`)}</tr></thead>
       <tbody>${labels.map((label, at) => html`<tr data-window=${at}><th scope="row">${plain(label)}</th><td>${STATES[own[at]]}</td>${series.map((each) => html`<td class="right" data-series=${each.name}>${seriesText(view, each.name)(each.values.get(column)![at])}</td>`)}</tr>`)}</tbody></table></div></details>` : nothing}
     ${segments(view, column)}
