@@ -250,11 +250,16 @@ class _Reals:
         edge, room = self.edges[at], min(self.gaps[at], self.gaps[at + 1])
         if abs(edge) <= HALO * room:
             return "0"
-        shorter = [number_label(edge, digits) for digits in range(1, 17)]
         near = min(1.1 * HALO * abs(edge), room / 20)
-        made_for = (text for text in shorter[:DIGITS] if abs(float(text) - edge) <= near)
-        close = (text for text in shorter[FEWEST_DIGITS - 1 :] if abs(float(text) - edge) <= room / 100)
-        return min(next(made_for, repr(edge)), next(close, repr(edge)), key=len)
+        shorter, longer = range(1, DIGITS + 1), range(FEWEST_DIGITS, 17)
+        made_for, close = self._shortest(at, shorter, near), self._shortest(at, longer, room / 100)
+        return min(made_for, close, key=len)
+
+    def _shortest(self, at: int, digits: range, near: float) -> str:
+        """An edge in as few digits as are near enough."""
+        edge = self.edges[at]
+        texts = (number_label(edge, one) for one in digits)
+        return next((text for text in texts if abs(float(text) - edge) <= near), repr(edge))
 
 
 class _Times:

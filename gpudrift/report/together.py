@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +40,7 @@ DEVIATIONS = 6.0
 FEWEST_WINDOWS = 2
 
 Document = Mapping[str, Any]
+Cells = Mapping[str, Sequence[Cell] | None]
 Counts = tuple[tuple[int, int], ...]
 """Pairs of rows and all rows that those are of."""
 
@@ -62,18 +63,22 @@ class Together:
     sentence: str
 
 
-def groups(document: Document) -> tuple[Together, ...]:
+def groups(document: Document, cells: Cells | None = None) -> tuple[Together, ...]:
     """Columns of a document that moved together, the largest groups first.
 
     Parameters
     ----------
     document : mapping
         Of the format ``gpudrift/comparison/1`` or ``gpudrift/monitoring/1``.
+    cells : mapping of column to sequence of Cell, optional
+        What :func:`gpudrift.report.contributions.contributions` told of the columns, if that is known already.
     """
     if document.get("format") == MONITORING_FORMAT:
         return tuple(_since(document))
     columns = [column for column in document["columns"] if column.get("statistics")]
-    found = [*_copies(columns), *_values(columns), *_missing(columns), *_new(columns)]
+    if cells is None:
+        cells = {column["name"]: contributions(column) for column in columns}
+    found = [*_copies(columns, cells), *_values(columns, cells), *_missing(columns), *_new(columns)]
     told: list[Together] = []
     for group in found:  # what is a part of a stronger statement is not said again
         if not any(set(group.names) <= set(other.names) for other in told):
@@ -111,13 +116,13 @@ def _missing(columns: Iterable[Document]) -> Iterator[Together]:
         yield Together("missing", names, sentence)
 
 
-def _values(columns: Iterable[Document]) -> Iterator[Together]:
+def _values(columns: Iterable[Document], known: Cells) -> Iterator[Together]:
     """Values that take equally many rows in several columns; of each column the one that grew most."""
     alike: dict[str, Counts] = {}
     labels: dict[str, str] = {}
     for column in columns:
         cells = [
-            cell for cell in contributions(column) or () if cell.kind in ("value", "category") and _grew(cell, column)
+            cell for cell in known[column["name"]] or () if cell.kind in ("value", "category") and _grew(cell, column)
         ]
         if cells:
             cell = max(cells, key=lambda one: one.current - one.reference)
@@ -146,13 +151,13 @@ def _new(columns: Iterable[Document]) -> Iterator[Together]:
         yield Together("new", names, sentence)
 
 
-def _copies(columns: Iterable[Document]) -> Iterator[Together]:
+def _copies(columns: Iterable[Document], known: Cells) -> Iterator[Together]:
     """Columns with the same table of rows on both sides, its cells in any order."""
     alike: dict[str, Counts] = {}
     telling: dict[str, Counts] = {}
     moved = [column for column in columns if column["drifted"] or column.get("changed")]
     for column in moved:
-        if (cells := contributions(column)) is not None:
+        if (cells := known[column["name"]]) is not None:
             pairs = sorted((cell.reference_rows, cell.current_rows) for cell in cells)
             rows = _present(column["reference"]), _present(column["current"])
             counts = tuple(zip((one for pair in pairs for one in pair), rows * len(pairs), strict=True))

@@ -55,8 +55,8 @@ class Opened:
     def focused(self) -> str:
         return str(
             self.page.evaluate(
-                "() => { const one = document.activeElement;"
-                " return one.tagName.toLowerCase() + ' ' + (one.getAttribute('aria-label') || one.name || one.textContent.trim()) }"
+                "() => { const one = document.activeElement, name = one.getAttribute('aria-label') || one.name;"
+                " return one.tagName.toLowerCase() + ' ' + (name || one.textContent.trim()) }"
             )
         )
 
@@ -77,7 +77,9 @@ def launched() -> Iterator[Any]:
 
 
 @contextmanager
-def opened(browser: Any, path: Path, view: str = "overview", *, size: dict[str, int] = DESK, dark: bool = False) -> Iterator[Opened]:
+def opened(
+    browser: Any, path: Path, view: str = "overview", *, size: dict[str, int] = DESK, dark: bool = False
+) -> Iterator[Opened]:
     """A page from a file, and a view of it."""
     context = browser.new_context(viewport=size, color_scheme="dark" if dark else "light", reduced_motion="reduce")
     shown = Opened(context.new_page())
@@ -98,4 +100,7 @@ def axe(shown: Opened) -> list[str]:
     shown.page.evaluate(script)
     found = shown.page.evaluate("rules => axe.run(document, {runOnly: rules})", RULES)
     assert len(found["passes"]) > 10, "axe looked at nothing"
-    return [f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0].get('failureSummary', '')}" for one in found["violations"]]
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0].get('failureSummary', '')}"
+        for one in found["violations"]
+    ]

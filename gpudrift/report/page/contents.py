@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gpudrift.report.contributions import contributions, largest_first
+from gpudrift.report.contributions import Cell, contributions, largest_first
 from gpudrift.report.definitions import DEFINITIONS
 from gpudrift.report.page.packing import block, numbers, ragged, shown
 from gpudrift.report.page.timelines import timeline_of
@@ -23,12 +23,15 @@ from gpudrift.vocabulary import COMPARISON_FORMAT, MONITORING_FORMAT
 __all__ = ["contents_of", "text_of"]
 
 Document = Mapping[str, Any]
+Cells = Mapping[str, Sequence[Cell] | None]
 
 PAGE_FORMAT = "gpudrift/page/1"
 SEVERITIES = ("none", "moderate", "major", "undecided", "too few rows", "not judged")
 _COUNTS = ("rows", "missing", "null", "nan", "absent", "zeros", "negative_infinity", "positive_infinity", "distinct")
 _VALUES = ("mean", "min", "max", "median")
 _BOUNDED = ("low", "high")
+PAIRS = {"beyond": "fences", "tails": "cuts"}
+"""Values between which the usual rows lie, by the statistic that counts the others."""
 _PLAIN_DETAILS = ("noise_floor", "p_value", "p_adjusted")
 _WORDS = ("reason", "part", "bound")
 LONGEST_LABEL = 300
@@ -55,19 +58,17 @@ def contents_of(document: Document) -> dict[str, Any]:
         "format": PAGE_FORMAT,
         "kind": "monitoring" if over_time else "comparison",
         "head": {key: value for key, value in document.items() if key not in _LARGE},
-        "definitions": {
-            name: [one.title, one.short, one.sentence, one.share] for name, one in DEFINITIONS.items()
-        },
+        "definitions": {name: [one.title, one.short, one.sentence, one.share] for name, one in DEFINITIONS.items()},
     }
     if over_time:
         known = set(names)
         names += [name for name in document["compared"] if name not in known]
         contents["latest"] = latest.get("window")
         contents["time"] = timeline_of(document, names)
-    contents["columns"] = _columns(columns, names)
-    moved = list(groups(document))
-    if over_time:
-        moved += groups({"format": COMPARISON_FORMAT, "columns": columns})
+    cells = {column["name"]: contributions(column) for column in columns}
+    contents["columns"] = _columns(columns, names, cells)
+    moved = list(groups(document)) if over_time else []
+    moved += groups({"format": COMPARISON_FORMAT, "columns": columns}, cells)
     contents["together"] = [
         {"kind": group.kind, "sentence": group.sentence, "names": _places(group.names, names)} for group in moved
     ]
@@ -90,7 +91,7 @@ def _places(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
     return [index[name] for name in wanted if name in index]
 
 
-def _columns(columns: Sequence[Document], names: Sequence[str]) -> dict[str, Any]:
+def _columns(columns: Sequence[Document], names: Sequence[str], cells: Cells) -> dict[str, Any]:
     kinds = list(dict.fromkeys(column["kind"] for column in columns))
     notes = list(dict.fromkeys(note for column in columns for note in column.get("notes", ())))
     return {
@@ -100,24 +101,19 @@ def _columns(columns: Sequence[Document], names: Sequence[str]) -> dict[str, Any
         "severity": block(np.array([SEVERITIES.index(column["severity"]) for column in columns], np.uint8)),
         "reason": [column["reason"] for column in columns],
         "unit": _sparse(column.get("unit") for column in columns),
-        "reached": _sparse(_reached(column) for column in columns),
         "changed": _sparse(column.get("changed") for column in columns),
         "notes": notes,
         "note": _sparse([notes.index(note) for note in column.get("notes", ())] for column in columns),
         "statistics": _statistics(columns),
         "sides": {side: _side([column.get(side) or {} for column in columns]) for side in ("reference", "current")},
         "pictures": _pictures(columns),
-        "psi": _psi(columns),
+        "psi": _psi(columns, cells),
     }
 
 
 def _sparse(values: Any) -> dict[str, Any]:
     """By position what is something."""
     return {str(at): value for at, value in enumerate(values) if value}
-
-
-def _reached(column: Document) -> dict[str, list[Any]]:
-    return {name: [one["severity"], one["limit"]] for name, one in column.get("reached", {}).items()}
 
 
 def _statistics(columns: Sequence[Document]) -> dict[str, Any]:
@@ -138,8 +134,11 @@ def _statistics(columns: Sequence[Document]) -> dict[str, Any]:
                 one[side] = shown([its.get(side) for its in those], share=True)
         for words in _WORDS:
             one[words] = _sparse(its.get(words) for its in those)
-        for pair in ("fences", "cuts"):
-            one[pair] = _sparse(its.get(pair) for its in those)
+        if name in PAIRS:
+            pairs = [its.get(PAIRS[name]) or (None, None) for its in those]
+            one["from"], one["to"] = (numbers([_seconds(pair[end]) for pair in pairs], digits=6) for end in (0, 1))
+        reached = [column.get("reached", {}).get(name) for column in columns]
+        one["reached"] = numbers([one and 1 + SEVERITIES.index(one["severity"]) for one in reached])
         one["here"] = _sparse(int(bool(its)) for its in those)
         found[name] = {key: value for key, value in one.items() if value}
         if len(found[name].get("here", ())) == len(columns):
@@ -151,16 +150,15 @@ def _side(sides: Sequence[Document]) -> dict[str, Any]:
     """The summaries of one side of all columns."""
     found: dict[str, Any] = {name: numbers([side.get(name) for side in sides]) for name in _COUNTS}
     for name in _VALUES:
-        found[name] = numbers([_seconds(side.get(name)) for side in sides])
-    for name in ("value", "low", "high"):
-        key = "std" if name == "value" else f"std_{name}"
-        found[key] = numbers([(side.get("std") or {}).get(name) for side in sides])
+        found[name] = numbers([_seconds(side.get(name)) for side in sides], digits=6)
+    found["std"] = numbers([(side.get("std") or {}).get("value") for side in sides], digits=6)
     found["inexact"] = _sparse(int(side.get("distinct_exact") is False) for side in sides)
     levels = list(dict.fromkeys(one["q"] for side in sides for one in side.get("quantiles", ())))
     found["levels"] = levels
     by_level = [{one["q"]: one for one in side.get("quantiles", ())} for side in sides]
-    found["quantiles"] = [numbers([_seconds(own.get(q, {}).get("value")) for own in by_level]) for q in levels]
-    found["rank_errors"] = [shown([own.get(q, {}).get("rank_error") for own in by_level], share=True) for q in levels]
+    found["quantiles"] = [
+        numbers([_seconds(own.get(q, {}).get("value")) for own in by_level], digits=6) for q in levels
+    ]
     return {name: value for name, value in found.items() if value}
 
 
@@ -224,12 +222,12 @@ def _merged(picture: Document, most: int) -> dict[str, Any]:
     return {"edges": [edges[cut] for cut in cuts] + [edges[-1]], "reference": sides[0], "current": sides[1]}
 
 
-def _psi(columns: Sequence[Document]) -> dict[str, Any] | None:
+def _psi(columns: Sequence[Document], known: Cells) -> dict[str, Any] | None:
     """The bins or categories that carry most of the PSI, and what all others add together."""
     many = len(columns) > MANY
     kept, more = [], []
     for column in columns:
-        cells = largest_first(contributions(column) or ())
+        cells = largest_first(known[column["name"]] or ())
         most = MOST_CELLS if not many or column["drifted"] or column.get("changed") else FEW_CELLS
         kept.append(cells[:most])
         rest = cells[most:]

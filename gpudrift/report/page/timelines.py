@@ -40,6 +40,7 @@ def timeline_of(document: Document, names: Sequence[str]) -> dict[str, Any]:
     return {
         "windows": [_window(timeline, window, index) for window in timeline.windows],
         "states": block(_states(timeline, index).ravel()),
+        "skewed": _skewed(timeline, index),
         "segments": segments,
         "by_segment": by_segment,
         "findings": findings[:MOST_FINDINGS],
@@ -81,10 +82,19 @@ def _states(timeline: Timeline, index: Mapping[str, int]) -> np.ndarray[Any, np.
 
 
 def _is_told(finding: Document) -> bool:
-    """Whether it stands in a list: drift of a statistic stands in the arrays, and skew there is told once a column."""
-    if finding["kind"] == "drift" or (finding["kind"] == "skew" and finding["rule"] in STATISTICS):
-        return False
-    return True
+    """Whether it stands in a list: drift and skew of a statistic stand in the arrays."""
+    return finding["kind"] in ("quality", "undecided") or finding["rule"] not in STATISTICS
+
+
+def _skewed(timeline: Timeline, index: Mapping[str, int]) -> list[int]:
+    """Columns that differed from the baseline from the first window on, in the table as a whole."""
+    found = {
+        index[one["column"]]
+        for window in timeline.windows
+        for one in window["findings"]
+        if one["kind"] == "skew" and one.get("segment") is None and one["column"] in index
+    }
+    return sorted(found)
 
 
 def _segments(timeline: Timeline, index: Mapping[str, int]) -> tuple[list[str], dict[str, list[list[int]]]]:

@@ -66,8 +66,11 @@ def test_hostile_names_run_nothing_and_are_text(browser, pages, view):
     with opened(browser, pages["hostile"][1], view) as shown:
         assert shown.page.evaluate("() => window.harmed") is None
         assert shown.page.evaluate("() => document.querySelectorAll('script').length") == 2
-        assert shown.page.evaluate("() => document.querySelectorAll('#page script, #page img, #page b, #page iframe').length") == 0
-        assert shown.page.evaluate("() => [...document.querySelectorAll('#page *')].every(one => ![...one.attributes].some(own => own.name.startsWith('on')))")
+        assert shown.page.locator("#page script, #page img, #page b, #page iframe").count() == 0
+        assert shown.page.evaluate(
+            "() => [...document.querySelectorAll('#page *')].every("
+            "one => ![...one.attributes].some(own => own.name.startsWith('on')))"
+        )
         text = shown.page.evaluate("() => document.body.innerText")
         assert not set("\u202e\u202c\u2066\u200f\x1b\x07") & set(text)
         assert "\ud800" not in json.dumps(text, ensure_ascii=False)
@@ -75,7 +78,7 @@ def test_hostile_names_run_nothing_and_are_text(browser, pages, view):
 
 def test_hostile_names_are_read_as_they_are(browser, pages):
     with opened(browser, pages["hostile"][1], "columns") as shown:
-        names = [text for text in shown.page.locator("tbody th .name").all_text_contents()]
+        names = shown.page.locator("tbody th .name").all_text_contents()
     for name in (*HOSTILE, SURROGATE):
         whole = plain(name)
         if len(whole) <= 36 and name.strip():
@@ -124,10 +127,15 @@ def test_a_column_says_what_the_document_says(browser, pages):
                 if statistic.get("low") is not None and statistic["low"] >= 0.001 and name not in shares:
                     low, high = (float(one) for one in bounds.split(" to "))
                     assert low <= statistic["low"] and statistic["high"] <= high
-                assert verdict == column["reached"].get(name, {}).get("severity", "changed" if name in column["changed"] else "")
-            summary = dict(shown.page.evaluate(
-                "() => [...document.querySelectorAll('tr[data-summary]')].map(row => [row.dataset.summary, row.children[1].innerText + '|' + row.children[2].innerText])"
-            ))
+                assert verdict == column["reached"].get(name, {}).get(
+                    "severity", "changed" if name in column["changed"] else ""
+                )
+            summary = dict(
+                shown.page.evaluate(
+                    "() => [...document.querySelectorAll('tr[data-summary]')].map(row =>"
+                    " [row.dataset.summary, row.children[1].innerText + '|' + row.children[2].innerText])"
+                )
+            )
             for key in ("rows", "missing", "distinct"):
                 if key in column["reference"]:
                     assert summary[key] == "|".join(f"{column[side][key]:,}" for side in ("reference", "current"))
@@ -165,8 +173,14 @@ def test_search_sort_and_filter(browser, pages):
         shown.page.get_by_role("button", name="Column").click()
         assert shown.texts(names) == sorted(column["name"] for column in columns)
         shown.page.get_by_role("button", name="PSI").click()
-        values = [column["statistics"]["psi"]["value"] for column in columns if column["statistics"].get("psi", {}).get("value") is not None]
-        assert shown.texts("table.columns td.psi")[: len(values)] == [number_text(value) for value in sorted(values, reverse=True)]
+        values = [
+            column["statistics"]["psi"]["value"]
+            for column in columns
+            if column["statistics"].get("psi", {}).get("value") is not None
+        ]
+        assert shown.texts("table.columns td.psi")[: len(values)] == [
+            number_text(value) for value in sorted(values, reverse=True)
+        ]
         assert shown.page.locator("th.psi").get_attribute("aria-sort") == "descending"
         shown.page.get_by_label("moderate").check()
         assert set(shown.texts(names)) == {column["name"] for column in columns if column["severity"] == "moderate"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -104,15 +105,38 @@ def test_edges_are_told_apart_to_a_hundredth_of_their_bin(rows):
     for at, row in enumerate(rows):
         part = parts[at in wide]
         found, part[:] = part[: sizes[at]], part[sizes[at] :]
-        narrowest = min((b - a for a, b in zip(row[:-1], row[1:], strict=True)), default=0.0) if row else 0.0
+        narrowest = min((b - a for a, b in pairwise(row or ())), default=0.0)
         assert len(found) == len(row or ())
         assert all(abs(a - b) <= 0.01 * narrowest * (1 + 1e-12) for a, b in zip(found, row or (), strict=True))
     assert not any(parts.values())
 
 
+@given(
+    st.lists(st.none() | FINITE | SHARES | st.integers(-1000, 1000).map(lambda k: k / 2000), max_size=30), st.booleans()
+)
+def test_many_numbers_have_the_codes_of_each(values, share):
+    codes = [code_of(value, share=share) for value in values]
+    beside = [value if code == 65535 else code or None for value, code in zip(values, codes, strict=True)]
+    assert unpacked(shown(values, share=share), len(values), lambda code: code or None) == beside
+
+
 def test_what_no_code_can_say_stands_beside():
-    assert code_of(1e-300) == 65535
-    assert unpacked(shown([None, 1e-300, 0.5]), 3, decoded) == [None, 1e-300, 0.5]
+    assert code_of(1e300) == 65535
+    assert unpacked(shown([None, 1e300, 0.5]), 3, decoded) == [None, 1e300, 0.5]
+
+
+def test_what_is_tiny_is_shown_as_less_than_something():
+    assert number_text(unpacked(shown([1e-300]), 1, decoded)[0]) == number_text(1e-300) == "<0.001"
+
+
+@given(st.lists(st.none() | FINITE, max_size=30))
+def test_six_digits_stay_where_six_are_shown(values):
+    found = unpacked(numbers(values, digits=6), len(values), float)
+    for one, value in zip(found, values, strict=True):
+        if value is None:
+            assert one is None or math.isnan(one)
+        else:
+            assert f"{one:.6g}" == f"{value:.6g}" and (one == value or not float(value).is_integer())
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

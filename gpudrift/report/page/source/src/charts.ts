@@ -176,6 +176,14 @@ export function quantileShifts(picture: Picture, levels: number[], before: numbe
 
 export interface Moment { window: string; place: number; value: number; state: number }
 
+/** What the lines of the thresholds are: one label for both where they are close to each other. */
+function limitLabels(limits: [number, number] | undefined, top: number, share: boolean): { at: number; text: string }[] {
+  if (!limits) return [];
+  const [moderate, major] = limits.map((limit) => (share ? shareText(limit) : String(Number(limit.toPrecision(3)))));
+  if ((limits[1] - limits[0]) / top < 0.07) return [{ at: limits[1], text: `${moderate} / ${major}` }];
+  return [{ at: limits[0], text: `moderate ${moderate}` }, { at: limits[1], text: `major ${major}` }].filter((one) => one.at <= top);
+}
+
 /** One statistic window by window, with the limits above which it counts. */
 export function overTime(line: Moment[], labels: string[], limits: [number, number] | undefined, title: string, name: string, share: boolean, baseline?: number): SVGElement {
   const known = line.filter((one) => !Number.isNaN(one.value));
@@ -187,7 +195,7 @@ export function overTime(line: Moment[], labels: string[], limits: [number, numb
   const room = 0.08 * (Math.max(...both) - Math.min(...both)) || 1;
   const lowest = free && known.length ? Math.min(...both) - room : signed ? Math.min(...values, ...(limits ? [-limits[0] * 1.2] : [])) : 0;
   const top = free && known.length ? Math.max(...both) + room : highest * 1.05;
-  const colours = ["var(--quiet)", "var(--quiet)", "var(--moderate)", "var(--major)", "var(--moderate)", "var(--major)"];
+  const colours = ["var(--quiet)", "var(--quiet)", "var(--moderate-cell)", "var(--major-cell)", "var(--moderate-cell)", "var(--major-cell)"];
   const bands = limits ? (signed ? [1, -1] : [1]).flatMap((sign) => [
     { low: sign * limits[0], high: sign * limits[1], colour: "var(--moderate)" },
     { low: sign * limits[1], high: sign > 0 ? Math.max(highest, limits[1]) : Math.min(lowest, -limits[1]), colour: "var(--major)" },
@@ -196,7 +204,7 @@ export function overTime(line: Moment[], labels: string[], limits: [number, numb
   const shown = labels.map((_, at) => at).filter((at) => at % every === 0);
   const text = share ? shareText : numberText;
   const chart = Plot.plot({
-    ...SHAPE, marginRight: 70,
+    ...SHAPE, marginRight: 96,
     x: { domain: [-0.5, labels.length - 0.5], ticks: shown, tickFormat: (at: number) => plain(labels[at] ?? ""), label: null },
     y: { domain: [lowest, top], label: null, grid: true, ticks: 5, tickFormat: (value: number) => text(Number(value.toPrecision(3))) },
     marks: [
@@ -205,7 +213,7 @@ export function overTime(line: Moment[], labels: string[], limits: [number, numb
       Plot.ruleY(baseline === undefined ? [] : [baseline], { stroke: BEFORE, strokeDasharray: "5,3", strokeWidth: 1.5 }),
       Plot.line(line, { x: "place", y: "value", stroke: "currentColor", strokeWidth: 1.5, defined: (value: number) => !Number.isNaN(value) } as Plot.LineOptions),
       Plot.dot(known, { x: "place", y: "value", r: labels.length > 80 ? 2 : 4, fill: (one: Moment) => colours[one.state] }),
-      Plot.text(limits ? [{ at: limits[0], text: `moderate ${text(limits[0])}` }, { at: limits[1], text: `major ${text(limits[1])}` }].filter((one) => one.at <= highest * 1.05) : [],
+      Plot.text(limitLabels(limits, top, share),
         { x: labels.length - 0.5, y: "at", text: "text", textAnchor: "start", dx: 4, fill: "currentColor", fontSize: 11 }),
       Plot.ruleY(free ? [] : [0]),
     ],

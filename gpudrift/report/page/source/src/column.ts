@@ -139,22 +139,25 @@ function label(text: string | null): TemplateResult {
 function statistics(view: View, column: number): TemplateResult {
   const { contents } = view;
   const shown = contents.statistics.filter((one) => one.here === undefined || one.here[column]);
-  const reached = contents.reached[column] ?? {};
   const limits = limitsOf(view, column);
   return html`<section aria-labelledby="statistics-title"><h3 id="statistics-title">Statistics</h3>
     <div class="wide" tabindex="0" role="region" aria-label="Table of statistics"><table class="small statistics"><caption class="spoken">Statistics of the column</caption>
       <thead><tr><th scope="col">statistic</th><th scope="col" class="right">value</th><th scope="col" class="right">bounds</th><th scope="col" class="right">noise floor</th><th scope="col" class="right">moderate / major from</th><th scope="col">verdict</th></tr></thead>
-      <tbody>${shown.map((one) => statisticRow(one, column, reached[one.name], limits[one.name], contents.changed[column]?.[one.name]))}</tbody></table></div>
+      <tbody>${shown.map((one) => statisticRow(view, one, column, limits[one.name]))}</tbody></table></div>
   </section>`;
 }
 
-function statisticRow(one: Statistic, column: number, reached: [string, number] | undefined, limits: [number, number] | undefined, changed: string | undefined): TemplateResult {
+function statisticRow(view: View, one: Statistic, column: number, limits: [number, number] | undefined): TemplateResult {
   const text = one.share ? shareText : numberText;
   const low = one.low.at(column), high = one.high.at(column), floor = one.noiseFloor.at(column), p = one.pValue.at(column);
   const undefined_ = Number.isNaN(one.value.at(column));
-  const verdict = reached ? html`<span class="severity ${reached[0]}">${reached[0]}</span>` : changed ? "changed" : "";
+  const reached = [undefined, undefined, "moderate", "major"][one.reached.at(column) || 0];
+  const changed = view.contents.changed[column], own = changed && Object.hasOwn(changed, one.name);
+  const verdict = reached ? html`<span class="severity ${reached}">${reached}</span>` : own ? "changed" : "";
+  const from = one.from.at(column), to = one.to.at(column), inOwn = inUnit(view, column);
+  const between = Number.isNaN(from) ? "" : ` Usual rows lie from ${inOwn(from)} to ${inOwn(to)}.`;
   return html`<tr data-statistic=${one.name}>
-    <th scope="row">${one.title}<span class="quiet">${one.sentence}${one.part[column] ? ` Here: the ${one.part[column]} one.` : ""}${one.bound[column] ? " Here it is a lower bound." : ""}</span></th>
+    <th scope="row">${one.title}<span class="quiet">${one.sentence}${one.part[column] ? ` Here: the ${one.part[column]} one.` : ""}${one.bound[column] ? " Here it is a lower bound." : ""}${between}</span></th>
     <td class="right value">${undefined_ && one.reason[column] ? html`<span class="quiet">${plain(one.reason[column])}</span>` : statisticText(one, column)}</td>
     <td class="right">${Number.isNaN(low) ? "" : `${text(low)} to ${text(high)}`}</td>
     <td class="right">${Number.isNaN(floor) ? (Number.isNaN(p) ? "" : `p = ${numberText(p)}`) : text(floor)}</td>

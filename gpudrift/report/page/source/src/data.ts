@@ -131,8 +131,9 @@ export interface Statistic {
   reason: Sparse<string>;
   part: Sparse<string>;
   bound: Sparse<string>;
-  fences: Sparse<(number | string)[]>;
-  cuts: Sparse<(number | string)[]>;
+  from: Numbers; // the usual rows lie between these values
+  to: Numbers;
+  reached: Numbers; // 2 moderate, 3 major
   here: Sparse<number> | undefined;
 }
 
@@ -142,7 +143,6 @@ export interface SideSummary {
   inexact: Sparse<number>;
   levels: number[];
   quantiles: Numbers[];
-  rankErrors: Shown[];
 }
 
 export interface Picture {
@@ -185,6 +185,7 @@ export interface Timeline {
   limits: Sparse<Record<string, [number, number]>>;
   everyLimit: Record<string, Record<string, [number, number]>>;
   baselineMedian: Sparse<number>;
+  skewed: Set<number>;
   segments: string[];
   bySegment: Sparse<[number, number, number][]>; // column: segment, window, severity
   findings: Finding[];
@@ -209,7 +210,6 @@ export class Contents {
   readonly severities: Uint8Array;
   readonly reasons: (string | null)[];
   readonly units: Sparse<string>;
-  readonly reached: Sparse<Record<string, [string, number]>>;
   readonly changed: Sparse<Record<string, string>>;
   readonly notes: string[];
   readonly noted: Sparse<number[]>;
@@ -237,7 +237,6 @@ export class Contents {
     this.described = this.severities.length;
     this.reasons = columns.reason;
     this.units = columns.unit;
-    this.reached = columns.reached;
     this.changed = columns.changed;
     this.notes = columns.notes;
     this.noted = columns.note;
@@ -324,7 +323,7 @@ function statistic(name: string, one: any, about: [string, string, string, boole
     value: new Shown(one.value), low: new Shown(one.low), high: new Shown(one.high),
     noiseFloor: new Shown(one.noise_floor), pValue: new Shown(one.p_value), pAdjusted: new Shown(one.p_adjusted),
     dof: new Shown(one.dof), reference: new Shown(one.reference), current: new Shown(one.current),
-    reason: one.reason ?? {}, part: one.part ?? {}, bound: one.bound ?? {}, fences: one.fences ?? {}, cuts: one.cuts ?? {},
+    reason: one.reason ?? {}, part: one.part ?? {}, bound: one.bound ?? {}, from: new Numbers(one.from), to: new Numbers(one.to), reached: new Numbers(one.reached),
     here: one.here,
   };
 }
@@ -332,14 +331,13 @@ function statistic(name: string, one: any, about: [string, string, string, boole
 function side(one: any): SideSummary {
   const numbers: Side = {};
   for (const [name, packed] of Object.entries<any>(one)) {
-    if (!["levels", "quantiles", "rank_errors", "inexact"].includes(name)) numbers[name] = new Numbers(packed);
+    if (!["levels", "quantiles", "inexact"].includes(name)) numbers[name] = new Numbers(packed);
   }
   return {
     numbers,
     inexact: one.inexact ?? {},
     levels: one.levels ?? [],
     quantiles: (one.quantiles ?? []).map((packed: any) => new Numbers(packed ?? undefined)),
-    rankErrors: (one.rank_errors ?? []).map((packed: any) => new Shown(packed ?? undefined)),
   };
 }
 
@@ -356,7 +354,7 @@ function timeline(raw: any, columns: number): Timeline {
   });
   return {
     windows, states, series,
-    limits: raw.limits, everyLimit: raw.every_limit, baselineMedian: raw.baseline_median ?? {}, segments: raw.segments, bySegment: raw.by_segment,
+    limits: raw.limits, everyLimit: raw.every_limit, baselineMedian: raw.baseline_median ?? {}, skewed: new Set(raw.skewed), segments: raw.segments, bySegment: raw.by_segment,
     findings: raw.findings, moreFindings: raw.more_findings, gaps: raw.gaps, calibrated: raw.calibrated,
   };
 }

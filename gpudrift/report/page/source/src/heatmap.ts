@@ -64,7 +64,7 @@ export class HeatMap {
     }
     const paint = this.canvas.getContext("2d")!, style = getComputedStyle(document.documentElement);
     const colour = (variable: string): string => style.getPropertyValue(variable).trim();
-    const colours = ["", colour("--none-cell"), colour("--moderate"), colour("--major"), colour("--moderate"), colour("--major")];
+    const colours = ["", colour("--none-cell"), colour("--moderate-cell"), colour("--major-cell"), colour("--moderate-cell"), colour("--major-cell")];
     paint.setTransform(scale, 0, 0, scale, 0, 0);
     paint.clearRect(0, 0, width, height);
     paint.font = `12px ${style.getPropertyValue("--font") || "sans-serif"}`;

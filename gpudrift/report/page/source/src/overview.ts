@@ -73,10 +73,11 @@ export function sentence(view: View): string {
 }
 
 function together(view: View): TemplateResult | typeof nothing {
-  const groups = view.contents.together;
+  const skewed = view.contents.time?.skewed; // they have a section of their own
+  const groups = view.contents.together.filter((group) => !skewed || group.kind !== "since" || !group.names.every((column) => skewed.has(column)));
   if (!groups.length) return nothing;
   return html`<section aria-labelledby="together-title"><h2 id="together-title">Moved together</h2>
-    <p class="quiet">Columns that changed by the same counts: probably one cause each.</p>
+    <p class="quiet">Columns that changed alike: probably one cause each.</p>
     <ul class="groups">${groups.slice(0, MOST).map((group) => html`<li><p>${plain(group.sentence)}</p><p class="names">${names(view, group.names)}</p></li>`)}</ul>
     ${groups.length > MOST ? html`<p class="quiet">… and ${groups.length - MOST} more groups</p>` : nothing}
   </section>`;
@@ -121,19 +122,24 @@ function card(view: View, column: number): TemplateResult {
 }
 
 function drift(view: View): TemplateResult | typeof nothing {
+  const skewed = view.contents.time?.skewed;
   const moved = columnsOf(view, [2, 1]).sort((a, b) => view.contents.severity(b) - view.contents.severity(a) || a - b);
-  if (!moved.length) return nothing;
+  const drifted = moved.filter((column) => !skewed?.has(column));
+  if (!drifted.length) return nothing;
   return html`<section aria-labelledby="drift-title"><h2 id="drift-title">Drift <span class="quiet">valid data whose distribution has changed</span></h2>
-    <ul class="cards">${moved.slice(0, MOST).map((column) => card(view, column))}</ul>
-    ${moved.length > MOST ? html`<p><a href="#columns" @click=${() => showOnly([1, 2])}>All ${moved.length.toLocaleString("en")} columns that drifted</a></p>` : nothing}
+    <ul class="cards">${drifted.slice(0, MOST).map((column) => card(view, column))}</ul>
+    ${drifted.length > MOST ? html`<p><a href="#columns" @click=${() => showOnly([1, 2])}>All ${moved.length.toLocaleString("en")} columns that drifted</a></p>` : nothing}
   </section>`;
 }
 
 function skew(view: View): TemplateResult | typeof nothing {
-  const found = view.contents.time!.findings.filter((one) => one.kind === "skew" && !one.segment);
-  if (!found.length) return nothing;
-  return html`<section aria-labelledby="skew-title"><h2 id="skew-title">Skew <span class="quiet">unlike the baseline from the first window on</span></h2>
-    ${findingList(view, found)}</section>`;
+  const { skewed, findings } = view.contents.time!, columns = [...skewed].sort((a, b) => a - b);
+  const found = findings.filter((one) => one.kind === "skew" && !one.segment);
+  if (!columns.length && !found.length) return nothing;
+  return html`<section aria-labelledby="skew-title"><h2 id="skew-title">Skew <span class="quiet">valid data, unlike the baseline from the first window on</span></h2>
+    <ul class="cards">${columns.slice(0, MOST).map((column) => card(view, column))}</ul>
+    ${columns.length > MOST ? html`<p class="names">and ${columns.slice(MOST, MOST + 30).map((column, at) => html`${at ? ", " : ""}${columnLink(view, column)}`)}${columns.length > MOST + 30 ? ` and ${(columns.length - MOST - 30).toLocaleString("en")} more` : ""}</p>` : nothing}
+    ${found.length ? findingList(view, found) : nothing}</section>`;
 }
 
 function changed(view: View): TemplateResult | typeof nothing {

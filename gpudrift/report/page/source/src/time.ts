@@ -133,7 +133,7 @@ export function columnOverTime(view: View, column: number): TemplateResult | typ
   const time = view.contents.time!, own = states(time, column);
   const series = time.series.filter((one) => one.values.has(column));
   const limits = limitsOf(view, column);
-  const usual = series.find((one) => view.contents.reached[column]?.[one.name]) ?? series[0];
+  const usual = series.find((one) => view.contents.statistic(one.name)?.reached.at(column)! > 0) ?? series[0];
   const one = series.find((series) => series.name === state.shown) ?? usual;
   const labels = time.windows.map((window) => window.short);
   const runs = runsOf(own);
