@@ -87,7 +87,7 @@ def printed(*arguments: str) -> str:
 
 
 def demo() -> str:
-    text = printed("demo")
+    text = printed("demo", "--rows", "12")
     command = next(line for line in text.splitlines() if line.startswith("$ gpudrift compare "))
     names = dict(zip(("reference", "current"), command.split()[3:5], strict=True))
     return SIDE.sub(lambda found: f"{found['side']:<9}  {names[found['side']]}  {found['rest']}", text)

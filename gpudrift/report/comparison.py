@@ -1,15 +1,16 @@
 """A comparison as a person reads it in a terminal: the verdict, the schema, the table, what was not judged.
 
 Drawn from the JSON document of ``gpudrift compare --json`` (a plain dict), so a saved report looks like a
-fresh one. Laws: no line is wider than the terminal, no cell is wrapped, columns keep the document's order;
-text from the data (names, sources, units) goes through :func:`gpudrift.report.text.plain`, is never markup.
-Where the width does not hold everything, ``_LAYOUTS`` says what goes first.
+fresh one. Laws: no line is wider than the terminal, no reason of a column that is shown is cut, columns keep the
+document's order; text from the data (names, sources, units) goes through :func:`gpudrift.report.text.plain`, is never
+markup. Where the width does not hold everything, ``_LAYOUTS`` says what goes first.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -18,6 +19,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from gpudrift.report.tables import WHY, Layout, Table, laid_out, reason_text
 from gpudrift.report.terminal import console_of
 from gpudrift.report.text import GAP, Paper, all_limits, bars, counted, number_text, resampled, share_text, shortened
 
@@ -33,26 +35,44 @@ _SEVERITIES = {  # what the table says, and its style
     "none": ("· none", "dim"),
 }
 _FINDINGS = {"added": "+", "dropped": "−", "type changed": "~", "unit changed": "~"}
-_ORDER = ("severity", "name", "kind", "reference", "current", "psi", "effect", "ks", "missing", "why")
-_NUMBERS = ("psi", "effect", "ks")
+_ORDER = ("severity", "name", "kind", "reference", "current", "psi", "effect", "v", "new", "ks", "missing", WHY)
+_PICTURES = frozenset({"reference", "current"})
+_NUMBERS = ("psi", "effect", "v", "new", "ks")
+_OPTIONAL = ("effect", "v", "new", "missing", WHY)  # columns of a table that are not there where all cells are empty
 _LONGEST_NAME = 40
-_WHY = 15  # cells of a reason that are worth a column: "PSI 0.31 ≥ 0.25"
 _MOST_FINDINGS = 10
 _MOST_REASONS = 8
 _MOST_CHANGED = 8
 _NUMBERED = re.compile(r"\b\d[\d,]*(?= rows)")  # notes that differ in a number are one
-# Cells of a picture, cells of a name at least, and what is left out: from the roomiest to the tightest.
-_LAYOUTS: Sequence[tuple[int, int, frozenset[str]]] = [
-    (16, 20, frozenset()),
-    (16, 20, frozenset({"kind"})),
-    (12, 20, frozenset({"kind"})),
-    (12, 16, frozenset({"kind", "ks"})),
-    (8, 16, frozenset({"kind", "ks"})),
-    (8, 16, frozenset({"kind", "ks", "missing"})),
-    (8, 12, frozenset({"kind", "ks", "missing"})),
-    (8, 12, frozenset({"kind", "ks", "missing", "why"})),
-    (0, 12, frozenset({"kind", "ks", "missing", "why", "reference", "current"})),
-    (0, 8, frozenset({"kind", "ks", "missing", "why", "reference", "current", "effect", "psi"})),
+
+
+def _layout(price: float, picture: int, name: int, *left_out: str, below: bool = False) -> Layout:
+    without = frozenset(left_out) | (frozenset() if picture else _PICTURES)
+    return Layout(price, {"reference": picture, "current": picture, "name": name}, without, below)
+
+
+_TITLES = {key: key for key in _ORDER} | {"name": "column", "psi": "PSI", "effect": "W/σ", "v": "V", "ks": "KS"}
+_GROW = ((WHY, 38), ("name", _LONGEST_NAME))  # 38: "upper tail 4.9% → 96.3%; spread × 5.77"
+
+# From the roomiest to the tightest: kinds and pictures go before numbers, which the reasons say again.
+_LAYOUTS = [
+    _layout(0.0, 16, 24),
+    _layout(0.03, 16, 24, "kind"),
+    _layout(0.08, 12, 24, "kind"),
+    _layout(0.1, 12, 20, "kind", "ks"),
+    _layout(0.2, 8, 20, "kind", "ks"),
+    _layout(0.25, 8, 20, "kind", "ks", "missing"),
+    _layout(0.3, 8, 20, "kind", "ks", "missing", "v", "new"),
+    _layout(0.38, 8, 20, "kind", "ks", "missing", "v", "new", "effect"),
+    _layout(0.7, 0, 20, "kind", "ks"),
+    _layout(0.73, 0, 20, "kind", "ks", "missing"),
+    _layout(0.76, 0, 20, "kind", "ks", "missing", "v", "new"),
+    _layout(0.8, 0, 20, "kind", "ks", "missing", "v", "new", "effect"),
+    _layout(1.2, 0, 16, "kind", "ks", "missing", "v", "new", "effect", "psi"),
+    _layout(0.5, 8, 16, "kind", "ks", "missing", "v", "new", below=True),
+    _layout(0.75, 0, 16, "kind", "ks", "missing", "v", "new", below=True),
+    _layout(0.85, 0, 12, "kind", "ks", "missing", "v", "new", "effect", below=True),
+    _layout(1.2, 0, 8, "kind", "ks", "missing", "v", "new", "effect", "psi", below=True),
 ]
 
 
@@ -118,18 +138,18 @@ class _Report:
             _findings(self.document["schema"], paper, self.verbose),
             _drawn(table, paper),
             _changed(self.document["columns"], paper, self.verbose),
+            _too_few(self.document["columns"], paper, self.verbose),
             _not_judged(self.document["columns"], paper, self.verbose),
             _notes(self.document["columns"], paper, self.verbose),
-            _legend(self.document, table, paper),
+            _legend(self.document, table.table, paper),
             _provenance(self.document, paper, self.verbose),
         ]
         for section in sections:
-            for line in section:
-                if line.cell_len > paper.width:
-                    line.plain = paper.words(line.plain, paper.width)
-                line.rstrip()
-                line.no_wrap = True
-                yield line
+            for written in section:
+                for line in paper.broken(written, paper.width):
+                    line.rstrip()
+                    line.no_wrap = True
+                    yield line
 
 
 def _headline(document: Document, paper: Paper) -> Iterator[Text]:
@@ -150,20 +170,32 @@ def _headline(document: Document, paper: Paper) -> Iterator[Text]:
 
 def _verdict(document: Document, paper: Paper) -> Iterator[Text]:
     summary = document["summary"]
-    severities = [column["severity"] for column in document["columns"]]
-    judged = counted(summary["judged"], "judged column")
-    if not summary["judged"]:
+    severities = Counter(column["severity"] for column in document["columns"])
+    decided = summary["judged"] - severities["undecided"]
+    open_ones = {"undecided": severities["undecided"], "too few rows": severities["too few rows"]}
+    mostly_open = sum(open_ones.values()) > decided  # a share of the others would say nothing of the table
+    columns = counted(decided, "judged column")
+    if any(open_ones.values()):
+        columns = f"{counted(decided, 'column')} that could be judged"
+    if not decided:
         style, sentence = "yellow", "No column could be judged"
     elif not summary["drifted"]:
-        style, sentence = "green", f"None of {judged} drifted"
+        style, sentence = "yellow" if mostly_open else "green", f"None of {columns} drifted"
     else:
-        style = "red" if "major" in severities else "yellow"
-        share = "" if summary["share"] is None else f" ({share_text(summary['share'])})"
-        sentence = f"{summary['drifted']:,} of {judged} drifted{share}"
+        style = "red" if severities["major"] else "yellow"
+        share = "" if mostly_open else f" ({share_text(summary['drifted'] / decided)})"
+        sentence = f"{summary['drifted']:,} of {columns} drifted{share}"
+    if mostly_open:
+        few, unclear = open_ones["too few rows"], open_ones["undecided"]
+        told = [f"{few:,} {'has' if few == 1 else 'have'} too few rows"] if few else []
+        told += [f"{unclear:,} {'is' if unclear == 1 else 'are'} undecided"] if unclear else []
+        sentence += f"; {' and '.join(told)}"
+        severities.subtract(open_ones)
     yield Text(paper.word(f"● {sentence}"), style=f"bold {style}")
     for severity in ("major", "moderate", "undecided", "too few rows", "not judged"):
-        if severity in severities:
-            yield Text(f"{severities.count(severity):,} {severity}", style="dim")
+        if severities[severity]:
+            words = severity if severity != "too few rows" else "with too few rows"
+            yield Text(f"{severities[severity]:,} {words}", style="dim")
     if summary.get("changed"):
         yield Text(f"{summary['changed']:,} changed, below the thresholds", style="dim")
     if document["schema"]:
@@ -176,80 +208,94 @@ def _findings(findings: Sequence[Document], paper: Paper, everything: bool) -> I
     yield Text()
     yield Text("Schema", style="bold")
     shown = findings if everything else findings[:_MOST_FINDINGS]
-    names = [paper.name(finding["column"], _LONGEST_NAME) for finding in shown]
+    names = paper.names([finding["column"] for finding in shown], _room_for_names(paper))
     widest = max(map(cell_len, names))
     for finding, name in zip(shown, names, strict=True):
         types = [paper.name(finding[side]) for side in ("reference", "current") if finding[side] is not None]
         line = Text(paper.word(f"  {_FINDINGS[finding['finding']]} ")).append(name)
         line.append(" " * (widest - cell_len(name) + GAP)).append(f"{finding['finding']:12}  ")
-        yield line.append(paper.word(" → ").join(types), style="dim")
+        yield from paper.hung(line, Text(paper.word(" → ").join(types), style="dim"))
     if len(shown) < len(findings):
         yield Text(paper.word(f"  … and {len(findings) - len(shown):,} more"), style="dim")
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The rows to show, titles first, the width of each cell, and the columns that are not shown."""
+def _room_for_names(paper: Paper) -> int:
+    """Cells of a name beside which something is said of it."""
+    return min(_LONGEST_NAME, max(2 * paper.width // 5, 12))
 
-    rows: list[dict[str, Text]]
-    widths: dict[str, int]
+
+@dataclass(frozen=True)
+class _Tabulated:
+    """The table, and the columns that are not shown in it."""
+
+    table: Table
     hidden: list[Document]
 
 
-def _tabulate(columns: Sequence[Document], most: int | None, paper: Paper) -> _Table:
+def _tabulate(columns: Sequence[Document], most: int | None, paper: Paper) -> _Tabulated:
     shown, hidden = _chosen(columns, most)
     if not shown:
-        return _Table([], {}, hidden)
-    kinds = {column["kind"] == "categorical" for column in shown}
-    titles = {key: key for key in _ORDER} | {"name": "column", "psi": "PSI", "ks": "KS"}
-    titles["effect"] = " · ".join(title for title, asked in (("W/σ", False), ("V", True)) if asked in kinds)
-    header = {key: Text(paper.word(title), style="dim") for key, title in titles.items()}
+        return _Tabulated(Table([]), hidden)
+    header = {key: Text(paper.word(title), style="dim") for key, title in _TITLES.items()}
     cells = [_cells(column, paper) for column in shown]
-    widths, picture = _layout([header, *cells], paper)
+    natural = {key: max(row[key].cell_len for row in (header, *cells) if key in row) for key in _ORDER}
+    natural |= dict.fromkeys(_PICTURES, 16)
+    for key in _OPTIONAL:
+        if not any(row[key].plain for row in cells):
+            del natural[key]
+    names = [column["name"] for column in shown]
+    natural["name"] = max(map(cell_len, ("column", *paper.names(names, _LONGEST_NAME))))
+    widths, below = laid_out(cells, natural, _LAYOUTS, _GROW, paper)
+    picture = widths.get("reference", 0)
     if picture < len("reference"):
         header |= {"reference": Text("ref", style="dim"), "current": Text("cur", style="dim")}
-    rows = [row | _pictures(column, picture, paper) for column, row in zip(shown, cells, strict=True)]
-    return _Table([header, *rows], widths, hidden)
+    rows = []
+    for column, row, name in zip(shown, cells, paper.names(names, widths["name"]), strict=True):
+        drawn = {"name": Text(name, style="bold" if column["drifted"] else "dim")}
+        rows.append(row | drawn | _pictures(column, picture, paper))
+    return _Tabulated(Table([header, *rows], widths, frozenset(_NUMBERS), below), hidden)
 
 
 def _chosen(columns: Sequence[Document], most: int | None) -> tuple[list[Document], list[Document]]:
     """Split the judged columns into shown and hidden: drifted ones come first, each part keeps its order."""
-    judged = [column for column in columns if column["severity"] != "not judged"]
+    judged = [column for column in columns if column["severity"] not in ("not judged", "too few rows")]
     by_drift = sorted(range(len(judged)), key=lambda place: not judged[place]["drifted"])
     kept = set(by_drift if most is None else by_drift[: max(most, 0)])
     hidden = [column for place, column in enumerate(judged) if place not in kept]
     return [column for place, column in enumerate(judged) if place in kept], hidden
 
 
-def _drawn(table: _Table, paper: Paper) -> Iterator[Text]:
-    if table.rows or table.hidden:
+def _drawn(tabulated: _Tabulated, paper: Paper) -> Iterator[Text]:
+    table, hidden = tabulated.table, tabulated.hidden
+    if table.rows or hidden:
         yield Text()
     for row in table.rows:
-        yield _line(row, table.widths, paper)
-    if table.hidden:
-        drifted = sum(column["drifted"] for column in table.hidden)
+        yield from table.lines(row, paper)
+    if hidden:
+        drifted = sum(column["drifted"] for column in hidden)
         which = f"{drifted:,} of them drifted" if drifted else "none drifted"
-        noun = "column" if len(table.hidden) == 1 else "columns"
-        more = f"… and {len(table.hidden):,} more {noun} ({which}; --all shows them)"
+        noun = "column" if len(hidden) == 1 else "columns"
+        more = f"… and {len(hidden):,} more {noun} ({which}; --all shows them)"
         yield Text(paper.word(more), style="dim")
 
 
 def _cells(column: Document, paper: Paper) -> dict[str, Text]:
-    """Write one row of the table but its pictures; what did not drift is dim."""
+    """Write one row of the table but its name and its pictures; what did not drift is dim."""
     severity, style = _SEVERITIES[column["severity"]]
     statistics = column["statistics"]
     words = {
         "kind": column["kind"],
         "psi": _value(statistics, "psi"),
-        "effect": _effect(statistics),
-        "ks": _value(statistics, "ks"),
+        "effect": _value(statistics, "wasserstein_scaled") if "wasserstein_scaled" in statistics else "",
+        "v": _value(statistics, "cramers_v") if "cramers_v" in statistics else "",
+        "new": _new(statistics),
+        "ks": _value(statistics, "ks") if "ks" in statistics else "",
         "missing": _missing(statistics),
-        "why": shortened(column["reason"] or ""),
     }
     quiet = "" if column["drifted"] else "dim"
     cells = {key: Text(paper.word(text), style=quiet) for key, text in words.items()}
+    cells[WHY] = reason_text(shortened(column["reason"] or ""), paper, quiet)
     cells["severity"] = Text(paper.word(severity), style=style)
-    cells["name"] = Text(paper.name(column["name"], _LONGEST_NAME), style=quiet or "bold")
     return cells
 
 
@@ -257,14 +303,10 @@ def _value(statistics: Document, name: str) -> str:
     return number_text(statistics.get(name, {}).get("value"))
 
 
-def _effect(statistics: Document) -> str:
-    """Write the scaled distance; for a categorical column the share of new values, else Cramér's V."""
+def _new(statistics: Document) -> str:
+    """Write the share of rows with new values where it is beyond chance."""
     new = statistics.get("new", {})
-    if (new.get("value") or 0) > (new.get("noise_floor") or 0):
-        return f"new {share_text(new['value'])}"
-    if "cramers_v" in statistics:
-        return f"V {_value(statistics, 'cramers_v')}"
-    return _value(statistics, "wasserstein_scaled")
+    return share_text(new["value"]) if (new.get("value") or 0) > (new.get("noise_floor") or 0) else ""
 
 
 def _missing(statistics: Document) -> str:
@@ -274,37 +316,6 @@ def _missing(statistics: Document) -> str:
     if before != now and abs(missing.get("value") or 0) > (missing.get("noise_floor") or 0):
         return f"{before} → {now}"
     return now if missing.get("current") else ""
-
-
-def _layout(rows: Sequence[Mapping[str, Text]], paper: Paper) -> tuple[dict[str, int], int]:
-    """Choose the roomiest layout that fits: the width of each table column, and of a picture."""
-    natural = {key: max(row[key].cell_len for row in rows if key in row) for key in _ORDER}
-    if not any(row["missing"].plain for row in rows[1:]):
-        del natural["missing"]
-    for picture, name, left_out in _LAYOUTS:
-        least = {"reference": picture, "current": picture, "name": min(natural["name"], name)}
-        sizes = natural | least | {"why": min(natural["why"], _WHY)}
-        widths = {key: size for key, size in sizes.items() if key not in left_out}
-        spare = paper.width - sum(widths.values()) - GAP * (len(widths) - 1)
-        if spare >= 0:
-            break
-    for key, enough in (("name", 16), ("why", 24), ("name", _LONGEST_NAME), ("why", paper.width)):
-        if key in widths:  # where not even the last layout fits, the name gives way
-            wanted = max(min(natural[key], enough) - widths[key], 0)
-            widths[key] = max(widths[key] + min(spare, wanted), 1)
-            spare -= min(spare, wanted)
-    return widths, picture
-
-
-def _line(row: Mapping[str, Text], widths: Mapping[str, int], paper: Paper) -> Text:
-    cells = []
-    for key, width in widths.items():
-        cell = row[key].copy()
-        if cell.cell_len > width:
-            cell.plain = (paper.words if key == "why" else paper.word)(cell.plain, width)
-        cell.align("right" if key in _NUMBERS else "left", width)
-        cells.append(cell)
-    return Text(" " * GAP).join(cells)
 
 
 def _pictures(column: Document, width: int, paper: Paper) -> dict[str, Text]:
@@ -333,13 +344,22 @@ def _changed(columns: Sequence[Document], paper: Paper, everything: bool) -> Ite
     yield Text()
     yield Text("Changed, below the thresholds", style="bold")
     shown = changed if everything else changed[:_MOST_CHANGED]
-    names = [paper.name(column["name"], _LONGEST_NAME) for column in shown]
+    names = paper.names([column["name"] for column in shown], _room_for_names(paper))
     widest = max(map(cell_len, names))
     for column, name in zip(shown, names, strict=True):
-        words = paper.words(shortened("; ".join(column["changed"].values())), max(paper.width - widest - 2 - GAP, 8))
-        yield Text(f"  {name}{' ' * (widest - cell_len(name) + GAP)}").append(words, style="dim")
+        words = Text(paper.word(shortened("; ".join(column["changed"].values()))), style="dim")
+        yield from paper.hung(Text(f"  {name}{' ' * (widest - cell_len(name) + GAP)}"), words, least=17)
     if len(shown) < len(changed):
         yield Text(paper.word(f"  … and {len(changed) - len(shown):,} more"), style="dim")
+
+
+def _too_few(columns: Sequence[Document], paper: Paper, everything: bool) -> Iterator[Text]:
+    """Columns of which too few rows are known: their numbers say nothing, and many have the same reason."""
+    groups: dict[str, list[str]] = {}
+    for column in columns:
+        if column["severity"] == "too few rows":
+            groups.setdefault(column["reason"] or "too few rows", []).append(column["name"])
+    yield from _grouped("Too few rows", groups, paper, everything)
 
 
 def _not_judged(columns: Sequence[Document], paper: Paper, everything: bool) -> Iterator[Text]:
@@ -367,13 +387,19 @@ def _grouped(title: str, groups: Mapping[str, Sequence[str]], paper: Paper, ever
     yield Text(title, style="bold")
     largest_first = sorted(groups.items(), key=lambda group: -len(group[1]))
     shown = largest_first[: None if everything else _MOST_REASONS]
-    reasons = [paper.words(reason, max(paper.width // 2 - 4, 8)) for reason, _ in shown]
-    widest = max(map(cell_len, reasons))
-    start = 2 + widest + GAP
+    reasons = [reason_text(reason, paper, "dim") for reason, _ in shown]
+    widest = max(reason.cell_len for reason in reasons)
+    beside = widest <= paper.width // 2 - 4
     for reason, (_, names) in zip(reasons, shown, strict=True):
-        cell = Text(reason + " " * (widest - cell_len(reason)), style="dim")
-        pieces = [cell, *_listed(names, paper, paper.width - start, everything)]
-        yield from paper.flow(pieces, indent=2, hanging=start)
+        start = 2 + widest + GAP if beside else 6
+        listed = list(_listed(names, paper, paper.width - start, everything))
+        if beside:
+            reason.pad_right(widest - reason.cell_len)
+            yield from paper.flow([reason, *listed], indent=2, hanging=start)
+            continue
+        for place, line in enumerate(paper.broken(reason, max(paper.width - 4, 8))):
+            yield Text("    " if place else "  ").append_text(line)
+        yield from paper.flow(listed, indent=start, hanging=start)
     if len(shown) < len(groups):
         rest = sum(len(names) for names in groups.values()) - sum(len(names) for _, names in shown)
         yield Text(paper.word(f"  … and {rest:,} more, for other reasons"), style="dim")
@@ -381,11 +407,12 @@ def _grouped(title: str, groups: Mapping[str, Sequence[str]], paper: Paper, ever
 
 def _listed(names: Sequence[str], paper: Paper, room: int, everything: bool) -> Iterator[Text]:
     """Write as many names as one line holds, then how many more there are."""
-    longest = max(min(_LONGEST_NAME, room), 4)
-    for place, name in enumerate(names):
-        left = len(names) - place
+    longest, total = max(min(_LONGEST_NAME, room), 4), len(names)
+    names = names if everything else names[:room]  # each takes a cell at least
+    for place, name in enumerate(paper.names(names, longest)):
+        left = total - place
         more = Text(paper.word(f"… and {left:,} more"), style="dim")
-        piece = Text(paper.name(name, longest))
+        piece = Text(name)
         needed = piece.cell_len + (GAP + more.cell_len if left > 1 else 0)
         if not everything and place and needed > room:
             yield more
@@ -394,22 +421,25 @@ def _listed(names: Sequence[str], paper: Paper, room: int, everything: bool) -> 
         room -= piece.cell_len + GAP
 
 
-def _legend(document: Document, table: _Table, paper: Paper) -> Iterator[Text]:
+def _legend(document: Document, table: Table, paper: Paper) -> Iterator[Text]:
     yield Text()
     if not table.rows:
         return
-    titles = " ".join(table.rows[0][key].plain for key in table.widths)
-    meanings = [
-        ("cur", "histograms: share per bin, on a common scale"),
-        ("PSI", "PSI: population stability index"),
-        ("W/", "W/σ: Wasserstein distance in standard deviations of the reference"),
-        ("V", "V: Cramér's V"),
-        ("V", "new: share of rows with values not in the reference"),
-        ("KS", "KS: largest difference of the cumulative distributions"),
-    ]
+    meanings = {
+        "current": "histograms: share per bin, on a common scale",
+        "psi": "PSI: population stability index",
+        "effect": "W/σ: Wasserstein distance in standard deviations of the reference",
+        "v": "V: Cramér's V",
+        "new": "new: share of rows with values not in the reference",
+        "ks": "KS: largest difference of the cumulative distributions",
+    }
+    shown = set(table.widths)
+    if not shown >= {"psi", "effect"}:  # reasons use these names, too
+        told = " ".join(row[WHY].plain for row in table.rows)
+        shown |= {key for key, sign in (("psi", "PSI "), ("effect", paper.word("W/σ "))) if sign in told}
     limits = all_limits(document["parameters"].get("thresholds", {}))
     lines = [
-        [meaning for title, meaning in meanings if title in titles],
+        [meaning for key, meaning in meanings.items() if key in shown],
         ["moderate / major from", *limits, f"and above the noise floor (alpha {document['parameters']['alpha']:g})"],
     ]
     for words in lines:

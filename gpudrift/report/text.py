@@ -46,6 +46,10 @@ _TRANSLITERATION = str.maketrans(dict(zip(_SIGNS, _IN_ASCII, strict=True)))
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
+# Not within "3 %", "0 % → 5 %" or "0.31 ≥ 0.25".
+_BETWEEN_WORDS = re.compile("(?<![\\s→≥×])(?<!->)(?<!>=) (?![%→≥×]|->|>=)")
+_BETWEEN_CLAUSES = re.compile("(?<=;) (?! )")
+_LEAST_TOLD_APART = 8  # cells: of a shorter name not enough is seen
 _MOST_MARKS = 3  # zero-width marks on one letter; no script's daily writing stacks more, "Zalgo" text does
 
 
@@ -99,6 +103,73 @@ def _spelled_out(text: str) -> str:
     return "".join(pieces)
 
 
+def _cut_in_the_middle(text: str, limit: int, encoding: str) -> str:
+    """Both ends of a text that is too long; what tells names apart is often the end."""
+    reach = 4 * limit + 8  # as in `plain`: more would not fit
+    if len(text) <= reach:
+        whole = plain(text, encoding=encoding)
+        if cell_len(whole) <= limit:
+            return whole
+    ellipsis = "…" if _encodes(encoding, "…") else "..."
+    room = limit - len(ellipsis)
+    if room < 4:
+        return plain(text, limit, encoding)
+    end = _last_cells(plain(text[-reach:], encoding=encoding), room // 2)
+    start = set_cell_size(plain(text[:reach], encoding=encoding), room - cell_len(end)).rstrip()
+    return f"{start}{ellipsis}{end}"
+
+
+def _last_cells(text: str, cells: int) -> str:
+    """The end of a text; it begins with a letter, since a mark would sit on what was printed before."""
+    used, start = 0, len(text)
+    for place in reversed(range(len(text))):
+        used += cell_len(text[place])
+        if used > cells:
+            break
+        start = place if cell_len(text[place]) else start
+    return text[start:].lstrip()
+
+
+def _lines(text: str, width: int) -> Iterator[tuple[int, int]]:
+    """Where lines begin and end: between clauses if these fit, else between words; a longer word is broken."""
+    begin = end = 0
+    for start, stop in _pieces(text, 0, len(text), _BETWEEN_CLAUSES):
+        if end > begin and cell_len(text[begin:stop]) <= width:
+            end = stop
+            continue
+        if end > begin:
+            yield begin, end
+        begin = end = start
+        for first, last in _pieces(text, start, stop, _BETWEEN_WORDS):
+            if cell_len(text[begin:last]) > width:
+                if end > begin:
+                    yield begin, end
+                begin = first
+                while cell_len(text[begin:last]) > width:
+                    end = _fitting(text, begin, last, width)
+                    yield begin, end
+                    begin = end
+            end = last
+    if end > begin or not text:
+        yield begin, end
+
+
+def _pieces(text: str, start: int, stop: int, between: re.Pattern[str]) -> Iterator[tuple[int, int]]:
+    for gap in between.finditer(text, start, stop):
+        yield start, gap.start()
+        start = gap.end()
+    yield start, stop
+
+
+def _fitting(text: str, begin: int, last: int, width: int) -> int:
+    """Where a word is broken: after as many letters, with their marks, as there are cells for; at least one."""
+    used, end = 0, begin
+    while end < last and (end == begin or used + cell_len(text[end]) <= width):
+        used += cell_len(text[end])
+        end += 1
+    return end
+
+
 def _encodes(encoding: str, text: str) -> bool:
     try:
         text.encode(encoding)
@@ -123,22 +194,48 @@ class Paper:
         """Write our own words and pictures; where signs are lacking, ``→`` becomes ``->``, ``▁`` a dot."""
         return plain(text if self.has_blocks else text.translate(_TRANSLITERATION), limit, self.encoding)
 
-    def words(self, text: str, limit: int) -> str:
-        """Write a phrase, cut only between words: a number is shown whole or not at all."""
+    def wrapped(self, text: str, width: int) -> list[str]:
+        """Write a phrase on as many lines as it needs, broken between words; a number is on one line with its sign."""
         whole = self.word(text)
-        if cell_len(whole) <= limit:
-            return whole
-        kept = re.split(r"(?<=[^\s→]) (?![%→])", text[: 4 * limit + 8])
-        while len(kept) > 1:
-            kept.pop()
-            shorter = self.word(" ".join(kept).rstrip(" ,;:≥/") + "…")
-            if cell_len(shorter) <= limit:
-                return shorter
-        return self.word(text, limit)
+        return [whole[start:stop] for start, stop in _lines(whole, width)]
+
+    def broken(self, text: Text, width: int) -> list[Text]:
+        """The lines of what has been written already, in its colours."""
+        return [text[start:stop] for start, stop in _lines(text.plain, width)]
+
+    def hung(self, label: Text, text: Text, least: int = 24) -> Iterator[Text]:
+        """Lay a text beside its label, the lines that follow under the first; where it is too narrow, below."""
+        indent = label.cell_len
+        if self.width - indent < min(least, text.cell_len):
+            yield label
+            indent, label = 4, Text(" " * 4)
+        for line in self.broken(text, max(self.width - indent, 8)):
+            yield label.copy().append_text(line)
+            label = Text(" " * indent)
 
     def name(self, text: str, limit: int | None = None) -> str:
-        """Write text from the data: what the encoding lacks is spelled out, never replaced."""
-        return plain(text, limit, self.encoding) or '""'
+        """Write text from the data: what the encoding lacks is spelled out, what is too long cut in the middle."""
+        if limit is None:
+            return plain(text, encoding=self.encoding) or '""'
+        return _cut_in_the_middle(text, limit, self.encoding) or '""'
+
+    def names(self, texts: Sequence[str], limit: int) -> list[str]:
+        """Write names that stand together: of those that would look alike when cut, what tells them apart is shown."""
+        shown = [self.name(text, limit) for text in texts]
+        alike: dict[str, set[str]] = {}
+        for text, cut in zip(texts, shown, strict=True):
+            alike.setdefault(cut, set()).add(text)
+        ellipsis = self.word("…")
+        for group in alike.values():
+            if len(group) > 1 and limit >= _LEAST_TOLD_APART:
+                ordered = sorted(group)
+                ends = zip(ordered[0], ordered[-1], strict=False)  # what these two share, all share
+                common = next((place for place, (one, other) in enumerate(ends) if one != other), len(ordered[0]))
+                common = min(common, min(map(len, ordered)) - (limit - len(ellipsis)))
+                rest = self.names([text[max(common, 0) :] for text in ordered], limit - len(ellipsis))
+                told = dict(zip(ordered, rest, strict=True))
+                shown = [ellipsis + told[text] if text in told else cut for text, cut in zip(texts, shown, strict=True)]
+        return shown
 
     def path(self, text: str, limit: int) -> str:
         """Write where data came from; of a path that is too long the end is kept, in whole folders if possible."""
@@ -154,15 +251,19 @@ class Paper:
         return self.name(parts[-1] or text, limit)
 
     def flow(self, pieces: Iterable[Text], indent: int = 0, hanging: int = 0) -> Iterator[Text]:
-        """Lay pieces side by side, in as many lines as they need; no piece is broken."""
+        """Lay pieces side by side, in as many lines as they need; only what fills more than a line is broken."""
         line, used, empty = Text(" " * indent), indent, True
         for piece in pieces:
             if not empty and used + GAP + piece.cell_len > self.width:
                 yield line
                 line, used, empty = Text(" " * hanging), hanging, True
             gap = 0 if empty else GAP
-            line.append(" " * gap).append_text(piece)
-            used, empty = used + gap + piece.cell_len, False
+            *full, last = self.broken(piece, max(self.width - used - gap, 8))
+            for part in full:
+                yield line.append_text(part)
+                line, used = Text(" " * hanging), hanging
+            line.append(" " * gap).append_text(last)
+            used, empty = used + gap + last.cell_len, False
         if not empty:
             yield line
 

@@ -1,7 +1,7 @@
 """What became of a table window by window, as a person reads it in a terminal.
 
 Drawn from the JSON document of ``gpudrift monitor --json`` (a plain dict), so a saved report looks like a fresh one.
-Laws: no line is wider than the terminal; text from the data (names, segments, sources) goes through
+Laws: no line is wider than the terminal, no reason is cut; text from the data (names, segments, sources) goes through
 :func:`gpudrift.report.text.plain`, is never markup; all signs are ASCII where the encoding lacks one of them.
 """
 
@@ -19,7 +19,7 @@ from rich.text import Text
 from gpudrift.report.terminal import console_of
 from gpudrift.report.text import GAP, Paper, all_limits, counted, share_text
 from gpudrift.report.timeline import LONGEST_NAME, Document, Timeline
-from gpudrift.report.window_tables import STYLES, Table, column_table, drawn, window_table
+from gpudrift.report.window_tables import STYLES, WindowTable, column_table, drawn, window_table
 from gpudrift.vocabulary import FINDING_KINDS, STATISTICS
 
 __all__ = ["render", "write"]
@@ -87,12 +87,11 @@ class _Report:
             _legend(timeline, columns, paper),
         ]
         for section in sections:
-            for line in section:
-                if line.cell_len > paper.width:
-                    line.plain = paper.words(line.plain, paper.width)
-                line.rstrip()
-                line.no_wrap = True
-                yield line
+            for written in section:
+                for line in paper.broken(written, paper.width):
+                    line.rstrip()
+                    line.no_wrap = True
+                    yield line
 
 
 def _headline(timeline: Timeline, paper: Paper) -> Iterator[Text]:
@@ -188,7 +187,7 @@ def _outside(timeline: Timeline, paper: Paper) -> Iterator[Text]:
         yield Text()
         yield Text("Gaps and rows outside windows", style="bold")
     for sentence in told:
-        yield Text("  " + paper.words(sentence, max(paper.width - 2, 8)))
+        yield from paper.hung(Text("  "), Text(paper.word(sentence)))
 
 
 def _findings(timeline: Timeline, most: int, paper: Paper) -> Iterator[Text]:
@@ -199,8 +198,10 @@ def _findings(timeline: Timeline, most: int, paper: Paper) -> Iterator[Text]:
     listed = [one for one in window["findings"] if _is_rule(one)]
     if not listed:
         return
-    names = {_name_of(one, paper) for one in listed}
-    width = min(max(map(cell_len, names)), 28)
+    room = min(28, max(paper.width // 3, 12))
+    plain_names = list(dict.fromkeys(one["column"] for one in listed if one["column"] is not None))
+    names = dict(zip(plain_names, paper.names(plain_names, room), strict=True)) | {None: "(the table)"}
+    width = max(cell_len(names[one["column"]]) for one in listed)
     yield Text()
     yield Text(f"Rules and schema in the last window, {timeline.short(window['window'])}", style="bold")
     for kind, meaning in FINDING_KINDS.items():
@@ -209,12 +210,11 @@ def _findings(timeline: Timeline, most: int, paper: Paper) -> Iterator[Text]:
             continue
         yield Text(f"{kind}: {counted(len(those), 'finding')} ({meaning})", style="dim")
         for one in those[:most]:
-            name = _name_of(one, paper)
+            name = names[one["column"]]
             where = f"{paper.name(one['segment'], LONGEST_NAME)}: " if "segment" in one else ""
-            line = Text.assemble("  ", (f"{one['severity']:<8}", STYLES[one["severity"]]), "  ", paper.name(name, 28))
-            line.append(" " * (width - min(cell_len(name), width) + GAP))
-            rest = max(paper.width - line.cell_len, 8)
-            yield line.append(paper.words(where + one["reason"], rest))
+            line = Text.assemble("  ", (f"{one['severity']:<8}", STYLES[one["severity"]]), "  ", name)
+            line.append(" " * (width - cell_len(name) + GAP))
+            yield from paper.hung(line, Text(where + paper.word(one["reason"])))
         if len(those) > most:
             yield Text(paper.word(f"  … and {len(those) - most:,} more"), style="dim")
 
@@ -226,20 +226,16 @@ def _is_rule(finding: Document) -> bool:
     return finding["kind"] in ("quality", "undecided") or finding["rule"] not in STATISTICS
 
 
-def _name_of(finding: Document, paper: Paper) -> str:
-    return "(the table)" if finding["column"] is None else paper.name(finding["column"], 28)
-
-
-def _legend(timeline: Timeline, columns: Table, paper: Paper) -> Iterator[Text]:
+def _legend(timeline: Timeline, columns: WindowTable, paper: Paper) -> Iterator[Text]:
     document, parameters = timeline.document, timeline.document["parameters"]
     signs = ["· no drift", "▄ moderate", "▇ major", "blank: not judged, or no rows"]
     few, many = int(columns.cells), math.ceil(columns.cells)
     cells = f"{few}–{many}" if few < many else f"{few}"
     each = "one cell per window" if columns.cells <= 1 else f"each cell the worst of {cells} windows"
     lines = []
-    if "strip" in columns.widths:
+    if columns.strips:
         lines.append(["strips: chronological,", f"{each};", *signs])
-    if columns.rows:
+    if columns.table.rows:
         lines.append(["● drifted in the last judged window", "○ resolved"])
     calibration = parameters.get("calibration")
     if calibration is not None:

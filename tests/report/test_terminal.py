@@ -35,7 +35,7 @@ def drawn(document: dict[str, Any], width: int = 120, **options: Any) -> list[st
 
 
 def small(*columns: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """Make a document of these columns only."""
+    """Make a document of these columns only; undecided ones are among the judged, as in every document."""
     judged = [column for column in columns if column["severity"] not in ("not judged", "too few rows")]
     drifted = sum(column["drifted"] for column in columns)
     counts = {"columns": len(columns), "judged": len(judged), "drifted": drifted}
@@ -44,11 +44,7 @@ def small(*columns: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def row_of(name: str, lines: list[str]) -> str:
-    (row,) = [
-        line
-        for line in lines
-        if re.match(rf"\S (major|moderate|undecided|none|too few) +{re.escape(name)}(  |$)", line)
-    ]
+    (row,) = [line for line in lines if re.match(rf"\S (major|moderate|undecided|none) +{re.escape(name)}(  |$)", line)]
     return row
 
 
@@ -56,6 +52,7 @@ def pictures_of(name: str, lines: list[str]) -> tuple[str, str]:
     (titles,) = [line for line in lines if line.startswith("severity")]
     row = row_of(name, lines)
     starts = [titles.index("reference"), titles.index("current"), titles.index("PSI") - 4]
+    assert starts[1] - 2 - starts[0] == 16
     return row[starts[0] : starts[1] - 2], row[starts[1] : starts[2]][: starts[1] - 2 - starts[0]]
 
 
@@ -82,14 +79,14 @@ def test_hostile_names_appear_literally(width: int) -> None:
         "\\u202egpj.e",
         "two\\nlines",
         "\\x9b2Jc1",
-        "\\ud800 lone",
+        "\\ud800 lo",
         "mood 🙂🚀",
         "売上_",
     ):
         assert shown in text, shown
     assert "zip\\x1b]0;owned\\x07" in text
     assert "today/pay\\x1b[2Jments.parquet" in text
-    assert re.search(r"long_n+…", text)
+    assert re.search(r"long_n+…n+  ", text)
 
 
 def test_hostile_reasons_types_and_sources_are_harmless() -> None:
@@ -113,8 +110,9 @@ def test_the_headline_says_what_was_compared_and_the_verdict(width: int) -> None
     lines = drawn(example_document(), width)
     assert re.fullmatch(r"reference  (s3://|…/)warehouse/\S+ +12,400,000 rows in 31 files", lines[0])
     assert re.fullmatch(r"current    today/pay\S+ +1,310,442 rows in 1 file", lines[1])
-    assert lines[3].startswith("● 8 of 39 judged columns drifted (21 %)  4 major  4 moderate  1 undecided")
-    assert "1 too few rows 40 not judged 4 schema changes" in " ".join(" ".join(lines[3:5]).split())
+    told = " ".join(" ".join(lines[3:6]).split())
+    assert told.startswith("● 8 of 38 columns that could be judged drifted (21 %) 4 major 4 moderate 1 undecided")
+    assert "1 with too few rows 40 not judged 4 schema changes" in told
 
 
 @pytest.mark.parametrize(
@@ -138,6 +136,54 @@ def test_the_verdict_and_its_colour(columns: list[dict[str, Any]], sentence: str
     assert f"\x1b[1;{colour}m● {sentence}\x1b[0m" in file.getvalue()
 
 
+def undecided(name: str) -> dict[str, Any]:
+    return column_of(name, "real", "undecided", "KS is at least 0.1, the limit is 0.1")
+
+
+def few(name: str) -> dict[str, Any]:
+    return column_of(name, "real", "too few rows", "4 and 5 values: not even a complete change would be beyond chance")
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence", "colour"),
+    [
+        (
+            [*(column_of(f"d{n}", "real", "major", "psi") for n in range(2)), *(few(f"f{n}") for n in range(1500))],
+            "2 of 2 columns that could be judged drifted; 1,500 have too few rows",
+            "31",
+        ),
+        ([column_of("a"), few("b"), few("c")], "None of 1 column that could be judged drifted; 2 have", "33"),
+        ([few("a"), undecided("b")], "No column could be judged; 1 has too few rows and 1 is undecided", "33"),
+        (
+            [column_of("a", "real", "moderate", "psi"), *(undecided(f"u{n}") for n in range(3))],
+            "1 of 1 column that could be judged drifted; 3 are undecided",
+            "33",
+        ),
+        (
+            [column_of("a", "real", "moderate", "psi"), column_of("b"), undecided("c")],
+            "1 of 2 columns that could be judged drifted (50 %)",
+            "33",
+        ),
+    ],
+)
+def test_columns_that_could_not_be_judged_are_not_counted_as_judged(
+    columns: list[dict[str, Any]], sentence: str, colour: str
+) -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=160, force_terminal=True, color_system="standard")
+    console.print(render(small(*columns)))
+    assert f"\x1b[1;{colour}m● {sentence}" in file.getvalue()
+
+
+def test_columns_with_too_few_rows_are_listed_by_reason_and_are_no_rows_of_the_table() -> None:
+    lines = drawn(small(column_of("d", "real", "major", "psi"), *(few(f"f{n}") for n in range(99))), 80)
+    start = lines.index("Too few rows")
+    assert lines[start + 1] == "  4 and 5 values: not even a complete change would be beyond chance"
+    assert re.match(r"      f0  f1  .*  … and \d+ more$", lines[start + 2])
+    assert not any("more columns" in line for line in lines)
+    assert not any(line.startswith("histograms") for line in drawn(small(few("a")), 80))
+
+
 def test_schema_findings_come_one_a_line_and_are_capped() -> None:
     lines = drawn(example_document(), 100)
     start = lines.index("Schema")
@@ -156,18 +202,21 @@ def test_schema_findings_come_one_a_line_and_are_capped() -> None:
     assert "Schema" not in drawn(example_document() | {"schema": []})
 
 
-def test_columns_that_go_at_each_width() -> None:
+def test_pictures_go_before_numbers_and_reasons_never() -> None:
     titles = {
         width: next(line for line in drawn(example_document(), width) if line.startswith("severity")).split()
-        for width in WIDTHS
+        for width in (40, 60, *WIDTHS, 300)
     }
-    assert titles[80] == ["severity", "column", "ref", "cur", "PSI", "W/σ", "·", "V", "why"]
-    assert "missing" in titles[100]
-    assert "KS" in titles[120]
-    assert titles[200] == [
-        *["severity", "column", "kind", "reference", "current"],
-        *["PSI", "W/σ", "·", "V", "KS", "missing", "why"],
-    ]
+    everything = ["kind", "reference", "current", "PSI", "W/σ", "V", "new", "KS", "missing", "why"]
+    assert titles[300] == ["severity", "column", *everything]
+    pictures = {"reference", "current", "ref", "cur"}
+    for width in (60, *WIDTHS):
+        if not pictures & set(titles[width]):
+            assert "kind" not in titles[width]
+        else:
+            assert "PSI" in titles[width]
+    kept = [len({"PSI", "W/σ", "V", "new", "KS"} & set(titles[width])) for width in sorted(titles)]
+    assert kept[0] < kept[-1] == 5
 
 
 def test_order_is_kept_and_drifted_columns_come_first_when_there_are_too_many() -> None:
@@ -189,10 +238,10 @@ def test_order_is_kept_and_drifted_columns_come_first_when_there_are_too_many() 
 @pytest.mark.parametrize(
     ("most", "sentence"),
     [
-        (20, "… and 20 more columns (none drifted; --all shows them)"),
-        (5, "… and 35 more columns (3 of them drifted; --all shows them)"),
-        (39, "… and 1 more column (none drifted; --all shows them)"),
-        (0, "… and 40 more columns (8 of them drifted; --all shows them)"),
+        (20, "… and 19 more columns (none drifted; --all shows them)"),
+        (5, "… and 34 more columns (3 of them drifted; --all shows them)"),
+        (38, "… and 1 more column (none drifted; --all shows them)"),
+        (0, "… and 39 more columns (8 of them drifted; --all shows them)"),
     ],
 )
 def test_what_is_left_out_is_counted(most: int, sentence: str) -> None:
@@ -216,12 +265,11 @@ def test_of_thousands_of_columns_only_what_is_shown_is_drawn(monkeypatch: pytest
 
         return call
 
-    for name in ("_cells", "_pictures", "_line"):
+    for name in ("_cells", "_pictures"):
         monkeypatch.setattr(terminal, name, counting(name))
     lines = drawn(example_document(5000))
-    assert "… and 4,940 more columns (none drifted; --all shows them)" in lines
+    assert "… and 4,939 more columns (none drifted; --all shows them)" in lines
     assert made["_cells"] == made["_pictures"] == 20
-    assert made["_line"] == 21  # and the head
 
 
 # --- numbers
@@ -229,18 +277,29 @@ def test_of_thousands_of_columns_only_what_is_shown_is_drawn(monkeypatch: pytest
 
 def test_numbers_of_a_row() -> None:
     lines = drawn(example_document(), 200, columns=None)
-    assert re.search(r"1\.84 +1\.27 +0\.920 +PSI 1\.84 ≥ 0\.25$", row_of("amount_usd", lines))
-    assert re.search(r"0\.420  new 31 % +–  ", row_of("merchant_category", lines))
-    assert re.search(r"0\.120 +V 0\.094 +–  ", row_of("payment_method", lines))
-    assert re.search(r"0\.110 +– +0\.055  ", row_of("constant_before", lines))
-    assert re.search(r"0\.090 +0\.262 +0\.045 +W/σ 0\.262 ≥ 0\.25$", row_of("a\\x1b[31mb", lines))
+    (titles,) = [line for line in lines if line.startswith("severity")]
+
+    def cells(name: str) -> dict[str, str]:
+        """The numbers of a row, by what stands above them."""
+        row = "".join(character * max(cell_len(character), 0) for character in row_of(name, lines))
+        ends = {title: re.search(rf"(?<= ){title}(?= |$)", titles).end() for title in ("PSI", "W/σ", "V", "new", "KS")}
+        return {title: row[:end].split("  ")[-1].strip() for title, end in ends.items()}
+
+    assert cells("amount_usd") == {"PSI": "1.84", "W/σ": "1.27", "V": "", "new": "", "KS": "0.920"}
+    assert cells("merchant_category") == {"PSI": "0.420", "W/σ": "", "V": "0.310", "new": "31 %", "KS": ""}
+    assert cells("payment_method") == {"PSI": "0.120", "W/σ": "", "V": "0.094", "new": "", "KS": ""}
+    assert cells("constant_before") == {"PSI": "0.110", "W/σ": "–", "V": "", "new": "", "KS": "0.055"}
+    assert cells("a\\x1b[31mb") == {"PSI": "0.090", "W/σ": "0.262", "V": "", "new": "", "KS": "0.045"}
+    assert row_of("amount_usd", lines).endswith("  PSI 1.84 ≥ 0.25")
 
 
-def test_reasons_are_shortened_and_never_cut_within_a_number() -> None:
-    reasons = {row.split()[2]: row for row in drawn(example_document(), 80) if row.startswith("●")}
-    assert reasons["a\\x1b[31mb"].endswith("  W/σ 0.262…")
-    assert reasons["[red]x[/red]"].endswith("  missing…")
-    assert reasons["delivered_on"].endswith("  PSI 0.18 ≥ 0.1")
+def test_reasons_are_shortened_and_go_on_under_themselves() -> None:
+    lines = drawn(example_document(), 80)
+    row = row_of("[red]x[/red]", lines)
+    following = lines[lines.index(row) + 1]
+    assert row.endswith("  missing 0% → 52%;")
+    assert following == " " * row.index("missing") + "PSI 0.31 ≥ 0.25"
+    assert row_of("a\\x1b[31mb", lines).endswith("  W/σ 0.262 ≥ 0.25")
     assert row_of("[red]x[/red]", drawn(example_document(), 200)).endswith("  missing 0% → 52%; PSI 0.31 ≥ 0.25")
 
 
@@ -265,7 +324,7 @@ def test_numbers_are_aligned_right() -> None:
     (titles,) = [line for line in lines if line.startswith("severity")]
     end = titles.index("PSI") + 3
     rows = [line for line in lines if re.match(r"\S (major|moderate|undecided|none|too few) ", line)]
-    assert len(rows) == 40
+    assert len(rows) == 39
     for row in rows:
         cells = "".join(character * max(cell_len(character), 0) for character in row)
         assert cells[end - 1].isdigit()
@@ -315,15 +374,15 @@ def test_columns_without_a_picture() -> None:
 def test_not_judged_columns_are_grouped_by_reason() -> None:
     lines = drawn(example_document(), 120)
     listed = lines[lines.index("Not judged") + 1 :]
-    assert re.match(r"  identifier: its values rarely repeat \(.*… +user_id  order_id  ", listed[0])
-    shown = len(re.split(r"… +", listed[0])[1].split())
-    assert listed[0].endswith(f"… and {33 - shown} more")
-    assert re.fullmatch(r"  row-order column, e\.g\. a timestamp: .+  created_at  row_number", listed[1])
-    assert [re.split("  +", line.strip()) for line in listed[3:7]] == [
-        ["added", "signup_channel"],
-        ["dropped: the current table has no such column", "legacy_flag"],
-        ["unit changed: kg became g", "weight"],
-        ["type changed: int32 became string", "zip\\x1b]0;owned\\x07"],
+    assert listed[0] == "  identifier: its values rarely repeat (select it by name to judge it)"
+    assert listed[1].startswith("      user_id  order_id  session_id  trace_00")
+    shown = len(re.split("  +", listed[1].strip())) - 1
+    assert listed[1].endswith(f"  … and {33 - shown} more")
+    assert listed[2] == "  row-order column, e.g. a timestamp: it always differs (select it by name to judge it)"
+    assert listed[3] == "      created_at  row_number"
+    assert [line.strip() for line in listed[6:10]] == [
+        *("added", "signup_channel"),
+        *("dropped: the current table has no such column", "legacy_flag"),
     ]
     everything = " ".join(drawn(example_document(), 120, verbose=True))
     assert all(f"trace_{place:02}_\\x07uuid" in everything for place in range(30))
@@ -342,11 +401,12 @@ def test_too_many_reasons_are_counted() -> None:
 
 
 def test_the_legend_names_what_is_shown_and_the_thresholds() -> None:
-    text = " ".join(drawn(example_document(), 200))
+    text = " ".join(drawn(example_document(), 240))
     assert "moderate / major from  PSI, W/σ 0.1 / 0.25  missing, new 5 % / 20 %" in text
     assert "(alpha 0.05)" in text
     assert "KS: largest difference" in text
     assert "KS: largest difference" not in " ".join(drawn(example_document(), 80))
+    assert "PSI: population stability index" in " ".join(drawn(example_document(), 40))  # reasons say it
     assert "Cramér" not in " ".join(drawn(small(column_of("a")), 200))
 
 

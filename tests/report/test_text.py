@@ -172,15 +172,76 @@ def test_flow_keeps_pieces_whole_and_in_order(names: list[str], hanging: int, wi
     assert [piece for line in lines for piece in line.strip().split("  ")] == pieces
 
 
-def test_a_phrase_is_cut_between_words_and_numbers_stay_whole() -> None:
+def test_a_phrase_is_broken_between_clauses_then_words_and_numbers_stay_whole() -> None:
     paper = Paper(80)
-    assert paper.words("psi 0.31 ≥ 0.25", 15) == "psi 0.31 ≥ 0.25"
-    assert paper.words("psi 0.31 ≥ 0.25", 14) == "psi 0.31…"
-    assert paper.words("new 31 % of all", 9) == "new 31 %…"
-    assert paper.words("new 31 % of all", 7) == "new…"
-    assert paper.words("unbreakable", 5) == "unbr…"
-    assert Paper(80, "ascii").words("one b ≥ c d", 8) == "one b..."
-    assert paper.words("missing 0.1 % → 0.2 %", 20) == "missing…"
+    assert paper.wrapped("PSI 0.31 ≥ 0.25; W/σ 0.3 ≥ 0.1", 30) == ["PSI 0.31 ≥ 0.25; W/σ 0.3 ≥ 0.1"]
+    assert paper.wrapped("PSI 0.31 ≥ 0.25; W/σ 0.3 ≥ 0.1", 29) == ["PSI 0.31 ≥ 0.25;", "W/σ 0.3 ≥ 0.1"]
+    assert paper.wrapped("PSI 0.31 ≥ 0.25", 12) == ["PSI", "0.31 ≥ 0.25"]
+    assert paper.wrapped("new 31 % of all", 9) == ["new 31 %", "of all"]
+    assert paper.wrapped("missing 0.1 % → 0.2 %", 20) == ["missing", "0.1 % → 0.2 %"]
+    assert paper.wrapped("unbreakable", 5) == ["unbre", "akabl", "e"]
+    assert paper.wrapped("a unbreakable", 5) == ["a", "unbre", "akabl", "e"]
+    assert paper.wrapped("売上売上", 5) == ["売上", "売上"]
+    assert Paper(80, "ascii").wrapped("one b ≥ c d", 8) == ["one", "b >= c d"]
+    assert paper.wrapped("", 8) == [""]
+
+
+@given(ANY_TEXT, st.integers(2, 30), st.sampled_from(["utf-8", "ascii", "cp437"]))
+def test_of_a_phrase_nothing_is_lost_and_every_line_fits(text: str, width: int, encoding: str) -> None:
+    paper = Paper(80, encoding)
+    lines = paper.wrapped(text, width)
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(paper.word(text).split())
+
+
+@given(st.lists(st.text(st.sampled_from("ab_;→ 売"), max_size=40), max_size=4), st.integers(8, 60))
+def test_a_text_hangs_under_where_it_began(words: list[str], width: int) -> None:
+    paper = Paper(width)
+    text = "; ".join(words)
+    lines = [line.plain for line in paper.hung(Text("label  "), Text(text))]
+    assert all(cell_len(line) <= max(width, 12) for line in lines)
+    assert "".join("".join(lines).split()) == "label" + "".join(text.split())
+
+
+def test_of_a_long_name_both_ends_are_kept() -> None:
+    paper = Paper(80)
+    assert paper.name("arrival_date_week_number", 24) == "arrival_date_week_number"
+    assert paper.name("arrival_date_week_number", 23) == "arrival_dat…week_number"
+    assert paper.name("売上合計税込前年同期比", 11) == "売上合…期比"
+    assert Paper(80, "ascii").name("arrival_date_week_number", 15) == "arriva...number"
+    assert paper.name("x" * 10_000_000, 9) == "xxxx…xxxx"
+    assert paper.name("abcdefgh", 4) == "abc…"
+    assert paper.name("a" * 9 + "e" + "\u0301" * 3, 9) == "aaaa…aaae\u0301\u0301\u0301"
+
+
+@given(ANY_TEXT, st.integers(0, 30), st.sampled_from(["utf-8", "ascii", "latin-1", "cp437"]))
+def test_a_cut_name_is_harmless_and_fits(text: str, limit: int, encoding: str) -> None:
+    shown = Paper(80, encoding).name(text, limit)
+    assert is_harmless(shown)
+    assert cell_len(shown) <= max(limit, 2)  # an empty name is two quotes
+    assert plain(shown, encoding=encoding) == shown
+
+
+def test_names_that_would_look_alike_are_told_apart() -> None:
+    paper = Paper(80)
+    names = ["stays_in_week_nights_of_all", "stays_in_weekend_nights_of_all", "adr"]
+    assert paper.name(names[0], 16) == paper.name(names[1], 16)
+    shown = paper.names(names, 16)
+    assert len(set(shown)) == 3
+    assert shown[2] == "adr"
+    sensors = [f"plant_07_line_{line:02}_temperature_celsius_mean" for line in range(40)]
+    assert len(set(paper.names(sensors, 16))) == 40
+    assert paper.names(["x" * 50, "x" * 51], 20) != [paper.name("x" * 50, 20)] * 2
+    assert paper.names(["x" * 50] * 2, 20) == [paper.name("x" * 50, 20)] * 2  # the same name twice is one
+
+
+@given(st.lists(st.text("abc", min_size=8, max_size=60), max_size=8, unique=True), st.integers(8, 30))
+def test_names_fit_and_stay_in_order(names: list[str], limit: int) -> None:
+    shown = Paper(80).names(names, limit)
+    assert all(cell_len(name) <= limit for name in shown)
+    for name, cut in zip(names, shown, strict=True):
+        assert cut == name or "…" in cut
+        assert cut.strip("…")[-3:] in name
 
 
 def test_signs_become_ascii_where_the_encoding_lacks_them_but_names_do_not() -> None:
@@ -197,6 +258,6 @@ def test_of_a_long_path_the_end_is_kept():
     path = "/home/someone/with/a/very/long/way/to/data/2026-11-23.parquet"
     assert paper.path(path, 80) == path
     assert paper.path(path, 30) == "…/to/data/2026-11-23.parquet"
-    assert paper.path(path, 10) == "2026-11-2…"
+    assert paper.path(path, 10) == "2026-…quet"
     assert cell_len(paper.path("/a/\x1b[31m" * 30, 20)) <= 20
     assert "\x1b" not in paper.path("/a/\x1b[31m" * 30, 20)
