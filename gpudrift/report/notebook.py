@@ -65,15 +65,17 @@ def comparison_html(document: Document, names: int = MOST_ROWS) -> str:
     else:
         verdict = f"{summary['drifted']:,} of {judged} drifted"
     changed = f"; {summary['changed']:,} changed, below the thresholds" if summary.get("changed") else ""
-    shown = [column for column in document["columns"] if column["severity"] != "not judged"][:names]
-    rows = [_column_row(column) for column in shown]
-    more = len(document["columns"]) - len(shown)
+    judged_columns = [column for column in document["columns"] if column["severity"] != "not judged"]
+    rows = [_column_row(column) for column in judged_columns[:names]]
+    more, unjudged = len(judged_columns) - len(rows), len(document["columns"]) - len(judged_columns)
+    left = [f"… and {counted(more, 'more column')}"] if more else []
+    left += [f"{counted(unjudged, 'column')} not judged"] if unjudged else []
     head = ["column", "", "kind", _legend(), "PSI", "why"]
     return _page(
         f"<p><b>{_dot(_worst(document['columns']))}{verdict}</b>{changed}</p>",
         f'<p class="gpudrift-d gpudrift-w">{sides}</p>',
         _table(head, rows, numbers={4}) if rows else "",
-        f'<p class="gpudrift-d">… and {counted(more, "more column")}</p>' if more > 0 else "",
+        f'<p class="gpudrift-d">{"; ".join(left)}</p>' if left else "",
         *_groups(groups(document)),
     )
 

@@ -159,7 +159,7 @@ def _bins(distribution: Document, ax: Any) -> None:
     log = distribution.get("scale") == "log"
     if log:
         ax.set_xscale("asinh", linear_width=distribution["unit"])
-    shown, note = _within(edges, distribution["edges"], log)
+    shown, note = _within(edges, distribution["edges"], distribution.get("unit"))
     ax.stairs(rests["reference"], edges, fill=True, color=REFERENCE, alpha=0.55, label="reference")
     ax.stairs(rests["current"], edges, color=CURRENT, linewidth=1.8, label="current")
     if points:
@@ -191,25 +191,25 @@ def _pins(points: Sequence[Document], where: Sequence[float], ax: Any) -> None:
         ax.plot(where, heights, marker, color=colour, markersize=5, label=label)
 
 
-def _within(edges: Sequence[float], ends: Sequence[Any], log: bool) -> tuple[tuple[float, float], str]:
+def _within(edges: Sequence[float], ends: Sequence[Any], unit: float | None) -> tuple[tuple[float, float], str]:
     """What of the axis is drawn: outer bins that are very wide are cut off, and it is said where they end."""
-    low, high = edges[0], edges[-1]
-    margin = 0.0 if log else MARGIN * (high - low)
-    if log or len(edges) < 4:
-        return (low - margin, high + margin), ""
-    widths = sorted(b - a for a, b in pairwise(edges[1:-1]))
-    usual = widths[len(widths) // 2]
-    if edges[1] - low > FAR * usual:
-        low = edges[1] - 2 * usual
-    if high - edges[-2] > FAR * usual:
-        high = edges[-2] + 2 * usual
+    places = [edge if unit is None else math.asinh(edge / unit) for edge in edges]
+    low, high = places[0], places[-1]
     beyond = []
-    if low > edges[0]:
-        beyond.append(f"the first bin begins at {value_text(ends[0])}")
-    if high < edges[-1]:
-        beyond.append(f"the last bin ends at {value_text(ends[-1])}")
+    if len(edges) > 3:
+        widths = sorted(b - a for a, b in pairwise(places[1:-1]))
+        usual = widths[len(widths) // 2]
+        if places[1] - low > FAR * usual:
+            low = places[1] - 2 * usual
+            beyond.append(f"the first bin begins at {value_text(ends[0])}")
+        if high - places[-2] > FAR * usual:
+            high = places[-2] + 2 * usual
+            beyond.append(f"the last bin ends at {value_text(ends[-1])}")
     margin = MARGIN * (high - low)
-    return (low - margin, high + margin), "; ".join(beyond)
+    shown = low - margin, high + margin
+    if unit is not None:
+        shown = unit * math.sinh(shown[0]), unit * math.sinh(shown[1])
+    return shown, "; ".join(beyond)
 
 
 def _places(values: Sequence[Any]) -> tuple[list[float], bool]:
