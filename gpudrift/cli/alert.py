@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gpudrift.cli.config import read_config, storage_options_of
+from gpudrift.cli.config import read_config
 from gpudrift.cli.options import EXIT_STATUS, check_output, complete_file, debug_option, split_gates, write_output
+from gpudrift.cli.results import read_result
 from gpudrift.cli.saying import FOUND, say, say_warning
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def alert(
     if is_uri(place):
         raise click.UsageError(f"--state: {place_label(place)!r} is not on this machine; runs lock the state file")
     _check_alert_outputs(settings, place, json_path, [report_path, config], options)
-    document = _read_report(report_path, options)
+    document = read_result(report_path, options)
     windows = _windows_of(document, report_path, window)
     outcome = run_alerts(windows, settings, place, watch=watch_of(document, settings.own_name))
     if outcome.future:
@@ -172,24 +172,6 @@ def _check_alert_outputs(
             if path is not None and read is not None and same_place(path, read):
                 raise click.UsageError(f"{option}: {path!r} is already used for something else")
     check_output("--json", json_path, inputs, options)
-
-
-def _read_report(given: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Read a report from a file that may hold anything."""
-    import json
-
-    from gpudrift.places.content import place_label, read_place
-
-    path = place_label(given)
-    content = None if given == "-" else read_place(given, storage_options_of(options, "current"))
-    try:
-        text = sys.stdin.read() if content is None else content.decode("utf-8")
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: invalid JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise ValueError(f"{path}: not a report of 'gpudrift compare --json', 'check --json' or 'monitor --json'")
-    return document
 
 
 def _write_alerts(

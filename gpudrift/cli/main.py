@@ -23,6 +23,7 @@ from gpudrift.cli import alert as cli_alert
 from gpudrift.cli import bench as cli_bench
 from gpudrift.cli import check as cli_check
 from gpudrift.cli import compare as cli_compare
+from gpudrift.cli import explain as cli_explain
 from gpudrift.cli import monitor as cli_monitor
 from gpudrift.cli import profile as cli_profile
 from gpudrift.cli.options import EXIT_STATUS
@@ -140,6 +141,7 @@ def main(context: click.Context) -> int:
 for _command in (
     cli_compare.compare,
     cli_compare.demo,
+    cli_explain.explain,
     cli_profile.profile,
     cli_profile.info,
     cli_check.check,

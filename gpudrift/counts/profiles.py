@@ -194,6 +194,19 @@ class Profile:
     def __repr__(self) -> str:
         return f"Profile({self.rows:,} rows, {len(self.schema):,} columns, digest {self.digest[:12]})"
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self.schema
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.schema.names)
+
+    def _repr_html_(self) -> str:
+        from gpudrift.report.notebook import profile_html
+
+        shown = self.columns[:20]
+        about = [(one.column.name, one.column.kind, one.seen or "", one.present, one.missing) for one in shown]
+        return profile_html(repr(self), about, len(self) - len(shown))
+
     @cached_property
     def digest(self) -> str:
         """SHA-256 over schema, rows, counts, sums, low, high, skipped columns and tails, as hexadecimal text.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpudrift.columns.schema import Column
 from gpudrift.counts.profiles import ColumnProfile, Profile
+from gpudrift.judging.tabular import Tabular, arrow_table
 from gpudrift.judging.verdicts import ColumnVerdict, Verdict
 from gpudrift.places.content import write_place
 from gpudrift.statistics.comparison import ColumnComparison, Comparison
@@ -21,19 +23,24 @@ from gpudrift.version import __version__
 from gpudrift.vocabulary import COMPARISON_FORMAT
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
+
+    from gpudrift.report.explanation import Explanation
 
 __all__ = ["ColumnReport", "Report"]
 
+_SHOWN = 20
+"""Columns that are printed, or shown in a notebook."""
 _SEVERITIES = ("major", "moderate", "undecided", "none", "too few rows", "not judged")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ColumnReport:
     """One column: its statistics (``report["age"].ks.value``) and what was decided about it."""
 
     comparison: ColumnComparison
     verdict: ColumnVerdict
+    report: Report | None = None
 
     @property
     def name(self) -> str:
@@ -99,6 +106,50 @@ class ColumnReport:
         found: Statistic = getattr(self.comparison, name)
         return found
 
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.statistics})
+
+    def __repr__(self) -> str:
+        """One line: the column, the verdict, and why."""
+        from gpudrift.report.line import column_line
+
+        return column_line(self.document(brief=True))
+
+    def _repr_html_(self) -> str:
+        return self.explain()._repr_html_()
+
+    def explain(self) -> Explanation:
+        """What moved in this column, from what to what, and which other columns moved alike.
+
+        Returns
+        -------
+        Explanation
+            Printed it is a screen of text; a notebook shows it with a picture.
+        """
+        from gpudrift.report.explanation import explain
+
+        context = self.report.context if self.report is not None else {"columns": []}
+        columns = [one for one in context["columns"] if one["name"] != self.name]
+        explanation = explain({**context, "columns": [self.document(), *columns]}, self.name)
+        assert explanation is not None
+        return explanation
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw both distributions on one axis (needs matplotlib; ``pip install "gpudrift[plot]"``).
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a figure of its own by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from gpudrift.report.plots import column_plot
+
+        return column_plot(self.document(), ax)
+
     def document(self, *, brief: bool = False) -> dict[str, Any]:
         """As it stands in the JSON document; ``brief`` leaves out all that takes time to make."""
         compared = self.comparison
@@ -127,6 +178,20 @@ class ColumnReport:
             "distribution": None if picture is None else picture.document(),
         }
 
+    def counts(self) -> dict[str, Any]:
+        """What :mod:`gpudrift.report.together` asks about a column; made quickly, for very many of them."""
+        compared = self.comparison
+        return self.document(brief=True) | {
+            "statistics": {
+                name: self._statistic(name, found)
+                for name, found in compared.statistics.items()
+                if name in ("psi", "missing", "new", "beyond")
+            },
+            "reference": {"rows": compared.reference.rows, "missing": compared.reference.missing},
+            "current": {"rows": compared.current.rows, "missing": compared.current.missing},
+            "distribution": None,
+        }
+
     def _statistic(self, name: str, found: Statistic) -> dict[str, Any]:
         entry = found.document()
         for key in ("bins", "values", "fences", "cuts"):
@@ -141,8 +206,8 @@ class ColumnReport:
         return entry
 
 
-@dataclass(frozen=True, eq=False)
-class Report:
+@dataclass(frozen=True, eq=False, repr=False)
+class Report(Tabular):
     """A judged comparison.
 
     Parameters
@@ -158,7 +223,7 @@ class Report:
     def columns(self) -> tuple[ColumnReport, ...]:
         """Columns ordered by drift: severity first, then how far above their thresholds they are, then by name."""
         pairs = zip(self.comparison.columns, self.verdict.columns, strict=True)
-        reports = [ColumnReport(compared, verdict) for compared, verdict in pairs]
+        reports = [ColumnReport(compared, verdict, self) for compared, verdict in pairs]
         return tuple(sorted(reports, key=lambda r: (_SEVERITIES.index(r.severity), -r.verdict.excess, r.name)))
 
     @property
@@ -183,7 +248,7 @@ class Report:
 
     def __getitem__(self, name: str) -> ColumnReport:
         compared = self.comparison[name]
-        return ColumnReport(compared, self.verdict.columns[self.comparison.index[compared.name]])
+        return ColumnReport(compared, self.verdict.columns[self.comparison.index[compared.name]], self)
 
     def __iter__(self) -> Iterator[ColumnReport]:
         return iter(self.columns)
@@ -191,8 +256,45 @@ class Report:
     def __len__(self) -> int:
         return len(self.comparison)
 
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self.comparison.index
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.comparison.index)
+
     def __repr__(self) -> str:
         return f"Report({len(self.drifted)} of {self.judged} judged columns drifted)"
+
+    def __str__(self) -> str:
+        """The table, as the terminal shows it."""
+        from gpudrift.report.comparison import write
+
+        stream = io.StringIO()
+        write(self.document(_SHOWN), stream, columns=_SHOWN)
+        return stream.getvalue().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        from gpudrift.report.notebook import comparison_html
+
+        return comparison_html({**self.document(_SHOWN), "columns": self._shown()})
+
+    def _shown(self) -> list[dict[str, Any]]:
+        """The first columns in full, the others with what says whether they moved together."""
+        full = {column.name for column in self.columns[:_SHOWN]}
+        others = {one["name"]: one for one in self.context["columns"]}
+        return [one.document() if one.name in full else others[one.name] for one in self.columns]
+
+    @cached_property
+    def context(self) -> dict[str, Any]:
+        """What is to be known of all columns to explain one of them: the document without pictures and summaries."""
+        reference, current = self.comparison.reference, self.comparison.current
+        return {
+            "format": COMPARISON_FORMAT,
+            "reference": {"rows": reference.rows, "source": _source(reference)},
+            "current": {"rows": current.rows, "source": _source(current)},
+            "parameters": {"thresholds": self.verdict.thresholds.document()},
+            "columns": [column.counts() for column in self.columns],
+        }
 
     def document(self, limit: int | None = None) -> dict[str, Any]:
         """The report as the JSON document that ``comparison-1.schema.json`` describes.
@@ -269,10 +371,8 @@ class Report:
         more = f" and {len(self) - 3} more columns" if len(self) > 3 else ""
         return f"{names}{more}: {reasons[0]}"
 
-    def to_pandas(self) -> pd.DataFrame:
-        """A row per column, ordered by drift, with the values of its statistics (needs pandas)."""
-        import pandas as pd
-
+    def to_arrow(self) -> pa.Table:
+        """A row per column, ordered by drift, with the values of its statistics, as an Arrow table."""
         rows = []
         for column in self.columns:
             row: dict[str, Any] = {
@@ -290,14 +390,18 @@ class Report:
                 if "p_value" in statistic.details:
                     row[f"{name}_p_value"] = statistic.details["p_value"]
             rows.append(row)
-        return pd.DataFrame(rows)
+        return arrow_table(rows, ("column", "kind", "drifted", "severity", "reason", "changed"))
 
 
 def _side(profile: Profile) -> dict[str, Any]:
     provenance = profile.provenance
     return {
         "rows": profile.rows,
-        "source": str(provenance.get("source", "a profile")),
+        "source": _source(profile),
         "files": len(provenance.get("files", ())),
         "fingerprint": profile.digest,
     }
+
+
+def _source(profile: Profile) -> str:
+    return str(profile.provenance.get("source", "a profile"))

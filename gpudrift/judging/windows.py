@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import math
 import os
@@ -12,14 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
+from gpudrift.errors import UnknownColumnError
 from gpudrift.judging.findings import Finding
+from gpudrift.judging.tabular import Tabular, arrow_table
 from gpudrift.places.content import write_place
 from gpudrift.version import __version__
 from gpudrift.vocabulary import FINDING_KINDS, MONITORING_FORMAT
 from gpudrift.windows.grouping import NO_TIME
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
+
+    from gpudrift.report.explanation import Explanation
 
 __all__ = ["DriftedColumn", "Gap", "Monitoring", "WindowResult"]
 
@@ -119,8 +124,8 @@ class Gap:
         return {"first": self.first, "until": self.until, "windows": self.windows}
 
 
-@dataclass(frozen=True, eq=False)
-class Monitoring:
+@dataclass(frozen=True, eq=False, repr=False)
+class Monitoring(Tabular):
     """What became of a table, window by window.
 
     Parameters
@@ -172,6 +177,69 @@ class Monitoring:
     def __repr__(self) -> str:
         drifted = sum(bool(window.drifted or window.in_segments) for window in self.windows)
         return f"Monitoring({len(self.windows)} windows, {drifted} with drift, {len(self.findings)} findings)"
+
+    def __str__(self) -> str:
+        """The tables, as the terminal shows them."""
+        from gpudrift.report.windows import write
+
+        stream = io.StringIO()
+        write(self.document(), stream)
+        return stream.getvalue().rstrip("\n")
+
+    def _repr_html_(self) -> str:
+        from gpudrift.report.notebook import monitoring_html
+
+        return monitoring_html(self.document())
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return [window.label for window in self.windows]
+
+    def explain(self, column: str) -> Explanation:
+        """What became of a column: since when it has drifted, where it was worst, and which columns moved alike.
+
+        Parameters
+        ----------
+        column : str
+            Its name.
+
+        Returns
+        -------
+        Explanation
+            Printed it is a screen of text; a notebook shows it with pictures.
+
+        Raises
+        ------
+        UnknownColumnError
+            If the windows have no such column.
+        """
+        from gpudrift.report.explanation import explain
+
+        explanation = explain(self.document(), column)
+        if explanation is None:
+            raise UnknownColumnError("explain", column, "the windows", self.compared)
+        return explanation
+
+    def plot(self, column: str, statistic: str | None = None, ax: Any = None) -> Any:
+        """Draw a statistic of a column over the windows (needs matplotlib; ``pip install "gpudrift[plot]"``).
+
+        Parameters
+        ----------
+        column : str
+            Its name.
+        statistic : str, optional
+            By default the one that comes farthest above its threshold.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a figure of its own by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+        """
+        from gpudrift.report.plots import windows_plot
+
+        if column not in self.compared:
+            raise UnknownColumnError("plot", column, "the windows", self.compared)
+        return windows_plot(self.document(), column, statistic, ax)
 
     def why_nothing(self) -> str:
         """Why nothing was judged, in words; to be asked where nothing was."""
@@ -261,12 +329,10 @@ class Monitoring:
             write_place(path, text.encode() + b"\n", storage_options)
         return text
 
-    def to_pandas(self) -> pd.DataFrame:
-        """A row for each finding (needs pandas)."""
-        import pandas as pd
-
+    def to_arrow(self) -> pa.Table:
+        """A row for each finding, as an Arrow table."""
         names = ("window", "segment", "kind", "rule", "column", "severity", "value", "limit", "reason")
-        return pd.DataFrame([{name: getattr(one, name) for name in names} for one in self.findings], columns=names)
+        return arrow_table(({name: getattr(one, name) for name in names} for one in self.findings), names)
 
 
 def _side(rows: int, counted: Profile | GroupedProfile) -> dict[str, Any]:

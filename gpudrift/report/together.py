@@ -6,6 +6,7 @@ equal by chance. What is looked for, in a comparison:
 
 - *copies*: columns whose rows are divided over the cells of PSI alike on both sides, in whatever order,
 - *value*: a value that takes the same number of rows in several columns, as one does that was filled in,
+- *beyond*: columns with the same number of rows beyond their fences, such as -999 where it never was,
 - *missing*: columns with the same number of missing rows on both sides, where missing changed beyond its noise floor;
   and columns that have no value at all any more,
 - *new*: columns with the same number of rows with new values;
@@ -23,11 +24,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gpudrift.report.contributions import Cell, contributions
+from gpudrift.report.contributions import contributions, number_label
 from gpudrift.report.text import counted, plain, share_text
 from gpudrift.vocabulary import MONITORING_FORMAT
 
@@ -40,7 +41,6 @@ DEVIATIONS = 6.0
 FEWEST_WINDOWS = 2
 
 Document = Mapping[str, Any]
-Cells = Mapping[str, Sequence[Cell] | None]
 Counts = tuple[tuple[int, int], ...]
 """Pairs of rows and all rows that those are of."""
 
@@ -51,7 +51,7 @@ class Together:
 
     Parameters
     ----------
-    kind : {"copies", "missing", "value", "new", "since"}
+    kind : {"copies", "value", "beyond", "missing", "new", "since"}
     names : tuple of str
         Of the columns, two at least, in the order of the document; text from the data.
     sentence : str
@@ -63,22 +63,18 @@ class Together:
     sentence: str
 
 
-def groups(document: Document, cells: Cells | None = None) -> tuple[Together, ...]:
+def groups(document: Document) -> tuple[Together, ...]:
     """Columns of a document that moved together, the largest groups first.
 
     Parameters
     ----------
     document : mapping
         Of the format ``gpudrift/comparison/1`` or ``gpudrift/monitoring/1``.
-    cells : mapping of column to sequence of Cell, optional
-        What :func:`gpudrift.report.contributions.contributions` told of the columns, if that is known already.
     """
     if document.get("format") == MONITORING_FORMAT:
         return tuple(_since(document))
     columns = [column for column in document["columns"] if column.get("statistics")]
-    if cells is None:
-        cells = {column["name"]: contributions(column) for column in columns}
-    found = [*_copies(columns, cells), *_values(columns, cells), *_missing(columns), *_new(columns)]
+    found = [*_copies(columns), *_values(columns), *_beyond(columns), *_missing(columns), *_new(columns)]
     told: list[Together] = []
     for group in found:  # what is a part of a stronger statement is not said again
         if not any(set(group.names) <= set(other.names) for other in told):
@@ -116,18 +112,14 @@ def _missing(columns: Iterable[Document]) -> Iterator[Together]:
         yield Together("missing", names, sentence)
 
 
-def _values(columns: Iterable[Document], known: Cells) -> Iterator[Together]:
+def _values(columns: Iterable[Document]) -> Iterator[Together]:
     """Values that take equally many rows in several columns; of each column the one that grew most."""
     alike: dict[str, Counts] = {}
     labels: dict[str, str] = {}
     for column in columns:
-        cells = [
-            cell for cell in known[column["name"]] or () if cell.kind in ("value", "category") and _grew(cell, column)
-        ]
-        if cells:
-            cell = max(cells, key=lambda one: one.current - one.reference)
-            alike[column["name"]] = _counts(cell, column)
-            labels[column["name"]] = cell.label.removeprefix("exactly ")
+        grew = [(label, counts) for label, counts in _single_values(column) if _grew(counts)]
+        if grew:
+            labels[column["name"]], alike[column["name"]] = max(grew, key=lambda one: _growth(one[1]))
     for names, ((before, n), (after, m)) in _equal(alike, len(alike)):
         own = [f'"{plain(label, 24)}"' for label in dict.fromkeys(labels[name] for name in names)]
         which = f"the value {own[0]}" if len(own) == 1 else f"one value each ({_listed(own)})"
@@ -151,13 +143,31 @@ def _new(columns: Iterable[Document]) -> Iterator[Together]:
         yield Together("new", names, sentence)
 
 
-def _copies(columns: Iterable[Document], known: Cells) -> Iterator[Together]:
+def _beyond(columns: Iterable[Document]) -> Iterator[Together]:
+    """Columns with equally many values far outside of what the reference has: a number that stands for missing."""
+    alike: dict[str, Counts] = {}
+    for column in columns:
+        found = column["statistics"].get("beyond", {})
+        if _beyond_noise(column, "beyond") and found["value"] > 0:
+            sides = [(_present(column[side]), column[side]["rows"]) for side in ("reference", "current")]
+            shares = found["reference"], found["current"]
+            before, after = ((round(share * own), n) for share, (own, n) in zip(shares, sides, strict=True))
+            alike[column["name"]] = (before, after)
+    for names, ((before_rows, n), (after_rows, m)) in _equal(alike, len(alike)):
+        sentence = (
+            f"{len(names)} columns have equally many rows beyond their fences: {_of(before_rows, n)} before, "
+            f"{_of(after_rows, m)} now; perhaps the same rows, filled in for one cause"
+        )
+        yield Together("beyond", names, sentence)
+
+
+def _copies(columns: Iterable[Document]) -> Iterator[Together]:
     """Columns with the same table of rows on both sides, its cells in any order."""
     alike: dict[str, Counts] = {}
     telling: dict[str, Counts] = {}
     moved = [column for column in columns if column["drifted"] or column.get("changed")]
     for column in moved:
-        if (cells := known[column["name"]]) is not None:
+        if (cells := contributions(column)) is not None:
             pairs = sorted((cell.reference_rows, cell.current_rows) for cell in cells)
             rows = _present(column["reference"]), _present(column["current"])
             counts = tuple(zip((one for pair in pairs for one in pair), rows * len(pairs), strict=True))
@@ -216,18 +226,33 @@ def _beyond_noise(column: Document, name: str) -> bool:
     return value is not None and floor is not None and abs(value) > floor
 
 
-def _counts(cell: Cell, column: Document) -> Counts:
-    return (
-        (cell.reference_rows, column["reference"]["rows"]),
-        (cell.current_rows, column["current"]["rows"]),
-    )
+def _single_values(column: Document) -> Iterator[tuple[str, Counts]]:
+    """Values and categories with their rows on both sides: those that are a cell of PSI, and those that stand alone."""
+    rows = column["reference"]["rows"], column["current"]["rows"]
+    told = set()
+    for cell in contributions(column) or ():
+        if cell.kind in ("value", "category"):
+            told.add(label := cell.label.removeprefix("exactly "))
+            yield label, ((cell.reference_rows, rows[0]), (cell.current_rows, rows[1]))
+    for point in (column.get("distribution") or {}).get("points", ()):
+        value = point["value"]
+        label = value if isinstance(value, str) else number_label(value, 15)
+        if label not in told:
+            present = _present(column["reference"]), _present(column["current"])
+            sides = zip((point["reference"], point["current"]), present, rows, strict=True)
+            before, after = ((round(share * with_value), total) for share, with_value, total in sides)
+            yield label, (before, after)
 
 
-def _grew(cell: Cell, column: Document) -> bool:
-    (before, n), (after, m) = _counts(cell, column)
+def _growth(counts: Counts) -> float:
+    (before, n), (after, m) = counts
+    return after / m - before / n
+
+
+def _grew(counts: Counts) -> bool:
+    (before, n), (after, m) = counts
     both = (before + after) / (n + m)
-    apart = after / m - before / n
-    return apart > DEVIATIONS * math.sqrt(both * (1.0 - both) * (1.0 / n + 1.0 / m))
+    return _growth(counts) > DEVIATIONS * math.sqrt(both * (1.0 - both) * (1.0 / n + 1.0 / m))
 
 
 def _is_empty(side: Document) -> bool:
@@ -265,10 +290,11 @@ def _since(document: Document) -> Iterator[Together]:
     begun: dict[str, list[str]] = defaultdict(list)
     for name, labels in drifted.items():
         begun[labels[0]].append(name)
-    for label, names in begun.items():
+    for begun_at, names in begun.items():
         if len(names) < 2:
             continue
         often = {tuple(drifted[name]) for name in names}
         same = f", and drifted in the same {counted(len(next(iter(often))), 'window')}" if len(often) == 1 else ""
-        begin = "began to drift in the same window" if label != windows[0] else "differ from the first window on"
+        label = begun_at.removesuffix("T00:00:00")
+        begin = "began to drift in the same window" if begun_at != windows[0] else "differ from the first window on"
         yield Together("since", tuple(names), f"{len(names)} columns {begin}, {label}{same}")

@@ -145,6 +145,29 @@ def test_values_of_numbers_and_texts_that_were_filled_in_together(rng):
     assert f"{known + 3000:,} rows" in group.sentence
 
 
+def test_a_number_that_stands_for_missing_and_was_never_there_before(rng):
+    before, after = columns(rng), columns(rng)
+    filled = rng.random(ROWS) < 0.07
+    for name in "ad":
+        after[name] = np.where(filled, -999.0, after[name])
+    (group,) = found(before, after)
+    assert (group.kind, set(group.names)) == ("beyond", {"a", "d"})
+    assert f"none before, {int(filled.sum()):,} rows" in group.sentence
+
+
+def test_a_number_that_became_frequent(rng):
+    values = rng.integers(0, 400, ROWS).astype(float)
+    others = np.where(values == 7, 7.0, rng.integers(8, 500, ROWS))
+    filled = values == 7
+    filled[rng.permutation(ROWS)[:1500]] = True
+    before = {**columns(rng), "x": values, "y": others}
+    after = {**columns(rng), "x": np.where(filled, 7.0, values), "y": np.where(filled, 7.0, others)}
+    (group,) = found(before, after)
+    assert (group.kind, set(group.names)) == ("value", {"x", "y"})
+    assert 'the value "7"' in group.sentence
+    assert f"{int(filled.sum()):,} rows" in group.sentence
+
+
 def test_new_values_in_equally_many_rows(rng):
     before, after = categories(rng, "abc"), categories(rng, "abc")
     changed = np.arange(ROWS) < 1500
@@ -217,5 +240,5 @@ def test_columns_of_windows_that_began_to_drift_in_the_same_one():
     for group in told:
         assert group.kind == "since"
         assert len({first[name] for name in group.names}) == 1
-        assert first[group.names[0]] in group.sentence
+        assert first[group.names[0]][:10] in group.sentence
     assert len({name for group in told for name in group.names}) == sum(len(group.names) for group in told)

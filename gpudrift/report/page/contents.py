@@ -68,7 +68,7 @@ def contents_of(document: Document) -> dict[str, Any]:
     cells = {column["name"]: contributions(column) for column in columns}
     contents["columns"] = _columns(columns, names, cells)
     moved = list(groups(document)) if over_time else []
-    moved += groups({"format": COMPARISON_FORMAT, "columns": columns}, cells)
+    moved += groups({"format": COMPARISON_FORMAT, "columns": columns})
     contents["together"] = [
         {"kind": group.kind, "sentence": group.sentence, "names": _places(group.names, names)} for group in moved
     ]

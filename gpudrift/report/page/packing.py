@@ -210,7 +210,7 @@ def _small(positions: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
     return positions.astype(np.uint16 if not positions.size or positions[-1] < 2**16 else np.uint32)
 
 
-def ragged(rows: Iterable[Sequence[float] | None]) -> dict[str, Any] | None:
+def ragged(rows: Iterable[Sequence[float | None] | None]) -> dict[str, Any] | None:
     """Rows of numbers of different lengths, in single precision where that tells neighbours well apart.
 
     Returns

@@ -103,7 +103,7 @@ def sentence_of(document: Mapping[str, Any]) -> str:
         return f"{summary['with_drift']:,} of {counted(judged, 'window')} drifted."
     if not summary["judged"]:
         return "No column could be judged."
-    judged = counted(summary["judged"], "column")
+    columns = counted(summary["judged"], "column")
     if not summary["drifted"]:
-        return f"None of {judged} that could be judged drifted."
-    return f"{summary['drifted']:,} of {judged} that could be judged drifted ({share_text(summary['share'])})."
+        return f"None of {columns} that could be judged drifted."
+    return f"{summary['drifted']:,} of {columns} that could be judged drifted ({share_text(summary['share'])})."

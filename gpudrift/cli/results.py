@@ -1,0 +1,55 @@
+"""Saved results: the JSON documents that ``compare``, ``check`` and ``monitor`` write with ``--json``, read back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from gpudrift.cli.config import storage_options_of
+
+__all__ = ["read_result", "readable"]
+
+Made = TypeVar("Made")
+
+
+def read_result(given: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a result from a place that may hold anything.
+
+    Parameters
+    ----------
+    given : str
+        A file or URI; ``-`` is standard input.
+    options : mapping
+        Of ``--config``.
+
+    Raises
+    ------
+    ValueError
+        One line, where it is no JSON object.
+    """
+    import json
+
+    from gpudrift.places.content import place_label, read_place
+
+    path = place_label(given)
+    content = None if given == "-" else read_place(given, storage_options_of(options, "current"))
+    try:
+        text = sys.stdin.read() if content is None else content.decode("utf-8")
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: invalid JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise ValueError(f"{path}: not a report of 'gpudrift compare --json', 'check --json' or 'monitor --json'")
+    return document
+
+
+def readable(given: str, made: Callable[[], Made]) -> Made:
+    """What is made of a result; where its entries are not what its format promises, one line says so."""
+    from gpudrift.places.content import place_label
+
+    try:
+        return made()
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, StopIteration) as error:
+        what = f"{type(error).__name__}: {error!s:.200}"
+        raise ValueError(f"{place_label(given)}: not a readable report: {what}") from None
