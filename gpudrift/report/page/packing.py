@@ -23,7 +23,7 @@ __all__ = ["block", "code_of", "numbers", "ragged", "rounded", "shown"]
 
 LEAST, MOST = -12, 21
 """Powers of ten that a code can say; what is larger or smaller stands beside the codes."""
-LEAST_VALUE = 1e-12
+LEAST_VALUE, MOST_VALUE = 1e-12, 1e22
 NONE, ZERO, ELSEWHERE = 0, 1, 65535
 FIRST = 2
 NEGATIVE = (MOST - LEAST + 1) * 900
@@ -62,8 +62,6 @@ def rounded(value: float, *, share: bool = False, bound: str = "") -> tuple[int,
 
 def _outwards(value: float, digits: int, power: int, bound: str) -> tuple[int, int]:
     """One unit of the last digit that is shown further, if the bound does not hold the value."""
-    if power > MOST:
-        return digits, power  # stands beside the codes, with all its digits
     seen = float(f"{digits}e{power - 2}")
     if value < 0.0005 or not (seen > value if bound == "low" else seen < value):
         return digits, power
@@ -94,6 +92,8 @@ def code_of(value: float | None, *, share: bool = False, bound: str = "") -> int
         return ZERO
     if abs(value) < LEAST_VALUE:
         return FIRST if value > 0 else FIRST + NEGATIVE  # it is shown as less than something in any case
+    if abs(value) >= MOST_VALUE:
+        return ELSEWHERE
     if value < 0 and bound:
         bound = "high" if bound == "low" else "low"
     digits, power = rounded(abs(value), share=share, bound=bound)
@@ -141,7 +141,7 @@ def _codes(values: Sequence[float | None], share: bool) -> npt.NDArray[np.int64]
     array = np.array([math.nan if value is None else value for value in values], np.float64)
     size = np.abs(array)
     known = size > 0
-    usual = known & (size >= LEAST_VALUE) & (size < 10.0 ** (MOST + 1))
+    usual = known & (size >= LEAST_VALUE) & (size < MOST_VALUE)
     of = np.where(usual, size, 1.0)
     unit = 100 * of if share else of
     tiny = unit < (0.01 if share else 0.0005)

@@ -11,7 +11,7 @@ import hashlib
 import html
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from gpudrift.report.page.contents import contents_of, text_of, today
@@ -83,7 +83,7 @@ def page_of(document: Mapping[str, Any]) -> str:
 @cache
 def _built(name: str) -> str:
     """A part of the page that is built from ``source/``, committed beside it and shipped."""
-    return files("gpudrift.report.page").joinpath(name).read_text("utf-8")
+    return Path(__file__).with_name(name).read_text("utf-8")
 
 
 def _title(document: Mapping[str, Any]) -> str:

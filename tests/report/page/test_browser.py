@@ -8,7 +8,7 @@ import pytest
 from support.browser import DESK, PHONE, axe, launched, opened
 from support.hostile import HOSTILE, SURROGATE, hostile_report
 
-from gpudrift.report.page import page_of
+from gpudrift.report.page.pages import page_of
 from gpudrift.report.text import number_text, plain, share_text
 
 pytestmark = pytest.mark.browser

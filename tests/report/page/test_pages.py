@@ -13,7 +13,7 @@ import pytest
 from support.hostile import HOSTILE, hostile_report
 
 import gpudrift as gd
-from gpudrift.report.page import page_of
+from gpudrift.report.page.pages import page_of
 
 PAGE = Path(gd.__file__).parent / "report" / "page"
 SOURCE = PAGE / "source"
