@@ -245,7 +245,7 @@ def _write(
         return
     from gpudrift.report.windows import write
 
-    write(found.document(), sys.stdout, rows=rows, windows=windows)
+    write(found.document(latest=False, series=False), sys.stdout, rows=rows, windows=windows)
 
 
 # --- the store ------------------------------------------------------------------------------------------------------

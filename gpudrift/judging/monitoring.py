@@ -38,6 +38,7 @@ from gpudrift.judging.findings import Finding, drift_findings, ordered
 from gpudrift.judging.report import Report
 from gpudrift.judging.rules.evaluation import Broken, broken_rules, evaluate
 from gpudrift.judging.rules.reading import Rule
+from gpudrift.judging.series import SeriesMaker
 from gpudrift.judging.thresholds import Thresholds
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
 from gpudrift.judging.windows import DriftedColumn, Gap, Monitoring, WindowResult
@@ -124,7 +125,16 @@ def monitor_windows(
         raise ValueError(f"segment_thresholds: no segment {strange[0]!r} in the windows")
     windows, gaps = run.judged(judge, time.time() if now is None else now)
     known = {"alpha": alpha, "rolling": rolling, "rules": len(run.rules), "thresholds": given}
-    return Monitoring(run.baseline, current, windows, gaps, {**known, **(parameters or {})}, run.reference.schema.names)
+    return Monitoring(
+        run.baseline,
+        current,
+        windows,
+        gaps,
+        {**known, **(parameters or {})},
+        run.reference.schema.names,
+        run.series.made([window.start for window in windows]),
+        run.latest,
+    )
 
 
 class _Run:
@@ -163,6 +173,10 @@ class _Run:
         """Whether a column of a segment had drifted in the first window in which it could be judged."""
         self.first: Profile | None = None
         """The first window, whatever was judged in it."""
+        fixed = Thresholds.of(None if callable(thresholds) else thresholds)
+        self.series = SeriesMaker(self.reference.schema.names, fixed, list(self.segments))
+        self.latest: Report | None = None
+        """The last judged window that has rows."""
 
     def _compared(self, profile: Profile) -> Profile:
         selected = profile.select([name for name in self.names if name in profile.schema])
@@ -236,7 +250,8 @@ class _Run:
             moved = _drifted_columns(self._judge(earlier, self._compared(whole), fixed, self.alpha))
         self.first = self.first or whole
         findings += evaluate(whole, self.rules, self.baseline, first=self.broken, window=label)
-        report = reports[None]
+        report = self.latest = reports[None]
+        self.series.add(start, report, calibrated=callable(self.thresholds))
         unjudged = _unjudged(report)
         return WindowResult(
             label,

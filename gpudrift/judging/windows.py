@@ -15,6 +15,8 @@ from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.errors import UnknownColumnError
 from gpudrift.judging.findings import Finding
+from gpudrift.judging.report import Report
+from gpudrift.judging.series import Series
 from gpudrift.judging.tabular import Tabular, arrow_table
 from gpudrift.places.content import write_place
 from gpudrift.version import __version__
@@ -140,6 +142,10 @@ class Monitoring(Tabular):
         Thresholds, alpha, and what else was asked for.
     compared : tuple of str
         Names of the columns that windows are compared in.
+    series : Series, optional
+        The statistics of every column in every window.
+    latest : Report, optional
+        The last judged window that has rows, compared with the baseline; the only report that is kept.
     """
 
     baseline: Profile
@@ -148,6 +154,8 @@ class Monitoring(Tabular):
     gaps: tuple[Gap, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     compared: tuple[str, ...] = ()
+    series: Series | None = None
+    latest: Report | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -285,10 +293,19 @@ class Monitoring(Tabular):
             found.values(), key=lambda one: (-one["drifted"], -one["in_segments"], -one["moved"], one["name"])
         )
 
-    def document(self) -> dict[str, Any]:
-        """As JSON, for pipelines and for ``gpudrift alert``."""
+    def document(self, *, latest: bool = True, series: bool = True) -> dict[str, Any]:
+        """As JSON, for pipelines, for ``gpudrift alert`` and for pages.
+
+        Parameters
+        ----------
+        latest : bool
+            With the last window in full, column by column as a comparison has them; of 5,000 columns half a minute of
+            a page's time to read and most of the text.
+        series : bool
+            With the statistics of every column in every window.
+        """
         findings = self.findings
-        return {
+        document = {
             "format": MONITORING_FORMAT,
             "version": __version__,
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -308,6 +325,18 @@ class Monitoring(Tabular):
             "gaps": [gap.document() for gap in self.gaps],
             "windows": [window.document() for window in self.windows],
         }
+        if series and self.series is not None:
+            document["series"] = self.series.document(self.baseline, self.current)
+        if latest and self.latest is not None:
+            document["latest"] = self._latest(self.latest)
+        return document
+
+    def _latest(self, report: Report) -> dict[str, Any]:
+        """What of a comparison's document is not told already."""
+        whole = report.document()
+        kept = ("parameters", "summary", "schema", "columns")
+        label = next(window.label for window in reversed(self.windows) if window.rows)
+        return {"window": label, **{name: whole[name] for name in kept}}
 
     def to_json(
         self,

@@ -15,10 +15,12 @@ from gpudrift.counts.profiles import ColumnProfile
 
 __all__ = [
     "Moments",
+    "median",
     "moments",
     "natural_factor",
     "natural_values",
     "summary",
+    "value_within",
 ]
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -194,20 +196,33 @@ def _unscaled(value: float, exponent: int) -> float:
 
 def _quantile(side: ColumnProfile, q: float) -> tuple[float, float]:
     """A value whose share of smaller values is about q, and the most that share can differ from q."""
-    column, n = side.column, side.finite
-    assert column.edges is not None and side.low is not None and side.high is not None
+    n = side.finite
     after = np.cumsum(side.counts)
     place = int(np.searchsorted(after, max(q * n, 1.0), side="left"))
     before = int(after[place] - side.counts[place])
+    inside = min(max((q * n - before) / float(side.counts[place]), 0.0), 1.0)
+    assert side.low is not None and side.high is not None
+    value = value_within(side.column, place, inside, side.low, side.high)
+    return value, 0.0 if side.column.point_bins[place] else max(abs(q - before / n), abs(int(after[place]) / n - q))
+
+
+def value_within(column: Column, place: int, inside: float, low: float, high: float) -> float:
+    """What this share of the rows in a bin is smaller than, if they lie evenly between the ends of bin and data."""
+    assert column.edges is not None
     left, right = column.edges[place], column.edges[place + 1]
     if column.point_bins[place]:
-        return left, 0.0
-    left, right = max(left, side.low), min(right, side.high)
-    inside = min(max((q * n - before) / float(side.counts[place]), 0.0), 1.0)
-    value = float(left) + (float(right) - float(left)) * inside
+        return left  # type: ignore[no-any-return]  # an int64 or float64 of NumPy, as it was counted
+    left, right = max(left, low), min(right, high)
     if column.family == "integer":
-        value = int(left) + round((int(right) - int(left)) * inside)
-    return value, max(abs(q - before / n), abs(int(after[place]) / n - q))
+        return int(left) + round((int(right) - int(left)) * inside)
+    return float(left) + (float(right) - float(left)) * inside
+
+
+def median(side: ColumnProfile) -> Any:
+    """The median in the column's own values, as in :func:`summary`; None where there is none."""
+    if not side.column.is_numeric or side.skipped is not None or side.finite == 0:
+        return None
+    return natural_values(side.column, np.array([_quantile(side, 0.5)[0]]))[0]
 
 
 def _distinct(side: ColumnProfile) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ from gpudrift.statistics.categorical import are_listed
 from gpudrift.statistics.clipped import Clipped, centre_of, clipped_moments, clipped_wasserstein, is_constant
 from gpudrift.statistics.frames import Frame, fences_hold_the_largest, frame_of
 from gpudrift.statistics.numeric_cells import JS_RANKS, PSI_RANKS, cell_cuts
+from gpudrift.statistics.summaries import natural_values, value_within
 
 __all__ = ["WindowCounts", "known_values", "window_sizes"]
 
@@ -110,6 +112,32 @@ class WindowCounts:
             None,
             clipped,
         )
+
+    def medians(self) -> list[Any]:
+        """The median of each window in the column's own values, as :func:`gpudrift.statistics.summaries.median` says.
+
+        None where a window has no finite value, or the column is a text.
+        """
+        told: list[Any] = [None] * self.rows.size
+        if not self.column.is_numeric:
+            return told
+        after = np.cumsum(self.counts, axis=1)
+        half = 0.5 * after[:, -1]
+        places = (after >= np.maximum(half, 1.0)[:, None]).argmax(axis=1)
+        own = np.take_along_axis(self.counts, places[:, None], axis=1)[:, 0]
+        before = np.take_along_axis(after, places[:, None], axis=1)[:, 0] - own
+        insides = np.clip((half - before) / np.maximum(own, 1), 0.0, 1.0)
+        known = np.flatnonzero(after[:, -1] > 0).tolist()
+        value = key_to_float if self.column.family == "real" else int
+        found = [
+            value_within(
+                self.column, int(places[at]), float(insides[at]), value(int(self.low[at])), value(int(self.high[at]))
+            )
+            for at in known
+        ]
+        for at, natural in zip(known, natural_values(self.column, np.array(found)), strict=True):
+            told[at] = natural
+        return told
 
     def like(self, rows: int) -> ColumnProfile:
         """A window of so many rows, no more than all have, that is as like all windows together as whole rows can be.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -92,7 +93,44 @@ def watched(table: pa.Table, before: Any = BASELINE, **options: Any) -> Monitori
         assert window.judged + len(window.unjudged) == len(found.compared) or window.rows == 0
         assert {one.window for one in window.findings} <= {window.label}
         assert not {one.column for one in window.drifted} & set(window.unjudged)
+    check_series(document)
     return found
+
+
+def check_series(document: dict[str, Any]) -> None:
+    """What drifted in which window can be concluded from the lines and the limits alone."""
+    series, windows = document["series"], document["windows"]
+    columns, limits = series["columns"], series["limits"]
+    never = [set(window["unjudged"]) for window in windows]
+    assert [name for name in document["compared"] if name in columns] == columns
+    for lines in (*series["statistics"].values(), *limits["calibrated"].values(), series["median"]):
+        assert len(lines) == len(columns)
+        assert {len(line) for line in lines if isinstance(line, list)} <= {len(windows)}
+    for place, window in enumerate(windows):
+        drifted = {one["column"] for one in window["drifted"]}
+        assert drifted <= set(columns)
+        for at, name in enumerate(columns):
+            if name in never[place]:
+                assert name not in drifted
+                continue
+            reached = [one for one in series["statistics"] if reaches_limit(series, one, at, place)]
+            certain = [one for one in reached if name not in series["noise_floors"].get(one, {})]
+            assert (name in drifted) <= bool(reached), (window["window"], name)
+            assert bool(certain) <= (name in drifted), (window["window"], name)
+
+
+def reaches_limit(series: dict[str, Any], statistic: str, column: int, window: int) -> bool:
+    """Whether a statistic is at its threshold, both rounded to three digits."""
+    limits = series["limits"]
+    line, calibrated = (lines.get(statistic) for lines in (series["statistics"], limits["calibrated"]))
+    assert line is not None
+    value = line[column][window] if isinstance(line[column], list) else line[column]
+    own = None if calibrated is None else calibrated[column]
+    limit = own[window] if isinstance(own, list) else own
+    if limit is None:
+        named = limits["fixed"].get(series["columns"][column], {})
+        limit = {**limits["fixed"]["*"], **named}.get(statistic, [math.inf])[0]
+    return value is not None and abs(value) > 0 and abs(value) >= 0.995 * limit
 
 
 def kinds(found: Monitoring, number: int) -> dict[str, str]:
