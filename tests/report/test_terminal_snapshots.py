@@ -110,12 +110,13 @@ def documents(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(documents(), st.integers(40, 200), st.sampled_from(["utf-8", "ascii", "cp437"]))
+@settings(deadline=None)
 def test_no_document_loses_a_reason_at_any_width(document, width, encoding):
     assert_nothing_lost(document, width, encoding)
 
 
 @given(st.data(), st.integers(40, 200), st.sampled_from(["utf-8", "ascii"]))
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 def test_no_monitoring_loses_a_reason_at_any_width(data, width, encoding):
     document = made_up(DOCUMENTS["hotels-by-week"])
     document["windows"] = document["windows"][-6:]
