@@ -53,7 +53,7 @@ function ticks(picture: Picture): { tickFormat: (value: number) => string; ticks
   const text = picture.isTime ? (value: number) => timeText(value).split(" ")[0] : axisText;
   if (picture.isTime) {
     const edges = picture.edges!;
-    const count = 5, low = edges[0], high = edges[edges.length - 1];
+    const count = shape().width < 500 ? 3 : 5, low = edges[0], high = edges[edges.length - 1];
     const every = Array.from({ length: count }, (_, at) => low + ((high - low) * (at + 0.5)) / count);
     return { tickFormat: text, ticks: every };
   }
@@ -96,7 +96,11 @@ function binsOf(picture: Picture, axis: Axis): Bin[] {
   return bins;
 }
 
-const SHAPE = { width: 720, height: 260, marginLeft: 56, marginRight: 16, marginBottom: 36, marginTop: 18, style: { background: "none", fontSize: "12px" } };
+/** As wide as a phone at least, so that letters keep their size there. */
+function shape(): { width: number; height: number; marginLeft: number; marginRight: number; marginBottom: number; marginTop: number; style: object } {
+  const width = Math.min(720, Math.max(document.documentElement.clientWidth - 26, 320));
+  return { width, height: 260, marginLeft: 56, marginRight: 16, marginBottom: 36, marginTop: 18, style: { background: "none", fontSize: "12px" } };
+}
 
 /** Both distributions, bin by bin: how high a bar is says how many rows lie there. */
 export function density(picture: Picture, name: string, medians: [number, number]): SVGElement {
@@ -108,7 +112,7 @@ export function density(picture: Picture, name: string, medians: [number, number
   const highest = Math.max(...bins.map((bin) => bin.height), 1e-12);
   const inside = (value: number): boolean => value >= axis.from && value <= axis.to;
   const chart = Plot.plot({
-    ...SHAPE,
+    ...shape(),
     x: { ...axis.options, label: null, ...ticks(picture) },
     y: { label: "rows per bin", tickFormat: (share: number) => shareText(Number(share.toPrecision(3))), grid: true, domain: [0, highest * 1.04], ticks: 5 },
     marks: [
@@ -142,7 +146,7 @@ export function cumulative(picture: Picture, name: string): SVGElement {
   }
   const widest = gaps.reduce((best, gap) => (gap.high - gap.low > best.high - best.low ? gap : best));
   const chart = Plot.plot({
-    ...SHAPE, height: 220,
+    ...shape(), height: 220,
     x: { ...axis.options, label: null, ...ticks(picture) },
     y: { label: "rows below", tickFormat: (share: number) => shareText(Number(share.toPrecision(3))), grid: true, domain: [0, 1], ticks: 5 },
     marks: [
@@ -162,7 +166,7 @@ export function quantileShifts(picture: Picture, levels: number[], before: numbe
     .filter((row) => !Number.isNaN(row.before) && !Number.isNaN(row.now));
   const clamp = (value: number): number => Math.min(Math.max(value, axis.from), axis.to);
   const chart = Plot.plot({
-    ...SHAPE, height: 30 * rows.length + 54,
+    ...shape(), height: 30 * rows.length + 54,
     x: { ...axis.options, label: null, grid: true, ...ticks(picture) },
     y: { type: "band", label: null, domain: rows.map((row) => row.level).reverse() },
     marks: [
@@ -200,11 +204,11 @@ export function overTime(line: Moment[], labels: string[], limits: [number, numb
     { low: sign * limits[0], high: sign * limits[1], colour: "var(--moderate)" },
     { low: sign * limits[1], high: sign > 0 ? Math.max(highest, limits[1]) : Math.min(lowest, -limits[1]), colour: "var(--major)" },
   ]) : [];
-  const every = Math.max(1, Math.ceil(labels.length / 8));
+  const every = Math.max(1, Math.ceil(labels.length / (shape().width < 500 ? 3 : 7)));
   const shown = labels.map((_, at) => at).filter((at) => at % every === 0);
   const text = share ? shareText : numberText;
   const chart = Plot.plot({
-    ...SHAPE, marginRight: 96,
+    ...shape(), marginRight: 96,
     x: { domain: [-0.5, labels.length - 0.5], ticks: shown, tickFormat: (at: number) => plain(labels[at] ?? ""), label: null },
     y: { domain: [lowest, top], label: null, grid: true, ticks: 5, tickFormat: (value: number) => text(Number(value.toPrecision(3))) },
     marks: [
