@@ -31,6 +31,7 @@ from typing import Any
 
 import committed
 import notebook
+import page_blocks
 import reader_blocks
 import sessions
 import verdict_blocks
@@ -422,6 +423,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gpu": gpu,
     "accuracy": accuracy,
     **notebook.BLOCKS,
+    **page_blocks.BLOCKS,
     **reader_blocks.BLOCKS,
     **verdict_blocks.BLOCKS,
     **window_blocks.BLOCKS,

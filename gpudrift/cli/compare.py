@@ -14,10 +14,11 @@ from gpudrift.cli.config import calls_options, read_config
 from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
-    check_output,
+    check_outputs,
     columns_options,
     complete_file,
     debug_option,
+    html_option,
     json_option,
     opened_cluster,
     planned,
@@ -93,6 +94,7 @@ _STATISTICS = fill(f"{', '.join(DECIDING)} (these have default thresholds), {', 
     "if a column is undecided (undecided), or if one has certainly changed by less than its thresholds (changed).",
 )
 @json_option
+@html_option
 @rows_option
 @click.option("--all", "show_all", is_flag=True, help="Print all columns.")
 @running_options
@@ -105,6 +107,7 @@ def compare(
     alpha: float | None,
     fail_on: str | None,
     json_path: str | None,
+    html_path: str | None,
     rows: int,
     show_all: bool,
     backend: str,
@@ -123,7 +126,7 @@ def compare(
       gpudrift compare base.parquet today.csv --fail-on drift,schema
     """  # noqa: D301 - \b is how click is told to keep lines as they are
     names, gates, options = split_names(columns), split_gates(fail_on, _GATES), read_config(config)
-    check_output("--json", json_path, [reference, current, config], options)
+    check_outputs(json_path, html_path, [reference, current, config], options)
     if alpha is not None:
         options["alpha"] = alpha
     with opened_cluster(scheduler, workers, threads, backend, quiet) as client:
@@ -141,8 +144,9 @@ def compare(
                 **calls_options(options, "reference", "current"),
             )
     read = [report.comparison.reference, report.comparison.current]
-    check_output("--json", json_path, [path for side in read for path in side.provenance.get("files", ())], options)
-    _write_report(report, json_path, quiet, None if show_all else rows, options)
+    files = [path for side in read for path in side.provenance.get("files", ())]
+    check_outputs(json_path, html_path, files, options)
+    _write_report(report, json_path, html_path, quiet, None if show_all else rows, options)
     if report.judged == 0:
         raise ValueError(f"nothing could be compared: {report.why_nothing()}")
     found = {
@@ -156,9 +160,10 @@ def compare(
 
 @click.command(short_help="Compare real data that ships with gpudrift.")
 @json_option
+@html_option
 @rows_option
 @debug_option
-def demo(json_path: str | None, rows: int) -> int:
+def demo(json_path: str | None, html_path: str | None, rows: int) -> int:
     """Compare hotel bookings of the second half of 2015 with those of the second half of 2016.
 
     The data ships with gpudrift: Antonio, de Almeida and Nunes, "Hotel booking demand datasets", Data in
@@ -166,7 +171,7 @@ def demo(json_path: str | None, rows: int) -> int:
     """
     from importlib.resources import as_file, files
 
-    check_output("--json", json_path, ())
+    check_outputs(json_path, html_path, ())
     folder = files("gpudrift") / "data"
     before, after = folder / "hotel_bookings_2015.parquet", folder / "hotel_bookings_2016.parquet"
     with as_file(before) as reference, as_file(after) as current, progress_bar(quiet=False) as progress:
@@ -174,13 +179,20 @@ def demo(json_path: str | None, rows: int) -> int:
     if json_path != "-":
         say(f"$ gpudrift compare {reference.name} {current.name}")
         say("")
-    _write_report(report, json_path, quiet=False, rows=rows)
+    _write_report(report, json_path, html_path, quiet=False, rows=rows)
     return 0
 
 
 def _write_report(
-    report: Report, json_path: str | None, quiet: bool, rows: int | None, options: Mapping[str, Any] | None = None
+    report: Report,
+    json_path: str | None,
+    html_path: str | None,
+    quiet: bool,
+    rows: int | None,
+    options: Mapping[str, Any] | None = None,
 ) -> None:
+    if html_path is not None:
+        write_output(html_path, options, lambda place, storage: report.to_html(place, storage_options=storage))
     if json_path == "-":
         say(report.to_json())
         return

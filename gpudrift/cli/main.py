@@ -26,6 +26,7 @@ from gpudrift.cli import compare as cli_compare
 from gpudrift.cli import explain as cli_explain
 from gpudrift.cli import monitor as cli_monitor
 from gpudrift.cli import profile as cli_profile
+from gpudrift.cli import report as cli_report
 from gpudrift.cli.options import EXIT_STATUS
 from gpudrift.cli.saying import (
     FAILED,
@@ -142,6 +143,7 @@ for _command in (
     cli_compare.compare,
     cli_compare.demo,
     cli_explain.explain,
+    cli_report.report,
     cli_profile.profile,
     cli_profile.info,
     cli_check.check,

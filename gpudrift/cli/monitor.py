@@ -12,11 +12,12 @@ from gpudrift.cli.config import calls_options, read_config, read_rules, storage_
 from gpudrift.cli.options import (
     DATA_HELP,
     EXIT_STATUS,
-    check_output,
+    check_outputs,
     columns_options,
     complete_file,
     complete_folder,
     debug_option,
+    html_option,
     joined_options,
     json_option,
     opened_cluster,
@@ -133,6 +134,7 @@ Examples:
     help="Exit with status 1 if a judged window has a finding of one of these kinds: quality, drift, skew, undecided.",
 )
 @json_option
+@html_option
 @rows_option
 @click.option(
     "--windows", type=click.IntRange(1), default=10, metavar="N", show_default=True, help="Number of windows to print."
@@ -160,6 +162,7 @@ def monitor(
     config: str | None,
     fail_on: str | None,
     json_path: str | None,
+    html_path: str | None,
     rows: int,
     windows: int,
     backend: str,
@@ -177,7 +180,7 @@ def monitor(
     divided = windows_asked(time, every, zone, by, segments)
     asked = divided if rate is None else divided | {"rate": rate}
     _check_usage(data, store, batch, rate, thresholds, options)
-    check_output("--json", json_path, [baseline, data, rules, config], options)
+    check_outputs(json_path, html_path, [baseline, data, rules, config], options)
     calibrated = thresholds == CALIBRATED
     if alpha is not None:
         options["alpha"] = alpha
@@ -207,8 +210,8 @@ def monitor(
                 **calls_options(options, "reference", "current", "store"),
             )
     read = [found.baseline.provenance, found.current.provenance]
-    check_output("--json", json_path, [path for one in read for path in one.get("files", ())], options)
-    _write(found, json_path, quiet, rows, windows, options)
+    check_outputs(json_path, html_path, [path for one in read for path in one.get("files", ())], options)
+    _write(found, json_path, html_path, quiet, rows, windows, options)
     if not any(window.judged or window.findings for window in found):
         raise ValueError(f"nothing could be judged: {found.why_nothing()}")
     return FOUND if any(one.kind in gates for one in found.findings) else 0
@@ -234,8 +237,16 @@ def _check_usage(
 
 
 def _write(
-    found: Monitoring, json_path: str | None, quiet: bool, rows: int, windows: int, options: dict[str, Any]
+    found: Monitoring,
+    json_path: str | None,
+    html_path: str | None,
+    quiet: bool,
+    rows: int,
+    windows: int,
+    options: dict[str, Any],
 ) -> None:
+    if html_path is not None:
+        write_output(html_path, options, lambda place, storage: found.to_html(place, storage_options=storage))
     if json_path == "-":
         say(found.to_json())
         return

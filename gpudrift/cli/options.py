@@ -24,11 +24,13 @@ __all__ = [
     "EXIT_STATUS",
     "Command",
     "check_output",
+    "check_outputs",
     "check_replaced",
     "columns_options",
     "complete_file",
     "complete_folder",
     "debug_option",
+    "html_option",
     "joined_options",
     "json_option",
     "opened_cluster",
@@ -95,6 +97,14 @@ json_option = click.option(
     metavar="OUT",
     shell_complete=complete_file,
     help="Write the report as JSON to the file OUT, or to standard output if OUT is -.",
+)
+
+html_option = click.option(
+    "--html",
+    "html_path",
+    metavar="OUT.html",
+    shell_complete=complete_file,
+    help="Write the report as a page for a browser to the file OUT.html.",
 )
 
 columns_options = joined_options(
@@ -243,10 +253,32 @@ def check_output(
 
     if output is None or (option == "--json" and output == "-"):
         return
+    if option == "--html" and output == "-":
+        raise click.UsageError("--html: '-' is not a file; a page is written to a file, such as report.html")
     check_place(output, storage_options_of(options or {}, "output"))
     for path in inputs:
         if path is not None and same_place(output, path):
             raise click.UsageError(f"{option}: {place_label(output)!r} is an input file")
+
+
+def check_outputs(
+    json_path: str | None,
+    html_path: str | None,
+    inputs: Iterable[str | None],
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """The same of ``--json`` and ``--html``, which are not one place either."""
+    inputs = list(inputs)
+    check_output("--json", json_path, inputs, options)
+    check_output("--html", html_path, inputs, options)
+    if json_path is None or html_path is None or json_path == "-":
+        return
+    from gpudrift.places import is_uri
+    from gpudrift.places.content import place_label, same_place
+
+    there = [path if is_uri(path) else str(Path(path).resolve()) for path in (json_path, html_path)]
+    if there[0] == there[1] or same_place(json_path, html_path):
+        raise click.UsageError(f"--html: {place_label(html_path)!r} is the file of --json")
 
 
 def check_replaced(option: str, output: str, options: Mapping[str, Any], *, force: bool) -> None:

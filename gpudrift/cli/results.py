@@ -36,12 +36,16 @@ def read_result(given: str, options: Mapping[str, Any]) -> dict[str, Any]:
     content = None if given == "-" else read_place(given, storage_options_of(options, "current"))
     try:
         text = sys.stdin.read() if content is None else content.decode("utf-8")
-        document = json.loads(text)
+        document = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: invalid JSON: {error}") from None
+        raise ValueError(f"{path}: invalid JSON: {error}; write the result again with --json") from None
     if not isinstance(document, dict):
         raise ValueError(f"{path}: not a report of 'gpudrift compare --json', 'check --json' or 'monitor --json'")
     return document
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def readable(given: str, made: Callable[[], Made]) -> Made:

@@ -359,6 +359,25 @@ class Report(Tabular):
             write_place(path, text.encode() + b"\n", storage_options)
         return text
 
+    def to_html(
+        self, path: str | os.PathLike[str] | None = None, *, storage_options: Mapping[str, Any] | None = None
+    ) -> str:
+        """The report as one page for a browser, and written, whole or not at all, if a path or URI is given.
+
+        The page is a single file that asks nothing of any network.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        from gpudrift.report.page.pages import page_of
+
+        text = page_of(self.document())
+        if path is not None:
+            write_place(path, text.encode(), storage_options)
+        return text
+
     def why_nothing(self) -> str:
         """Why no column was judged, in words; to be asked where none was."""
         reasons = list(dict.fromkeys(str(column.reason) for column in self.columns))

@@ -191,13 +191,13 @@ class Monitoring(Tabular):
         from gpudrift.report.windows import write
 
         stream = io.StringIO()
-        write(self.document(), stream)
+        write(self.document(latest=False, series=False), stream)
         return stream.getvalue().rstrip("\n")
 
     def _repr_html_(self) -> str:
         from gpudrift.report.notebook import monitoring_html
 
-        return monitoring_html(self.document())
+        return monitoring_html(self.document(latest=False, series=False))
 
     def _ipython_key_completions_(self) -> list[str]:
         return [window.label for window in self.windows]
@@ -299,8 +299,7 @@ class Monitoring(Tabular):
         Parameters
         ----------
         latest : bool
-            With the last window in full, column by column as a comparison has them; of 5,000 columns half a minute of
-            a page's time to read and most of the text.
+            With the last window in full, its columns as a comparison has them: most of the text where columns are many.
         series : bool
             With the statistics of every column in every window.
         """
@@ -356,6 +355,25 @@ class Monitoring(Tabular):
         text = text.replace("\x7f", "\\u007f")  # and so all of it is printable
         if path is not None:
             write_place(path, text.encode() + b"\n", storage_options)
+        return text
+
+    def to_html(
+        self, path: str | os.PathLike[str] | None = None, *, storage_options: Mapping[str, Any] | None = None
+    ) -> str:
+        """The document as one page for a browser, and written, whole or not at all, if a path or URI is given.
+
+        The page is a single file that asks nothing of any network.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        from gpudrift.report.page.pages import page_of
+
+        text = page_of(self.document())
+        if path is not None:
+            write_place(path, text.encode(), storage_options)
         return text
 
     def to_arrow(self) -> pa.Table:

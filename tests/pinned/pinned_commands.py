@@ -240,10 +240,8 @@ CHAPTERS: dict[str, tuple[str, ...]] = {
     ),
     "help": (
         "--help",
-        *(
-            f"{command} --help"
-            for command in ("compare", "demo", "profile", "info", "check", "monitor", "alert", "bench")
-        ),
+        *(f"{command} --help" for command in ("compare", "demo", "explain", "profile", "info", "report")),
+        *(f"{command} --help" for command in ("check", "monitor", "alert", "bench")),
         *(f"{command} --help" for command in ("rules", "rules suggest")),
         *(f"{command} --help" for command in ("store", "store list", "store compact", "store retain")),
     ),
