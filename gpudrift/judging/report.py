@@ -181,7 +181,10 @@ class ColumnReport:
     def counts(self) -> dict[str, Any]:
         """What :mod:`gpudrift.report.together` asks about a column; made quickly, for very many of them."""
         compared = self.comparison
-        return self.document(brief=True) | {
+        entry = self.document(brief=True)
+        if not (self.drifted or self.changed):
+            return entry
+        return entry | {
             "statistics": {
                 name: self._statistic(name, found)
                 for name, found in compared.statistics.items()
@@ -189,7 +192,7 @@ class ColumnReport:
             },
             "reference": {"rows": compared.reference.rows, "missing": compared.reference.missing},
             "current": {"rows": compared.current.rows, "missing": compared.current.missing},
-            "distribution": None,
+            "distribution": None if compared.distribution is None else compared.distribution.document(),
         }
 
     def _statistic(self, name: str, found: Statistic) -> dict[str, Any]:

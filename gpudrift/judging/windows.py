@@ -222,7 +222,12 @@ class Monitoring(Tabular):
         """
         from gpudrift.report.explanation import explain
 
-        explanation = explain(self.document(), column)
+        document = self.document(latest=False, series=False)
+        if self.latest is not None and column in self.latest:
+            known = [one for one in self.latest.context["columns"] if one["name"] != column]
+            columns = [self.latest[column].document(), *known]
+            document["latest"] = {**self.latest.context, "window": self._latest_label(), "columns": columns}
+        explanation = explain(document, column)
         if explanation is None:
             raise UnknownColumnError("explain", column, "the windows", self.compared)
         return explanation
@@ -247,7 +252,7 @@ class Monitoring(Tabular):
 
         if column not in self.compared:
             raise UnknownColumnError("plot", column, "the windows", self.compared)
-        return windows_plot(self.document(), column, statistic, ax)
+        return windows_plot(self.document(latest=False), column, statistic, ax)
 
     def why_nothing(self) -> str:
         """Why nothing was judged, in words; to be asked where nothing was."""
@@ -334,8 +339,10 @@ class Monitoring(Tabular):
         """What of a comparison's document is not told already."""
         whole = report.document()
         kept = ("parameters", "summary", "schema", "columns")
-        label = next(window.label for window in reversed(self.windows) if window.rows)
-        return {"window": label, **{name: whole[name] for name in kept}}
+        return {"window": self._latest_label(), **{name: whole[name] for name in kept}}
+
+    def _latest_label(self) -> str:
+        return next(window.label for window in reversed(self.windows) if window.rows)
 
     def to_json(
         self,

@@ -30,6 +30,8 @@ class Curve:
         Sizes, without sign; None where the window was not judged.
     moderate, major : sequence of float
         The limits in each window.
+    by_chance : sequence of bool
+        Whether a value is at its limit and the column has not drifted, since that is not beyond its noise floor.
     windows : str
         How many of which length, in words.
     """
@@ -41,6 +43,7 @@ class Curve:
     values: Sequence[float | None]
     moderate: Sequence[float]
     major: Sequence[float]
+    by_chance: Sequence[bool]
     windows: str
 
 
@@ -100,6 +103,7 @@ def _curve(document: Document, series: Document, statistic: str, name: str, at: 
         if pair is None:
             return None
         moderate, major = [pair[0]] * len(windows), [pair[1]] * len(windows)
+    floor = series.get("noise_floors", {}).get(statistic, {}).get(name, 0.0)
     about = DEFINITIONS.get(statistic)
     every = document["windows_of"]["windows"]["every"]
     return Curve(
@@ -110,5 +114,9 @@ def _curve(document: Document, series: Document, statistic: str, name: str, at: 
         values,
         moderate,
         major,
+        [
+            value is not None and limit <= value <= floor and timeline.cell(place, name) == "none"
+            for place, (value, limit) in enumerate(zip(values, moderate, strict=True))
+        ],
         f"{counted(len(windows), 'window')} of {every}",
     )

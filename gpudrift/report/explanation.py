@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TextIO
 
 from rich.cells import cell_len
@@ -119,13 +120,14 @@ def _sections(explanation: Explanation, paper: Paper, cells: int) -> Iterator[Te
     if life is not None:
         sections += [_life_head(life, paper), _life_runs(life, paper), _life_findings(life, paper)]
     if facts is not None:
-        sections += [
+        parts = [
             _head(facts, paper, life),
             _moved(facts, paper, brief=life is not None),
             _summary(facts, paper),
             _cells(facts, paper, cells),
             _notes(facts, paper),
         ]
+        sections += parts if life is None else [chain.from_iterable(parts)]
     together = [*(life.together if life is not None else ()), *(facts.together if facts is not None else ())]
     sections.append(_together(together, explanation.name, paper))
     first = True

@@ -119,7 +119,8 @@ def _told(timeline: Timeline, entry: Document) -> list[tuple[str, str]]:
             where = f" in {entry['worst']['segment']}" if "segment" in entry["worst"] else ""
             reason = shortened(entry["worst"]["reason"])
             told.append(("worst", f"{timeline.short(entry['worst']['window'])}{where}: {reason}"))
-        if goes_on and (now := _now(timeline, name)) is not None and now[0] != entry["worst"]["window"]:
+        known = timeline.document.get("latest", {}).get("window")  # which is told in full
+        if goes_on and (now := _now(timeline, name)) is not None and now[0] not in (entry["worst"]["window"], known):
             told.append(("now", f"{timeline.short(now[0])}: {now[1]}"))
     if entry["segments"]:
         ranked = sorted(entry["segments"].items(), key=lambda one: (-one[1], one[0]))
@@ -128,14 +129,13 @@ def _told(timeline: Timeline, entry: Document) -> list[tuple[str, str]]:
         told.append(("segments", ", ".join(words) + (f" and {more:,} more" if more > 0 else "")))
     if entry["moved"]:
         moves = [
-            (timeline.short(window["window"]), shortened(one["reason"]))
+            timeline.short(window["window"])
             for window in timeline.windows
-            for one in window["moved"]
-            if one["column"] == name
+            if any(one["column"] == name for one in window["moved"])
         ]
-        words = [f"{label}" for label, _ in moves[-_MOST_MOVES:]]
+        words = moves[-_MOST_MOVES:]
         many = f"{len(moves):,} windows, the last " if len(moves) > _MOST_MOVES else ""
-        told.append(("changed", f"since the windows before: {many}{', '.join(words)} ({moves[-1][1]})"))
+        told.append(("changed", f"since the windows before: {many}{', '.join(words)}"))
     return told
 
 

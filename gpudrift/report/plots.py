@@ -22,7 +22,7 @@ __all__ = ["column_plot", "windows_plot"]
 Document = Mapping[str, Any]
 
 MODERATE, MAJOR = "#b7791f", "#d9483b"
-MOST_TICKS = 10
+TICK_CHARACTERS = 72
 REFERENCE, CURRENT = "#9a9a9a", "#2f6fb0"
 LONGEST_TITLE, LONGEST_LABEL = 72, 28
 MOST_CATEGORIES = 12
@@ -91,17 +91,23 @@ def windows_plot(document: Document, name: str, statistic: str | None = None, ax
     """
     curve = curve_of(document, name, statistic)
     ax = axes(ax)
-    places = list(range(len(curve.values)))
-    for limits, colour, title in ((curve.moderate, MODERATE, "moderate"), (curve.major, MAJOR, "major")):
-        ax.plot(places, limits, color=colour, linewidth=1.0, linestyle="--", label=f"{title} from")
+    count = len(curve.values)
+    places, ends = list(range(count)), [-0.5, *range(count), count - 0.5]
+    moderate, major = ([limits[0], *limits, limits[-1]] for limits in (curve.moderate, curve.major))
     highest = 1.08 * max((one for one in (*curve.values, *curve.major) if one is not None), default=1.0) or 1.0
-    ax.fill_between(places, curve.moderate, curve.major, color=MODERATE, alpha=0.10, linewidth=0)
-    ax.fill_between(places, curve.major, highest, color=MAJOR, alpha=0.10, linewidth=0)
+    for limits, above, colour, title in ((moderate, major, MODERATE, "moderate"), (major, highest, MAJOR, "major")):
+        ax.plot(ends, limits, color=colour, linewidth=1.0, linestyle="--", label=f"{title} from")
+        ax.fill_between(ends, limits, above, color=colour, alpha=0.10, linewidth=0)
     values = [math.nan if value is None else value for value in curve.values]
     ax.plot(places, values, "o-", color=CURRENT, markersize=4, linewidth=1.6, label=curve.title)
+    chance = [at for at in places if curve.by_chance[at]]
+    if chance:
+        heights = [values[at] for at in chance]
+        ax.plot(chance, heights, "o", color=CURRENT, markerfacecolor="white", markersize=6, label="not beyond chance")
     ax.set_ylim(0, highest)
-    ax.set_xlim(-0.5, len(places) - 0.5)
-    every = max(-(-len(places) // MOST_TICKS), 1)
+    ax.set_xlim(ends[0], ends[-1])
+    most = max(TICK_CHARACTERS // (max(map(len, curve.labels)) + 2), 2)
+    every = max(-(-count // most), 1)
     ax.set_xticks(places[::every], curve.labels[::every], parse_math=False)
     if curve.share:
         _in_percent(ax.yaxis)

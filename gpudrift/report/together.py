@@ -73,7 +73,7 @@ def groups(document: Document) -> tuple[Together, ...]:
     """
     if document.get("format") == MONITORING_FORMAT:
         return tuple(_since(document))
-    columns = [column for column in document["columns"] if column.get("statistics")]
+    columns = [column for column in document["columns"] if column.get("statistics") and _moved(column)]
     found = [*_copies(columns), *_values(columns), *_beyond(columns), *_missing(columns), *_new(columns)]
     told: list[Together] = []
     for group in found:  # what is a part of a stronger statement is not said again
@@ -85,6 +85,11 @@ def groups(document: Document) -> tuple[Together, ...]:
 def moved_with(document: Document, name: str) -> tuple[Together, ...]:
     """The groups that a column is in."""
     return tuple(group for group in groups(document) if name in group.names)
+
+
+def _moved(column: Document) -> bool:
+    """Whether anything of a column is beyond chance; of an older document, which does not say, it may be."""
+    return bool(column["drifted"] or column.get("changed", True))
 
 
 # --- comparisons -----------------------------------------------------------------------------------------------------
@@ -165,7 +170,7 @@ def _copies(columns: Iterable[Document]) -> Iterator[Together]:
     """Columns with the same table of rows on both sides, its cells in any order."""
     alike: dict[str, Counts] = {}
     telling: dict[str, Counts] = {}
-    moved = [column for column in columns if column["drifted"] or column.get("changed")]
+    moved = list(columns)
     for column in moved:
         if (cells := contributions(column)) is not None:
             pairs = sorted((cell.reference_rows, cell.current_rows) for cell in cells)

@@ -139,6 +139,17 @@ def test_a_column_over_windows_says_since_when_and_where(watched):
     assert f"hotel=City Hotel in {entry['segments']['hotel=City Hotel']} windows" in text
 
 
+def test_the_last_window_is_told_in_full(watched):
+    text = str(watched.explain("children"))
+    assert "Window 2016-12-26, compared with the baseline: drifted, major" in text
+    assert "of PSI" in text
+    assert len(text.splitlines()) <= 30
+    assert str(explain(json.loads(watched.to_json()), "children")) == text
+    older = watched.document(latest=False, series=False)
+    assert "Window 2016" not in str(explain(older, "children"))
+    assert "now       2016-12-26" in str(explain(older, "children"))
+
+
 def test_a_column_that_drifted_in_a_segment_alone(watched):
     text = str(watched.explain("babies"))
     assert "drifted in segments in 1 of 27 judged windows" in text

@@ -12,7 +12,7 @@ import pytest
 from support.example_document import HOSTILE_NAMES, example_document
 
 import gpudrift as gd
-from gpudrift.report.plots import column_plot
+from gpudrift.report.plots import column_plot, windows_plot
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -30,6 +30,13 @@ def closed():
 def report():
     with importlib.resources.as_file(importlib.resources.files("gpudrift") / "data") as folder:
         yield gd.compare(str(folder / "hotel_bookings_2015.parquet"), str(folder / "hotel_bookings_2016.parquet"))
+
+
+@pytest.fixture(scope="module")
+def watched():
+    with importlib.resources.as_file(importlib.resources.files("gpudrift") / "data") as folder:
+        pair = [str(folder / f"hotel_bookings_{year}.parquet") for year in (2015, 2016)]
+        yield gd.monitor(*pair, time="arrival_date", every="1w", by="hotel")
 
 
 def drawn(ax) -> bytes:
@@ -100,6 +107,60 @@ def test_a_column_without_values_says_why():
     report = gd.compare(table, table)
     with pytest.raises(ValueError, match="plot: column 'x' has no distribution"):
         report["x"].plot()
+
+
+def test_a_statistic_over_windows_is_drawn_with_its_thresholds(watched):
+    ax = watched.plot("children")
+    lines = {line.get_label(): line for line in ax.lines}
+    series = watched.document()["series"]
+    told = series["statistics"]["wasserstein_scaled"][series["columns"].index("children")]
+    assert lines["Scaled Wasserstein distance"].get_ydata().tolist() == told
+    assert set(lines["moderate from"].get_ydata()) == {0.1}
+    assert set(lines["major from"].get_ydata()) == {0.25}
+    assert ax.get_title(loc="left") == "children: Scaled Wasserstein distance, 27 windows of 1w"
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels[0] == "2016-06-27"
+    drawn(ax)
+    share = watched.plot("agent", "missing")
+    assert share.get_ylabel() == "Missing rows"
+    assert set(share.lines[0].get_ydata()) == {0.05}
+
+
+def test_what_is_not_beyond_chance_is_drawn_hollow(watched):
+    series = watched.document()["series"]
+    told = series["statistics"]["spread"][series["columns"].index("babies")]
+    expected = [at for at, value in enumerate(told) if abs(value) >= 0.1]
+    assert expected  # two weeks with few babies, and no drift
+    assert all("babies" not in [one.column for one in window.drifted] for window in watched)
+    hollow = [line for line in watched.plot("babies", "spread").lines if line.get_label() == "not beyond chance"]
+    assert hollow[0].get_xdata().tolist() == expected
+
+
+def test_calibrated_thresholds_are_drawn_window_by_window():
+    rng = np.random.default_rng(2)
+    n = 20_000
+    before, after = (
+        pa.table({"x": rng.normal(size=n) + shift * np.sin(np.arange(n) / 1500), "at": np.arange(n)})
+        for shift in (1, 2)
+    )
+    baseline = gd.profile(before, time="at", every=500)
+    found = gd.monitor(baseline, after, thresholds="calibrated", rate=0.05)
+    document = found.document()
+    statistic = next(iter(document["series"]["limits"]["calibrated"]))
+    ax = found.plot("x", statistic)
+    told = document["series"]["limits"]["calibrated"][statistic][document["series"]["columns"].index("x")]
+    assert ax.lines[0].get_ydata().tolist()[1:-1] == told
+    drawn(ax)
+
+
+def test_what_cannot_be_drawn_over_windows_says_why(watched):
+    with pytest.raises(gd.UnknownColumnError, match="did you mean 'children'"):
+        watched.plot("childen")
+    with pytest.raises(ValueError, match="no statistic 'cramers_v' of column 'adr'; there are psi"):
+        watched.plot("adr", "cramers_v")
+    document = watched.document(series=False)
+    with pytest.raises(ValueError, match="no series"):
+        windows_plot(document, "adr")
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # of scripts that the font does not have

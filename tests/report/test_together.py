@@ -242,3 +242,17 @@ def test_columns_of_windows_that_began_to_drift_in_the_same_one():
         assert len({first[name] for name in group.names}) == 1
         assert first[group.names[0]][:10] in group.sentence
     assert len({name for group in told for name in group.names}) == sum(len(group.names) for group in told)
+
+
+def test_a_report_explains_a_column_by_the_groups_of_its_document(rng):
+    """In memory not all of the document is made, but all that groups are made of."""
+    values = rng.integers(0, 400, ROWS).astype(float)
+    filled = rng.permutation(ROWS)[:1500]
+    before = {**columns(rng), "x": values, "y": np.where(values == 7, 7.0, rng.integers(8, 500, ROWS))}
+    after = {name: np.array(side) for name, side in before.items()}
+    for name in "xy":
+        after[name][filled] = 7.0
+    report = gd.compare(pa.table(before), pa.table(after))
+    expected = moved_with(report.document(), "x")
+    assert expected
+    assert tuple(report["x"].explain().facts.together) == expected
