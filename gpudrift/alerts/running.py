@@ -34,6 +34,7 @@ from gpudrift.alerts.memory import Memory, delivered, load, locked, queued, save
 from gpudrift.alerts.sending import SendingError
 from gpudrift.alerts.settings import Prometheus, Settings, Webhook
 from gpudrift.alerts.watches import Watch, difference, joined
+from gpudrift.logs import info, trouble
 
 __all__ = ["RUN_FORMAT", "Outcome", "check_environment", "run_alerts"]
 
@@ -185,6 +186,10 @@ def run_alerts(
             gauges = Gauges(clock(), None if judged is None else len(judged), unsent)
             text = prometheus_text(now, settings.name, gauges, settings.prometheus.series)
             _expose(settings.prometheus, settings.name, text.encode(), failures, send)
+    for channel, why in failures.items():
+        trouble("alerts of %s: %s: not sent, kept for the next run: %s", settings.name, channel, why)
+    told = (settings.name, len(events), len(settings.channels), len(memory.state.alerts))
+    info("alerts of %s: %d new for %d channels, %d open, %d unsent", *told, sum(map(len, memory.waiting.values())))
     return Outcome(events, memory, failures, future, forgotten)
 
 

@@ -22,6 +22,7 @@ from gpudrift.judging.rules.reading import Given as Rules
 from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.thresholds import Thresholds as ReadThresholds
 from gpudrift.judging.verdicts import ALPHA, judge_comparison
+from gpudrift.logs import Clock, info
 from gpudrift.sources import CsvOptions
 from gpudrift.statistics.comparison import Comparison, compare_profiles
 from gpudrift.version import __version__
@@ -352,9 +353,13 @@ def compare(
         after = whole_profile(after, of_after, FitOptions(), columns, before)
     elif columns is not None:
         after = _selected(after, [name for name in columns if name in after.schema])
+    clock = Clock()
     comparison = compare_profiles(before, after)
     verdict = judge_comparison(comparison, thresholds=limits, alpha=alpha, named=columns or ())
     report = Report(comparison, verdict)
+    sides = (str(side.provenance.get("source", "a profile")) for side in (before, after))
+    told = (*sides, len(report.drifted), report.judged, len(comparison.schema_changes), clock)
+    info("compared %s with %s: %d of %d judged columns drifted, %d schema changes, in %s", *told)
     if 0 in (before.rows, after.rows) and report.judged == 0:
         raise ValueError(f"nothing could be compared: {report.why_nothing()}")
     return report

@@ -15,6 +15,7 @@ from gpudrift.judging.rules.evaluation import evaluate
 from gpudrift.judging.rules.reading import Given as Rules
 from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.rules.suggestions import suggested_rules
+from gpudrift.logs import Clock, info, many
 from gpudrift.sources import CsvOptions
 
 __all__ = ["check", "check_tables", "suggest_rules"]
@@ -105,7 +106,10 @@ def check_tables(
     current = counted(current, saved)
     if earliest is not None:
         earliest = current if same else counted(earliest, saved or current)
+    clock = Clock()
     found = evaluate(current, listed, before, first=earliest)
+    about = str(current.provenance.get("source", "a profile"))
+    info("checked %s by %s: %s, in %s", about, many(len(listed), "rule"), many(len(found), "finding"), clock)
     return found, [one for one in (current, before, earliest) if one is not None]
 
 

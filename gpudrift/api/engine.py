@@ -8,6 +8,7 @@ to the bit as from threads.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ from gpudrift.execution.settings import Settings
 from gpudrift.execution.threads import count_source, fit_source, profile_source
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.hiding import hidden
+from gpudrift.logs import LOGGER, Clock, info, many
 from gpudrift.sources import Field, Source, is_lake_table, is_parquet, is_query, is_uri, lies_on_gpu, open_source
 from gpudrift.windows.grouping import Grouping, GroupRequest
 
@@ -69,14 +71,72 @@ def opened_table(data: Any, settings: Settings) -> Iterator[Table]:
     is counted here. The backend is chosen where the data enters, of what counts there.
     """
     check_client(settings.client)
+    clock = Clock()
     if _is_dask_frame(data):
         with DaskCluster(with_client(settings)) as cluster:
-            yield _Frame(cluster, data)
+            yield _Told(_Frame(cluster, data), "a Dask DataFrame", None, clock)
     elif settings.client is not None and (_names_files(data) or is_lake_table(data)):
         with DaskCluster(settings) as cluster:
-            yield _Distant(cluster, open_files(cluster, data, settings))
+            files = open_files(cluster, data, settings)
+            yield _Told(_Distant(cluster, files), files.source.label, files.source, clock)
     else:
-        yield _Here(_opened_here(data, settings), settings, on_gpu=lies_on_gpu(data))
+        source = _opened_here(data, settings)
+        yield _Told(_Here(source, settings, on_gpu=lies_on_gpu(data)), source.label, source, clock)
+
+
+class _Told:
+    """A table, and what the log is told of it: what was opened, which backend counted what, how long it took."""
+
+    def __init__(self, table: Table, label: str, source: Source | None, clock: Clock) -> None:
+        self.table, self.label, self.source = table, label, source
+        if not LOGGER.isEnabledFor(logging.INFO):
+            return
+        facts = [many(len(table.types) if source is None else len(source.fields), "column")]
+        if source is not None:
+            facts += [many(len(source.files), "file")] if source.files else []
+            facts += ["rows not known before they are read" if source.rows is None else many(source.rows, "row")]
+            facts += [many(len(source.parts), "part")]
+        info("opened %s: %s, in %s", label, ", ".join(facts), clock)
+
+    @property
+    def types(self) -> dict[str, pa.DataType]:
+        return self.table.types
+
+    def fit(self, options: FitOptions, columns: Sequence[str] | None) -> Schema:
+        clock = Clock()
+        schema = self.table.fit(options, columns)
+        info("fitted %s of %s, in %s", many(len(schema), "column"), self.label, clock)
+        return schema
+
+    def profile(self, request: GroupRequest, options: FitOptions, columns: Sequence[str] | None) -> GroupedProfile:
+        clock = Clock()
+        return self._counted("fitted and counted", self.table.profile(request, options, columns), clock)
+
+    def count(self, schema: Schema, grouping: Grouping, columns: Sequence[str] | None) -> GroupedProfile:
+        clock = Clock()
+        return self._counted("counted", self.table.count(schema, grouping, columns), clock)
+
+    def plan(
+        self, schema: Schema | None, grouping: Grouping | GroupRequest, columns: Sequence[str] | None, *, fits: bool
+    ) -> TablePlan:
+        return self.table.plan(schema, grouping, columns, fits=fits)
+
+    def _counted(self, what: str, profile: GroupedProfile, clock: Clock) -> GroupedProfile:
+        if not LOGGER.isEnabledFor(logging.INFO):
+            return profile
+        facts = [many(int(profile.rows.sum()), "row"), many(len(profile.schema), "column")]
+        if self.source is not None:
+            facts.append(f"about {self._bytes(profile.schema.names) / 1e6:,.1f} MB in memory")
+        if profile.grouping:
+            facts.append(f"{len(profile.groups):,} windows and segments")
+        backend, why = (profile.provenance.get(name, "unknown") for name in ("backend", "backend_reason"))
+        info("%s %s: %s, in %s, by %s (%s)", what, self.label, ", ".join(facts), clock, backend, why)
+        return profile
+
+    def _bytes(self, names: Sequence[str]) -> int:
+        assert self.source is not None
+        there = {one.name for one in self.source.fields}
+        return sum(self.source.column_bytes(name) for name in names if name in there)
 
 
 @dataclass(frozen=True)

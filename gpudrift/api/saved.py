@@ -12,6 +12,7 @@ from gpudrift.counts.groups import GroupedProfile
 from gpudrift.counts.profiles import Profile
 from gpudrift.counts.sealed import WINDOWS_FORMAT, says_sealed
 from gpudrift.execution.settings import Settings
+from gpudrift.logs import info, many
 from gpudrift.places import is_uri
 from gpudrift.places.content import opened_place, place_label
 from gpudrift.sources import is_query, is_saved_profile, is_table_address
@@ -44,7 +45,13 @@ def load_if_saved(data: Any, settings: Settings | None = None) -> Any:
         if not distant:
             raise
         return data
-    return load_saved(text, options).with_provenance(source=place_label(text)) if saved else data
+    if not saved:
+        return data
+    loaded = load_saved(text, options).with_provenance(source=place_label(text))
+    rows = loaded.rows if isinstance(loaded, Profile) else int(loaded.rows.sum())
+    facts = many(rows, "row"), many(len(loaded.schema), "column")
+    info("opened saved profile %s: %s, %s", place_label(text), *facts)
+    return loaded
 
 
 def _is_saved_uri(uri: str, options: Mapping[str, Any] | None) -> bool:

@@ -27,6 +27,7 @@ from gpudrift.judging.rules.reading import read_rules, rule_bounds
 from gpudrift.judging.segment_calibration import BaselineCalibration, calibrate_baseline, segment_names
 from gpudrift.judging.verdicts import ALPHA
 from gpudrift.judging.windows import Monitoring
+from gpudrift.logs import Clock, info, many
 from gpudrift.places import is_uri
 from gpudrift.sources import CsvOptions
 from gpudrift.store.store import Added, Store
@@ -164,6 +165,7 @@ def monitor(
             known = before if opened is None else GroupedProfile.empty(opened.schema, opened.grouping)
             current = _counted(now, known, request, columns)
     _check_rows(before, current)
+    clock = Clock()
     touched: list[int] | None = None
     if store is not None:
         opened = opened or _made(store, current, of_store)
@@ -179,6 +181,11 @@ def monitor(
         judge=touched if since is None and last is None else judged_starts(current, since, last),
         named=columns or (),
         parameters=told,
+    )
+    drifted = sum(bool(window.drifted or window.in_segments) for window in found)
+    findings = sum(len(window.findings) for window in found)
+    info(
+        "monitored %s: %d with drift, %s, in %s", many(len(found), "window"), drifted, many(findings, "finding"), clock
     )
     if not len(found):
         raise ValueError(f"monitor: nothing could be judged: {found.why_nothing()}")

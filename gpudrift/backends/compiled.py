@@ -16,13 +16,14 @@ import hashlib
 import os
 import pickle
 import threading
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+from gpudrift.logs import warn
 
 __all__ = ["compiled"]
 
@@ -69,7 +70,7 @@ def _tell(topic: str, message: str) -> None:
         if topic in _told:
             return
         _told.add(topic)
-    warnings.warn(message, stacklevel=1)
+    warn(message)
 
 
 def _line(error: BaseException) -> str:

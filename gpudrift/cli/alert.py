@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gpudrift.cli.config import read_config
-from gpudrift.cli.options import EXIT_STATUS, check_output, complete_file, debug_option, split_gates, write_output
+from gpudrift.cli.options import EXIT_STATUS, check_output, complete_file, split_gates, talking_options, write_output
 from gpudrift.cli.results import read_result
 from gpudrift.cli.saying import FOUND, say, say_warning
 
@@ -74,8 +74,7 @@ _ALERT_GATES = ("new", "open", "retrain", "unsent")
     shell_complete=complete_file,
     help="Write what changed as JSON to the file OUT, or to standard output if OUT is -.",
 )
-@click.option("--quiet", is_flag=True, help="Print errors and warnings only.")
-@debug_option
+@talking_options
 def alert(
     report_path: str,
     *,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gpudrift.cli.options import check_output, complete_file, debug_option, json_option
+from gpudrift.cli.options import check_output, complete_file, json_option, talking_options
 from gpudrift.cli.saying import one_line_of, say
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ __all__ = ["bench"]
 )
 @click.option("--quick", is_flag=True, help="Use small columns, only to see that it works.")
 @json_option
-@debug_option
+@talking_options
 def bench(
     tables: tuple[str, ...],
     from_files: bool,
@@ -59,6 +59,8 @@ def bench(
     repeat: int,
     quick: bool,
     json_path: str | None,
+    *,
+    quiet: bool,
 ) -> int:
     """Count columns in memory (of the GPU where there is one), compared with a plain copy and other libraries.
 
@@ -95,10 +97,11 @@ def bench(
     check_output("--json", json_path, tables)
     own = backend if backend != "auto" else "cuda" if why_not_cuda() is None else "numba"
     chosen, _ = choose_backend(own)
+    silent = quiet or json_path == "-"
     if from_files:
-        found: FilesResult | Result = _bench_files(tables, chosen, threads, values, repeat, quick, json_path == "-")
+        found: FilesResult | Result = _bench_files(tables, chosen, threads, values, repeat, quick, silent)
     else:
-        found = _bench_memory(chosen, threads, values, parts, repeat, quick, json_path == "-")
+        found = _bench_memory(chosen, threads, values, parts, repeat, quick, silent)
     if json_path == "-":
         click.echo(json.dumps(found.document(), indent=1))  # names are ASCII here; `say` would spell line breaks out
     elif json_path is not None:

@@ -22,6 +22,7 @@ from gpudrift.cli.options import (
     planned,
     running_options,
     split_gates,
+    talking_options,
     write_output,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
@@ -200,8 +201,8 @@ def rules() -> None:
     shell_complete=complete_file,
     help="Kinds, bin edges and storage options; see 'gpudrift compare --help'.",
 )
-@debug_option
-def suggest(baseline: str, *, output: str | None, force: bool, config: str | None) -> int:
+@talking_options
+def suggest(baseline: str, *, output: str | None, force: bool, config: str | None, quiet: bool) -> int:
     """Write rules that BASELINE keeps with some margin, for you to review and edit.
 
     \b
@@ -217,7 +218,7 @@ def suggest(baseline: str, *, output: str | None, force: bool, config: str | Non
     storage = storage_options_of(options, "output")
     if output is not None and not force and holds(output, storage, lambda _: False) is False:
         raise click.UsageError(f"--output: {place!r} already exists and may have been edited (--force replaces it)")
-    with progress_bar(quiet=False) as progress:
+    with progress_bar(quiet) as progress:
         text = gpudrift.suggest_rules(
             baseline,
             kinds=options["kinds"],
@@ -234,5 +235,7 @@ def suggest(baseline: str, *, output: str | None, force: bool, config: str | Non
             say(line)
     else:
         write_output(output, options, lambda place, storage: write_place(place, text.encode(), storage))
+        if quiet:
+            return 0
         say(f"{place}: {sum('=' in line and line[0] not in '#[' for line in text.splitlines() if line)} rules")
     return 0

@@ -17,7 +17,6 @@ from gpudrift.cli.options import (
     check_outputs,
     columns_options,
     complete_file,
-    debug_option,
     html_option,
     json_option,
     opened_cluster,
@@ -27,6 +26,7 @@ from gpudrift.cli.options import (
     share_between,
     split_gates,
     split_names,
+    talking_options,
     write_output,
 )
 from gpudrift.cli.saying import FOUND, print_plan, progress_bar, say
@@ -162,8 +162,8 @@ def compare(
 @json_option
 @html_option
 @rows_option
-@debug_option
-def demo(json_path: str | None, html_path: str | None, rows: int) -> int:
+@talking_options
+def demo(json_path: str | None, html_path: str | None, rows: int, *, quiet: bool) -> int:
     """Compare hotel bookings of the second half of 2015 with those of the second half of 2016.
 
     The data ships with gpudrift: Antonio, de Almeida and Nunes, "Hotel booking demand datasets", Data in
@@ -174,12 +174,12 @@ def demo(json_path: str | None, html_path: str | None, rows: int) -> int:
     check_outputs(json_path, html_path, ())
     folder = files("gpudrift") / "data"
     before, after = folder / "hotel_bookings_2015.parquet", folder / "hotel_bookings_2016.parquet"
-    with as_file(before) as reference, as_file(after) as current, progress_bar(quiet=False) as progress:
+    with as_file(before) as reference, as_file(after) as current, progress_bar(quiet) as progress:
         report = gpudrift.compare(reference, current, progress=progress)
-    if json_path != "-":
+    if json_path != "-" and not quiet:
         say(f"$ gpudrift compare {reference.name} {current.name}")
         say("")
-    _write_report(report, json_path, html_path, quiet=False, rows=rows)
+    _write_report(report, json_path, html_path, quiet, rows)
     return 0
 
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from gpudrift.cli.config import read_config
-from gpudrift.cli.options import EXIT_STATUS, complete_file, debug_option
+from gpudrift.cli.options import EXIT_STATUS, complete_file, talking_options
 from gpudrift.cli.results import read_result, readable
 
 __all__ = ["explain"]
@@ -19,8 +19,8 @@ __all__ = ["explain"]
 @click.option(
     "--config", metavar="FILE.toml", shell_complete=complete_file, help="Read options of a store of RESULT from a file."
 )
-@debug_option
-def explain(result: str, column: str, *, config: str | None) -> int:
+@talking_options
+def explain(result: str, column: str, *, config: str | None, quiet: bool) -> int:
     """Explain what moved in COLUMN, from what to what, and which bins or categories carry it.
 
     RESULT is what 'gpudrift compare' or 'gpudrift monitor' wrote with --json; - is standard input.
@@ -31,6 +31,7 @@ def explain(result: str, column: str, *, config: str | None) -> int:
       gpudrift explain report.json lead_time
       gpudrift demo --json - | gpudrift explain - adr
     """  # noqa: D301 - \b is how click is told to keep lines as they are
+    del quiet  # the explanation is what was asked for
     from gpudrift.errors import UnknownColumnError
     from gpudrift.places.content import place_label
     from gpudrift.report.explanation import explain as explained

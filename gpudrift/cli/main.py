@@ -31,6 +31,7 @@ from gpudrift.cli.options import EXIT_STATUS
 from gpudrift.cli.saying import (
     FAILED,
     USAGE,
+    Loudness,
     is_of_output,
     one_line,
     one_line_of,
@@ -76,8 +77,9 @@ class _Commands(click.Group):
     def _status(self, arguments: list[str]) -> int:
         # Not click's own main: it turns a closed pipe into status 1, which here means that drift was found.
         try:
-            shown = showing_warnings("--quiet" in arguments, "--debug" in arguments)
-            with shown, writing(), self.make_context("gpudrift", arguments) as made:
+            loudness = Loudness()
+            shown = showing_warnings(loudness, "--debug" in arguments)
+            with shown, writing(), self.make_context("gpudrift", arguments, obj=loudness) as made:
                 status = self.invoke(made)
             return status if isinstance(status, int) else 0
         except click.exceptions.Exit as stop:

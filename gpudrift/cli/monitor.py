@@ -27,6 +27,7 @@ from gpudrift.cli.options import (
     share_between,
     split_gates,
     split_names,
+    talking_options,
     window_time,
     windows_asked,
     windows_options,
@@ -276,7 +277,7 @@ _store_options = joined_options(
             shell_complete=complete_file,
             help="Storage options; see 'gpudrift compare --help'.",
         ),
-        debug_option,
+        talking_options,
     ]
 )
 _dry_run = click.option("--dry-run", is_flag=True, help="Change nothing; print what would be done.")
@@ -287,11 +288,12 @@ _dry_run = click.option("--dry-run", is_flag=True, help="Change nothing; print w
 @click.option("--since", metavar="TIME", callback=window_time, help="Only windows from this one on.")
 @click.option("--before", metavar="TIME", callback=window_time, help="Only windows before this one.")
 @_store_options
-def list_windows(folder: str, *, since: str | None, before: str | None, config: str | None) -> int:
+def list_windows(folder: str, *, since: str | None, before: str | None, config: str | None, quiet: bool) -> int:
     """List the windows of a store with their rows, files and batches.
 
     Every file is read and verified.
     """
+    del quiet  # the list is what was asked for
     from gpudrift.report.text import counted
 
     opened = _open(folder, config)
@@ -328,7 +330,7 @@ def _say_what(opened: Store) -> None:
 @click.option("--before", metavar="TIME", callback=window_time, help="Only windows before this one.")
 @_dry_run
 @_store_options
-def compact(folder: str, *, before: str | None, dry_run: bool, config: str | None) -> int:
+def compact(folder: str, *, before: str | None, dry_run: bool, config: str | None, quiet: bool) -> int:
     """Merge the files of each window into one.
 
     A batch in a merged window can no longer be replaced.
@@ -344,6 +346,8 @@ def compact(folder: str, *, before: str | None, dry_run: bool, config: str | Non
         planned_ones = [one for one in found if one[1] > 1]
     else:
         planned_ones = [(one.window, one.files, one.batches) for one in opened.compact(before)]
+    if quiet and not dry_run:
+        return 0
     word = "would be merged" if dry_run else "merged"
     for start, files, batches in planned_ones:
         say(f"{opened.label(start)}: {counted(files, 'file')} {word}, from {_batches(batches)}")
@@ -363,7 +367,7 @@ def compact(folder: str, *, before: str | None, dry_run: bool, config: str | Non
 )
 @_dry_run
 @_store_options
-def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None) -> int:
+def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None, quiet: bool) -> int:
     """Delete old windows permanently.
 
     Later batches do not bring them back. Rows without a time are kept.
@@ -374,6 +378,8 @@ def retain(folder: str, *, keep_from: str, dry_run: bool, config: str | None) ->
     limit = _start(opened, keep_from)
     old = [start for start in opened.windows() if NO_TIME != start < limit]
     deleted = old if dry_run else opened.retain(limit)
+    if quiet and not dry_run:
+        return 0
     for start in deleted:
         say(f"{opened.label(start)}: {'would be deleted' if dry_run else 'deleted'}")
     if not deleted:

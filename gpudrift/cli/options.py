@@ -13,7 +13,7 @@ import click
 
 import gpudrift
 from gpudrift.cli.config import calls_options, storage_options_of
-from gpudrift.cli.saying import showing_warnings
+from gpudrift.cli.saying import Loudness, showing_log, showing_warnings
 from gpudrift.hiding import shown_address
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ __all__ = [
     "share_between",
     "split_gates",
     "split_names",
+    "talking_options",
     "window_time",
     "windows_asked",
     "windows_options",
@@ -86,6 +87,46 @@ def complete_folder(_context: click.Context, _option: click.Parameter, incomplet
 
 
 debug_option = click.option("--debug", is_flag=True, expose_value=False, help="Print a traceback on errors.")
+
+
+def _hear_quiet(context: click.Context, _option: click.Parameter, quiet: bool) -> bool:
+    _loudness_of(context).quiet |= quiet
+    _check_loudness(context)
+    return quiet
+
+
+def _hear_verbose(context: click.Context, _option: click.Parameter, times: int) -> None:
+    _loudness_of(context).verbose = times
+    _check_loudness(context)
+    if times:
+        context.with_resource(showing_log("DEBUG" if times > 1 else "INFO"))
+
+
+def _loudness_of(context: click.Context) -> Loudness:
+    return context.ensure_object(Loudness)
+
+
+def _check_loudness(context: click.Context) -> None:
+    asked = _loudness_of(context)
+    if asked.quiet and asked.verbose:
+        raise click.UsageError("--quiet and --verbose exclude each other")
+
+
+talking_options = joined_options(
+    [
+        click.option("-q", "--quiet", is_flag=True, callback=_hear_quiet, help="Print errors only."),
+        click.option(
+            "-v",
+            "--verbose",
+            count=True,
+            expose_value=False,
+            callback=_hear_verbose,
+            help="Log what is done to standard error; -vv logs the parts of the work, too.",
+        ),
+        debug_option,
+    ]
+)
+"""How much every command says; the command gets ``quiet``, and prints only what was asked for if it is true."""
 
 rows_option = click.option(
     "--rows", type=click.IntRange(1), default=20, metavar="N", show_default=True, help="Number of columns to print."
@@ -158,8 +199,7 @@ running_options = joined_options(
         click.option(
             "--dry-run", is_flag=True, help="Count nothing; print the tasks, bytes, memory and time it would take."
         ),
-        click.option("--quiet", is_flag=True, help="Print errors only."),
-        debug_option,
+        talking_options,
     ]
 )
 

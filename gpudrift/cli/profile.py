@@ -17,11 +17,11 @@ from gpudrift.cli.options import (
     check_replaced,
     columns_options,
     complete_file,
-    debug_option,
     opened_cluster,
     planned,
     running_options,
     split_names,
+    talking_options,
     windows_asked,
     windows_options,
     write_output,
@@ -145,12 +145,13 @@ def profile(
     shell_complete=complete_file,
     help="Storage options; see 'gpudrift compare --help'.",
 )
-@debug_option
-def info(profile_path: str | None, *, config: str | None) -> int:
+@talking_options
+def info(profile_path: str | None, *, config: str | None, quiet: bool) -> int:
     """Show versions, cores, memory, and which backend would be used and why.
 
     With a saved PROFILE, of a table or of its windows, describe that instead.
     """
+    del quiet  # all of it is what was asked for
     options = read_config(config)
     if profile_path is not None:
         from gpudrift.api.saved import load_saved

@@ -15,9 +15,9 @@ from gpudrift.cli.options import (
     EXIT_STATUS,
     check_outputs,
     complete_file,
-    debug_option,
     html_option,
     rows_option,
+    talking_options,
     window_time,
     write_output,
 )
@@ -59,8 +59,7 @@ Document = Mapping[str, Any]
 @click.option(
     "--windows", type=click.IntRange(1), default=10, metavar="N", show_default=True, help="Number of windows to print."
 )
-@click.option("--quiet", is_flag=True, help="Print errors and warnings only.")
-@debug_option
+@talking_options
 def report(
     result: str,
     *,

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ __all__ = [
     "FOUND",
     "LONGEST_MESSAGE",
     "USAGE",
+    "Loudness",
     "how_far",
     "is_of_output",
     "one_line",
@@ -36,6 +38,7 @@ __all__ = [
     "say_error",
     "say_traceback",
     "say_warning",
+    "showing_log",
     "showing_warnings",
     "writing",
 ]
@@ -107,8 +110,43 @@ def say_warning(message: str) -> None:
         click.echo(f"gpudrift: warning: {plain(hidden(one_line_of(message)), LONGEST_MESSAGE)}", err=True)
 
 
+@dataclass
+class Loudness:
+    """How much a command shall say, as far as its options are read already."""
+
+    quiet: bool = False
+    verbose: int = 0
+
+
 @contextmanager
-def showing_warnings(quiet: bool, debug: bool) -> Iterator[None]:
+def showing_log(level: str) -> Iterator[None]:
+    """Print the log of the package on standard error: what is of that level, or above."""
+    import logging
+
+    from gpudrift.logs import LOGGER, WARNED
+    from gpudrift.report.text import plain
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if getattr(record, WARNED, False):
+                return  # it is shown as a warning
+            moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created))
+            line = f"{moment} {record.levelname.lower()}: {record.getMessage()}"
+            with suppress(OSError, ValueError):
+                click.echo(plain(hidden(line), encoding=getattr(sys.stderr, "encoding", None) or "utf-8"), err=True)
+
+    handler, before = Shown(), LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(level)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(before)
+
+
+@contextmanager
+def showing_warnings(quiet: bool | Loudness, debug: bool) -> Iterator[None]:
     """Print warnings of this package as one line each, and those of other libraries only for debugging.
 
     Dask warns in tables, and of packages that nobody asked about.
@@ -118,7 +156,8 @@ def showing_warnings(quiet: bool, debug: bool) -> Iterator[None]:
     package = Path(gpudrift.__file__).parent
 
     def show(message: Warning | str, category: type[Warning], filename: str, *_: Any, **__: Any) -> None:
-        if debug or (not quiet and package in Path(filename).parents):
+        silent = quiet.quiet if isinstance(quiet, Loudness) else quiet
+        if debug or (not silent and package in Path(filename).parents):
             say_warning(str(message))
 
     with warnings.catch_warnings():

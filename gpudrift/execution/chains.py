@@ -34,6 +34,7 @@ from gpudrift.execution.tasks import (
     recounted,
     runs_of,
 )
+from gpudrift.logs import detail, many
 from gpudrift.sources import Part, Source
 from gpudrift.windows.numbering import GroupNumbering
 
@@ -68,6 +69,10 @@ class _Chain:
     @property
     def finished(self) -> bool:
         return self.done == len(self.runs)
+
+
+def _how_far(chain: _Chain) -> tuple[str, int, int]:
+    return many(len(chain.piece.schema), "column"), chain.done, len(chain.runs)
 
 
 class Chains:
@@ -108,7 +113,9 @@ class Chains:
                         break
                     for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                         chain = waiting.pop(future)
-                        self.tally.add(future.result() * len(chain.piece.schema))
+                        rows = future.result()
+                        detail("counted %s rows of %s, run %d of %d", f"{rows:,}", *_how_far(chain))
+                        self.tally.add(rows * len(chain.piece.schema))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise

@@ -44,6 +44,7 @@ from gpudrift.execution.settings import Settings, Timing
 from gpudrift.execution.tasks import Fitted, HeldGroups, count_batches, count_stream, gathered
 from gpudrift.fitting.columns import FitOptions
 from gpudrift.fitting.samples import Sampled, chunks_of, sample_blocks
+from gpudrift.logs import detail, many
 from gpudrift.sources import Field, Part, Source, width_of
 from gpudrift.windows.grouping import WHOLE, Grouping, GroupRequest, Segment
 from gpudrift.windows.segments import frequent_segments
@@ -264,6 +265,8 @@ class _Held:
 
             def keep(place: int, state: State) -> None:
                 states[place] = state
+                size = many(self.source.rows or 0, "row"), many(len(state.schema), "column")
+                detail("fitted and counted %s of %s, block %d", *size, place + 1)
                 self.tally.add((self.source.rows or 0) * len(state.schema))
 
             run_tasks(tasks, pool, keep)

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from gpudrift.files import check_writable, write_whole
 from gpudrift.hiding import hidden
+from gpudrift.logs import info
 from gpudrift.places import is_uri
 from gpudrift.places.patience import answer_time, transfer_time, within
 from gpudrift.places.trouble import is_denial, named
@@ -145,13 +146,14 @@ def write_place(given: Place, content: bytes, options: Options = None) -> None:
     path = _local(text)
     if path is not None:
         write_whole(path, content)
-        return
-    library, place, secrets = _opened_for_writing(text, options)
-    with named(hidden(text), secrets, "write", OSError):
-        try:
-            within(transfer_time(len(content)), put_whole, library, place, content)
-        except NotImplementedError:
-            raise OSError(_only_read(text)) from None
+    else:
+        library, place, secrets = _opened_for_writing(text, options)
+        with named(hidden(text), secrets, "write", OSError):
+            try:
+                within(transfer_time(len(content)), put_whole, library, place, content)
+            except NotImplementedError:
+                raise OSError(_only_read(text)) from None
+    info("wrote %s: %s bytes", place_label(given), f"{len(content):,}")
 
 
 def check_place(given: Place, options: Options = None) -> None:

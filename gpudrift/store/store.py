@@ -36,6 +36,7 @@ from typing import Any, Literal, overload
 from gpudrift.columns.schema import Schema
 from gpudrift.counts.groups import GroupedProfile
 from gpudrift.hiding import short
+from gpudrift.logs import info
 from gpudrift.store.adding import Added, add_batch
 from gpudrift.store.commits import begin, newest_commit, path_of
 from gpudrift.store.compaction import Compacted, compact_windows
@@ -229,7 +230,14 @@ class Store:
         ValueError
             If the batch has changed in a window that was compacted.
         """
-        return add_batch(self._layout, profile, batch)
+        added = add_batch(self._layout, profile, batch)
+        info(
+            "store %s: batch %s: %d windows written, %d removed, %d unchanged, %d too old",
+            self.storage.label,
+            added.batch,
+            *map(len, (added.written, added.removed, added.unchanged, added.too_old)),
+        )
+        return added
 
     def compact(self, before: int | str | None = None) -> list[Compacted]:
         """Join the batches of each window into one file, which still lists their names.

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 
 from gpudrift.execution.cluster.graph import Cluster
+from gpudrift.logs import warn
 from gpudrift.places.trouble import named
 from gpudrift.sources import CsvOptions, Found, find_source, is_uri
 from gpudrift.sources.datafile import SECOND, File, state_of
@@ -168,10 +168,9 @@ class OwnView:
         self.thread.join(seconds)
         if self.thread.is_alive():
             self.thread = None
-            warnings.warn(
+            warn(
                 f"{label!r} does not answer this process within {seconds:.0f} s: what it sees there is not compared "
-                "with what the workers see",
-                stacklevel=1,
+                "with what the workers see"
             )
         return self.listed if self.listed is not None and self.listed.files else None
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 import uuid
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -30,6 +29,7 @@ from gpudrift.execution.cluster.graph import Tally, TaskName, schema_bytes
 from gpudrift.execution.cluster.worker import RESOURCE, OutOfMemory, Work, answer, gpu_plugin, version_trouble
 from gpudrift.execution.settings import Settings
 from gpudrift.hiding import hidden, shown_address
+from gpudrift.logs import warn
 from gpudrift.version import __version__
 
 __all__ = ["DaskCluster"]
@@ -78,10 +78,7 @@ class DaskCluster:
             self.client.register_plugin(gpu_plugin())
         self.known = set(self.client.nthreads())
         if not self.known:
-            warnings.warn(
-                f"{hidden(self.client.scheduler.address)} has no workers yet: the work waits for them",
-                stacklevel=4,
-            )
+            warn(f"{hidden(self.client.scheduler.address)} has no workers yet: the work waits for them")
         self.client.subscribe_topic(self.topic, lambda event: self.queue.put(event[1]))
         return self
 
@@ -361,16 +358,15 @@ class DaskCluster:
     def _say_once(self, message: str) -> None:
         if message not in self.said:
             self.said.add(message)
-            warnings.warn(message, stacklevel=1)
+            warn(message)
 
     def _look_for_gpus(self, results: int) -> None:
         """Say so when tasks wait for a GPU that no worker has any more; Dask waits in silence, and forever."""
         if not any(one.get("resources", {}).get(RESOURCE) for one in self._workers().values()):
             address = hidden(self.client.scheduler.address)
-            warnings.warn(
+            warn(
                 f"no worker of {address} has a GPU, and {results:,} results wait for one: start a worker there "
-                f"(dask cuda worker {address}), or end this and run with the backend numba",
-                stacklevel=1,
+                f"(dask cuda worker {address}), or end this and run with the backend numba"
             )
 
     def result(self, future: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from gpudrift.execution.cluster.graph import SMALL_SHARE, Cluster, Tally, TaskNa
 from gpudrift.execution.cuts import BYTES_PER_SLOT, FAN_IN, column_slots
 from gpudrift.execution.tasks import Fitted
 from gpudrift.fitting.columns import FitOptions
+from gpudrift.logs import warn
 from gpudrift.sources import Field, open_source
 from gpudrift.windows.grouping import Grouping, GroupRequest
 
@@ -172,8 +172,7 @@ def _warn_of_small_partitions(cluster: Cluster, partitions: int, fitted: Fitted)
     else:
         slots = sum(column_slots([Field(name, None) for name in schema.names], schema))
         advice = f"repartition(partition_size='{BYTES_PER_SLOT * slots / 1e6:,.0f}MB') makes it less than 1 %"
-    warnings.warn(
+    warn(
         f"results are {share:.1%} of the bytes that were counted, because the partitions of {FRAME} are small "
-        f"({each:,.1f} MB each){', ' if grouping else ': '}{advice}",
-        stacklevel=2,
+        f"({each:,.1f} MB each){', ' if grouping else ': '}{advice}"
     )

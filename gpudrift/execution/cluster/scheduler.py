@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 from gpudrift.backends import why_not_cuda
 from gpudrift.hiding import HIDDEN, hidden, shown_address, uri_secrets
+from gpudrift.logs import warn
 
 __all__ = ["open_cluster"]
 
@@ -161,7 +161,7 @@ def _on_local_gpus(backend: str) -> bool:
     if why is not None and backend == "cuda":
         raise ValueError(f"backend 'cuda': {why}")
     if why is not None:
-        warnings.warn(f"the GPU of this machine is not used: {why}", stacklevel=1)
+        warn(f"the GPU of this machine is not used: {why}")
     return why is None
 
 
