@@ -113,7 +113,8 @@ def test_findings_that_nobody_can_have_written_are_refused(tmp_path, entry):
     made = {"kind": "drift", "rule": "mean", "column": "x", "severity": "major", "reason": "moved"} | entry
     path = tmp_path / "found.json"
     path.write_text(json.dumps({"format": "gpudrift/findings/1", "created": "2026-11-23T00:00:00", "findings": [made]}))
-    assert "not a readable report" in fails("alert", path, "--state", tmp_path / "state", status=FAILED)
+    expected = "invalid JSON: Infinity is no JSON" if "limit" in entry else "not a readable report"
+    assert expected in fails("alert", path, "--state", tmp_path / "state", status=FAILED)
     assert not (tmp_path / "state").exists()
 
 
