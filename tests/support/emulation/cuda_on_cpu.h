@@ -49,12 +49,14 @@ struct Fiber {
     Index thread;
     State state = READY;
     int line = 0;  // where it waits
-    uint64_t offered = 0;
+    uint64_t offered[2] = {0, 0};
+    int turn = 0;
 };
 
 const size_t STACK = 64 << 10;
 
 inline std::vector<Fiber> fibers;
+inline std::vector<char*> stacks;  // kept from one launch to the next: they take longer to get than to use
 inline Fiber* current = nullptr;
 inline Fiber scheduler;
 inline Index block_index, block_size, grid_size;
@@ -137,7 +139,8 @@ inline void wait(State state, int line)
     leave();
 }
 
-/* All lanes of a warp offer a value, all read another's, and none offers again before all have read. */
+/* All lanes of a warp offer a value and all read another's. They offer in two places by turns: who is one shuffle ahead
+   of the others cannot go on before they come, so nothing is overwritten that somebody has yet to read. */
 template <class T>
 T shuffle_xor(unsigned mask, T value, int distance, int line)
 {
@@ -146,12 +149,12 @@ T shuffle_xor(unsigned mask, T value, int distance, int line)
         std::abort();
     }
     static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves 8 bytes at most");
-    std::memcpy(&current->offered, &value, sizeof(T));
+    const int turn = current->turn ^= 1;
+    std::memcpy(&current->offered[turn], &value, sizeof(T));
     wait(IN_WARP, line);
     const size_t self = current - fibers.data(), partner = (self & ~size_t(31)) | ((self ^ distance) & 31);
     if (partner < fibers.size())
-        std::memcpy(&value, &fibers[partner].offered, sizeof(T));
-    wait(IN_WARP, -line);
+        std::memcpy(&value, &fibers[partner].offered[turn], sizeof(T));
     return value;
 }
 
@@ -222,9 +225,11 @@ inline std::string launch(
     grid_size = grid;
     block_size = {threads, 1, 1};
     fibers.assign(threads, Fiber());
+    while (stacks.size() < threads)
+        stacks.push_back(static_cast<char*>(std::aligned_alloc(16, STACK)));
     for (unsigned at = 0; at < threads; ++at) {
         fibers[at].thread = {at, 0, 0};
-        fibers[at].stack = static_cast<char*>(std::aligned_alloc(16, STACK));
+        fibers[at].stack = stacks[at];
     }
     std::string error;
     const size_t blocks = size_t(grid.x) * grid.y * grid.z;
@@ -238,8 +243,6 @@ inline std::string launch(
         error = run_block(order, random);
         std::free(shared_memory);
     }
-    for (Fiber& fiber : fibers)
-        std::free(fiber.stack);
     return error;
 }
 
