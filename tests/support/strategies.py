@@ -12,6 +12,7 @@ import datetime
 import decimal
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -115,6 +116,7 @@ def texts() -> st.SearchStrategy[str]:
     return st.one_of(st.sampled_from(named), st.text(st.characters(codec="utf-8"), max_size=8))
 
 
+@cache
 def values(type: pa.DataType) -> st.SearchStrategy:
     """Python values of an Arrow type that ``build`` turns into an array: no nulls."""
     if pa.types.is_floating(type):
@@ -156,15 +158,38 @@ def build(rows: Sequence, type: pa.DataType) -> pa.Array:
 # --- columns and tables -----------------------------------------------------------------------------------
 
 
+@cache
+def pools(type: pa.DataType) -> st.SearchStrategy[list]:
+    """What a column of a type is made of.
+
+    One strategy for each type: Hypothesis examines every new one, which takes longer than to draw from it.
+    """
+    return st.just([]) if pa.types.is_null(type) else st.lists(values(type), max_size=12)
+
+
+@cache
+def cuts(rows: int, most: int = 3) -> st.SearchStrategy[list[int]]:
+    """Where some rows are cut, at most so often, in any order."""
+    return st.lists(st.integers(0, rows), max_size=most)
+
+
+@cache
+def bytes_of(length: int) -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=length, max_size=length)
+
+
+UP_TO_3, BOOLEANS = st.integers(0, 3), st.booleans()
+
+
 @st.composite
 def arrays(draw: Callable, type: pa.DataType, rows: int) -> pa.Array:
     """A valid array of a type: nulls or none, ties, behind an offset or not."""
-    extra = draw(st.integers(0, 3))
+    extra = draw(UP_TO_3)
     length = rows + 2 * extra
-    pool = draw(st.lists(values(type), max_size=12)) if not pa.types.is_null(type) else []
-    has_nulls = draw(st.booleans()) or not pool
+    pool = draw(pools(type))
+    has_nulls = draw(BOOLEANS) or not pool
     choices = [*pool, None] if has_nulls else pool
-    picks = [byte % len(choices) for byte in draw(st.binary(min_size=length, max_size=length))]
+    picks = [byte % len(choices) for byte in draw(bytes_of(length))]
     if pa.types.is_dictionary(type):
         # Codes of our own: unused entries, any order, so that a value has another code in another chunk.
         entries = draw(st.permutations(list(dict.fromkeys(pool))))
@@ -197,29 +222,31 @@ def spread_arrays(draw: Callable, type: pa.DataType, rows: int) -> pa.Array:
 @st.composite
 def chunked_arrays(draw: Callable, type: pa.DataType, rows: int) -> pa.ChunkedArray:
     """A valid column of a type in one chunk or several, empty ones included, each with its own offset."""
-    cuts = sorted(draw(st.lists(st.integers(0, rows), max_size=3)))
-    bounds = [0, *cuts, rows]
+    bounds = [0, *sorted(draw(cuts(rows))), rows]
     chunks = []
     for start, stop in pairwise(bounds):
-        spread = pa.types.is_floating(type) and draw(st.integers(0, 3)) == 0
+        spread = pa.types.is_floating(type) and draw(UP_TO_3) == 0
         chunks.append(draw((spread_arrays if spread else arrays)(type, stop - start)))
     return pa.chunked_array(chunks, type)
 
 
-@st.composite
 def tables(
-    draw: Callable,
     types: Sequence[pa.DataType] = TYPES,
     min_rows: int = 0,
     max_rows: int = 200,
     min_columns: int = 1,
     max_columns: int = 5,
-) -> pa.Table:
+) -> st.SearchStrategy[pa.Table]:
     """A small valid table: columns ``c0``, ``c1``, … of any of the types, their chunks not aligned."""
     few = min(max_rows, max(min_rows, 5))
-    rows = draw(st.one_of(st.integers(min_rows, few), st.integers(min_rows, max_rows)))
-    kinds = draw(st.lists(st.sampled_from(types), min_size=min_columns, max_size=max_columns))
-    return pa.table({f"c{i}": draw(chunked_arrays(kind, rows)) for i, kind in enumerate(kinds)})
+    rows = st.one_of(st.integers(min_rows, few), st.integers(min_rows, max_rows))
+    return _tables(rows, st.lists(st.sampled_from(types), min_size=min_columns, max_size=max_columns))
+
+
+@st.composite
+def _tables(draw: Callable, sizes: st.SearchStrategy[int], kinds: st.SearchStrategy[list[pa.DataType]]) -> pa.Table:
+    rows = draw(sizes)
+    return pa.table({f"c{i}": draw(chunked_arrays(kind, rows)) for i, kind in enumerate(draw(kinds))})
 
 
 @st.composite
@@ -229,18 +256,16 @@ def like(draw: Callable, table: pa.Table, max_rows: int = 200) -> pa.Table:
     return pa.table({field.name: draw(chunked_arrays(field.type, rows)) for field in table.schema})
 
 
-@st.composite
-def pairs(draw: Callable, **options) -> tuple[pa.Table, pa.Table]:
+def pairs(**options) -> st.SearchStrategy[tuple[pa.Table, pa.Table]]:
     """Two tables of the same columns and types; options as for ``tables``."""
-    reference = draw(tables(**options))
-    return reference, draw(like(reference, options.get("max_rows", 200)))
+    most = options.get("max_rows", 200)
+    return tables(**options).flatmap(lambda reference: st.tuples(st.just(reference), like(reference, most)))
 
 
 @st.composite
 def partitions(draw: Callable, table: pa.Table, max_cuts: int = 5) -> list[pa.Table]:
     """Random cuts of a table into pieces, empty ones included: together they are the table again."""
-    cuts = draw(st.lists(st.integers(0, table.num_rows), max_size=max_cuts))
-    bounds = [0, *sorted(cuts), table.num_rows]
+    bounds = [0, *sorted(draw(cuts(table.num_rows, max_cuts))), table.num_rows]
     return [table.slice(start, stop - start) for start, stop in pairwise(bounds)]
 
 
