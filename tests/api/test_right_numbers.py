@@ -25,7 +25,7 @@ from gpudrift.columns.schema import point_bins
 from gpudrift.statistics import distances
 from gpudrift.statistics.comparison import compare_profiles
 
-ROWS = int(os.environ.get("GPUDRIFT_ZOO_ROWS", "300000"))
+ROWS = int(os.environ.get("GPUDRIFT_ZOO_ROWS", "180000"))
 EVERY = int(os.environ.get("GPUDRIFT_TABLES_EVERY", "120"))
 """Of the very wide tables (785 to 22,287 columns), every so-many-th column; 1 takes them all."""
 
