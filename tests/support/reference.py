@@ -203,10 +203,13 @@ def wasserstein_exact(a, b) -> Fraction | None:
     if not a or not b:
         return None
     steps = _steps(a, b)
-    total = Fraction(0)
-    for (x, below_a, below_b), (y, _, _) in pairwise(steps):
-        total += abs(below_a * len(b) - below_b * len(a)) * (Fraction(y) - Fraction(x))
-    return total / (len(a) * len(b))
+    ratios = [x.as_integer_ratio() for x, _, _ in steps]
+    unit = math.lcm(*{denominator for _, denominator in ratios})  # whole numbers of it: sums of fractions take longer
+    places = [numerator * (unit // denominator) for numerator, denominator in ratios]
+    total = 0
+    for (x, y), (_, below_a, below_b) in zip(pairwise(places), steps, strict=False):
+        total += abs(below_a * len(b) - below_b * len(a)) * (y - x)
+    return Fraction(total, len(a) * len(b) * unit)
 
 
 def _steps(a: list, b: list) -> list[tuple[float | int, int, int]]:

@@ -47,6 +47,7 @@ def parts(form: str) -> tuple[pa.Table, dict[str, Any]]:
 def assert_refused(place: Path, form: str, content: bytes | None = None) -> str:
     """Give the line that it is refused with."""
     if content is not None:
+        place.unlink(missing_ok=True)  # a file that is written over goes to the disk at once, and that takes its time
         place.write_bytes(content)
     with pytest.raises(ValueError, match=": ") as caught:
         FORMATS[form].load(place)

@@ -96,14 +96,14 @@ def first_instant(date: dt.date, zone: str | None) -> int:
     second = (midnight - EPOCH) // SECOND
     if zone is None:
         return second
-    # Quarter by quarter of an hour from a day before; then second by second.
+    # Quarter by quarter of an hour from a day before; then by half a minute, since clocks that were put back a minute
+    # after midnight show it twice; then second by second.
     second -= 86_400
-    while shown(second, zone) < midnight:
-        second += 900
-    second -= 900
-    while shown(second, zone) < midnight:
-        second += 1
-    return second
+    for step in (900, 30, 1):
+        while shown(second, zone) < midnight:
+            second += step
+        second -= step
+    return second + 1
 
 
 def expected_start(second: int, every: Every, zone: str | None) -> int | None:
