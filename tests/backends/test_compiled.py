@@ -74,7 +74,7 @@ def test_a_damaged_file_is_named_set_aside_and_made_anew(cache, ending, damage):
     assert use() == ([], True)
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.data())
 def test_no_flipped_bit_is_run(cache, data):
     file = file_of(cache, data.draw(st.sampled_from(["nbi", "nbc"])))

@@ -39,7 +39,7 @@ def run(*arguments: str) -> None:
     assert ended.value.code == 0
 
 
-@pytest.mark.parametrize("backend", ["numba", "numpy"])
+@pytest.mark.parametrize("backend", ["numba", pytest.param("numpy", marks=pytest.mark.slow)])
 def test_on_cores(capsys, tmp_path, backend):
     path = tmp_path / "bench.json"
     run("--quick", "--repeat", "1", "--backend", backend, "--json", str(path))

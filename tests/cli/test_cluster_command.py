@@ -178,14 +178,13 @@ def without_time(outcome: Outcome) -> dict[str, Any]:
     return {name: value for name, value in outcome.document.items() if name != "created"}
 
 
-@pytest.mark.parametrize("where", ["address", "file"])
 @pytest.mark.parametrize(
-    ("pair", "gate", "status"),
+    ("pair", "gate", "status", "where"),
     [
-        ("a b", "drift", FOUND),
-        ("a same", "drift,schema", DONE),
-        ("a other", "schema", FOUND),
-        ("base.profile b", "drift", 1),
+        ("a b", "drift", FOUND, "address"),
+        ("a same", "drift,schema", DONE, "file"),
+        ("a other", "schema", FOUND, "address"),
+        ("base.profile b", "drift", FOUND, "file"),
     ],
 )
 def test_reports_and_statuses_are_those_of_threads(cluster, scheduler_file, folder, where, pair, gate, status):

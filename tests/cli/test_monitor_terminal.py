@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.cells import cell_len
 from rich.console import Console
-from support.command import DONE, FOUND, run
+from support.command import DONE, FOUND, run, strict_json
 from support.example_document import HOSTILE_NAMES
 from support.monitored import AFTER, FEW, MONITORING, drawn, made_up
 
@@ -155,13 +155,13 @@ def test_nothing_found_is_green_and_short(document):
     drawn(made_up(changed, windows=[]))
 
 
-def test_calibrated_thresholds_are_said_in_the_legend(bookings):
+def test_calibrated_thresholds_are_said_in_the_legend(bookings, tmp_path):
     common = ("monitor", bookings / "base", AFTER, *FEW, "--thresholds", "calibrated", "--rate", "0.1")
-    out = run(*common).out
+    out = run(*common, "--json", tmp_path / "made.json").out
     assert "thresholds calibrated  on the baseline's windows:  10 % false alarms (quantile)" in out
     assert "reached there" in out
     assert "2 of 2 segments on their own windows" in out
-    made = run(*common, "--json", "-").document
+    made = strict_json((tmp_path / "made.json").read_text())
     MONITORING.validate(made)
     calibration = made["parameters"]["calibration"]
     told = calibration["segments"]

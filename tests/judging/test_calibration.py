@@ -494,6 +494,7 @@ def test_benchmark_of_false_alarms(tmp_path):
     assert printed.count(f"under {tmp_path}") == 9
 
 
+@pytest.mark.slow
 def test_example(tmp_path):
     printed = run("examples/calibrated_thresholds.py", tmp_path)
     assert "calibrated from 26 weeks" in printed

@@ -197,8 +197,8 @@ def test_schema_findings_come_one_a_line_and_are_capped() -> None:
     lines = drawn(example_document() | {"schema": many})
     assert "  … and 1,224 more" in lines
     assert sum(line.startswith("  + c") for line in lines) == 10
-    lines = drawn(example_document() | {"schema": many}, verbose=True)
-    assert sum(line.startswith("  + c") for line in lines) == 1234
+    lines = drawn(example_document() | {"schema": many[:60]}, verbose=True)
+    assert sum(line.startswith("  + c") for line in lines) == 60
     assert "Schema" not in drawn(example_document() | {"schema": []})
 
 

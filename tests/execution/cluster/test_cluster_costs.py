@@ -411,16 +411,19 @@ def test_many_parts_in_five_blocks_are_small_tasks(client, tmp_path, monkeypatch
 # --- tasks that are planned ------------------------------------------------------------------------------------------
 
 
+WHICH = ("current", "held", "sampled", "csv")
+PLANNED = [("whole", None), ("weeks", ["real", "key"]), ("windows", None), ("whole", ["real", "key"])]
+QUICK = [("current", *PLANNED[0]), ("held", *PLANNED[1]), ("sampled", *PLANNED[0]), ("csv", *PLANNED[1])]
+
+
 @pytest.mark.parametrize(
-    ("kind", "columns"),
+    ("which", "kind", "columns"),
     [
-        ("whole", None),
-        ("weeks", ["real", "key"]),
-        pytest.param("windows", None, marks=pytest.mark.slow),
-        pytest.param("whole", ["real", "key"], marks=pytest.mark.slow),
+        pytest.param(which, *one, marks=[] if (which, *one) in QUICK else pytest.mark.slow)
+        for which in WHICH
+        for one in PLANNED
     ],
 )
-@pytest.mark.parametrize("which", ["current", "held", "sampled", "csv"])
 def test_as_many_tasks_as_planned_run_on_a_cluster(
     client, small, counted, tmp_path, fine, monkeypatch, which, kind, columns
 ):
@@ -439,8 +442,8 @@ def test_as_many_tasks_as_planned_run_on_a_cluster(
     assert described(made)["tasks"] == len(recorder.given) == planned
 
 
-@pytest.mark.parametrize("kind", ["whole", "windows", "weeks"])
-@pytest.mark.parametrize("which", ["current", "held", "sampled", "csv"])
+@pytest.mark.parametrize("kind", ["whole", "windows", pytest.param("weeks", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("which", WHICH)
 def test_as_many_tasks_as_planned_run_on_threads(small, tmp_path, monkeypatch, which, kind):
     asked = ASKED.get(kind, {"time": "when", "every": "1w"})
     monkeypatch.setattr(cuts, "SMALLEST_BLOCK", 1)

@@ -46,7 +46,7 @@ def counted(path: Path) -> dict[str, Any]:
     return {name: gd.profile(path, **asked) for name, asked in ASKED.items()}
 
 
-@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("kind", [pytest.param("whole", marks=pytest.mark.slow), "windows"])
 def test_a_rebalance_in_the_middle_changes_nothing(client, path, counted, fine, never_held, kind):
     asked: list[int] = []
 
@@ -106,7 +106,7 @@ def test_workers_that_are_killed_in_the_middle_change_nothing(
     assert_nothing_left(mortal)
 
 
-@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("kind", [pytest.param("whole", marks=pytest.mark.slow), "windows"])
 def test_after_an_error_nothing_is_left(client, path, counted, fine, never_held, kind):
     def progress(now: Progress) -> None:
         raise ZeroDivisionError("planted")
@@ -127,11 +127,17 @@ CUTS: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
-QUICK = ("the last is missing", "one is there twice")
+QUICK = [("the last is missing", "windows"), ("one is there twice", "whole")]
 
 
-@pytest.mark.parametrize("kind", ASKED)
-@pytest.mark.parametrize("case", [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for one in CUTS])
+@pytest.mark.parametrize(
+    ("case", "kind"),
+    [
+        pytest.param(case, kind, marks=[] if (case, kind) in QUICK else pytest.mark.slow)
+        for case in CUTS
+        for kind in ASKED
+    ],
+)
 def test_parts_that_are_lost_or_repeated_are_noticed(client, path, counted, fine, never_held, monkeypatch, case, kind):
     change, words = CUTS[case]
     whole, rows = cuts.cut_for_cluster, cuts.cut_rows_for_cluster

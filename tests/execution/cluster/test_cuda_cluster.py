@@ -54,7 +54,7 @@ def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     logger = logging.getLogger("distributed")
     level = logger.level
     with pytest.MonkeyPatch.context() as patched:
-        library = emulated_gpu.shared(tmp_path_factory)
+        library = emulated_gpu.shared(tmp_path_factory, emulated_gpu.FLUSH)  # as other tests have it
         patched.setenv("EMULATED_KERNELS", os.fspath(library))
         patched.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), str(TESTS.parent)]))
         patched.setenv("DASK_CUDA_TEST_DISABLE_DEVICE_SPECIFIC", "1")

@@ -57,7 +57,7 @@ def test_any_partitions_give_the_profile_of_the_files(client, frame, counted, ki
     del persisted
 
 
-@pytest.mark.parametrize("kind", ASKED)
+@pytest.mark.parametrize("kind", [pytest.param("whole", marks=pytest.mark.slow), "windows"])
 def test_some_columns_with_a_client_and_without(client, frame, folder, table, counted, kind):
     expected, names = counted[kind], ["flag", "real", "count"]
     some = gd.profile(table, columns=names, **ASKED[kind])
