@@ -21,6 +21,12 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 WINDOWS = {"time": "when", "every": "1w", "by": ("country", "flag"), "segments": 5}
 ASKED: dict[str, dict[str, Any]] = {"whole": {}, "windows": WINDOWS}
 """What is asked of the table of :mod:`support.layouts`."""
+QUIETLY = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+}
+"""What a cluster does for its dashboard is half of what it takes while nobody asks anything of it."""
 KEY = re.compile(r"gpudrift-([a-z]+)-([0-9a-f]{12})-(\d+)-(\d+)-(\d+)")
 
 
@@ -31,7 +37,7 @@ def local_cluster(workers: int, processes: bool = True, **configuration: Any) ->
     Nothing uses its client that is not given it.
     """
     # By default a worker that is not back within 15 seconds is given up; a busy machine takes that to start one.
-    configuration = {"distributed.deploy.lost-worker-timeout": "1 hour", **configuration}
+    configuration = QUIETLY | {"distributed.deploy.lost-worker-timeout": "1 hour"} | configuration
     levels = {name: logging.getLogger(name).level for name in ("distributed", "distributed.worker", "asyncio")}
     quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
     try:
