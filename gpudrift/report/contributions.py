@@ -347,6 +347,8 @@ def number_label(value: float, digits: int) -> str:
     rounded = float(f"{value:.{digits}g}")
     if rounded == 0:
         return "0"
+    if math.isinf(rounded):  # the largest numbers are not rounded up
+        return repr(value)
     if 1e-4 <= abs(rounded) < 1e15:
         text = f"{rounded:.{max(digits - 1 - math.floor(math.log10(abs(rounded))), 0)}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text

@@ -215,7 +215,8 @@ def value_within(column: Column, place: int, inside: float, low: float, high: fl
     left, right = max(left, low), min(right, high)
     if column.family == "integer":
         return int(left) + round((int(right) - int(left)) * inside)
-    return float(left) + (float(right) - float(left)) * inside
+    # From -1e28 to -2e-10 the sum is rounded to 0, beyond the bin and the quantiles that follow.
+    return min(float(left) + (float(right) - float(left)) * inside, float(right))
 
 
 def median(side: ColumnProfile) -> Any:

@@ -14,7 +14,7 @@ from hypothesis import assume, given, settings
 from support import strategies, tables
 
 import gpudrift as gd
-from gpudrift.report.contributions import ALL_OTHERS, contributions, largest_first
+from gpudrift.report.contributions import ALL_OTHERS, contributions, largest_first, number_label
 
 real = pytest.mark.skipif(not tables.available(), reason="the real tables (shared/data) are not here")
 
@@ -221,3 +221,7 @@ def test_rows_that_do_not_fit_the_cells_are_refused():
     column["statistics"]["psi"] |= {"reference_rows": [0] * 9, "bins": list(range(10)), "current_rows": [1] * 9}
     with pytest.raises(ValueError, match="no rows"):
         contributions(column)
+
+
+def test_the_largest_numbers_have_a_label():
+    assert number_label(-1.7976931348623157e308, 1) == "-1.7976931348623157e+308"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import gpudrift as gd
@@ -28,3 +30,14 @@ def test_numbers_of_any_two_sizes_are_compared(size):
         assert found.high is None or np.isfinite(found.high)
     assert column.drifted
     json.loads(report.to_json())
+
+
+def test_quantiles_are_in_order_where_a_bin_reaches_from_minus_1e28_to_almost_zero():
+    """The sum of both ends of that bin is rounded to 0, which is beyond it."""
+    far, kind = "-9999999999999999999999999999.9999999999", pa.decimal128(38, 10)
+    before = [far] * 4 + ["-2E-10"] * 5 + ["-0.0000055017"] * 8
+    after = ["1E-10"] * 3 + [far] * 4 + ["-2E-10"] * 3 + ["-0.0059388266"] * 4 + ["-1E-10"] * 2
+    tables = [pa.table({"x": pa.array([Decimal(text) for text in side], kind)}) for side in (before, after)]
+    for summary in gd.compare(*tables)["x"].summaries:
+        values = [one["value"] for one in summary["quantiles"]]
+        assert values == sorted(values)
