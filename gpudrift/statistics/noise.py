@@ -141,7 +141,20 @@ def noise_floors(
         found = _clipped_floors([columns[at] for at in batch], *levels)
         for at, of_column in zip(batch, found, strict=True):
             floors[at] |= of_column
+    for column, alpha, own in zip(columns, alphas, floors, strict=True):
+        own |= {name: LARGEST_REAL for name in own if _is_never_beyond(column, name, level(name, alpha))}
     return [{name: _raised(floor) for name, floor in own.items() if not math.isnan(floor)} for own in floors]
+
+
+def _is_never_beyond(column: ColumnComparison, name: str, alpha: float) -> bool:
+    """Whether every way to divide the rows over the sides is more probable than alpha, and so every value as well.
+
+    The approximations do not know it: of 4 and 5 rows one was a millionth below the largest value that there is, and
+    94 of 2,004 columns reached that.
+    """
+    n, m = column.reference.present, column.current.present
+    log_ways = math.lgamma(n + m + 1) - math.lgamma(n + 1) - math.lgamma(m + 1)
+    return name != "missing" and log_ways < -math.log(alpha)  # what is missing is about other rows
 
 
 def _raised(floor: float) -> float:

@@ -12,9 +12,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import special
 
+import gpudrift as gd
 from gpudrift.statistics import distances
 from gpudrift.statistics.cells import CELL_STATISTICS, _Cells, _Ranked, cells_quantile, ranked_quantile
 from gpudrift.statistics.new_values import _New, new_limit
+from gpudrift.statistics.noise import noise_floors
 from gpudrift.statistics.sampling import mean_deviation, ratio_limits, reduced, sum_quantiles, wasserstein_quantile
 from gpudrift.statistics.shares import _row_root, largest_limit, share_limits
 
@@ -389,3 +391,16 @@ def test_new_values_are_above_their_floor_at_most_as_often_as_was_asked_for(law,
 def test_where_every_value_is_its_own_all_current_rows_are_new():
     assert new_limit(np.array([1]), np.array([1500]), 1000, 500, 1e-3) == 1.0
     assert new_limit(np.array([400, 600]), np.array([1, 1]), 500, 500, 1e-3) == 0.0
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 5), (5, 4), (3, 9), (6, 6), (2, 30)])
+def test_nothing_is_above_a_floor_that_every_way_to_divide_the_rows_is_more_probable_than(n, m):
+    """The sides are wholly apart: no division of these rows is less like chance."""
+    values = np.sort(np.random.default_rng(0).normal(6, 2, n + m))
+    comparison = gd.compare({"x": values[:n]}, {"x": values[n:]}).comparison
+    for alpha in 10.0 ** -np.arange(1, 12, 0.5):
+        [floors] = noise_floors(comparison.columns, [float(alpha)])
+        for name in ("psi", "wasserstein_scaled", "spread", "tails", "beyond", "ks"):
+            statistic = comparison.columns[0].statistics[name]
+            possible = alpha >= 1 / math.comb(n + m, n)
+            assert possible or statistic.value is None or abs(statistic.value) <= floors[name], (name, alpha)
