@@ -303,9 +303,8 @@ def test_loading_executes_nothing(module):
         "__future__", "collections.abc", "contextlib", "dataclasses", "errno", "functools",
         "gpudrift.columns.buffers", "gpudrift.columns.schema", "gpudrift.counts.layout", "gpudrift.counts.saved",
         "gpudrift.counts.sealed", "gpudrift.counts.tails", "gpudrift.errors", "gpudrift.files",
-
-        "gpudrift.places.content", "gpudrift.report.notebook", "gpudrift.windows.grouping", "hashlib", "json", "numpy", "numpy.typing",
-        "operator", "os", "pathlib", "pyarrow",
+        "gpudrift.places.content", "gpudrift.report.notebook", "gpudrift.windows.grouping", "hashlib", "json",
+        "numpy", "numpy.typing", "operator", "os", "pathlib", "pyarrow",
         "pyarrow.parquet", "stat", "typing",
     }  # fmt: skip
     assert imported <= allowed, imported - allowed
