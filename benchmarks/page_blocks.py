@@ -9,6 +9,7 @@ __all__ = ["BLOCKS"]
 NOTHING = "No result has been committed yet.\n"
 WORK = {
     "first_paint_ms": "first paint",
+    "loaded_ms": "loaded",
     "sort_ms": "sort",
     "search_ms": "search",
     "filter_ms": "filter",

@@ -84,19 +84,27 @@ def test_the_wheel_holds_the_package_and_the_kernels_and_nothing_else(wheel):
     package = {
         path.relative_to(ROOT).as_posix(): path.read_bytes()
         for path in (ROOT / "gpudrift").rglob("*")
-        if path.is_file() and path.name != "README.md" and "__pycache__" not in path.parts
+        if path.is_file() and path.name != "README.md" and not {"__pycache__", "source"} & set(path.parts)
     }
     kernels = {f"gpudrift/kernels/{name}": (ROOT / "kernels" / name).read_bytes() for name in KERNELS}
     held = {name: content for name, content in members(wheel).items() if ".dist-info/" not in name}
     assert held == package | kernels
-    assert {Path(name).suffix for name in held} == {".py", ".typed", ".json", ".parquet", ".md", ".cu", ".cuh"}
+    kinds = {".py", ".typed", ".json", ".parquet", ".md", ".cu", ".cuh", ".js", ".css", ".txt"}
+    assert {Path(name).suffix for name in held} == kinds
     schemas = {"comparison-1.schema.json", "findings-1.schema.json", "monitoring-1.schema.json"}
     data = {"hotel_bookings_2015.parquet", "hotel_bookings_2016.parquet", "LICENSE-hotel-bookings.md", "rates.json"}
+    page = {"app.js", "app.css", "LICENSES.txt"}
     assert {Path(name).name for name in held if not name.endswith((".py", ".cu", ".cuh"))} == {
         "py.typed",
         *schemas,
         *data,
+        *page,
     }
+
+
+def test_the_page_makes_the_wheel_no_more_than_half_a_megabyte_larger(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        assert sum(one.compress_size for one in archive.infolist() if "/report/page/" in one.filename) < 500_000
 
 
 def test_a_wheel_from_the_source_distribution_is_the_same(wheel, source, tmp_path):

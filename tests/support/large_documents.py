@@ -63,9 +63,9 @@ def large_document(columns: int = 5000, windows: int = 52, seed: int = 0) -> dic
     ]
     kinds = [one for one in kinds if one["statistics"]][:12]
     entries = [
-        _varied(kinds[at % len(kinds)], f"sensor_{at:05}_{kinds[at % len(kinds)]['name']}", rng)
-        for at in range(columns)
+        _varied(kinds[at % len(kinds)], f"x{at:04}_{kinds[at % len(kinds)]['name']}", rng) for at in range(columns)
     ]
+    entries.sort(key=lambda entry: ["major", "moderate", "none"].index(entry["severity"]))  # as reports have them
     names = [entry["name"] for entry in entries]
     labels = [f"{np.datetime64('2026-01-05') + 7 * at}T00:00:00" for at in range(windows)]
     psi = rng.gamma(0.4, 0.08, (columns, windows)) * np.where(rng.random(columns) < 0.1, 8, 1)[:, None]

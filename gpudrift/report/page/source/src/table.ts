@@ -48,7 +48,7 @@ function shapes(view: View): Shape[] {
   const known = (name: string): boolean => Boolean(contents.statistic(name)?.value.any);
   const found: Shape[] = [
     { key: "drift", title: "Verdict", cell: (_, column) => severityMark(contents.severity(column)), value: (_, column) => RANK[contents.severity(column)] * 1e6 + column },
-    { key: "name", title: "Column", cell: (_, column) => columnLink(view, column, 36), value: (_, column) => contents.plain[column] },
+    { key: "name", title: "Column", cell: (_, column) => columnLink(view, column, 32), value: (_, column) => contents.plain[column] },
     { key: "picture", title: "Distributions", cell: (_, column) => spark(contents, column), value: () => 0 },
   ];
   const time = contents.time;
@@ -61,7 +61,7 @@ function shapes(view: View): Shape[] {
     });
   }
   found.push({ key: "why", title: "Why", cell: (_, column) => html`<div class="clamp">${why(view, column)}</div>`, value: (_, column) => contents.reasons[column] ?? "" });
-  for (const [name, title] of [["psi", "PSI"], ["wasserstein_scaled", "W/σ"], ["cramers_v", "V"], ["ks", "KS"]]) if (known(name)) found.push(number(name, title));
+  for (const [name, title] of [["psi", "PSI"], ["wasserstein_scaled", "W/σ"], ["cramers_v", "V"]]) if (known(name)) found.push(number(name, title));
   const missing = contents.statistic("missing");
   if (missing?.value.any && missing.current.any) {
     found.push({
