@@ -28,11 +28,11 @@ def page() -> str:
     rows = [_row(name, one) for name, one in newest["cases"].items()]
     targets = newest["targets"]
     limits = [f"{targets[name]:,} ms" if name in targets else "" for name in names]
-    rows.append(f"| *at most* | {targets['megabytes']} MB | | {' | '.join(limits)} |".replace("|  |", "| |"))
+    rows.append(f"| *at most* | | {targets['megabytes']} MB | | {' | '.join(limits)} |".replace("|  |", "| |"))
     beside = newest["evidently"]
     if beside is not None:
         rows.append(_row(f"Evidently {beside['version']}, hotel bookings, compared", beside))
-    head = "page | size: | made in: | " + " | ".join(f"{WORK[name]}:" for name in names)
+    head = "page | judged in: | size: | made in: | " + " | ".join(f"{WORK[name]}:" for name in names)
     told = committed.table(head, rows)
     if beside is not None:
         told += (
@@ -45,7 +45,8 @@ def page() -> str:
 
 def _row(name: str, one: dict[str, float]) -> str:
     cells = [f"{one[key]:,.0f} ms" if key in one else "" for key in WORK]
-    told = f"| {name} | {one['bytes'] / 1e6:.2f} MB | {one['seconds']:.2f} s | {' | '.join(cells)} |"
+    judged = f"{one['judging_seconds']:.1f} s" if "judging_seconds" in one else "with the page"
+    told = f"| {name} | {judged} | {one['bytes'] / 1e6:.2f} MB | {one['seconds']:.2f} s | {' | '.join(cells)} |"
     while "|  |" in told:
         told = told.replace("|  |", "| |")
     return told

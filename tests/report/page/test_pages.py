@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -57,6 +60,21 @@ def contents(page):
 
 def test_the_same_document_gives_the_same_page(document):
     assert page_of(document) == page_of(json.loads(json.dumps(document)))
+
+
+@pytest.mark.parametrize(
+    "environment", [{"PYTHONHASHSEED": "1", "TZ": "Asia/Tokyo"}, {"PYTHONHASHSEED": "2", "LC_ALL": "C"}]
+)
+def test_no_surroundings_change_the_page(document, environment, tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps(document))
+    code = (
+        "import json, sys; from gpudrift.report.page.pages import page_of;"
+        "sys.stdout.buffer.write(page_of(json.load(open('report.json'))).encode())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment}, cwd=tmp_path, capture_output=True, check=True
+    )
+    assert done.stdout == page_of(document).encode()
 
 
 def test_nothing_is_asked_of_a_network(document):

@@ -189,7 +189,7 @@ function limitLabels(limits: [number, number] | undefined, top: number, share: b
 }
 
 /** One statistic window by window, with the limits above which it counts. */
-export function overTime(line: Moment[], labels: string[], limits: [number, number] | undefined, title: string, name: string, share: boolean, baseline?: number): SVGElement {
+export function overTime(line: Moment[], labels: string[], limits: [number, number] | undefined, title: string, name: string, share: boolean, runs: [number, number][], baseline?: number): SVGElement {
   const known = line.filter((one) => !Number.isNaN(one.value));
   const signed = known.some((one) => one.value < 0);
   const values = known.map((one) => one.value);
@@ -220,6 +220,8 @@ export function overTime(line: Moment[], labels: string[], limits: [number, numb
       Plot.text(limitLabels(limits, top, share),
         { x: labels.length - 0.5, y: "at", text: "text", textAnchor: "start", dx: 4, fill: "currentColor", fontSize: 11 }),
       Plot.ruleY(free ? [] : [0]),
+      Plot.text(runs, { x: (run) => run[0], text: () => "▲", frameAnchor: "bottom", dy: 6, fontSize: 9, fill: "var(--major-cell)", clip: false }),
+      Plot.text(runs.filter((run) => run[1] + 1 < labels.length), { x: (run) => run[1] + 1, text: () => "△", frameAnchor: "bottom", dy: 6, fontSize: 9, fill: "currentColor", clip: false }),
     ],
   });
   const last = known[known.length - 1];
