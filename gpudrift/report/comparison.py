@@ -19,8 +19,9 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from gpudrift.report.headlines import headline
 from gpudrift.report.tables import WHY, Layout, Table, laid_out, reason_text
-from gpudrift.report.terminal import console_of
+from gpudrift.report.terminal import HEADLINES, console_of
 from gpudrift.report.text import GAP, Paper, all_limits, bars, counted, number_text, resampled, share_text, shortened
 
 __all__ = ["render", "write"]
@@ -171,27 +172,10 @@ def _headline(document: Document, paper: Paper) -> Iterator[Text]:
 def _verdict(document: Document, paper: Paper) -> Iterator[Text]:
     summary = document["summary"]
     severities = Counter(column["severity"] for column in document["columns"])
-    decided = summary["judged"] - severities["undecided"]
-    open_ones = {"undecided": severities["undecided"], "too few rows": severities["too few rows"]}
-    mostly_open = sum(open_ones.values()) > decided  # a share of the others would say nothing of the table
-    columns = counted(decided, "judged column")
-    if any(open_ones.values()):
-        columns = f"{counted(decided, 'column')} that could be judged"
-    if not decided:
-        style, sentence = "yellow", "No column could be judged"
-    elif not summary["drifted"]:
-        style, sentence = "yellow" if mostly_open else "green", f"None of {columns} drifted"
-    else:
-        style = "red" if severities["major"] else "yellow"
-        share = "" if mostly_open else f" ({share_text(summary['drifted'] / decided)})"
-        sentence = f"{summary['drifted']:,} of {columns} drifted{share}"
-    if mostly_open:
-        few, unclear = open_ones["too few rows"], open_ones["undecided"]
-        told = [f"{few:,} {'has' if few == 1 else 'have'} too few rows"] if few else []
-        told += [f"{unclear:,} {'is' if unclear == 1 else 'are'} undecided"] if unclear else []
-        sentence += f"; {' and '.join(told)}"
-        severities.subtract(open_ones)
-    yield Text(paper.word(f"● {sentence}"), style=f"bold {style}")
+    verdict = headline(document)
+    yield Text(paper.word(f"● {verdict.sentence}"), style=f"bold {HEADLINES[verdict.worst]}")
+    if verdict.mostly_open:  # the sentence has said how many
+        severities.subtract({"undecided": severities["undecided"], "too few rows": severities["too few rows"]})
     for severity in ("major", "moderate", "undecided", "too few rows", "not judged"):
         if severities[severity]:
             words = severity if severity != "too few rows" else "with too few rows"

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from gpudrift.report.facts import SUMMARY_ORDER, Facts, Moved, value_text
+from gpudrift.report.headlines import headline
 from gpudrift.report.text import counted, number_text, plain, resampled, share_text, shortened
 from gpudrift.report.timeline import Timeline
 from gpudrift.report.together import Together, groups
@@ -53,17 +54,11 @@ def comparison_html(document: Document, names: int = MOST_ROWS) -> str:
         Most columns in the table.
     """
     summary = document["summary"]
-    judged = counted(summary["judged"], "judged column")
     sides = " → ".join(
         f"{_text(document[side]['source'])} ({counted(document[side]['rows'], 'row')})"
         for side in ("reference", "current")
     )
-    if not summary["judged"]:
-        verdict = "No column could be judged"
-    elif not summary["drifted"]:
-        verdict = f"None of {judged} drifted"
-    else:
-        verdict = f"{summary['drifted']:,} of {judged} drifted"
+    verdict = headline(document).sentence
     changed = f"; {summary['changed']:,} changed, below the thresholds" if summary.get("changed") else ""
     judged_columns = [column for column in document["columns"] if column["severity"] != "not judged"]
     rows = [_column_row(column) for column in judged_columns[:names]]

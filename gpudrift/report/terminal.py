@@ -8,8 +8,10 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-__all__ = ["console_of", "terminal_width"]
+__all__ = ["HEADLINES", "console_of", "terminal_width"]
 
+HEADLINES = {"major": "red", "moderate": "yellow", "undecided": "yellow", "none": "green"}
+"""Styles of a verdict, by the strongest severity."""
 UNKNOWN = 80
 NARROWEST, WIDEST = 20, 1000
 """Cells. On fewer no name and number fit; in more no line would be read, and each is filled with blanks."""

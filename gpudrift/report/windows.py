@@ -16,7 +16,8 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
-from gpudrift.report.terminal import console_of
+from gpudrift.report.headlines import headline
+from gpudrift.report.terminal import HEADLINES, console_of
 from gpudrift.report.text import GAP, Paper, all_limits, counted, share_text
 from gpudrift.report.timeline import LONGEST_NAME, Document, Timeline
 from gpudrift.report.window_tables import STYLES, WindowTable, column_table, drawn, window_table
@@ -147,20 +148,8 @@ def _kept(timeline: Timeline, paper: Paper) -> Iterator[Text]:
 
 
 def _verdict(timeline: Timeline, paper: Paper) -> Iterator[Text]:
-    summary, windows = timeline.document["summary"], timeline.windows
-    judged = sum(bool(window["judged"]) for window in windows)
-    if not judged:
-        style, sentence = "yellow", "No window could be judged"
-    elif not summary["with_drift"]:
-        style, sentence = "green", f"None of {counted(judged, 'window')} drifted"
-    else:
-        worst = {severity for window in timeline.severities for severity in window.values()}
-        style = "red" if "major" in worst else "yellow"
-        sentence = f"{summary['with_drift']:,} of {counted(judged, 'window')} drifted"
-        if summary["only_in_segments"]:
-            every = summary["only_in_segments"] == summary["with_drift"]
-            sentence += ", only in segments" if every else f", {summary['only_in_segments']:,} only in segments"
-    yield Text(paper.word(f"● {sentence}"), style=f"bold {style}")
+    windows, verdict = timeline.windows, headline(timeline.document)
+    yield Text(paper.word(f"● {verdict.sentence}"), style=f"bold {HEADLINES[verdict.worst]}")
     if timeline.drifted:
         now = len(windows[-1]["drifted"]) + len(windows[-1]["in_segments"])
         yield Text(f"{counted(len(timeline.drifted), 'column')}, {now or 'none'} in the last window", style="dim")

@@ -15,6 +15,7 @@ import numpy as np
 
 from gpudrift.report.contributions import Cell, contributions, largest_first
 from gpudrift.report.definitions import DEFINITIONS
+from gpudrift.report.headlines import headline
 from gpudrift.report.page.packing import block, numbers, ragged, shown
 from gpudrift.report.page.timelines import timeline_of
 from gpudrift.report.together import groups
@@ -57,6 +58,7 @@ def contents_of(document: Document) -> dict[str, Any]:
     contents: dict[str, Any] = {
         "format": PAGE_FORMAT,
         "kind": "monitoring" if over_time else "comparison",
+        "verdict": [headline(document).sentence, headline(document).worst],
         "head": {key: value for key, value in document.items() if key not in _LARGE},
         "definitions": {name: [one.title, one.short, one.sentence, one.share] for name, one in DEFINITIONS.items()},
     }

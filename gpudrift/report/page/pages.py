@@ -14,11 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gpudrift.report.headlines import headline
 from gpudrift.report.page.contents import contents_of, text_of, today
-from gpudrift.report.text import counted, plain, share_text
+from gpudrift.report.text import plain
 from gpudrift.vocabulary import COMPARISON_FORMAT, MONITORING_FORMAT
 
-__all__ = ["page_of", "sentence_of"]
+__all__ = ["page_of"]
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -74,7 +75,7 @@ def page_of(document: Mapping[str, Any]) -> str:
         hash=digest,
         title=html.escape(_title(document)),
         style=style,
-        sentence=html.escape(sentence_of(document)),
+        sentence=html.escape(headline(document).sentence),
         contents=text_of(contents_of(document)),
         script=script,
     )
@@ -89,21 +90,3 @@ def _built(name: str) -> str:
 def _title(document: Mapping[str, Any]) -> str:
     current = plain(document["current"]["source"].rstrip("/").rsplit("/", 1)[-1] or "a table", 60)
     return f"Drift of {current}, {today(document['created'])}"
-
-
-def sentence_of(document: Mapping[str, Any]) -> str:
-    """The verdict, in one sentence."""
-    summary = document["summary"]
-    if document["format"] == MONITORING_FORMAT:
-        judged = sum(bool(window["judged"]) for window in document["windows"])
-        if not judged:
-            return "No window could be judged."
-        if not summary["with_drift"]:
-            return f"None of {counted(judged, 'window')} drifted."
-        return f"{summary['with_drift']:,} of {counted(judged, 'window')} drifted."
-    if not summary["judged"]:
-        return "No column could be judged."
-    columns = counted(summary["judged"], "column")
-    if not summary["drifted"]:
-        return f"None of {columns} that could be judged drifted."
-    return f"{summary['drifted']:,} of {columns} that could be judged drifted ({share_text(summary['share'])})."

@@ -203,6 +203,7 @@ export class Contents {
   readonly kind: "comparison" | "monitoring";
   readonly head: any;
   readonly latest: string | null;
+  readonly verdict: [string, string]; // a sentence, and the strongest severity
   readonly names: string[];
   readonly plain: string[];
   readonly kinds: Uint8Array;
@@ -229,6 +230,7 @@ export class Contents {
     this.kind = raw.kind;
     this.head = raw.head;
     this.latest = raw.latest ?? null;
+    this.verdict = raw.verdict;
     this.names = columns.names;
     this.plain = this.names.map((name) => name.toLowerCase());
     this.kinds = unblock(columns.kind) as Uint8Array;

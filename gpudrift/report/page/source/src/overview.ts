@@ -4,7 +4,7 @@ import { html, nothing, type TemplateResult } from "lit";
 import { SEVERITIES } from "./data";
 import { spark, strip } from "./spark";
 import { showOnly } from "./table";
-import { counted, plain, shareText, shortened } from "./text";
+import { plain, shortened } from "./text";
 import { columnLink, named, severityMark, sideLine, type View } from "./view";
 
 const MOST = 12, MOST_NAMES = 12;
@@ -33,11 +33,11 @@ function verdict(view: View): TemplateResult {
   const { contents } = view;
   const counts = SEVERITIES.map((_, severity) => columnsOf(view, [severity]).length);
   const changes = columnsOf(view, [0]).filter((column) => contents.changed[column]).length;
-  const worst = counts[2] ? "major" : counts[1] ? "moderate" : "none";
+  const [sentence, worst] = contents.verdict;
   const tiles = [2, 1, 3, 4, 5].filter((severity) => counts[severity]);
   const latest = contents.time && contents.latest !== null ? html`<p class="quiet">The columns below are those of the last window with rows, ${plain(contents.latest)}, beside the baseline.</p>` : nothing;
   return html`<section class="verdict ${worst}" aria-labelledby="verdict-title">
-    <h2 id="verdict-title">${sentence(view)}</h2>
+    <h2 id="verdict-title">${plain(sentence)}.</h2>
     <ul class="tiles">
       ${tiles.map((severity) => html`<li><a href="#columns" @click=${() => showOnly([severity])}><strong>${counts[severity].toLocaleString("en")}</strong> ${severityMark(severity)}</a></li>`)}
       ${changes ? html`<li><a href="#overview" @click=${(event: Event) => jump(event, "changed-title")}><strong>${changes.toLocaleString("en")}</strong> changed, below the thresholds</a></li>` : nothing}
@@ -56,20 +56,6 @@ function jump(event: Event, id: string): void {
   const heading = document.getElementById(id);
   heading?.scrollIntoView();
   heading?.focus();
-}
-
-/** The verdict, in one sentence; the same as that of gpudrift/report/page/pages.py. */
-export function sentence(view: View): string {
-  const { contents } = view, { summary } = contents.head;
-  if (contents.time) {
-    const judged = contents.time.windows.filter((window) => window.judged).length;
-    if (!judged) return "No window could be judged.";
-    return summary.with_drift ? `${summary.with_drift.toLocaleString("en")} of ${counted(judged, "window")} drifted.` : `None of ${counted(judged, "window")} drifted.`;
-  }
-  if (!summary.judged) return "No column could be judged.";
-  const judged = counted(summary.judged, "column");
-  if (!summary.drifted) return `None of ${judged} that could be judged drifted.`;
-  return `${summary.drifted.toLocaleString("en")} of ${judged} that could be judged drifted (${shareText(summary.share)}).`;
 }
 
 function together(view: View): TemplateResult | typeof nothing {
