@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.cells import cell_len
 from support.hostile import hostile_report
 
 from gpudrift.report.comparison import write
@@ -20,4 +21,4 @@ def test_the_terminal_obeys_nothing(encoding, width):
     stream.flush()
     text = stream.buffer.getvalue().decode(encoding)
     assert not HARMFUL & set(text)
-    assert max(map(len, text.splitlines())) <= width
+    assert max(map(cell_len, text.splitlines())) <= width
