@@ -266,7 +266,8 @@ class Report(Tabular):
         return list(self.comparison.index)
 
     def __repr__(self) -> str:
-        return f"Report({len(self.drifted)} of {self.judged} judged columns drifted)"
+        decided = self.judged - len(self.undecided)
+        return f"Report({len(self.drifted)} of {decided} judged columns drifted)"
 
     def __str__(self) -> str:
         """The table, as the terminal shows it."""

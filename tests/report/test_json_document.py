@@ -21,6 +21,7 @@ from support.example_document import HOSTILE_NAMES
 from support.tables import table_of_everything
 
 import gpudrift as gd
+from gpudrift.report.page.pages import page_of
 
 SEVERITIES = ["major", "moderate", "undecided", "none", "too few rows", "not judged"]
 NUMERIC = ("real", "integer", "datetime", "clock")
@@ -299,7 +300,7 @@ def test_named_columns_other_thresholds_and_edges():
 @given(strategies.pairs(max_rows=120))
 def test_any_two_tables(pair):
     if all(table.num_rows for table in pair):
-        document_of(*pair)
+        page_of(document_of(*pair))
         return
     with pytest.raises(ValueError, match="nothing could be compared: "):
         gd.compare(*pair)

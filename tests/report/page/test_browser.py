@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+from hypothesis import Phase, assume, given, settings
+from support import strategies
 from support.browser import DESK, PHONE, axe, launched, opened
 from support.hostile import HOSTILE, SURROGATE, hostile_report
 
+import gpudrift as gd
 from gpudrift.report.page.pages import page_of
 from gpudrift.report.text import number_text, plain, share_text
 
@@ -28,6 +32,7 @@ def pages(tmp_path_factory, hotels, watched_hotels):
         "watched": json.loads(watched_hotels.to_json()),
         "hostile": hostile_report(),
     }
+    documents["old"] = {name: own for name, own in documents["watched"].items() if name not in ("series", "latest")}
     folder = tmp_path_factory.mktemp("pages")
     found = {}
     for name, document in documents.items():
@@ -40,6 +45,7 @@ def pages(tmp_path_factory, hotels, watched_hotels):
 VIEWS = {
     "hotels": ("overview", "columns", "column/4", "column/9", "column/1"),
     "watched": ("overview", "columns", "time", "window/3", "column/2"),
+    "old": ("overview", "columns", "time", "window/3", "column/2"),
     "hostile": ("overview", "columns", "column/0", "column/3", "column/16"),
 }
 EVERY_VIEW = [(name, view) for name, views in VIEWS.items() for view in views]
@@ -238,3 +244,19 @@ def test_an_address_that_is_not_there_is_the_overview(browser, pages):
         with opened(browser, pages["hotels"][1], view) as shown:
             assert shown.page.locator("#verdict-title").count() == 1
             assert shown.messages == []
+
+
+@settings(max_examples=25, deadline=None, phases=[Phase.generate])  # a page a second: what fails is printed as it is
+@given(strategies.pairs(max_rows=60))
+def test_any_two_tables_have_a_page_without_an_error(browser, tmp_path_factory, pair):
+    assume(all(table.num_rows for table in pair))
+    report = gd.compare(*pair)
+    path = tmp_path_factory.mktemp("any") / "page.html"
+    path.write_text(report.to_html(), "utf-8")
+    with opened(browser, path) as shown:
+        for view in ("columns", *(f"column/{at}" for at in range(len(report)))):
+            shown.go(view)
+            assert shown.page.locator("main *").count() > 5
+            text = shown.page.inner_text("main").replace("of these NaN", "")
+            assert not re.search(r"NaN|undefined|Infinity|\[object", text), view
+        assert shown.messages == []

@@ -160,7 +160,7 @@ function statisticRow(view: View, one: Statistic, column: number, limits: [numbe
     <th scope="row">${one.title}<span class="quiet">${one.sentence}${one.part[column] ? ` Here: the ${one.part[column]} one.` : ""}${one.bound[column] ? " Here it is a lower bound." : ""}${between}</span></th>
     <td class="right value">${undefined_ && one.reason[column] ? html`<span class="quiet">${plain(one.reason[column])}</span>` : statisticText(one, column)}</td>
     <td class="right">${Number.isNaN(low) ? "" : `${text(low)} to ${text(high)}`}</td>
-    <td class="right">${Number.isNaN(floor) ? (Number.isNaN(p) ? "" : `p = ${numberText(p)}`) : text(floor)}</td>
+    <td class="right">${Number.isNaN(floor) ? (Number.isNaN(p) ? "" : `p = ${numberText(p)}`) : floor > 1e300 ? "∞" : text(floor)}</td>
     <td class="right">${limits ? limits.map((limit) => (one.share ? shareText(limit) : String(limit))).join(" / ") : ""}</td>
     <td>${verdict}</td></tr>`;
 }

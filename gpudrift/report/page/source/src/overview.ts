@@ -7,7 +7,7 @@ import { showOnly } from "./table";
 import { plain, shortened } from "./text";
 import { columnLink, named, severityMark, sideLine, type View } from "./view";
 
-const MOST = 12, MOST_NAMES = 12;
+const MOST = 12, MOST_NAMES = 12, MOST_LETTERS = 2000;
 const SCHEMA: Record<string, string> = { added: "added", dropped: "dropped", "type changed": "type changed", "unit changed": "unit changed" };
 
 export function overview(view: View): TemplateResult {
@@ -165,5 +165,5 @@ function provenance(view: View): TemplateResult {
     ...(head.versions ? [["versions", Object.entries(head.versions).map(([library, version]) => `${library} ${version}`).join(", ")] as [string, string]] : []),
   ];
   return html`<section aria-labelledby="provenance-title"><h2 id="provenance-title">Where the numbers come from</h2>
-    <dl class="facts">${facts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${plain(value)}</dd></div>`)}</dl></section>`;
+    <dl class="facts">${facts.map(([name, value]) => html`<div><dt>${name}</dt><dd>${plain(value.slice(0, MOST_LETTERS))}${value.length > MOST_LETTERS ? "…" : ""}</dd></div>`)}</dl></section>`;
 }
