@@ -19,7 +19,7 @@ import gpudrift as gd
 from gpudrift.report.page.pages import page_of
 
 PAGE = Path(gd.__file__).parent / "report" / "page"
-SOURCE = PAGE / "source"
+SOURCE = Path(__file__).parents[3] / "gpudrift" / "report" / "page" / "source"  # not in an installed package
 
 
 class Elements(HTMLParser):
