@@ -8,7 +8,7 @@ import click
 
 from gpudrift.cli.config import read_config
 from gpudrift.cli.options import EXIT_STATUS, complete_file, talking_options
-from gpudrift.cli.results import read_result, readable
+from gpudrift.cli.results import check_format, read_result, readable
 
 __all__ = ["explain"]
 
@@ -35,18 +35,18 @@ def explain(result: str, column: str, *, config: str | None, quiet: bool) -> int
     from gpudrift.errors import UnknownColumnError
     from gpudrift.places.content import place_label
     from gpudrift.report.explanation import explain as explained
+    from gpudrift.report.text import plain
     from gpudrift.vocabulary import COMPARISON_FORMAT, MONITORING_FORMAT
 
     document = read_result(result, read_config(config))
-    given = document.get("format")
-    if given not in (COMPARISON_FORMAT, MONITORING_FORMAT):
-        raise ValueError(
-            f"{place_label(result)}: not a report of 'gpudrift compare --json' or 'monitor --json': "
-            f"its format is {given!r:.60}"
-        )
+    given = check_format(result, document, (COMPARISON_FORMAT, MONITORING_FORMAT))
     found = readable(result, lambda: explained(document, column))
     if found is None:
         names = document["compared"] if given == MONITORING_FORMAT else [one["name"] for one in document["columns"]]
+        # Characters that cannot be typed are spelled out wherever a name is shown, and so it may be given.
+        meant = [name for name in names if plain(name) == column]
+        found = readable(result, lambda: explained(document, meant[0])) if len(meant) == 1 else None
+    if found is None:
         raise UnknownColumnError("COLUMN", column, place_label(result), names)
     if sys.stdout is not None:
         readable(result, lambda: found.write(sys.stdout))

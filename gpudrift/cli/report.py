@@ -21,7 +21,7 @@ from gpudrift.cli.options import (
     window_time,
     write_output,
 )
-from gpudrift.cli.results import read_result, readable
+from gpudrift.cli.results import check_format, read_result, readable
 from gpudrift.cli.saying import say
 
 if TYPE_CHECKING:
@@ -127,28 +127,16 @@ def _page(document: Document) -> str:
 
 def _read(given: str, options: Mapping[str, Any], html_path: str | None) -> Document:
     """Read a result; refuse what is none, what only a newer version can read, and what has no page."""
-    import gpudrift
     from gpudrift.vocabulary import COMPARISON_FORMAT, FINDINGS_FORMAT, MONITORING_FORMAT
 
     document = read_result(given, options)
-    known = (COMPARISON_FORMAT, FINDINGS_FORMAT, MONITORING_FORMAT)
-    told = document.get("format")
+    told = check_format(given, document, (COMPARISON_FORMAT, FINDINGS_FORMAT, MONITORING_FORMAT))
     if told == FINDINGS_FORMAT and html_path is not None:
         raise click.UsageError(
             f"--html: {_label(given)!r} is a result of 'gpudrift check', and pages show those of 'gpudrift compare' "
             "and 'gpudrift monitor'"
         )
-    if told in known:
-        return document
-    if isinstance(told, str) and any(told.rpartition("/")[0] == one.rpartition("/")[0] for one in known):
-        raise ValueError(
-            f"{_label(given)}: its format is {told!r:.60}, which gpudrift {gpudrift.__version__} cannot read; upgrade "
-            "gpudrift, or write the result again with --json"
-        )
-    raise ValueError(
-        f"{_label(given)}: not a report of 'gpudrift compare --json', 'check --json' or 'monitor --json': its format "
-        f"is {told!r:.60}"
-    )
+    return document
 
 
 def _draw(given: str, document: Document, rows: int | None, windows: int) -> None:

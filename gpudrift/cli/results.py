@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gpudrift.cli.config import storage_options_of
+from gpudrift.vocabulary import COMPARISON_FORMAT, FINDINGS_FORMAT, MONITORING_FORMAT
 
-__all__ = ["read_result", "readable"]
+__all__ = ["check_format", "read_result", "readable"]
 
 Made = TypeVar("Made")
 
@@ -46,6 +47,37 @@ def read_result(given: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refuse(word: str) -> None:
     raise ValueError(f"{word} is no JSON")
+
+
+_COMMANDS = {
+    COMPARISON_FORMAT: "gpudrift compare --json",
+    FINDINGS_FORMAT: "gpudrift check --json",
+    MONITORING_FORMAT: "gpudrift monitor --json",
+}
+
+
+def check_format(given: str, document: Mapping[str, Any], known: Sequence[str]) -> str:
+    """The format of a result, if it is one of those that are known.
+
+    Raises
+    ------
+    ValueError
+        Where it is none of them, or one that only a newer version can read.
+    """
+    from gpudrift.places.content import place_label
+    from gpudrift.version import __version__
+
+    told = document.get("format")
+    if isinstance(told, str) and told in known:
+        return told
+    if isinstance(told, str) and any(told.rpartition("/")[0] == one.rpartition("/")[0] for one in known):
+        raise ValueError(
+            f"{place_label(given)}: its format is {told!r:.60}, which gpudrift {__version__} cannot read; upgrade "
+            "gpudrift, or write the result again with --json"
+        )
+    commands = [f"'{_COMMANDS[one]}'" for one in known]
+    listed = " or ".join([", ".join(commands[:-1]), commands[-1]] if len(commands) > 1 else commands)
+    raise ValueError(f"{place_label(given)}: not a report of {listed}: its format is {told!r:.60}")
 
 
 def readable(given: str, made: Callable[[], Made]) -> Made:

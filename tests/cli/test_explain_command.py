@@ -86,6 +86,7 @@ def test_an_unknown_column_is_one_line_with_a_similar_name(saved, capsys, name):
         ("[]", "not a report of"),
         ("{}", "its format is None"),
         ('{"format": "gpudrift/findings/1", "findings": []}', "its format is 'gpudrift/findings/1'"),
+        ('{"format": "gpudrift/comparison/2"}', "upgrade gpudrift, or write the result again with --json"),
         ('{"format": "gpudrift/comparison/1"}', "not a readable report: KeyError"),
         ('{"format": "gpudrift/comparison/1", "columns": [{"name": "adr"}]}', "not a readable report"),
         ('{"format": "gpudrift/monitoring/1", "windows": 7}', "not a readable report"),
@@ -103,6 +104,15 @@ def test_a_result_that_is_not_there(tmp_path, capsys):
     status, _, err = run(capsys, "explain", str(tmp_path / "none.json"), "adr")
     assert status == 3
     assert err.count("\n") == 1
+
+
+def test_a_name_may_be_given_as_it_is_shown(saved, tmp_path, capsys):
+    document = json.loads((saved / "report.json").read_text())
+    document["columns"][0]["name"] = "a\u202eb\ud800"
+    (tmp_path / "odd.json").write_text(json.dumps(document))
+    status, out, _ = run(capsys, "explain", str(tmp_path / "odd.json"), "a\\u202eb\\ud800")
+    assert status == 0
+    assert out.startswith("a\\u202eb\\ud800 (")
 
 
 def test_names_of_a_saved_result_are_harmless(saved, tmp_path, capsys):
