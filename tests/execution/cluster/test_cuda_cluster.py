@@ -259,7 +259,7 @@ def test_one_that_is_gone_for_good_is_missed_and_one_that_comes_goes_on(plain, p
         coming.enter_context(with_gpu(plain.cluster))
 
     told: list[str] = []
-    monkeypatch.setattr(dask_cluster.warnings, "warn", warned)
+    monkeypatch.setattr(dask_cluster, "warn", warned)
     with gone, coming:
         found = gd.profile(path, schema=expected, client=plain, progress=progress)
         assert_nothing_left(plain)
