@@ -7,6 +7,7 @@ import json
 import sys
 
 import pytest
+from support.hotels import HOTELS
 
 from gpudrift.cli.main import main
 
@@ -21,15 +22,12 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """The reports of the demo, and of its windows."""
-    import importlib.resources
 
     import gpudrift as gd
 
     folder = tmp_path_factory.mktemp("saved")
-    with importlib.resources.as_file(importlib.resources.files("gpudrift") / "data") as data:
-        pair = [str(data / f"hotel_bookings_{year}.parquet") for year in (2015, 2016)]
-        gd.compare(*pair).to_json(folder / "report.json")
-        gd.monitor(*pair, time="arrival_date", every="1mo").to_json(folder / "windows.json")
+    gd.compare(*HOTELS).to_json(folder / "report.json")
+    gd.monitor(*HOTELS, time="arrival_date", every="1mo").to_json(folder / "windows.json")
     return folder
 
 

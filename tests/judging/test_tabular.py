@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.resources
-
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from support.hotels import HOTELS
 
 import gpudrift as gd
 
 
 @pytest.fixture(scope="module")
-def hotels():
-    with importlib.resources.as_file(importlib.resources.files("gpudrift") / "data") as folder:
-        yield str(folder / "hotel_bookings_2015.parquet"), str(folder / "hotel_bookings_2016.parquet")
+def report():
+    return gd.compare(*HOTELS)
 
 
 @pytest.fixture(scope="module")
-def report(hotels):
-    return gd.compare(*hotels)
-
-
-@pytest.fixture(scope="module")
-def watched(hotels):
-    return gd.monitor(*hotels, time="arrival_date", every="1mo")
+def watched():
+    return gd.monitor(*HOTELS, time="arrival_date", every="1mo")
 
 
 def test_all_libraries_see_the_same_rows_and_columns(report, watched):

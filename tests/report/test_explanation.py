@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.resources
 import json
 import re
 
@@ -13,6 +12,7 @@ import pytest
 from rich.cells import cell_len
 from support import tables
 from support.example_document import HOSTILE_NAMES, example_document
+from support.hotels import HOTELS
 
 import gpudrift as gd
 from gpudrift.errors import UnknownColumnError
@@ -22,19 +22,13 @@ real = pytest.mark.skipif(not tables.available(), reason="the real tables (share
 
 
 @pytest.fixture(scope="module")
-def hotels():
-    with importlib.resources.as_file(importlib.resources.files("gpudrift") / "data") as folder:
-        yield str(folder / "hotel_bookings_2015.parquet"), str(folder / "hotel_bookings_2016.parquet")
+def report():
+    return gd.compare(*HOTELS)
 
 
 @pytest.fixture(scope="module")
-def report(hotels):
-    return gd.compare(*hotels)
-
-
-@pytest.fixture(scope="module")
-def watched(hotels):
-    return gd.monitor(*hotels, time="arrival_date", every="1w", by="hotel")
+def watched():
+    return gd.monitor(*HOTELS, time="arrival_date", every="1w", by="hotel")
 
 
 def test_what_moved_and_from_what_to_what(report):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.resources
 import json
 from html.parser import HTMLParser
 
@@ -10,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from support.example_document import HOSTILE_NAMES, example_document
+from support.hotels import HOTELS
 
 import gpudrift as gd
 from gpudrift.report.notebook import comparison_html, monitoring_html
@@ -74,14 +74,8 @@ def checked(html: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def hotels():
-    with importlib.resources.as_file(importlib.resources.files("gpudrift") / "data") as folder:
-        yield str(folder / "hotel_bookings_2015.parquet"), str(folder / "hotel_bookings_2016.parquet")
-
-
-@pytest.fixture(scope="module")
-def report(hotels):
-    return gd.compare(*hotels)
+def report():
+    return gd.compare(*HOTELS)
 
 
 def test_a_report_is_a_small_table_with_its_numbers(report):
@@ -109,8 +103,8 @@ def test_a_column_shows_what_explain_tells(report):
     checked(report["country"]._repr_html_())
 
 
-def test_windows_are_strips_of_what_each_column_was(hotels):
-    found = gd.monitor(*hotels, time="arrival_date", every="1w", by="hotel")
+def test_windows_are_strips_of_what_each_column_was():
+    found = gd.monitor(*HOTELS, time="arrival_date", every="1w", by="hotel")
     html = found._repr_html_()
     page = checked(html)
     assert len(html) < 20_000
@@ -121,8 +115,8 @@ def test_windows_are_strips_of_what_each_column_was(hotels):
     assert html == monitoring_html(json.loads(found.to_json()))
 
 
-def test_a_profile_is_a_table_of_its_columns(hotels):
-    profile = gd.profile(hotels[0])
+def test_a_profile_is_a_table_of_its_columns():
+    profile = gd.profile(HOTELS[0])
     page = checked(profile._repr_html_())
     assert "Profile(21,996 rows, 33 columns" in page.text
     assert "and 13 more columns" in page.text

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib.resources
 import io
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from support.example_document import HOSTILE_NAMES, example_document
+from support.hotels import HOTELS
 
 import gpudrift as gd
 from gpudrift.report.plots import column_plot, windows_plot
@@ -28,15 +28,12 @@ def closed():
 
 @pytest.fixture(scope="module")
 def report():
-    with importlib.resources.as_file(importlib.resources.files("gpudrift") / "data") as folder:
-        yield gd.compare(str(folder / "hotel_bookings_2015.parquet"), str(folder / "hotel_bookings_2016.parquet"))
+    return gd.compare(*HOTELS)
 
 
 @pytest.fixture(scope="module")
 def watched():
-    with importlib.resources.as_file(importlib.resources.files("gpudrift") / "data") as folder:
-        pair = [str(folder / f"hotel_bookings_{year}.parquet") for year in (2015, 2016)]
-        yield gd.monitor(*pair, time="arrival_date", every="1w", by="hotel")
+    return gd.monitor(*HOTELS, time="arrival_date", every="1w", by="hotel")
 
 
 def drawn(ax) -> bytes:

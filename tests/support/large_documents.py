@@ -6,17 +6,16 @@ import copy
 import json
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 import gpudrift as gd
+from support.hotels import HOTELS
 
 __all__ = ["large_document"]
 
-DATA = Path(gd.__file__).parent / "data"
 ROWS = 20_000
 DRIFTED = 0.2
 """Share of columns."""
@@ -44,8 +43,7 @@ def wide_table(seed: int) -> pa.Table:
 def _parts() -> tuple[str, str]:
     """A monitoring of a real table, and a comparison of shapes."""
     found = gd.monitor(
-        DATA / "hotel_bookings_2015.parquet",
-        DATA / "hotel_bookings_2016.parquet",
+        *HOTELS,
         time="arrival_date",
         every="1w",
         by="hotel",
