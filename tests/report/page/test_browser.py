@@ -209,6 +209,7 @@ def test_everything_is_reached_by_keyboard(browser, pages):
         names = [now, *(shown.tab() for _ in range(len(document["columns"]) - 1))]
         assert names == [f"a {column['name']}" for column in document["columns"]]
         shown.page.keyboard.press("Enter")
+        shown.page.wait_for_selector("article.column")
         assert shown.focused() == f"h2 {document['columns'][-1]['name']}"
 
 

@@ -24,6 +24,7 @@ const state = {
   kind: "",
   sorted: { key: "drift", down: false } as Sorted,
   top: 0,
+  focused: -1, // the row that has the focus: its neighbours are drawn at once, before the table has scrolled
   height: 900,
   order: undefined as Int32Array | undefined,
   shapes: undefined as Shape[] | undefined,
@@ -116,6 +117,7 @@ function change(view: View, act: () => void): void {
   act();
   state.order = undefined;
   state.top = 0;
+  state.focused = -1;
   const scroll = document.querySelector(".rows");
   if (scroll) scroll.scrollTop = 0;
   view.draw();
@@ -133,6 +135,7 @@ export function showOnly(severities: number[]): void {
   state.kind = "";
   state.order = undefined;
   state.top = 0;
+  state.focused = -1;
 }
 
 export function columnTable(view: View): TemplateResult {
@@ -140,8 +143,13 @@ export function columnTable(view: View): TemplateResult {
   state.shapes ??= shapes(view);
   const rows = order(view), printing = window.matchMedia("print").matches;
   const height = rowHeight();
-  const first = printing ? 0 : Math.max(Math.floor(state.top / height) - AROUND, 0);
-  const last = printing ? Math.min(rows.length, 500) : Math.min(first + Math.ceil(state.height / height) + 2 * AROUND, rows.length);
+  let first = Math.max(Math.floor(state.top / height) - AROUND, 0);
+  let last = Math.min(first + Math.ceil(state.height / height) + 2 * AROUND, rows.length);
+  if (state.focused >= 0 && state.focused < last + 2 * AROUND && state.focused >= first - 2 * AROUND) {
+    first = Math.max(Math.min(first, state.focused - AROUND), 0);
+    last = Math.min(Math.max(last, state.focused + AROUND + 1), rows.length);
+  }
+  if (printing) [first, last] = [0, Math.min(rows.length, 500)];
   const counts = SEVERITIES.map((_, severity) => {
     let count = 0;
     for (let column = 0; column < contents.names.length; column++) if (contents.severity(column) === severity) count++;
@@ -163,7 +171,7 @@ export function columnTable(view: View): TemplateResult {
       <span class="legend"><span class="swatch reference" aria-hidden="true"></span>reference <span class="swatch current" aria-hidden="true"></span>current</span>
       <output aria-live="polite">${rows.length.toLocaleString("en")}${of} column${rows.length === 1 && !of ? "" : "s"}</output>
     </form>
-    <div class="rows" tabindex="0" role="region" aria-label="Table of columns" @scroll=${(event: Event) => scrolled(view, event.target as HTMLElement)}>
+    <div class="rows" tabindex="0" role="region" aria-label="Table of columns" @scroll=${(event: Event) => scrolled(view, event.target as HTMLElement)} @focusin=${(event: Event) => focused(view, event.target as HTMLElement)}>
       <table class="columns" aria-rowcount=${rows.length + 1}>
         <thead><tr aria-rowindex="1">${state.shapes.map((shape) => heading(view, shape))}</tr></thead>
         <tbody>
@@ -203,6 +211,13 @@ function scrolled(view: View, element: HTMLElement): void {
   if (state.top === element.scrollTop && state.height === element.clientHeight) return;
   state.top = element.scrollTop;
   state.height = element.clientHeight;
+  view.draw();
+}
+
+function focused(view: View, element: HTMLElement): void {
+  const row = element.closest("tbody tr[aria-rowindex]");
+  if (!row) return;
+  state.focused = Number(row.getAttribute("aria-rowindex")) - 2;
   view.draw();
 }
 
