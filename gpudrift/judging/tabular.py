@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,11 +24,13 @@ class Tabular:
 
     def to_pandas(self) -> pd.DataFrame:
         """The rows of :meth:`to_arrow` as a pandas data frame (needs pandas)."""
+        _need("pandas")
         frame: pd.DataFrame = self.to_arrow().to_pandas()
         return frame
 
     def to_polars(self) -> pl.DataFrame:
         """The rows of :meth:`to_arrow` as a Polars data frame (needs polars)."""
+        _need("polars")
         import polars as pl
 
         frame = pl.from_arrow(self.to_arrow())
@@ -37,6 +40,19 @@ class Tabular:
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> Any:
         """The rows of :meth:`to_arrow` for any library that reads the Arrow C stream interface."""
         return self.to_arrow().__arrow_c_stream__(requested_schema)
+
+
+def _need(library: str) -> None:
+    """Say what to install where a library is not there.
+
+    Raises
+    ------
+    ImportError
+    """
+    try:
+        import_module(library)
+    except ImportError:
+        raise ImportError(f"to_{library}: needs {library}; install it with: pip install {library}") from None
 
 
 def arrow_table(rows: Iterable[Mapping[str, Any]], first: Iterable[str] = ()) -> pa.Table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -111,3 +113,10 @@ def test_a_column_outlives_its_pickle(report):
     again = pickle.loads(pickle.dumps(report["adr"]))
     assert repr(again) == repr(report["adr"])
     assert str(again.explain()) == str(report["adr"].explain())
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_a_library_that_is_missing_is_named_with_what_to_install(report, library, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=f"to_{library}: needs {library}; install it with: pip install {library}"):
+        getattr(report, f"to_{library}")()

@@ -56,7 +56,7 @@ def page_of(document: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        A whole HTML document in ASCII but for the script: write it as UTF-8.
+        A whole HTML document, to be written as UTF-8.
 
     Raises
     ------
